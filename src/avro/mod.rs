@@ -1,0 +1,198 @@
+//! How does an [`Account`] become bytes? By apache-avro's typed writer, behind one of two frames.
+//!
+//! ```text
+//! confluent      00 │ schema id, 4 bytes big-endian          │ Avro binary
+//! single-object  C3 01 │ CRC-64-AVRO, 8 bytes little-endian  │ Avro binary
+//! ```
+//!
+//! `avro/account.avsc` is the one truth; a test holds [`Account`]'s fields to it.
+
+use std::sync::LazyLock;
+
+use apache_avro::Schema;
+use apache_avro::rabin::Rabin;
+use apache_avro::writer::datum::GenericDatumWriter;
+
+use crate::account::Account;
+
+/// The schema of `accounts` values as it stands in `avro/account.avsc`.
+pub const ACCOUNT_SCHEMA: &str = include_str!("../../avro/account.avsc");
+
+/// The full name of the record, for subjects and single-object readers.
+pub const ACCOUNT_NAME: &str = "cleargrid.d02.Account";
+
+static PARSED: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::parse_str(ACCOUNT_SCHEMA).expect("a unit test parses the schema file")
+});
+
+/// What stands before the Avro binary of every value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// Confluent wire format with the id that the registry gave.
+    Confluent { schema_id: u32 },
+    /// Avro single-object encoding; needs no registry.
+    SingleObject,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("encoding an account as Avro")]
+pub struct EncodeError(#[from] apache_avro::Error);
+
+/// Writes accounts as framed Avro.
+pub struct Encoder {
+    writer: GenericDatumWriter<'static>,
+    frame: Vec<u8>,
+}
+
+impl Encoder {
+    pub fn new(frame: Frame) -> Self {
+        let frame = match frame {
+            Frame::Confluent { schema_id } => [&[0][..], &schema_id.to_be_bytes()].concat(),
+            Frame::SingleObject => {
+                [&[0xC3, 0x01][..], &PARSED.fingerprint::<Rabin>().bytes].concat()
+            }
+        };
+        let writer = GenericDatumWriter::builder(&PARSED)
+            .human_readable(false)
+            .build();
+        Self {
+            writer: writer.expect("the schema refers to no other"),
+            frame,
+        }
+    }
+
+    /// Appends `account` to `bytes`.
+    ///
+    /// # Errors
+    /// When the account does not fit the schema, which the type rules out; `bytes` is then as before.
+    pub fn encode(&self, account: &Account<'_>, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = bytes.len();
+        bytes.extend_from_slice(&self.frame);
+        match self.writer.write_ser(bytes, account) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                bytes.truncate(start);
+                Err(EncodeError(error))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apache_avro::types::Value;
+
+    fn decode(bytes: &[u8]) -> Vec<(String, Value)> {
+        let reader = apache_avro::reader::datum::GenericDatumReader::builder(&PARSED)
+            .build()
+            .expect("a reader");
+        match reader.read_value(&mut &bytes[..]).expect("decodable") {
+            Value::Record(fields) => fields,
+            other => panic!("not a record: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_schema_has_a_doc_and_a_default_but_three() {
+        let schema: serde_json::Value = serde_json::from_str(ACCOUNT_SCHEMA).expect("JSON");
+        assert_eq!(
+            format!(
+                "{}.{}",
+                schema["namespace"].as_str().unwrap(),
+                schema["name"].as_str().unwrap()
+            ),
+            ACCOUNT_NAME
+        );
+        for field in schema["fields"].as_array().expect("fields") {
+            let name = field["name"].as_str().expect("a name");
+            assert!(
+                field["doc"].as_str().is_some_and(|doc| doc.len() > 20),
+                "{name} has no doc"
+            );
+            let required = ["public_id", "lender_public_id", "updated_at"].contains(&name);
+            assert_eq!(field.get("default").is_none(), required, "{name}");
+            assert_eq!(field["type"].is_array(), !required, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_struct_has_the_fields_of_the_schema_in_its_order() {
+        let schema: serde_json::Value = serde_json::from_str(ACCOUNT_SCHEMA).expect("JSON");
+        let in_schema: Vec<_> = schema["fields"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|f| f["name"].clone())
+            .collect();
+        let account = serde_json::to_string(&Account::default()).expect("JSON");
+        let positions: Vec<_> = in_schema
+            .iter()
+            .map(|name| {
+                account
+                    .find(&format!("{name}:"))
+                    .unwrap_or_else(|| panic!("{name} is not in the struct"))
+            })
+            .collect();
+        assert!(
+            positions.is_sorted(),
+            "another order: {in_schema:?} {account}"
+        );
+        assert_eq!(in_schema.len(), account.matches("\":").count());
+    }
+
+    #[test]
+    fn confluent_frame_and_values_are_read_back() {
+        let account = Account {
+            public_id: "abc".into(),
+            lender_public_id: "lender",
+            balance_amount: Some(i64::MIN),
+            due_date: Some("22/02/2026".into()),
+            due_date_parsed: Some(20506),
+            created_at: Some(-1),
+            updated_at: 1_780_000_000_123,
+            extra: Some("{}".into()),
+            ..Account::default()
+        };
+        let mut bytes = vec![7];
+        Encoder::new(Frame::Confluent { schema_id: 258 })
+            .encode(&account, &mut bytes)
+            .expect("encodable");
+        assert_eq!(bytes[..6], [7, 0, 0, 0, 1, 2]);
+        let fields: std::collections::HashMap<_, _> = decode(&bytes[6..]).into_iter().collect();
+        let set = |value| Value::Union(1, Box::new(value));
+        assert_eq!(fields["public_id"], Value::String("abc".into()));
+        assert_eq!(fields["balance_amount"], set(Value::Long(i64::MIN)));
+        assert_eq!(fields["due_date_parsed"], set(Value::Date(20506)));
+        assert_eq!(fields["created_at"], set(Value::TimestampMillis(-1)));
+        assert_eq!(
+            fields["updated_at"],
+            Value::TimestampMillis(1_780_000_000_123)
+        );
+        assert_eq!(
+            fields["paid_amount"],
+            Value::Union(0, Box::new(Value::Null))
+        );
+    }
+
+    #[test]
+    fn single_object_frame_is_what_apache_avro_itself_writes() {
+        let account = Account {
+            public_id: "a".into(),
+            lender_public_id: "l",
+            ..Account::default()
+        };
+        let mut bytes = Vec::new();
+        Encoder::new(Frame::SingleObject)
+            .encode(&account, &mut bytes)
+            .expect("encodable");
+        let value = apache_avro::to_value(&account)
+            .and_then(|value| value.resolve(&PARSED))
+            .expect("resolvable");
+        let mut expected = Vec::new();
+        apache_avro::GenericSingleObjectWriter::new_with_capacity(&PARSED, 100)
+            .and_then(|mut writer| writer.write_value(value, &mut expected))
+            .expect("writable");
+        assert_eq!(bytes, expected);
+    }
+}

@@ -1,0 +1,23 @@
+//! What time is it? The only place that asks the machine, so that everything else can be told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{DateTime, Utc};
+
+use crate::index::Tick;
+
+/// This machine's time; never a bound of a reading while upstream's answers carry a `Date`.
+#[allow(clippy::disallowed_methods, reason = "the one place for it")]
+pub fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// Orders the requests and answers of one lender: each tick is larger than all before it.
+#[derive(Debug, Default)]
+pub struct Ticks(AtomicU64);
+
+impl Ticks {
+    pub fn next(&self) -> Tick {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}

@@ -1,0 +1,371 @@
+//! Which rows are news? What `accounts` holds for one lender, in memory: the topic is the state, this is its image.
+//!
+//! Decisions are made against the index *and* what the batch decided before ([`News`]); only a commit that is known to
+//! have landed makes them part of the index ([`Index::remember`]). So a batch can be decided again, and never twice.
+
+use std::collections::{HashMap, HashSet};
+
+use twox_hash::XxHash3_64;
+
+use crate::account::{Digest, Op};
+
+/// A moment in the order of one process's requests and answers; later ones are larger. 0: before this start.
+pub type Tick = u64;
+
+/// The exact key of an account; the 24 hex digits of a Mongo id take no memory of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    ObjectId([u8; 12]),
+    Other(Box<str>),
+}
+
+impl Key {
+    pub fn new(public_id: &str) -> Self {
+        object_id(public_id).map_or_else(|| Self::Other(public_id.into()), Self::ObjectId)
+    }
+}
+
+/// The bytes of 24 lower-case hex digits. Upper case is another key: keys compare exactly.
+fn object_id(text: &str) -> Option<[u8; 12]> {
+    let digits: &[u8; 24] = text.as_bytes().try_into().ok()?;
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; 12];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
+}
+
+/// The version of an account that `accounts` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Milliseconds since the epoch.
+    pub updated_at: i64,
+    pub digest: Digest,
+    /// When its page was received.
+    pub received: Tick,
+}
+
+/// A row as far as deciding needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    pub public_id: &'a str,
+    pub updated_at: i64,
+    pub created_at: Option<i64>,
+    pub digest: Digest,
+    /// When its page was requested: what was received after that may be newer than the page.
+    pub requested: Tick,
+    pub received: Tick,
+}
+
+/// What a row is against the version held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Write(Op),
+    /// Same version, same content: nothing to do.
+    Repeated,
+    /// Older than what is held, and so was the page.
+    Stale,
+    /// The page cannot tell which content is newer; a later reading will.
+    Undecided,
+    /// Older than what is held though read later: upstream went back in time.
+    Regressed,
+}
+
+/// The accounts that one batch writes, not yet known to be committed.
+#[derive(Debug, Default)]
+pub struct News {
+    held: HashMap<Key, Held>,
+    new_count: u64,
+    checksum: u64,
+}
+
+impl News {
+    /// Accounts that the index did not know.
+    pub fn new_count(&self) -> u64 {
+        self.new_count
+    }
+}
+
+/// Every account of one lender that has a live record in `accounts`.
+#[derive(Debug, Default)]
+pub struct Index {
+    held: HashMap<Key, Held>,
+    /// Keys whose last record is a tombstone, while it is in the topic.
+    tombstones: HashSet<Key>,
+    checksum: u64,
+}
+
+impl Index {
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// XOR over the accounts of XXH3-64 of key and `updated_at` (8 bytes little-endian).
+    pub fn checksum(&self) -> u64 {
+        self.checksum
+    }
+
+    pub fn get(&self, key: &Key) -> Option<&Held> {
+        self.held.get(key)
+    }
+
+    /// Count and checksum as they will be once `news` is committed.
+    pub fn with(&self, news: &News) -> (u64, u64) {
+        (
+            self.held.len() as u64 + news.new_count,
+            self.checksum ^ news.checksum,
+        )
+    }
+
+    /// Takes a record of `accounts`, in the topic's order.
+    pub fn restore(&mut self, public_id: &str, updated_at: i64, digest: Digest) {
+        let key = Key::new(public_id);
+        self.tombstones.remove(&key);
+        self.checksum ^= hash_of(public_id, updated_at);
+        let before = self.held.insert(
+            key,
+            Held {
+                updated_at,
+                digest,
+                received: 0,
+            },
+        );
+        self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
+    }
+
+    /// Takes a tombstone of `accounts`.
+    pub fn restore_tombstone(&mut self, public_id: &str) {
+        let key = Key::new(public_id);
+        let before = self.held.remove(&key);
+        self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
+        self.tombstones.insert(key);
+    }
+
+    pub fn contains(&self, public_id: &str) -> bool {
+        self.held.contains_key(&Key::new(public_id))
+    }
+
+    /// Decides one row, later rows of a batch against earlier ones, and notes in `news` what it writes.
+    ///
+    /// `first_snapshot_at` (milliseconds) tells an account that was there before the source from one created since.
+    pub fn decide(&self, news: &mut News, row: &Candidate<'_>, first_snapshot_at: i64) -> Verdict {
+        let key = Key::new(row.public_id);
+        let held = news.held.get(&key).or_else(|| self.held.get(&key));
+        let verdict = match held {
+            None => {
+                let is_new = row.created_at.is_some_and(|at| at >= first_snapshot_at);
+                let created = is_new || self.tombstones.contains(&key);
+                Verdict::Write(if created { Op::Created } else { Op::Read })
+            }
+            Some(held) => judge(held, row),
+        };
+        if let Verdict::Write(_) = verdict {
+            news.checksum ^= hash_of(row.public_id, row.updated_at);
+            match held {
+                Some(held) => news.checksum ^= hash_of(row.public_id, held.updated_at),
+                None => news.new_count += 1,
+            }
+            let held = Held {
+                updated_at: row.updated_at,
+                digest: row.digest,
+                received: row.received,
+            };
+            news.held.insert(key, held);
+        }
+        verdict
+    }
+
+    /// Makes a committed batch part of the index.
+    pub fn remember(&mut self, news: News) {
+        self.checksum ^= news.checksum;
+        for (key, held) in news.held {
+            if !self.tombstones.is_empty() {
+                self.tombstones.remove(&key);
+            }
+            self.held.insert(key, held);
+        }
+    }
+}
+
+/// delivery.md's table, row by row.
+fn judge(held: &Held, row: &Candidate<'_>) -> Verdict {
+    let requested_after = row.requested > held.received;
+    if row.updated_at > held.updated_at {
+        Verdict::Write(Op::Updated)
+    } else if row.updated_at == held.updated_at {
+        match (row.digest == held.digest, requested_after) {
+            (true, _) => Verdict::Repeated,
+            (false, true) => Verdict::Write(Op::Updated),
+            (false, false) => Verdict::Undecided,
+        }
+    } else if requested_after {
+        Verdict::Regressed
+    } else {
+        Verdict::Stale
+    }
+}
+
+fn hash_of(public_id: &str, updated_at: i64) -> u64 {
+    // Hashed in one piece without an allocation for any key of a usual length.
+    let mut buffer = [0; 64];
+    let length = public_id.len() + 8;
+    match buffer.get_mut(..length) {
+        Some(input) => {
+            input[..public_id.len()].copy_from_slice(public_id.as_bytes());
+            input[public_id.len()..].copy_from_slice(&updated_at.to_le_bytes());
+            XxHash3_64::oneshot(input)
+        }
+        None => XxHash3_64::oneshot(&[public_id.as_bytes(), &updated_at.to_le_bytes()].concat()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(
+        id: &str,
+        updated_at: i64,
+        content: u64,
+        requested: Tick,
+        received: Tick,
+    ) -> Candidate<'_> {
+        Candidate {
+            public_id: id,
+            updated_at,
+            created_at: None,
+            digest: Digest(content),
+            requested,
+            received,
+        }
+    }
+
+    /// Decides and commits one row after another.
+    fn verdicts(index: &mut Index, rows: &[Candidate<'_>]) -> Vec<Verdict> {
+        rows.iter()
+            .map(|row| {
+                let mut news = News::default();
+                let verdict = index.decide(&mut news, row, 1_000);
+                index.remember(news);
+                verdict
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_table_of_delivery_md_line_by_line() {
+        use Verdict::{Regressed, Repeated, Stale, Undecided, Write};
+        let mut index = Index::default();
+        let rows = [
+            row("a", 10, 1, 5, 6),
+            row("a", 11, 1, 5, 7),  // newer, even from an old page
+            row("a", 11, 1, 1, 8),  // the same
+            row("a", 11, 2, 6, 9), // other content, page asked for before what is held was received
+            row("a", 11, 2, 8, 10), // other content, asked for later
+            row("a", 9, 3, 9, 11), // older, asked for before
+            row("a", 9, 3, 12, 13), // older, asked for later
+        ];
+        let expected = [
+            Write(Op::Read),
+            Write(Op::Updated),
+            Repeated,
+            Undecided,
+            Write(Op::Updated),
+            Stale,
+            Regressed,
+        ];
+        assert_eq!(verdicts(&mut index, &rows), expected);
+        assert_eq!(
+            index
+                .get(&Key::new("a"))
+                .map(|held| (held.updated_at, held.digest)),
+            Some((11, Digest(2)))
+        );
+    }
+
+    #[test]
+    fn created_is_known_by_its_date_or_by_a_tombstone() {
+        let mut index = Index::default();
+        index.restore("gone", 1, Digest(1));
+        index.restore_tombstone("gone");
+        let new = Candidate {
+            created_at: Some(1_000),
+            ..row("new", 1, 1, 1, 2)
+        };
+        let old = Candidate {
+            created_at: Some(999),
+            ..row("old", 1, 1, 1, 2)
+        };
+        let gone = row("gone", 1, 1, 1, 2);
+        let expected = [
+            Verdict::Write(Op::Created),
+            Verdict::Write(Op::Read),
+            Verdict::Write(Op::Created),
+        ];
+        assert_eq!(verdicts(&mut index, &[new, old, gone]), expected);
+    }
+
+    #[test]
+    fn a_batch_is_decided_against_itself_and_forgotten_unless_committed() {
+        let index = Index::default();
+        let mut news = News::default();
+        assert_eq!(
+            index.decide(&mut news, &row("a", 1, 1, 1, 2), 0),
+            Verdict::Write(Op::Read)
+        );
+        assert_eq!(
+            index.decide(&mut news, &row("a", 1, 1, 1, 2), 0),
+            Verdict::Repeated
+        );
+        assert_eq!(
+            index.decide(&mut news, &row("a", 2, 1, 1, 2), 0),
+            Verdict::Write(Op::Updated)
+        );
+        assert_eq!(news.new_count(), 1);
+        assert!(index.is_empty());
+        assert_eq!(
+            index.decide(&mut News::default(), &row("a", 1, 1, 1, 2), 0),
+            Verdict::Write(Op::Read)
+        );
+    }
+
+    #[test]
+    fn count_and_checksum_of_a_restored_index_are_those_of_the_committed_one() {
+        let mut index = Index::default();
+        let long = "x".repeat(100);
+        let mut news = News::default();
+        for candidate in [
+            row("a", 1, 1, 1, 2),
+            row(&long, 2, 1, 1, 2),
+            row("a", 3, 1, 1, 2),
+        ] {
+            index.decide(&mut news, &candidate, 0);
+        }
+        let promised = index.with(&news);
+        index.remember(news);
+        let mut restored = Index::default();
+        for (id, at) in [("b", 9), ("a", 1), (&long, 2), ("a", 3)] {
+            restored.restore(id, at, Digest(1));
+        }
+        restored.restore_tombstone("b");
+        assert_eq!((index.len() as u64, index.checksum()), promised);
+        assert_eq!((restored.len() as u64, restored.checksum()), promised);
+    }
+
+    #[test]
+    fn keys_compare_exactly() {
+        let lower = "00112233445566778899aabb";
+        assert!(matches!(Key::new(lower), Key::ObjectId(_)));
+        assert_ne!(Key::new(lower), Key::new(&lower.to_uppercase()));
+        assert_ne!(Key::new(lower), Key::new(&lower[1..]));
+    }
+}

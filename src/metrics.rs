@@ -1,0 +1,139 @@
+//! What is counted, under which name, and what does it mean? Every counter of the process, with label and help.
+
+use std::fmt::Write as _;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LenderLabel {
+    lender: String,
+}
+
+macro_rules! lender_metrics {
+    ($($kind:ident $name:ident $help:literal;)*) => {
+        /// The metrics of all lenders.
+        #[derive(Default)]
+        pub struct Metrics {
+            registry: Registry,
+            $($name: Family<LenderLabel, $kind>,)*
+        }
+
+        /// The metrics of one lender; clones count together.
+        #[derive(Clone, Debug, Default)]
+        pub struct LenderMetrics {
+            $(#[doc = $help] pub $name: $kind,)*
+        }
+
+        impl Metrics {
+            pub fn new() -> Self {
+                let mut metrics = Self { registry: Registry::with_prefix("d02"), ..Self::default() };
+                $(metrics.registry.register(metric_name(stringify!($name)), $help, metrics.$name.clone());)*
+                metrics
+            }
+
+            pub fn lender(&self, lender: &str) -> LenderMetrics {
+                let label = LenderLabel { lender: lender.to_owned() };
+                LenderMetrics { $($name: self.$name.get_or_create(&label).clone(),)* }
+            }
+        }
+    };
+}
+
+/// prometheus-client adds `_total` to a counter's name itself.
+fn metric_name(field: &str) -> &str {
+    field.strip_suffix("_total").unwrap_or(field)
+}
+
+lender_metrics! {
+    Counter pages_total "Verified pages read from upstream";
+    Counter rows_total "Rows in verified pages";
+    Counter bytes_total "Bytes of answers, decompressed";
+    Counter requests_total "Requests sent to upstream, logins included";
+    Counter retries_total "Requests repeated after a fault";
+    Counter unverified_pages_total "Pages discarded because they contradict what was asked";
+    Counter fresh_walks_total "Walks begun again without a cursor";
+    Counter logins_total "Logins with email and password";
+    Counter token_refreshes_total "Tokens renewed with a refresh token";
+    Counter records_total "Account records committed";
+    Counter dead_letters_total "Dead letters committed";
+    Counter repeated_rows_total "Rows not written because the same version is held";
+    Counter stale_rows_total "Rows not written because a newer version is held";
+    Counter undecided_rows_total "Rows left for a later reading";
+    Counter regressed_rows_total "Rows older than what is held though read later";
+    Counter ahead_rows_total "Rows dated more than a second ahead of upstream's own clock";
+    Counter invalid_fields_total "Fields whose value did not fit: null in the account, kept in extra";
+    Counter unreal_dates_total "Dates that are no real day: kept as text, the parsed field is null";
+    Counter unknown_fields_total "Members that D02 is not known to have, kept in extra";
+    Counter transactions_total "Transactions committed, heartbeats included";
+    Counter reopens_total "Producers replaced because an outcome was uncertain";
+    Gauge accounts "Accounts in the index";
+}
+
+impl Metrics {
+    /// All metrics as OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(_) => String::new(),
+        }
+    }
+}
+
+impl LenderMetrics {
+    /// The line that a log gets each minute and at the end: what moved, and what needs a look, if anything.
+    pub fn line(&self) -> String {
+        let mut line = format!(
+            "{} rows in {} pages, {} records in {} transactions, {} accounts",
+            self.rows_total.get(),
+            self.pages_total.get(),
+            self.records_total.get(),
+            self.transactions_total.get(),
+            self.accounts.get(),
+        );
+        let odd = [
+            (&self.repeated_rows_total, "repeated"),
+            (&self.dead_letters_total, "dead letters"),
+            (&self.stale_rows_total, "stale"),
+            (&self.undecided_rows_total, "undecided"),
+            (&self.regressed_rows_total, "regressed"),
+            (&self.ahead_rows_total, "dated ahead"),
+            (&self.invalid_fields_total, "invalid fields"),
+            (&self.unreal_dates_total, "unreal dates"),
+            (&self.unknown_fields_total, "unknown fields"),
+            (&self.retries_total, "retries"),
+            (&self.unverified_pages_total, "unverified pages"),
+            (&self.reopens_total, "reopens"),
+        ];
+        for (counter, what) in odd {
+            if counter.get() > 0 {
+                write!(line, ", {} {what}", counter.get()).expect("a String takes everything");
+            }
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_count_together_and_the_text_names_the_lender() {
+        let metrics = Metrics::new();
+        metrics.lender("acme").rows_total.inc_by(3);
+        metrics.lender("acme").rows_total.inc();
+        assert!(metrics.text().contains("d02_rows_total{lender=\"acme\"} 4"), "{}", metrics.text());
+    }
+
+    #[test]
+    fn the_line_names_only_oddities_that_occurred() {
+        let lender = LenderMetrics::default();
+        lender.retries_total.inc();
+        assert_eq!(lender.line(), "0 rows in 0 pages, 0 records in 0 transactions, 0 accounts, 1 retries");
+    }
+}

@@ -1,0 +1,406 @@
+//! What is read, what is left? The ranges and marks of one lender, how a page advances them, and the cursor record that
+//! keeps them in Kafka.
+//!
+//! ```text
+//!              range            range        T0        read            now
+//! oldest ├────────────────┼────────────────┤├──────────┤┄┄┄ live ┄┄┄┄┄┄┤
+//!                                      ├─┄ settled: below it nothing is expected any more
+//! ```
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::account::instant;
+
+/// A moment of upstream's clock in milliseconds since the epoch, written as upstream writes it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::from_timestamp_millis(self.0) {
+            Some(at) => f.write_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true)),
+            None => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        instant(&text)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no RFC 3339 time")))
+    }
+}
+
+/// A part of the past still being read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// As sent: the bounds that `cursor` belongs to.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// The range ends at its first row at or after this.
+    pub stop: Timestamp,
+    /// Upstream's token for the next page; none before the first.
+    pub cursor: Option<String>,
+    /// The highest `updated_at` committed.
+    pub highest: Option<Timestamp>,
+}
+
+/// Which reading a page belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Walk {
+    /// The range at this place of [`Progress::ranges`].
+    Range(usize),
+    Live,
+}
+
+/// How far a page takes its walk.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub walk: Walk,
+    /// As sent with the page.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    pub next_cursor: Option<String>,
+    /// The highest `updated_at` of the walk so far.
+    pub highest: Option<Timestamp>,
+    /// Upstream's clock when the walk's first answer was computed.
+    pub clock: Timestamp,
+    pub is_last: bool,
+}
+
+/// Ranges and marks; none of them before the first snapshot began.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// T0: what is older is snapshot, what is younger is live.
+    pub first_snapshot_at: Option<Timestamp>,
+    /// The `since` of the next live walk.
+    pub read: Option<Timestamp>,
+    /// Below this nothing is expected any more.
+    pub settled: Option<Timestamp>,
+    pub ranges: Vec<Range>,
+}
+
+impl Progress {
+    /// Begins the first snapshot at `t0`, upstream's clock.
+    pub fn begin(t0: Timestamp, late_window: std::time::Duration) -> Self {
+        let late_window = i64::try_from(late_window.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            first_snapshot_at: Some(t0),
+            read: Some(t0),
+            settled: Some(Timestamp(t0.0.saturating_sub(late_window))),
+            ranges: vec![Range {
+                since: None,
+                until: Some(t0),
+                stop: t0,
+                cursor: None,
+                highest: None,
+            }],
+        }
+    }
+
+    /// Moves on by one verified page.
+    ///
+    /// `read` never passes the clock of the walk's first answer: a row dated ahead of it is read again by the next walk,
+    /// and nothing that appears below such a row is missed (Complete).
+    pub fn advance(&mut self, step: &Step) {
+        match step.walk {
+            Walk::Range(place) if step.is_last => {
+                self.ranges.remove(place);
+            }
+            Walk::Range(place) => {
+                let range = &mut self.ranges[place];
+                range.since = step.since;
+                range.until = step.until;
+                range.cursor.clone_from(&step.next_cursor);
+                range.highest = step.highest.or(range.highest);
+            }
+            Walk::Live if step.is_last => {
+                let highest = step.highest.map(|highest| highest.min(step.clock));
+                self.read = self.read.max(highest);
+            }
+            Walk::Live => {}
+        }
+    }
+}
+
+/// The version of the record that this program writes and reads.
+pub const RECORD_VERSION: u32 = 1;
+
+/// The value of a lender's record in the cursor topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The process that owns the lender; none once it was released.
+    pub instance: Option<String>,
+    /// Raised by every claim.
+    pub epoch: u64,
+    /// Raised by every commit.
+    pub sequence: u64,
+    pub base_url: String,
+    pub progress: Progress,
+    /// Count and checksum of the lender's accounts; none where they were not known yet (the first claim after a reset).
+    pub accounts: Option<(u64, u64)>,
+    /// The partition counts that keys were spread over, such as `accounts=6`.
+    pub partitions: String,
+}
+
+/// Flat and primitive, as Kafka Connect's offsets have to be.
+#[derive(Serialize, Deserialize)]
+struct Flat {
+    version: u32,
+    instance: Option<String>,
+    epoch: u64,
+    sequence: u64,
+    base_url: String,
+    first_snapshot_at: Option<Timestamp>,
+    read: Option<Timestamp>,
+    settled: Option<Timestamp>,
+    ranges: String,
+    account_count: Option<u64>,
+    account_checksum: Option<String>,
+    partitions: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("it is not a JSON object of the known form")]
+    Form(#[source] serde_json::Error),
+    #[error("its version is {found}, this program knows {RECORD_VERSION}")]
+    Version { found: u64 },
+    #[error("its `{field}` is unreadable")]
+    Field { field: &'static str },
+}
+
+impl Record {
+    pub fn to_json(&self) -> String {
+        let ranges = serde_json::to_string(&self.progress.ranges).expect("ranges are always JSON");
+        let flat = Flat {
+            version: RECORD_VERSION,
+            instance: self.instance.clone(),
+            epoch: self.epoch,
+            sequence: self.sequence,
+            base_url: self.base_url.clone(),
+            first_snapshot_at: self.progress.first_snapshot_at,
+            read: self.progress.read,
+            settled: self.progress.settled,
+            ranges,
+            account_count: self.accounts.map(|(count, _)| count),
+            account_checksum: self
+                .accounts
+                .map(|(_, checksum)| format!("{checksum:016x}")),
+            partitions: self.partitions.clone(),
+        };
+        serde_json::to_string(&flat).expect("a flat record is always JSON")
+    }
+
+    /// # Errors
+    /// When it is of another version, or unreadable.
+    pub fn from_json(json: &[u8]) -> Result<Self, RecordError> {
+        // The version first: another version's record may have any form.
+        let any: serde_json::Value = serde_json::from_slice(json).map_err(RecordError::Form)?;
+        match any.get("version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version == u64::from(RECORD_VERSION) => {}
+            Some(found) => return Err(RecordError::Version { found }),
+            None => return Err(RecordError::Field { field: "version" }),
+        }
+        let flat: Flat = serde_json::from_value(any).map_err(RecordError::Form)?;
+        let ranges = serde_json::from_str(&flat.ranges)
+            .map_err(|_| RecordError::Field { field: "ranges" })?;
+        let accounts = match (flat.account_count, flat.account_checksum) {
+            (None, None) => None,
+            (Some(count), Some(hex)) if hex.len() == 16 => {
+                let checksum = u64::from_str_radix(&hex, 16);
+                Some((
+                    count,
+                    checksum.map_err(|_| RecordError::Field {
+                        field: "account_checksum",
+                    })?,
+                ))
+            }
+            _ => {
+                return Err(RecordError::Field {
+                    field: "account_checksum",
+                });
+            }
+        };
+        Ok(Self {
+            instance: flat.instance,
+            epoch: flat.epoch,
+            sequence: flat.sequence,
+            base_url: flat.base_url,
+            progress: Progress {
+                first_snapshot_at: flat.first_snapshot_at,
+                read: flat.read,
+                settled: flat.settled,
+                ranges,
+            },
+            accounts,
+            partitions: flat.partitions,
+        })
+    }
+}
+
+/// Whose record it is: the key in the cursor topic, in the form of Kafka Connect's source offsets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordKey {
+    /// `<name>-<lender>`: the connector's name for Connect's tools.
+    pub connector: String,
+    pub lender_public_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Partition {
+    dataset: String,
+    lender: String,
+}
+
+impl RecordKey {
+    pub fn to_json(&self) -> String {
+        let partition = Partition {
+            dataset: "D02".to_owned(),
+            lender: self.lender_public_id.clone(),
+        };
+        serde_json::to_string(&(&self.connector, partition)).expect("a key is always JSON")
+    }
+
+    /// `None` for a key that is not of this dataset or form: another connector's offset.
+    pub fn from_json(json: &[u8]) -> Option<Self> {
+        let (connector, partition): (String, Partition) = serde_json::from_slice(json).ok()?;
+        (partition.dataset == "D02").then_some(Self {
+            connector,
+            lender_public_id: partition.lender,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn step(walk: Walk, highest: i64, clock: i64, is_last: bool) -> Step {
+        let next_cursor = (!is_last).then(|| "next".to_owned());
+        let (highest, clock) = (Some(Timestamp(highest)), Timestamp(clock));
+        Step {
+            walk,
+            since: None,
+            until: Some(Timestamp(500)),
+            next_cursor,
+            highest,
+            clock,
+            is_last,
+        }
+    }
+
+    #[test]
+    fn a_range_moves_by_its_pages_and_goes_with_its_last() {
+        let mut progress = Progress::begin(Timestamp(500), Duration::from_millis(100));
+        assert_eq!(progress.settled, Some(Timestamp(400)));
+        progress.advance(&step(Walk::Range(0), 30, 900, false));
+        assert_eq!(progress.ranges[0].cursor.as_deref(), Some("next"));
+        assert_eq!(progress.ranges[0].highest, Some(Timestamp(30)));
+        progress.advance(&step(Walk::Range(0), 40, 900, true));
+        assert!(progress.ranges.is_empty());
+        assert_eq!(progress.read, Some(Timestamp(500)));
+    }
+
+    #[test]
+    fn read_never_passes_the_clock_of_the_walk_and_never_goes_back() {
+        let mut progress = Progress::begin(Timestamp(500), Duration::ZERO);
+        for (highest, clock, is_last, expected) in [
+            (700, 900, false, 500),
+            (700, 900, true, 700),
+            (999, 900, true, 900),
+            (600, 950, true, 900),
+        ] {
+            progress.advance(&step(Walk::Live, highest, clock, is_last));
+            assert_eq!(
+                progress.read,
+                Some(Timestamp(expected)),
+                "highest {highest}, clock {clock}"
+            );
+        }
+        progress.advance(&Step {
+            highest: None,
+            ..step(Walk::Live, 0, 990, true)
+        });
+        assert_eq!(progress.read, Some(Timestamp(900)));
+    }
+
+    #[test]
+    fn version_1_of_the_record_is_this_text() {
+        let mut progress = Progress::begin(Timestamp(1_780_000_000_123), Duration::from_secs(600));
+        progress.ranges[0].cursor = Some("b\"".into());
+        let record = Record {
+            instance: Some("i".into()),
+            epoch: 3,
+            sequence: 7,
+            base_url: "https://x".into(),
+            progress,
+            accounts: Some((2, 255)),
+            partitions: "accounts=6".into(),
+        };
+        let golden = include_str!("../tests/golden/cursor-record-v1.json").trim_end();
+        assert_eq!(record.to_json(), golden);
+        assert_eq!(
+            Record::from_json(golden.as_bytes()).expect("readable"),
+            record
+        );
+    }
+
+    #[test]
+    fn another_version_and_rubbish_are_told_apart() {
+        let error = |json: &str| {
+            Record::from_json(json.as_bytes())
+                .expect_err("refused")
+                .to_string()
+        };
+        assert_eq!(
+            error(r#"{"version":2,"anything":{}}"#),
+            "its version is 2, this program knows 1"
+        );
+        assert_eq!(error(r#"{"position":14}"#), "its `version` is unreadable");
+        assert_eq!(
+            error("rubbish"),
+            "it is not a JSON object of the known form"
+        );
+        assert_eq!(
+            error(r#"{"version":1}"#),
+            "it is not a JSON object of the known form"
+        );
+    }
+
+    #[test]
+    fn the_key_has_the_form_of_connects_offsets() {
+        let key = RecordKey {
+            connector: "d02-source-acme".into(),
+            lender_public_id: "5f0c".into(),
+        };
+        assert_eq!(
+            key.to_json(),
+            r#"["d02-source-acme",{"dataset":"D02","lender":"5f0c"}]"#
+        );
+        assert_eq!(RecordKey::from_json(key.to_json().as_bytes()), Some(key));
+        assert_eq!(
+            RecordKey::from_json(br#"["fs",{"filename":"in.txt"}]"#),
+            None
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! How does a request travel? One bounded answer a request: in time, in bytes, and never through a redirect.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use reqwest::{Certificate, Proxy, RequestBuilder, Response, StatusCode, Url, header};
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+
+use super::auth::{Auth, Login, Renewal};
+use super::response::{self, PageBody, RequestId};
+use super::{ClientError, PageRequest, UpstreamError};
+use crate::clock::Ticks;
+use crate::config;
+use crate::index::Tick;
+use crate::metrics::LenderMetrics;
+use crate::progress::Timestamp;
+
+/// Connecting takes no longer, or something is wrong.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What every request of a lender shares.
+pub(super) struct Connection {
+    pub http: reqwest::Client,
+    pub base_url: Url,
+    pub max_body: u64,
+    pub metrics: LenderMetrics,
+    ticks: Ticks,
+}
+
+/// A logged-in lender's way to upstream.
+pub struct Client {
+    connection: Connection,
+    pub(super) auth: Auth,
+    lender_public_id: String,
+}
+
+/// A 200 with its body, read as UTF-8.
+#[derive(Debug)]
+pub struct Answer {
+    text: String,
+    pub request_id: RequestId,
+    /// Upstream's clock when the answer was computed, at the latest: `Date` minus the time the request took.
+    pub clock: Option<Timestamp>,
+    /// `Date` itself.
+    pub date: Option<Timestamp>,
+    pub requested: Tick,
+    pub received: Tick,
+}
+
+impl Client {
+    /// Logs in; the client is good for this lender from then on.
+    ///
+    /// # Errors
+    /// When upstream cannot be reached or refuses the credentials.
+    pub async fn login(
+        http: reqwest::Client,
+        upstream: &config::Upstream,
+        lender: &str,
+        config: &config::Lender,
+        metrics: LenderMetrics,
+    ) -> Result<(Self, Login), UpstreamError> {
+        let base_url = upstream.base_url.clone();
+        let connection = Connection { http, base_url, max_body: upstream.max_body, metrics, ticks: Ticks::default() };
+        let (auth, login) = Auth::login(&connection, lender, config.clone()).await?;
+        Ok((Self { connection, auth, lender_public_id: login.lender_public_id.clone() }, login))
+    }
+
+    pub fn metrics(&self) -> &LenderMetrics {
+        &self.connection.metrics
+    }
+
+    /// Fetches one page. A refused token is refreshed, then replaced by a login, once each.
+    ///
+    /// # Errors
+    /// Everything that is no 200 with a text; the text itself is judged by [`Answer::page`].
+    pub async fn page(&self, page: &PageRequest) -> Result<Answer, UpstreamError> {
+        let doing = "reading a page of D02";
+        let url = page.url(&self.connection.base_url, &self.lender_public_id);
+        let mut renewals = [Renewal::Refresh, Renewal::Login].into_iter();
+        let mut renewal = renewals.next();
+        loop {
+            let (generation, token) = self.auth.token().await;
+            let request = self.connection.http.get(url.clone()).bearer_auth(token.expose_secret());
+            match self.connection.send(doing, request).await {
+                Err(UpstreamError::Status { status: 401, message, request_id, .. }) => {
+                    let Some(way) = renewal else {
+                        let email = self.auth.email().to_owned();
+                        return Err(UpstreamError::Credentials { doing, email, status: 401, message, request_id });
+                    };
+                    let was_replaced = self.auth.renew(&self.connection, generation, way).await?;
+                    if !was_replaced {
+                        renewal = renewals.next();
+                    }
+                }
+                Err(UpstreamError::Status { status: 403, message, request_id, .. }) => {
+                    let (public_id, token_lender) = (self.lender_public_id.clone(), self.token_lender().await);
+                    return Err(UpstreamError::Forbidden { public_id, token_lender, message, request_id });
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error.
+    pub async fn send(&self, doing: &'static str, request: RequestBuilder) -> Result<Answer, UpstreamError> {
+        let network = |source: reqwest::Error| UpstreamError::Network { doing, source: source.without_url() };
+        self.metrics.requests_total.inc();
+        let (started, requested) = (Instant::now(), self.ticks.next());
+        let response = request.send().await.map_err(network)?;
+        let date = date(&response);
+        let clock = date.map(|date| Timestamp((date - started.elapsed()).timestamp_millis()));
+        let status = response.status();
+        let request_id = RequestId(header_text(&response, "x-request-id").map(str::to_owned));
+        let retry_after =
+            header_text(&response, header::RETRY_AFTER.as_str()).and_then(|text| response::retry_after(text, date));
+        let body = self.body(response).await.map_err(network)?;
+        if status != StatusCode::OK {
+            let (message, request_id) = response::error(body.as_deref().unwrap_or_default(), request_id);
+            return Err(UpstreamError::Status { doing, status: status.as_u16(), message, request_id, retry_after });
+        }
+        let Some(body) = body else {
+            return Err(UpstreamError::TooLarge { doing, max_body: self.max_body, request_id });
+        };
+        self.metrics.bytes_total.inc_by(body.len() as u64);
+        let received = self.ticks.next();
+        let date = date.map(|date| Timestamp(date.timestamp_millis()));
+        match String::from_utf8(body) {
+            Ok(text) => Ok(Answer { text, request_id, clock, date, requested, received }),
+            Err(_) => Err(UpstreamError::NoEnvelope { doing, what: "no UTF-8".to_owned(), request_id }),
+        }
+    }
+
+    /// The body, or nothing where it is larger than `max_body`; counted decompressed, so that a small bomb is large.
+    async fn body(&self, mut response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+        let mut body = Vec::with_capacity(response.content_length().unwrap_or(0).min(1 << 20) as usize);
+        while let Some(chunk) = response.chunk().await? {
+            if (body.len() + chunk.len()) as u64 > self.max_body {
+                return Ok(None);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Some(body))
+    }
+}
+
+impl Answer {
+    /// The page in this answer.
+    ///
+    /// # Errors
+    /// When the text is no success envelope.
+    pub fn page(&self) -> Result<PageBody<'_>, UpstreamError> {
+        response::page(&self.text).map_err(|what| UpstreamError::NoEnvelope {
+            doing: "reading a page of D02",
+            what,
+            request_id: self.request_id.clone(),
+        })
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&self, doing: &'static str) -> Result<T, UpstreamError> {
+        // The reason is left out: it could quote a token.
+        serde_json::from_str(&self.text).map_err(|_| UpstreamError::NoEnvelope {
+            doing,
+            what: format!("{} bytes of another form", self.text.len()),
+            request_id: self.request_id.clone(),
+        })
+    }
+}
+
+fn header_text<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+fn date(response: &Response) -> Option<DateTime<Utc>> {
+    let text = header_text(response, header::DATE.as_str())?;
+    DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
+}
+
+/// The HTTP client of all lenders: they share its connections.
+///
+/// # Errors
+/// When `upstream.ca_file` cannot be used.
+pub fn http_client(upstream: &config::Upstream) -> Result<reqwest::Client, ClientError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("d02-source/", env!("CARGO_PKG_VERSION")))
+        // A redirect could carry the token to another host, or off TLS.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT.min(upstream.request_timeout))
+        .timeout(upstream.request_timeout)
+        .gzip(true);
+    if let Some(path) = &upstream.ca_file {
+        for certificate in certificates(path)? {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    if let Some(proxy) = &upstream.proxy {
+        builder = builder.proxy(Proxy::all(proxy.clone()).map_err(ClientError::Http)?);
+    }
+    builder.build().map_err(ClientError::Http)
+}
+
+/// The certificates of a PEM file.
+///
+/// # Errors
+/// When it cannot be read or holds none.
+pub fn certificates(path: &std::path::Path) -> Result<Vec<Certificate>, ClientError> {
+    let shown = || path.display().to_string();
+    let pem = std::fs::read(path).map_err(|source| ClientError::ReadCa { path: shown(), source })?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(ClientError::Ca { path: shown() }),
+    }
+}
