@@ -1,0 +1,43 @@
+//! Where can a test stop this process? At named points, by `D02_FAILPOINT=name[:pass[:milliseconds]]`; in release builds
+//! there are none.
+//!
+//! A point that is reached says so on standard error and waits: for ever, so that the test can kill the process right
+//! there, or for the given time.
+
+/// Waits here if a test asked for it.
+#[cfg(debug_assertions)]
+pub fn reach(name: &str) {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    static ASKED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("D02_FAILPOINT").ok());
+    static PASSES: AtomicU64 = AtomicU64::new(0);
+    let Some(asked) = ASKED.as_deref() else { return };
+    let mut parts = asked.split(':');
+    if parts.next() != Some(name) {
+        return;
+    }
+    let pass = parts.next().and_then(|pass| pass.parse().ok()).unwrap_or(1);
+    if PASSES.fetch_add(1, Ordering::SeqCst) + 1 != pass {
+        return;
+    }
+    let pause = parts.next().and_then(|pause| pause.parse().ok()).map_or(Duration::MAX, Duration::from_millis);
+    eprintln!("failpoint {name} reached");
+    std::thread::sleep(pause);
+}
+
+#[cfg(not(debug_assertions))]
+pub fn reach(_name: &str) {}
+
+/// A duration that a test may shorten by the variable `name`, in milliseconds.
+#[cfg(debug_assertions)]
+pub fn shortened(name: &str, usual: std::time::Duration) -> std::time::Duration {
+    let asked = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    asked.map_or(usual, std::time::Duration::from_millis)
+}
+
+#[cfg(not(debug_assertions))]
+pub fn shortened(_name: &str, usual: std::time::Duration) -> std::time::Duration {
+    usual
+}

@@ -1,0 +1,35 @@
+//! Has somebody asked us to end? One flag for tasks, which await it, and threads, which look.
+
+use tokio::sync::watch;
+
+/// The asking side.
+#[derive(Debug)]
+pub struct ShutdownSender(watch::Sender<bool>);
+
+/// The asked side; clones see the same flag.
+#[derive(Debug, Clone)]
+pub struct Shutdown(watch::Receiver<bool>);
+
+pub fn channel() -> (ShutdownSender, Shutdown) {
+    let (sender, receiver) = watch::channel(false);
+    (ShutdownSender(sender), Shutdown(receiver))
+}
+
+impl ShutdownSender {
+    pub fn request(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Shutdown {
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns once it was requested; never, if nobody can any more.
+    pub async fn requested(&mut self) {
+        if self.0.wait_for(|requested| *requested).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

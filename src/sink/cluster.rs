@@ -1,0 +1,263 @@
+//! Which clients talk to Kafka, and with which settings? One place, so that no client lacks what a promise rests on.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::Client;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{ProducerContext, ThreadedProducer};
+use secrecy::ExposeSecret;
+use rdkafka::Message;
+
+use super::Reason;
+use crate::config::{self, Property, SecretError};
+use crate::failpoint;
+
+/// A transaction that is open for longer is aborted by the broker. A batch takes well under a second; a dead producer
+/// that nobody replaces hides other lenders' records on the cursor partition for this long.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// [`TRANSACTION_TIMEOUT`], which a test may shorten.
+pub fn transaction_timeout() -> Duration {
+    failpoint::shortened("D02_TEST_TRANSACTION_TIMEOUT", TRANSACTION_TIMEOUT)
+}
+
+/// Kafka as the configuration describes it.
+#[derive(Clone)]
+pub struct Cluster {
+    name: String,
+    kafka: config::Kafka,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error("reading the secret of kafka.properties.\"{key}\"")]
+    Secret { key: String, source: SecretError },
+    #[error("setting up a Kafka client")]
+    Client(#[source] KafkaError),
+}
+
+/// How much a consumer may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Isolation {
+    ReadCommitted,
+    ReadUncommitted,
+}
+
+impl Cluster {
+    pub fn new(config: &config::Config) -> Self {
+        Self { name: config.name.clone(), kafka: config.kafka.clone() }
+    }
+
+    /// The user's properties first: what follows is refused in them, or not theirs to set.
+    fn config(&self) -> Result<ClientConfig, ClusterError> {
+        let mut config = ClientConfig::new();
+        for (key, property) in &self.kafka.properties {
+            match property {
+                Property::Plain(value) => config.set(key, value),
+                Property::Secret(source) => {
+                    let secret =
+                        source.read().map_err(|source| ClusterError::Secret { key: key.clone(), source })?;
+                    config.set(key, secret.expose_secret())
+                }
+            };
+        }
+        config.set("bootstrap.servers", &self.kafka.bootstrap_servers);
+        if !self.kafka.properties.contains_key("client.id") {
+            config.set("client.id", &self.name);
+        }
+        // A misspelt topic is an error, not a new topic with the broker's defaults.
+        config.set("allow.auto.create.topics", "false");
+        // librdkafka's warnings (5); what it reports beside its log comes through the context.
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        Ok(config)
+    }
+
+    fn client<T: FromClientConfigAndContext<Context>>(&self, config: &ClientConfig) -> Result<T, ClusterError> {
+        config.create_with_context(Context::default()).map_err(ClusterError::Client)
+    }
+
+    pub(super) fn admin(&self) -> Result<AdminClient<Context>, ClusterError> {
+        self.client(&self.config()?)
+    }
+
+    /// `batch_size`: the largest batch that every topic takes, `max_message`: the largest record, both in bytes.
+    pub(super) fn producer(
+        &self,
+        transactional_id: &str,
+        batch_size: usize,
+        max_message: usize,
+    ) -> Result<ThreadedProducer<Context>, ClusterError> {
+        /// Less than a transaction may last; then its records are given up, and the batch is decided again.
+        const MESSAGE_TIMEOUT_SHARE: u32 = 2;
+        let timeout = transaction_timeout();
+        let mut config = self.config()?;
+        for (key, value) in [
+            // lz4 beats none and zstd in wall time.
+            ("compression.type", "lz4"),
+            // At least twice a transaction, so that a full queue is rare.
+            ("queue.buffering.max.messages", "250000"),
+        ] {
+            if !self.kafka.properties.contains_key(key) {
+                config.set(key, value);
+            }
+        }
+        config
+            .set("transactional.id", transactional_id)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
+            .set("message.timeout.ms", (timeout / MESSAGE_TIMEOUT_SHARE).as_millis().to_string())
+            // The Java clients' partitioner, so that Streams and Flink joins are co-partitioned.
+            .set("partitioner", "murmur2_random")
+            // A batch is never larger than the smallest topic limit; one large record goes alone.
+            .set("batch.size", batch_size.to_string())
+            .set("message.max.bytes", max_message.to_string());
+        self.client(&config)
+    }
+
+    pub(super) fn reader(&self, isolation: Isolation) -> Result<BaseConsumer<Context>, ClusterError> {
+        let isolation = match isolation {
+            Isolation::ReadCommitted => "read_committed",
+            Isolation::ReadUncommitted => "read_uncommitted",
+        };
+        let mut config = self.config()?;
+        config
+            // librdkafka wants one to assign; nothing is ever committed to it.
+            .set("group.id", format!("{}.recovery", self.name))
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation)
+            .set("enable.partition.eof", "true")
+            // An offset that is gone is an error, not a reason to start elsewhere.
+            .set("auto.offset.reset", "error")
+            // Half a second less at the end of every read.
+            .set("fetch.wait.max.ms", "10")
+            .set("check.crcs", "true");
+        self.client(&config)
+    }
+}
+
+/// Hears what a client reports beside its calls.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Context(Arc<Reports>);
+
+#[derive(Debug, Default)]
+struct Reports {
+    error_count: AtomicU64,
+    last_error: Mutex<Option<String>>,
+    deliveries: Mutex<Deliveries>,
+    delivered: Condvar,
+}
+
+/// The delivery reports of the open transaction.
+#[derive(Debug, Default)]
+struct Deliveries {
+    outstanding: u64,
+    failed: Option<(String, KafkaError)>,
+}
+
+impl Context {
+    /// Errors reported so far: what moves during a commit makes it doubtful.
+    pub fn error_count(&self) -> u64 {
+        self.0.error_count.load(Ordering::SeqCst)
+    }
+
+    pub fn reason(&self) -> Reason {
+        Reason(lock(&self.0.last_error).clone())
+    }
+
+    pub fn sending(&self) {
+        lock(&self.0.deliveries).outstanding += 1;
+    }
+
+    pub fn not_sent(&self) {
+        lock(&self.0.deliveries).outstanding -= 1;
+    }
+
+    /// Waits until nothing is outstanding or a record failed, at most `limit`; `true` if nothing is.
+    pub fn wait_for_deliveries(&self, limit: Duration) -> Result<bool, (String, KafkaError)> {
+        let deadline = Instant::now() + limit;
+        let mut deliveries = lock(&self.0.deliveries);
+        loop {
+            if let Some(failed) = deliveries.failed.take() {
+                return Err(failed);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if deliveries.outstanding == 0 || left.is_zero() {
+                return Ok(deliveries.outstanding == 0);
+            }
+            let waited = self.0.delivered.wait_timeout(deliveries, left);
+            deliveries = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// A panic elsewhere leaves a counter and two texts, which are whole at any moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        // Producers are told of consumers' settings and the reverse; brokers come and go, which `error` hears as well.
+        if fac == "CONFWARN" {
+            return;
+        }
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::warn!(target: "librdkafka", "{fac} {message}");
+            }
+            RDKafkaLogLevel::Warning => tracing::info!(target: "librdkafka", "{fac} {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(target: "librdkafka", "{fac} {message}");
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error_count.fetch_add(1, Ordering::SeqCst);
+        // "All brokers are down" says less than what brought them down.
+        let says_more = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
+        let mut last = lock(&self.0.last_error);
+        if says_more || last.is_none() {
+            *last = Some(reason.to_owned());
+        }
+        drop(last);
+        tracing::debug!(target: "librdkafka", %error, reason, "reported");
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut deliveries = lock(&self.0.deliveries);
+        deliveries.outstanding -= 1;
+        if let Err((error, message)) = result {
+            deliveries.failed.get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
+        }
+        if deliveries.outstanding == 0 || deliveries.failed.is_some() {
+            self.0.delivered.notify_all();
+        }
+    }
+}
+
+/// Partition counts by metadata.
+pub(super) fn partition_count(
+    client: &Client<Context>,
+    topic: &str,
+    limit: Duration,
+) -> KafkaResult<Option<usize>> {
+    let metadata = client.fetch_metadata(Some(topic), limit)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    Ok(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
+}
+

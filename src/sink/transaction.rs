@@ -1,0 +1,356 @@
+//! How is one batch written? In one transaction with the cursor record that says "read up to here".
+//!
+//! ```text
+//! begin ─► accounts ─► dead letters ─► cursor record ─► every delivery report ─► EndTxn
+//! ```
+//!
+//! The caller decides what follows an error: nothing is sent again here, because only the committed cursor record can
+//! tell whether a batch landed.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+
+use super::cluster::{self, Cluster, ClusterError, Context};
+use super::{SinkError, transaction_timeout};
+use crate::account::{Op, Reason as RowReason};
+use crate::failpoint;
+use crate::progress::{Record, RecordKey};
+use crate::shutdown::Shutdown;
+
+/// A commit that takes longer is doubtful, even if it then succeeds (KAFKA-17754, librdkafka#5423).
+const COMMIT_LIMIT: Duration = Duration::from_secs(2);
+
+/// The coordinator may be electing, or still completing what an earlier instance left.
+const INIT_LIMIT: Duration = Duration::from_secs(15);
+
+/// While ending, less patience: the whole process has ten seconds.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
+
+/// Bytes that a record batch of one record takes around key, value and headers: batch header, lengths, deltas.
+const RECORD_OVERHEAD: usize = 61 + 5 * 5;
+
+/// The topics of one lender, with what each takes.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    pub accounts: Topic,
+    pub cursor: Topic,
+    pub dead_letters: Topic,
+}
+
+#[derive(Debug, Clone)]
+pub struct Topic {
+    pub name: String,
+    /// `max.message.bytes`.
+    pub max_message: usize,
+    pub partition_count: usize,
+}
+
+/// What one transaction writes beside its cursor record.
+#[derive(Debug, Default)]
+pub struct Records<'a> {
+    pub accounts: Vec<AccountRecord<'a>>,
+    pub dead_letters: Vec<DeadLetterRecord<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct AccountRecord<'a> {
+    pub public_id: &'a str,
+    /// Framed Avro.
+    pub value: &'a [u8],
+    pub op: Op,
+    /// Milliseconds since the epoch.
+    pub updated_at: i64,
+    pub digest: crate::account::Digest,
+    /// The header `d02.invalid`, a JSON array, if any field did not fit.
+    pub invalid: Option<&'a str>,
+}
+
+#[derive(Debug, Clone)]
+pub struct DeadLetterRecord<'a> {
+    pub public_id: Option<&'a str>,
+    /// The row's JSON, byte for byte.
+    pub json: &'a [u8],
+    pub reason: RowReason,
+    pub digest: crate::account::Digest,
+    pub request_id: Option<&'a str>,
+}
+
+/// The transactional producer of one lender.
+pub struct Transactions {
+    cluster: Cluster,
+    transactional_id: String,
+    topics: Topics,
+    key: RecordKey,
+    producer: ThreadedProducer<Context>,
+    shutdown: Shutdown,
+}
+
+impl Transactions {
+    /// Makes the producer; [`Transactions::init`] makes it the lender's one writer.
+    ///
+    /// # Errors
+    /// When the client settings cannot be used.
+    pub fn new(
+        cluster: Cluster,
+        transactional_id: String,
+        topics: Topics,
+        key: RecordKey,
+        shutdown: Shutdown,
+    ) -> Result<Self, ClusterError> {
+        let producer = Self::producer(&cluster, &transactional_id, &topics)?;
+        Ok(Self { cluster, transactional_id, topics, key, producer, shutdown })
+    }
+
+    fn producer(
+        cluster: &Cluster,
+        transactional_id: &str,
+        topics: &Topics,
+    ) -> Result<ThreadedProducer<Context>, ClusterError> {
+        /// librdkafka's own default, and the bounds of both of its settings.
+        const MAX_BATCH: usize = 1_000_000;
+        const MAX_MESSAGE: usize = 1_000_000_000;
+        let limits = [&topics.accounts, &topics.cursor, &topics.dead_letters].map(|topic| topic.max_message);
+        let smallest = limits.iter().min().copied().unwrap_or(MAX_BATCH).clamp(1, MAX_BATCH);
+        let largest = limits.iter().max().copied().unwrap_or(MAX_BATCH).clamp(MAX_BATCH, MAX_MESSAGE);
+        cluster.producer(transactional_id, smallest, largest)
+    }
+
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    pub fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Fences every earlier producer of this lender and ends what it left open (One writer).
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached in time, or refuses.
+    pub fn init(&self) -> Result<(), SinkError> {
+        let limit = self.patience(INIT_LIMIT);
+        self.producer.init_transactions(limit).map_err(|source| self.kafka("claiming the transactional id", source))
+    }
+
+    /// Replaces the producer: whatever the old one had under way can change nothing after [`Transactions::init`].
+    ///
+    /// # Errors
+    /// When the client settings cannot be used any more (a secret file that is gone).
+    pub fn replace_producer(&mut self) -> Result<(), ClusterError> {
+        self.producer = Self::producer(&self.cluster, &self.transactional_id, &self.topics)?;
+        Ok(())
+    }
+
+    /// Commits `records` and the `progress` that they are, or nothing (Atomic).
+    ///
+    /// - Complete: `progress` says no more than `records` and what was committed before them cover, because the caller
+    ///   derives both from the same verified pages.
+    /// - Once: after any error the outcome is unknown, and the caller reads the cursor record back before it decides
+    ///   again; nothing here sends twice.
+    /// - Atomic: records and cursor record are in one transaction, and every delivery report is in before EndTxn goes
+    ///   out, so the commit is EndTxn alone.
+    /// - One writer: a producer that was fenced cannot commit; begin and send may still succeed.
+    ///
+    /// # Errors
+    /// Whenever the outcome is not known to be good: then reopen.
+    pub fn commit(&self, records: &Records<'_>, progress: &Record, lender: &str) -> Result<(), SinkError> {
+        failpoint::reach("before_begin");
+        self.producer.begin_transaction().map_err(|source| self.kafka("beginning a transaction", source))?;
+        failpoint::reach("after_begin");
+        let middle = records.accounts.len() / 2;
+        for (position, account) in records.accounts.iter().enumerate() {
+            self.send(&self.topics.accounts.name, Some(account.public_id), account.value, account_headers(account, lender))?;
+            if position == middle {
+                failpoint::reach("while_sending");
+            }
+        }
+        for letter in &records.dead_letters {
+            self.send_dead_letter(letter, lender)?;
+        }
+        let value = progress.to_json();
+        self.send(&self.topics.cursor.name, Some(&self.key.to_json()), value.as_bytes(), OwnedHeaders::new())?;
+        self.drain()?;
+        failpoint::reach("before_commit");
+        self.end_transaction()?;
+        failpoint::reach("after_commit");
+        Ok(())
+    }
+
+    /// Forgets the lender's cursor record: a tombstone in every partition that holds one.
+    ///
+    /// # Errors
+    /// As for [`Transactions::commit`].
+    pub fn commit_tombstones(&self, partitions: &[i32]) -> Result<(), SinkError> {
+        self.producer.begin_transaction().map_err(|source| self.kafka("beginning a transaction", source))?;
+        let key = self.key.to_json();
+        for partition in partitions {
+            let record = BaseRecord::<str, [u8]>::to(&self.topics.cursor.name).key(&key).partition(*partition);
+            self.send_record(record)?;
+        }
+        self.drain()?;
+        self.end_transaction()
+    }
+
+    /// The size of the largest batch that holds this account alone.
+    pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
+        let invalid = account.invalid.map_or(0, |names| "d02.invalid".len() + names.len() + HEADER_OVERHEAD);
+        let names = ["__op", "__source_ts_ms", "d02.lender", "d02.digest"];
+        let headers: usize = names.iter().map(|name| name.len() + HEADER_OVERHEAD).sum();
+        let texts = 1 + 20 + lender.len() + 23;
+        RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid
+    }
+
+    /// Partition counts as they are now, in the form of the cursor record.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn partitions(&self) -> Result<String, SinkError> {
+        let name = &self.topics.accounts.name;
+        let count = cluster::partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
+            .map_err(|source| self.kafka("asking for the partitions", source))?
+            .ok_or_else(|| SinkError::NoTopic { topic: name.clone() })?;
+        Ok(format!("accounts={count}"))
+    }
+
+    fn send_dead_letter(&self, letter: &DeadLetterRecord<'_>, lender: &str) -> Result<(), SinkError> {
+        let topic = &self.topics.dead_letters;
+        let message = letter.reason.to_string();
+        let digest = letter.digest.to_string();
+        let size = letter.json.len().to_string();
+        let mut headers = vec![
+            ("__connect.errors.topic", self.topics.accounts.name.as_str()),
+            ("__connect.errors.connector.name", self.key.connector.as_str()),
+            ("__connect.errors.stage", "VALUE_CONVERTER"),
+            ("__connect.errors.exception.class.name", letter.reason.class_name()),
+            ("__connect.errors.exception.message", message.as_str()),
+            ("d02.lender", lender),
+            ("d02.digest", digest.as_str()),
+        ];
+        headers.extend(letter.reason.field().map(|field| ("d02.field", field)));
+        headers.extend(letter.request_id.map(|id| ("d02.request_id", id)));
+        let key_size = letter.public_id.map_or(0, str::len);
+        let header_size: usize = headers.iter().map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD).sum();
+        let fits = RECORD_OVERHEAD + key_size + letter.json.len() + header_size <= topic.max_message;
+        if !fits {
+            headers.push(("d02.size", &size));
+        }
+        let json = if fits { letter.json } else { &[] };
+        self.send(&topic.name, letter.public_id, json, text_headers(&headers))
+    }
+
+    fn send(&self, topic: &str, key: Option<&str>, value: &[u8], headers: OwnedHeaders) -> Result<(), SinkError> {
+        let mut record = BaseRecord::<str, [u8]>::to(topic).payload(value).headers(headers);
+        record.key = key;
+        self.send_record(record)
+    }
+
+    /// Hands one record to librdkafka; a full queue waits for delivery reports.
+    fn send_record(&self, mut record: BaseRecord<'_, str, [u8]>) -> Result<(), SinkError> {
+        /// How long a full queue may stay full: deliveries fail before that.
+        const FULL_QUEUE_POLL: Duration = Duration::from_millis(10);
+        let context = self.producer.context();
+        let deadline = Instant::now() + transaction_timeout();
+        loop {
+            context.sending();
+            let (error, back) = match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            context.not_sent();
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(self.kafka("sending a record", error));
+            }
+            self.wait(FULL_QUEUE_POLL)?;
+            if Instant::now() > deadline {
+                let limit = transaction_timeout();
+                return Err(SinkError::TimedOut { doing: "sending a record", limit, reason: context.reason() });
+            }
+            record = back;
+        }
+    }
+
+    /// Waits for every delivery report: `flush` would poll in steps of 100 ms.
+    fn drain(&self) -> Result<(), SinkError> {
+        /// A shutdown and a fatal error are noticed this often.
+        const STEP: Duration = Duration::from_millis(200);
+        let begun = Instant::now();
+        loop {
+            if self.wait(STEP)? {
+                return Ok(());
+            }
+            if let Some((code, reason)) = self.producer.client().fatal_error() {
+                let reason = super::Reason(Some(reason));
+                let source = KafkaError::MessageProduction(code);
+                return Err(SinkError::Kafka { doing: "writing a transaction", reason, source });
+            }
+            let limit = self.patience(transaction_timeout());
+            if begun.elapsed() > limit {
+                let reason = self.producer.context().reason();
+                return Err(SinkError::TimedOut { doing: "writing a transaction", limit, reason });
+            }
+        }
+    }
+
+    fn wait(&self, limit: Duration) -> Result<bool, SinkError> {
+        let context = self.producer.context();
+        context.wait_for_deliveries(limit).map_err(|(topic, source)| {
+            let fatal = self.producer.client().fatal_error().map(|(_, reason)| reason);
+            let reason = fatal.map_or_else(|| context.reason(), |reason| super::Reason(Some(reason)));
+            SinkError::Delivery { topic, reason, source }
+        })
+    }
+
+    fn end_transaction(&self) -> Result<(), SinkError> {
+        let context = self.producer.context();
+        let (errors_before, begun) = (context.error_count(), Instant::now());
+        self.producer
+            .commit_transaction(COMMIT_LIMIT)
+            .map_err(|source| self.kafka("committing a transaction", source))?;
+        let took = begun.elapsed();
+        if took > COMMIT_LIMIT {
+            return Err(SinkError::Doubtful { took, what: "longer than a commit may take" });
+        }
+        if context.error_count() != errors_before {
+            return Err(SinkError::Doubtful { took, what: "while an error was reported" });
+        }
+        Ok(())
+    }
+
+    fn patience(&self, usual: Duration) -> Duration {
+        if self.shutdown.is_requested() { usual.min(SHUTDOWN_LIMIT) } else { usual }
+    }
+
+    fn kafka(&self, doing: &'static str, source: KafkaError) -> SinkError {
+        SinkError::Kafka { doing, reason: self.producer.context().reason(), source }
+    }
+}
+
+/// Two lengths of a header, as variable-length integers.
+const HEADER_OVERHEAD: usize = 5 + 5;
+
+fn account_headers(account: &AccountRecord<'_>, lender: &str) -> OwnedHeaders {
+    let updated_at = account.updated_at.to_string();
+    let digest = account.digest.to_string();
+    let headers = text_headers(&[
+        ("__op", account.op.letter()),
+        ("__source_ts_ms", &updated_at),
+        ("d02.lender", lender),
+        ("d02.digest", &digest),
+    ]);
+    match account.invalid {
+        Some(names) => headers.insert(Header { key: "d02.invalid", value: Some(names) }),
+        None => headers,
+    }
+}
+
+fn text_headers(headers: &[(&str, &str)]) -> OwnedHeaders {
+    let owned = OwnedHeaders::new_with_capacity(headers.len() + 1);
+    headers.iter().fold(owned, |owned, (key, value)| owned.insert(Header { key, value: Some(*value) }))
+}
