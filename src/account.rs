@@ -81,14 +81,8 @@ pub enum Reason {
     NoUpdatedAt,
     #[error("`{field}` is not an exact 64-bit whole number of minor units")]
     InexactAmount { field: &'static str },
-    #[error(
-        "the record takes {size} bytes, the topic `{topic}` at most {limit} (max.message.bytes)"
-    )]
-    TooLarge {
-        size: usize,
-        limit: usize,
-        topic: String,
-    },
+    #[error("the record takes {size} bytes, the topic `{topic}` at most {limit} (max.message.bytes)")]
+    TooLarge { size: usize, limit: usize, topic: String },
 }
 
 impl Reason {
@@ -170,48 +164,31 @@ pub fn read_row<'a>(
         match name.as_ref() {
             "public_id" => public_id = text(raw).filter(|id| !id.is_empty()),
             "updated_at" => updated_at = text(raw).and_then(|at| instant(&at)),
-            "account_reference_id" => {
-                account.account_reference_id = fields.text("account_reference_id", raw)
-            }
-            "customer_reference_id" => {
-                account.customer_reference_id = fields.text("customer_reference_id", raw)
-            }
+            "account_reference_id" => account.account_reference_id = fields.text("account_reference_id", raw),
+            "customer_reference_id" => account.customer_reference_id = fields.text("customer_reference_id", raw),
             "reference_id" => account.reference_id = fields.text("reference_id", raw),
             "total_amount" => account.total_amount = fields.amount("total_amount", raw),
             "balance_amount" => account.balance_amount = fields.amount("balance_amount", raw),
-            "actual_balance_amount" => {
-                account.actual_balance_amount = fields.amount("actual_balance_amount", raw)
-            }
+            "actual_balance_amount" => account.actual_balance_amount = fields.amount("actual_balance_amount", raw),
             "paid_amount" => account.paid_amount = fields.amount("paid_amount", raw),
             "balance_principal_amount" => {
                 account.balance_principal_amount = fields.amount("balance_principal_amount", raw);
             }
             "balance_interest" => account.balance_interest = fields.amount("balance_interest", raw),
             "balance_fee" => account.balance_fee = fields.amount("balance_fee", raw),
-            "minimum_due_amount" => {
-                account.minimum_due_amount = fields.amount("minimum_due_amount", raw)
-            }
+            "minimum_due_amount" => account.minimum_due_amount = fields.amount("minimum_due_amount", raw),
             "currency" => account.currency = fields.text("currency", raw),
             "submitted_date" => {
-                (account.submitted_date, account.submitted_date_parsed) =
-                    fields.day("submitted_date", raw);
+                (account.submitted_date, account.submitted_date_parsed) = fields.day("submitted_date", raw);
             }
             "due_date" => (account.due_date, account.due_date_parsed) = fields.day("due_date", raw),
             "delinquent_days_on_submission" => {
-                account.delinquent_days_on_submission =
-                    fields.number("delinquent_days_on_submission", raw);
+                account.delinquent_days_on_submission = fields.number("delinquent_days_on_submission", raw);
             }
-            "loan_type" => {
-                (account.loan_type, account.loan_type_unmapped_code) =
-                    fields.label("loan_type", raw)
-            }
-            "status" => {
-                (account.status, account.status_unmapped_code) = fields.label("status", raw)
-            }
+            "loan_type" => (account.loan_type, account.loan_type_unmapped_code) = fields.label("loan_type", raw),
+            "status" => (account.status, account.status_unmapped_code) = fields.label("status", raw),
             "merchant_name" => account.merchant_name = fields.text("merchant_name", raw),
-            "lender_display_name" => {
-                account.lender_display_name = fields.text("lender_display_name", raw)
-            }
+            "lender_display_name" => account.lender_display_name = fields.text("lender_display_name", raw),
             "created_at" => account.created_at = fields.instant("created_at", raw),
             _ => {
                 unknown.push(name.clone());
@@ -260,12 +237,7 @@ impl<'a> Fields<'a> {
     }
 
     /// `value` where the member is not null; a member that has none does not fit.
-    fn fitting<T>(
-        &mut self,
-        name: &'static str,
-        raw: &'a str,
-        value: impl FnOnce() -> Option<T>,
-    ) -> Option<T> {
+    fn fitting<T>(&mut self, name: &'static str, raw: &'a str, value: impl FnOnce() -> Option<T>) -> Option<T> {
         if raw == "null" {
             return None;
         }
@@ -309,8 +281,7 @@ impl<'a> Fields<'a> {
         }
         let amount = whole_number(raw);
         if amount.is_none() {
-            self.reason
-                .get_or_insert(Reason::InexactAmount { field: name });
+            self.reason.get_or_insert(Reason::InexactAmount { field: name });
         }
         amount
     }
@@ -332,15 +303,11 @@ pub fn instant(text: &str) -> Option<i64> {
     // chrono also takes a space for the `T` and more than nine digits.
     let separator = *text.as_bytes().get(10)?;
     let fraction = text.get(19..)?.strip_prefix('.');
-    let digit_count = fraction.map_or(0, |digits| {
-        digits.bytes().take_while(u8::is_ascii_digit).count()
-    });
+    let digit_count = fraction.map_or(0, |digits| digits.bytes().take_while(u8::is_ascii_digit).count());
     if !separator.eq_ignore_ascii_case(&b't') || digit_count > 9 {
         return None;
     }
-    DateTime::parse_from_rfc3339(text)
-        .ok()
-        .map(|at| at.timestamp_millis())
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis())
 }
 
 /// Days since 1970-01-01 of a day written DD/MM/YYYY, if it is a real one.
@@ -348,17 +315,13 @@ fn day(text: &str) -> Option<i32> {
     let bytes: &[u8; 10] = text.as_bytes().try_into().ok()?;
     let number = |digits: &[u8]| {
         digits.iter().try_fold(0u32, |sum, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| sum * 10 + u32::from(digit - b'0'))
+            digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0'))
         })
     };
     if bytes[2] != b'/' || bytes[5] != b'/' {
         return None;
     }
-    let year = i32::try_from(number(&bytes[6..])?)
-        .ok()
-        .filter(|year| *year > 0)?;
+    let year = i32::try_from(number(&bytes[6..])?).ok().filter(|year| *year > 0)?;
     let date = NaiveDate::from_ymd_opt(year, number(&bytes[3..5])?, number(&bytes[..2])?)?;
     i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
 }
@@ -375,20 +338,13 @@ fn whole_number(raw: &str) -> Option<i64> {
     if number.digits.is_empty() {
         return Some(0);
     }
-    let zero_count = u32::try_from(number.exponent)
-        .ok()
-        .filter(|zeros| *zeros <= 19)?;
+    let zero_count = u32::try_from(number.exponent).ok().filter(|zeros| *zeros <= 19)?;
     let magnitude = number
         .digits
         .parse::<i128>()
         .ok()?
         .checked_mul(10i128.pow(zero_count))?;
-    i64::try_from(if number.negative {
-        -magnitude
-    } else {
-        magnitude
-    })
-    .ok()
+    i64::try_from(if number.negative { -magnitude } else { magnitude }).ok()
 }
 
 /// A JSON number as sign, significant digits without zeros at either end, and a power of ten.
@@ -479,9 +435,7 @@ impl Digest {
 
     /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.
     pub fn parse(header: &str) -> Option<Self> {
-        let digits = header
-            .strip_prefix(Self::NAME)
-            .filter(|digits| digits.len() == 16)?;
+        let digits = header.strip_prefix(Self::NAME).filter(|digits| digits.len() == 16)?;
         u64::from_str_radix(digits, 16).ok().map(Self)
     }
 }
@@ -516,16 +470,11 @@ fn put_value(raw: &str, depth: usize, buffer: &mut Vec<u8>) {
             let number = Decimal::of(raw);
             buffer.push(if number.negative { b'-' } else { b'+' });
             put_text(&number.digits, buffer);
-            let exponent = if number.digits.is_empty() {
-                0
-            } else {
-                number.exponent
-            };
+            let exponent = if number.digits.is_empty() { 0 } else { number.exponent };
             buffer.extend_from_slice(&exponent.to_le_bytes());
         }
         b'[' if depth < MAX_DEPTH => {
-            let values: Vec<&RawValue> =
-                serde_json::from_str(raw).expect("a raw value is well-formed");
+            let values: Vec<&RawValue> = serde_json::from_str(raw).expect("a raw value is well-formed");
             buffer.push(b'[');
             buffer.extend_from_slice(&(values.len() as u64).to_le_bytes());
             for value in values {
@@ -560,9 +509,7 @@ impl Members {
     }
 
     fn parse(json: &str) -> Option<MemberList<'_>> {
-        serde_json::Deserializer::from_str(json)
-            .deserialize_map(Self)
-            .ok()
+        serde_json::Deserializer::from_str(json).deserialize_map(Self).ok()
     }
 }
 
@@ -590,10 +537,7 @@ struct Name;
 impl<'de> DeserializeSeed<'de> for Name {
     type Value = Cow<'de, str>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }

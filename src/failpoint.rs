@@ -22,7 +22,10 @@ pub fn reach(name: &str) {
     if PASSES.fetch_add(1, Ordering::SeqCst) + 1 != pass {
         return;
     }
-    let pause = parts.next().and_then(|pause| pause.parse().ok()).map_or(Duration::MAX, Duration::from_millis);
+    let pause = parts
+        .next()
+        .and_then(|pause| pause.parse().ok())
+        .map_or(Duration::MAX, Duration::from_millis);
     eprintln!("failpoint {name} reached");
     std::thread::sleep(pause);
 }

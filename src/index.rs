@@ -120,10 +120,7 @@ impl Index {
 
     /// Count and checksum as they will be once `news` is committed.
     pub fn with(&self, news: &News) -> (u64, u64) {
-        (
-            self.held.len() as u64 + news.new_count,
-            self.checksum ^ news.checksum,
-        )
+        (self.held.len() as u64 + news.new_count, self.checksum ^ news.checksum)
     }
 
     /// Takes a record of `accounts`, in the topic's order.
@@ -232,13 +229,7 @@ fn hash_of(public_id: &str, updated_at: i64) -> u64 {
 mod tests {
     use super::*;
 
-    fn row(
-        id: &str,
-        updated_at: i64,
-        content: u64,
-        requested: Tick,
-        received: Tick,
-    ) -> Candidate<'_> {
+    fn row(id: &str, updated_at: i64, content: u64, requested: Tick, received: Tick) -> Candidate<'_> {
         Candidate {
             public_id: id,
             updated_at,
@@ -269,9 +260,9 @@ mod tests {
             row("a", 10, 1, 5, 6),
             row("a", 11, 1, 5, 7),  // newer, even from an old page
             row("a", 11, 1, 1, 8),  // the same
-            row("a", 11, 2, 6, 9), // other content, page asked for before what is held was received
+            row("a", 11, 2, 6, 9),  // other content, page asked for before what is held was received
             row("a", 11, 2, 8, 10), // other content, asked for later
-            row("a", 9, 3, 9, 11), // older, asked for before
+            row("a", 9, 3, 9, 11),  // older, asked for before
             row("a", 9, 3, 12, 13), // older, asked for later
         ];
         let expected = [
@@ -285,9 +276,7 @@ mod tests {
         ];
         assert_eq!(verdicts(&mut index, &rows), expected);
         assert_eq!(
-            index
-                .get(&Key::new("a"))
-                .map(|held| (held.updated_at, held.digest)),
+            index.get(&Key::new("a")).map(|held| (held.updated_at, held.digest)),
             Some((11, Digest(2)))
         );
     }
@@ -322,10 +311,7 @@ mod tests {
             index.decide(&mut news, &row("a", 1, 1, 1, 2), 0),
             Verdict::Write(Op::Read)
         );
-        assert_eq!(
-            index.decide(&mut news, &row("a", 1, 1, 1, 2), 0),
-            Verdict::Repeated
-        );
+        assert_eq!(index.decide(&mut news, &row("a", 1, 1, 1, 2), 0), Verdict::Repeated);
         assert_eq!(
             index.decide(&mut news, &row("a", 2, 1, 1, 2), 0),
             Verdict::Write(Op::Updated)
@@ -343,11 +329,7 @@ mod tests {
         let mut index = Index::default();
         let long = "x".repeat(100);
         let mut news = News::default();
-        for candidate in [
-            row("a", 1, 1, 1, 2),
-            row(&long, 2, 1, 1, 2),
-            row("a", 3, 1, 1, 2),
-        ] {
+        for candidate in [row("a", 1, 1, 1, 2), row(&long, 2, 1, 1, 2), row("a", 3, 1, 1, 2)] {
             index.decide(&mut news, &candidate, 0);
         }
         let promised = index.with(&news);

@@ -1,6 +1,42 @@
 //! Streams ClearGrid D02 borrower accounts into a compacted Kafka topic, exactly once.
+//!
+//! Data enters at the top and leaves at the bottom; a module uses only what stands above it.
+//!
+//! | Layer | Module | Its one responsibility |
+//! |---|---|---|
+//! | values | [`account`] | a D02 row as a typed account, or why it is none; its digest. Pure |
+//! | | [`progress`] | what is read, what is left; the cursor record. Pure |
+//! | | [`config`], [`metrics`], [`clock`], [`shutdown`], [`failpoint`] | settings; counters; time; the end; tests' stops |
+//! | codec | [`avro`] | accounts to framed bytes. Pure |
+//! | | [`index`] | which rows are news. Pure |
+//! | edges | [`upstream`] | one page after a cursor |
+//! | | [`registry`] | schema ids |
+//! | | [`sink`] | a batch with its progress, or nothing; what is committed, read back |
+//! | core | [`policy`] | error → retry, reopen or stop, and the advice a person gets |
+//! | | [`reader`] | walks → verified, encoded pages in order |
+//! | | [`pipeline`] | the loop |
+//! | | [`start`] | a lender claimed, restored and checked, or refused |
+//! | shell | [`command`] | a subcommand a file |
+//! | beside | [`simulator`] | an independent upstream; never imports `upstream` |
+//! | | `testbed` | a broker and a registry on this machine, for the tests |
 
 pub mod account;
 pub mod avro;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod failpoint;
 pub mod index;
+pub mod metrics;
+pub mod pipeline;
+pub mod policy;
 pub mod progress;
+pub mod reader;
+pub mod registry;
+pub mod shutdown;
+pub mod simulator;
+pub mod sink;
+pub mod start;
+#[cfg(feature = "demo")]
+pub mod testbed;
+pub mod upstream;

@@ -1,1 +1,127 @@
-fn main() {}
+//! Arguments → configuration → telemetry → command → exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use d02_source::command::{self, Failure};
+use d02_source::config::{self, Layers};
+use d02_source::policy::{Exit, chain};
+use tracing_subscriber::EnvFilter;
+
+/// Streams ClearGrid D02 borrower accounts into a compacted Kafka topic, exactly once
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120)]
+struct Arguments {
+    /// A TOML file; several are layered in order, then the environment (D02__…), then --set
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// One value, over all files and the environment
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// How log lines look, on standard error
+    #[arg(long, global = true, value_enum, default_value_t = Log::Text)]
+    log: Log,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Log {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the source: read every lender's accounts into Kafka, and go on live
+    Run(command::run::Args),
+    /// Create the topics and register the schema; safe to repeat
+    Setup(command::setup::Args),
+    /// Show or reset how far each lender is read
+    Cursor(command::cursor::Args),
+    /// Show the effective configuration and where each value comes from
+    Config(command::config::Arguments),
+    /// Serve an Exports API on a local port: seeded rows, live changes, faults
+    Simulate(command::simulate::Args),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    telemetry(arguments.log);
+    match execute(arguments) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+/// `RUST_LOG` chooses what is logged; by default everything of ours and librdkafka's warnings.
+fn telemetry(log: Log) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    match log {
+        Log::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        Log::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<Exit, Failure> {
+    let layers = Layers {
+        files: arguments.config,
+        environment: config::process_environment(),
+        set: arguments.set,
+    };
+    let load = |layers| config::load(layers).map_err(|errors| Failure::new(Exit::Usage, errors.to_string()));
+    let needs_lenders = |layers| {
+        let loaded = load(layers)?;
+        loaded
+            .config
+            .require_lenders()
+            .map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        Ok(loaded.config)
+    };
+    match arguments.command {
+        Command::Run(args) => {
+            let config = needs_lenders(layers)?;
+            on_runtime(command::run::execute(args, config))
+        }
+        Command::Setup(args) => {
+            let config = needs_lenders(layers)?;
+            on_runtime(command::setup::execute(args, config))
+        }
+        Command::Cursor(args) => {
+            let config = needs_lenders(layers)?;
+            on_runtime(command::cursor::execute(args, config))
+        }
+        Command::Config(args) => {
+            let shown = command::config::execute(&args, &load(layers)?, std::io::stdout().lock());
+            shown.map_err(|error| Failure::new(Exit::Failed, format!("writing the configuration: {error}")))?;
+            Ok(Exit::Done)
+        }
+        Command::Simulate(args) => on_runtime(async {
+            let served = command::simulate::execute(args).await;
+            served.map_err(|error| Failure::new(Exit::Usage, chain(&error)))?;
+            Ok(Exit::Done)
+        }),
+    }
+}
+
+/// What is still under way when a command has ended is left behind: it has had its time.
+fn on_runtime(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("starting the runtime: {error}")))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}

@@ -127,13 +127,20 @@ mod tests {
         let metrics = Metrics::new();
         metrics.lender("acme").rows_total.inc_by(3);
         metrics.lender("acme").rows_total.inc();
-        assert!(metrics.text().contains("d02_rows_total{lender=\"acme\"} 4"), "{}", metrics.text());
+        assert!(
+            metrics.text().contains("d02_rows_total{lender=\"acme\"} 4"),
+            "{}",
+            metrics.text()
+        );
     }
 
     #[test]
     fn the_line_names_only_oddities_that_occurred() {
         let lender = LenderMetrics::default();
         lender.retries_total.inc();
-        assert_eq!(lender.line(), "0 rows in 0 pages, 0 records in 0 transactions, 0 accounts, 1 retries");
+        assert_eq!(
+            lender.line(),
+            "0 rows in 0 pages, 0 records in 0 transactions, 0 accounts, 1 retries"
+        );
     }
 }

@@ -178,10 +178,10 @@ struct Flat {
     partitions: String,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RecordError {
     #[error("it is not a JSON object of the known form")]
-    Form(#[source] serde_json::Error),
+    Form(#[source] std::sync::Arc<serde_json::Error>),
     #[error("its version is {found}, this program knows {RECORD_VERSION}")]
     Version { found: u64 },
     #[error("its `{field}` is unreadable")]
@@ -202,9 +202,7 @@ impl Record {
             settled: self.progress.settled,
             ranges,
             account_count: self.accounts.map(|(count, _)| count),
-            account_checksum: self
-                .accounts
-                .map(|(_, checksum)| format!("{checksum:016x}")),
+            account_checksum: self.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
             partitions: self.partitions.clone(),
         };
         serde_json::to_string(&flat).expect("a flat record is always JSON")
@@ -214,15 +212,14 @@ impl Record {
     /// When it is of another version, or unreadable.
     pub fn from_json(json: &[u8]) -> Result<Self, RecordError> {
         // The version first: another version's record may have any form.
-        let any: serde_json::Value = serde_json::from_slice(json).map_err(RecordError::Form)?;
+        let any: serde_json::Value = serde_json::from_slice(json).map_err(|error| RecordError::Form(error.into()))?;
         match any.get("version").and_then(serde_json::Value::as_u64) {
             Some(version) if version == u64::from(RECORD_VERSION) => {}
             Some(found) => return Err(RecordError::Version { found }),
             None => return Err(RecordError::Field { field: "version" }),
         }
-        let flat: Flat = serde_json::from_value(any).map_err(RecordError::Form)?;
-        let ranges = serde_json::from_str(&flat.ranges)
-            .map_err(|_| RecordError::Field { field: "ranges" })?;
+        let flat: Flat = serde_json::from_value(any).map_err(|error| RecordError::Form(error.into()))?;
+        let ranges = serde_json::from_str(&flat.ranges).map_err(|_| RecordError::Field { field: "ranges" })?;
         let accounts = match (flat.account_count, flat.account_checksum) {
             (None, None) => None,
             (Some(count), Some(hex)) if hex.len() == 16 => {
@@ -359,32 +356,19 @@ mod tests {
         };
         let golden = include_str!("../tests/golden/cursor-record-v1.json").trim_end();
         assert_eq!(record.to_json(), golden);
-        assert_eq!(
-            Record::from_json(golden.as_bytes()).expect("readable"),
-            record
-        );
+        assert_eq!(Record::from_json(golden.as_bytes()).expect("readable"), record);
     }
 
     #[test]
     fn another_version_and_rubbish_are_told_apart() {
-        let error = |json: &str| {
-            Record::from_json(json.as_bytes())
-                .expect_err("refused")
-                .to_string()
-        };
+        let error = |json: &str| Record::from_json(json.as_bytes()).expect_err("refused").to_string();
         assert_eq!(
             error(r#"{"version":2,"anything":{}}"#),
             "its version is 2, this program knows 1"
         );
         assert_eq!(error(r#"{"position":14}"#), "its `version` is unreadable");
-        assert_eq!(
-            error("rubbish"),
-            "it is not a JSON object of the known form"
-        );
-        assert_eq!(
-            error(r#"{"version":1}"#),
-            "it is not a JSON object of the known form"
-        );
+        assert_eq!(error("rubbish"), "it is not a JSON object of the known form");
+        assert_eq!(error(r#"{"version":1}"#), "it is not a JSON object of the known form");
     }
 
     #[test]
@@ -398,9 +382,6 @@ mod tests {
             r#"["d02-source-acme",{"dataset":"D02","lender":"5f0c"}]"#
         );
         assert_eq!(RecordKey::from_json(key.to_json().as_bytes()), Some(key));
-        assert_eq!(
-            RecordKey::from_json(br#"["fs",{"filename":"in.txt"}]"#),
-            None
-        );
+        assert_eq!(RecordKey::from_json(br#"["fs",{"filename":"in.txt"}]"#), None);
     }
 }

@@ -21,9 +21,8 @@ pub const ACCOUNT_SCHEMA: &str = include_str!("../../avro/account.avsc");
 /// The full name of the record, for subjects and single-object readers.
 pub const ACCOUNT_NAME: &str = "cleargrid.d02.Account";
 
-static PARSED: LazyLock<Schema> = LazyLock::new(|| {
-    Schema::parse_str(ACCOUNT_SCHEMA).expect("a unit test parses the schema file")
-});
+static PARSED: LazyLock<Schema> =
+    LazyLock::new(|| Schema::parse_str(ACCOUNT_SCHEMA).expect("a unit test parses the schema file"));
 
 /// What stands before the Avro binary of every value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +47,9 @@ impl Encoder {
     pub fn new(frame: Frame) -> Self {
         let frame = match frame {
             Frame::Confluent { schema_id } => [&[0][..], &schema_id.to_be_bytes()].concat(),
-            Frame::SingleObject => {
-                [&[0xC3, 0x01][..], &PARSED.fingerprint::<Rabin>().bytes].concat()
-            }
+            Frame::SingleObject => [&[0xC3, 0x01][..], &PARSED.fingerprint::<Rabin>().bytes].concat(),
         };
-        let writer = GenericDatumWriter::builder(&PARSED)
-            .human_readable(false)
-            .build();
+        let writer = GenericDatumWriter::builder(&PARSED).human_readable(false).build();
         Self {
             writer: writer.expect("the schema refers to no other"),
             frame,
@@ -134,10 +129,7 @@ mod tests {
                     .unwrap_or_else(|| panic!("{name} is not in the struct"))
             })
             .collect();
-        assert!(
-            positions.is_sorted(),
-            "another order: {in_schema:?} {account}"
-        );
+        assert!(positions.is_sorted(), "another order: {in_schema:?} {account}");
         assert_eq!(in_schema.len(), account.matches("\":").count());
     }
 
@@ -165,14 +157,8 @@ mod tests {
         assert_eq!(fields["balance_amount"], set(Value::Long(i64::MIN)));
         assert_eq!(fields["due_date_parsed"], set(Value::Date(20506)));
         assert_eq!(fields["created_at"], set(Value::TimestampMillis(-1)));
-        assert_eq!(
-            fields["updated_at"],
-            Value::TimestampMillis(1_780_000_000_123)
-        );
-        assert_eq!(
-            fields["paid_amount"],
-            Value::Union(0, Box::new(Value::Null))
-        );
+        assert_eq!(fields["updated_at"], Value::TimestampMillis(1_780_000_000_123));
+        assert_eq!(fields["paid_amount"], Value::Union(0, Box::new(Value::Null)));
     }
 
     #[test]

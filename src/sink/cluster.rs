@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
+use rdkafka::Message;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::Client;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -13,7 +14,6 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{ProducerContext, ThreadedProducer};
 use secrecy::ExposeSecret;
-use rdkafka::Message;
 
 use super::Reason;
 use crate::config::{self, Property, SecretError};
@@ -21,7 +21,7 @@ use crate::failpoint;
 
 /// A transaction that is open for longer is aborted by the broker. A batch takes well under a second; a dead producer
 /// that nobody replaces hides other lenders' records on the cursor partition for this long.
-pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// [`TRANSACTION_TIMEOUT`], which a test may shorten.
 pub fn transaction_timeout() -> Duration {
@@ -52,7 +52,10 @@ pub(super) enum Isolation {
 
 impl Cluster {
     pub fn new(config: &config::Config) -> Self {
-        Self { name: config.name.clone(), kafka: config.kafka.clone() }
+        Self {
+            name: config.name.clone(),
+            kafka: config.kafka.clone(),
+        }
     }
 
     /// The user's properties first: what follows is refused in them, or not theirs to set.
@@ -62,8 +65,10 @@ impl Cluster {
             match property {
                 Property::Plain(value) => config.set(key, value),
                 Property::Secret(source) => {
-                    let secret =
-                        source.read().map_err(|source| ClusterError::Secret { key: key.clone(), source })?;
+                    let secret = source.read().map_err(|source| ClusterError::Secret {
+                        key: key.clone(),
+                        source,
+                    })?;
                     config.set(key, secret.expose_secret())
                 }
             };
@@ -80,7 +85,9 @@ impl Cluster {
     }
 
     fn client<T: FromClientConfigAndContext<Context>>(&self, config: &ClientConfig) -> Result<T, ClusterError> {
-        config.create_with_context(Context::default()).map_err(ClusterError::Client)
+        config
+            .create_with_context(Context::default())
+            .map_err(ClusterError::Client)
     }
 
     pub(super) fn admin(&self) -> Result<AdminClient<Context>, ClusterError> {
@@ -113,7 +120,10 @@ impl Cluster {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
-            .set("message.timeout.ms", (timeout / MESSAGE_TIMEOUT_SHARE).as_millis().to_string())
+            .set(
+                "message.timeout.ms",
+                (timeout / MESSAGE_TIMEOUT_SHARE).as_millis().to_string(),
+            )
             // The Java clients' partitioner, so that Streams and Flink joins are co-partitioned.
             .set("partitioner", "murmur2_random")
             // A batch is never larger than the smallest topic limit; one large record goes alone.
@@ -242,7 +252,9 @@ impl ProducerContext for Context {
         let mut deliveries = lock(&self.0.deliveries);
         deliveries.outstanding -= 1;
         if let Err((error, message)) = result {
-            deliveries.failed.get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
+            deliveries
+                .failed
+                .get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
         }
         if deliveries.outstanding == 0 || deliveries.failed.is_some() {
             self.0.delivered.notify_all();
@@ -251,13 +263,8 @@ impl ProducerContext for Context {
 }
 
 /// Partition counts by metadata.
-pub(super) fn partition_count(
-    client: &Client<Context>,
-    topic: &str,
-    limit: Duration,
-) -> KafkaResult<Option<usize>> {
+pub(super) fn partition_count(client: &Client<Context>, topic: &str, limit: Duration) -> KafkaResult<Option<usize>> {
     let metadata = client.fetch_metadata(Some(topic), limit)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     Ok(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
 }
-

@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 
-pub use cluster::{Cluster, ClusterError, TRANSACTION_TIMEOUT, transaction_timeout};
-pub use recovery::{CursorRecords, DeadLetterDigests, Restored, Stored, restore};
-pub use recovery::cursor_records;
+pub use cluster::{Cluster, ClusterError, transaction_timeout};
+pub use recovery::{CursorRecords, DeadLetterDigests, Restored, Stored, cursor_records, restore};
 pub use topics::{Checked, TopicError, ensure_topics};
 pub use transaction::{AccountRecord, DeadLetterRecord, Records, Topics, Transactions};
 
@@ -24,11 +23,23 @@ pub use transaction::{AccountRecord, DeadLetterRecord, Records, Topics, Transact
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     #[error("{doing}{reason}")]
-    Kafka { doing: &'static str, reason: Reason, source: KafkaError },
+    Kafka {
+        doing: &'static str,
+        reason: Reason,
+        source: KafkaError,
+    },
     #[error("a record for {topic} was not delivered{reason}")]
-    Delivery { topic: String, reason: Reason, source: KafkaError },
+    Delivery {
+        topic: String,
+        reason: Reason,
+        source: KafkaError,
+    },
     #[error("{doing} took longer than {}{reason}", humantime::format_duration(*.limit))]
-    TimedOut { doing: &'static str, limit: Duration, reason: Reason },
+    TimedOut {
+        doing: &'static str,
+        limit: Duration,
+        reason: Reason,
+    },
     /// The commit succeeded, but a repeated EndTxn may still be under way: delivery.md, "reopen".
     #[error("the commit succeeded after {} ms, {what}", .took.as_millis())]
     Doubtful { took: Duration, what: &'static str },
@@ -36,22 +47,47 @@ pub enum SinkError {
         "{topic} partition {partition} cannot be read to its end, offset {end}: after {} it is read to {position}{reason}",
         humantime::format_duration(*.waited)
     )]
-    EndNotReached { topic: String, partition: i32, end: i64, position: i64, waited: Duration, reason: Reason },
+    EndNotReached {
+        topic: String,
+        partition: i32,
+        end: i64,
+        position: i64,
+        waited: Duration,
+        reason: Reason,
+    },
     #[error("{topic} partition {partition} is empty but once held records up to offset {high}")]
     Emptied { topic: String, partition: i32, high: i64 },
-    #[error("the cursor record at {topic} partition {partition} offset {offset} cannot be used: {source}")]
-    CursorRecord { topic: String, partition: i32, offset: i64, source: crate::progress::RecordError },
+    #[error("the cursor record at {topic} partition {partition} offset {offset} cannot be used")]
+    CursorRecord {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        source: crate::progress::RecordError,
+    },
     #[error("the record at {topic} partition {partition} offset {offset} was not written by d02-source: {what}")]
-    ForeignRecord { topic: String, partition: i32, offset: i64, what: &'static str },
+    ForeignRecord {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        what: &'static str,
+    },
     #[error(
         "{topic} holds an account of lender {lender} that is also held under lender {other} (partition {partition}, \
          offset {offset})"
     )]
-    TwoLenders { topic: String, partition: i32, offset: i64, lender: String, other: String },
+    TwoLenders {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        lender: String,
+        other: String,
+    },
     #[error("{topic} does not exist, or may not be described")]
     NoTopic { topic: String },
     #[error("interrupted by the shutdown")]
     Interrupted,
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 /// What librdkafka last reported of its connections: the calls themselves often say no more than "timed out".

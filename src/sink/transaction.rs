@@ -101,7 +101,14 @@ impl Transactions {
         shutdown: Shutdown,
     ) -> Result<Self, ClusterError> {
         let producer = Self::producer(&cluster, &transactional_id, &topics)?;
-        Ok(Self { cluster, transactional_id, topics, key, producer, shutdown })
+        Ok(Self {
+            cluster,
+            transactional_id,
+            topics,
+            key,
+            producer,
+            shutdown,
+        })
     }
 
     fn producer(
@@ -114,7 +121,12 @@ impl Transactions {
         const MAX_MESSAGE: usize = 1_000_000_000;
         let limits = [&topics.accounts, &topics.cursor, &topics.dead_letters].map(|topic| topic.max_message);
         let smallest = limits.iter().min().copied().unwrap_or(MAX_BATCH).clamp(1, MAX_BATCH);
-        let largest = limits.iter().max().copied().unwrap_or(MAX_BATCH).clamp(MAX_BATCH, MAX_MESSAGE);
+        let largest = limits
+            .iter()
+            .max()
+            .copied()
+            .unwrap_or(MAX_BATCH)
+            .clamp(MAX_BATCH, MAX_MESSAGE);
         cluster.producer(transactional_id, smallest, largest)
     }
 
@@ -136,7 +148,9 @@ impl Transactions {
     /// When the coordinator cannot be reached in time, or refuses.
     pub fn init(&self) -> Result<(), SinkError> {
         let limit = self.patience(INIT_LIMIT);
-        self.producer.init_transactions(limit).map_err(|source| self.kafka("claiming the transactional id", source))
+        self.producer
+            .init_transactions(limit)
+            .map_err(|source| self.kafka("claiming the transactional id", source))
     }
 
     /// Replaces the producer: whatever the old one had under way can change nothing after [`Transactions::init`].
@@ -162,11 +176,18 @@ impl Transactions {
     /// Whenever the outcome is not known to be good: then reopen.
     pub fn commit(&self, records: &Records<'_>, progress: &Record, lender: &str) -> Result<(), SinkError> {
         failpoint::reach("before_begin");
-        self.producer.begin_transaction().map_err(|source| self.kafka("beginning a transaction", source))?;
+        self.producer
+            .begin_transaction()
+            .map_err(|source| self.kafka("beginning a transaction", source))?;
         failpoint::reach("after_begin");
         let middle = records.accounts.len() / 2;
         for (position, account) in records.accounts.iter().enumerate() {
-            self.send(&self.topics.accounts.name, Some(account.public_id), account.value, account_headers(account, lender))?;
+            self.send(
+                &self.topics.accounts.name,
+                Some(account.public_id),
+                account.value,
+                account_headers(account, lender),
+            )?;
             if position == middle {
                 failpoint::reach("while_sending");
             }
@@ -175,7 +196,12 @@ impl Transactions {
             self.send_dead_letter(letter, lender)?;
         }
         let value = progress.to_json();
-        self.send(&self.topics.cursor.name, Some(&self.key.to_json()), value.as_bytes(), OwnedHeaders::new())?;
+        self.send(
+            &self.topics.cursor.name,
+            Some(&self.key.to_json()),
+            value.as_bytes(),
+            OwnedHeaders::new(),
+        )?;
         self.drain()?;
         failpoint::reach("before_commit");
         self.end_transaction()?;
@@ -188,10 +214,14 @@ impl Transactions {
     /// # Errors
     /// As for [`Transactions::commit`].
     pub fn commit_tombstones(&self, partitions: &[i32]) -> Result<(), SinkError> {
-        self.producer.begin_transaction().map_err(|source| self.kafka("beginning a transaction", source))?;
+        self.producer
+            .begin_transaction()
+            .map_err(|source| self.kafka("beginning a transaction", source))?;
         let key = self.key.to_json();
         for partition in partitions {
-            let record = BaseRecord::<str, [u8]>::to(&self.topics.cursor.name).key(&key).partition(*partition);
+            let record = BaseRecord::<str, [u8]>::to(&self.topics.cursor.name)
+                .key(&key)
+                .partition(*partition);
             self.send_record(record)?;
         }
         self.drain()?;
@@ -200,7 +230,9 @@ impl Transactions {
 
     /// The size of the largest batch that holds this account alone.
     pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
-        let invalid = account.invalid.map_or(0, |names| "d02.invalid".len() + names.len() + HEADER_OVERHEAD);
+        let invalid = account
+            .invalid
+            .map_or(0, |names| "d02.invalid".len() + names.len() + HEADER_OVERHEAD);
         let names = ["__op", "__source_ts_ms", "d02.lender", "d02.digest"];
         let headers: usize = names.iter().map(|name| name.len() + HEADER_OVERHEAD).sum();
         let texts = 1 + 20 + lender.len() + 23;
@@ -236,7 +268,10 @@ impl Transactions {
         headers.extend(letter.reason.field().map(|field| ("d02.field", field)));
         headers.extend(letter.request_id.map(|id| ("d02.request_id", id)));
         let key_size = letter.public_id.map_or(0, str::len);
-        let header_size: usize = headers.iter().map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD).sum();
+        let header_size: usize = headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD)
+            .sum();
         let fits = RECORD_OVERHEAD + key_size + letter.json.len() + header_size <= topic.max_message;
         if !fits {
             headers.push(("d02.size", &size));
@@ -270,7 +305,11 @@ impl Transactions {
             self.wait(FULL_QUEUE_POLL)?;
             if Instant::now() > deadline {
                 let limit = transaction_timeout();
-                return Err(SinkError::TimedOut { doing: "sending a record", limit, reason: context.reason() });
+                return Err(SinkError::TimedOut {
+                    doing: "sending a record",
+                    limit,
+                    reason: context.reason(),
+                });
             }
             record = back;
         }
@@ -288,12 +327,20 @@ impl Transactions {
             if let Some((code, reason)) = self.producer.client().fatal_error() {
                 let reason = super::Reason(Some(reason));
                 let source = KafkaError::MessageProduction(code);
-                return Err(SinkError::Kafka { doing: "writing a transaction", reason, source });
+                return Err(SinkError::Kafka {
+                    doing: "writing a transaction",
+                    reason,
+                    source,
+                });
             }
             let limit = self.patience(transaction_timeout());
             if begun.elapsed() > limit {
                 let reason = self.producer.context().reason();
-                return Err(SinkError::TimedOut { doing: "writing a transaction", limit, reason });
+                return Err(SinkError::TimedOut {
+                    doing: "writing a transaction",
+                    limit,
+                    reason,
+                });
             }
         }
     }
@@ -315,20 +362,34 @@ impl Transactions {
             .map_err(|source| self.kafka("committing a transaction", source))?;
         let took = begun.elapsed();
         if took > COMMIT_LIMIT {
-            return Err(SinkError::Doubtful { took, what: "longer than a commit may take" });
+            return Err(SinkError::Doubtful {
+                took,
+                what: "longer than a commit may take",
+            });
         }
         if context.error_count() != errors_before {
-            return Err(SinkError::Doubtful { took, what: "while an error was reported" });
+            return Err(SinkError::Doubtful {
+                took,
+                what: "while an error was reported",
+            });
         }
         Ok(())
     }
 
     fn patience(&self, usual: Duration) -> Duration {
-        if self.shutdown.is_requested() { usual.min(SHUTDOWN_LIMIT) } else { usual }
+        if self.shutdown.is_requested() {
+            usual.min(SHUTDOWN_LIMIT)
+        } else {
+            usual
+        }
     }
 
     fn kafka(&self, doing: &'static str, source: KafkaError) -> SinkError {
-        SinkError::Kafka { doing, reason: self.producer.context().reason(), source }
+        SinkError::Kafka {
+            doing,
+            reason: self.producer.context().reason(),
+            source,
+        }
     }
 }
 
@@ -345,12 +406,20 @@ fn account_headers(account: &AccountRecord<'_>, lender: &str) -> OwnedHeaders {
         ("d02.digest", &digest),
     ]);
     match account.invalid {
-        Some(names) => headers.insert(Header { key: "d02.invalid", value: Some(names) }),
+        Some(names) => headers.insert(Header {
+            key: "d02.invalid",
+            value: Some(names),
+        }),
         None => headers,
     }
 }
 
 fn text_headers(headers: &[(&str, &str)]) -> OwnedHeaders {
     let owned = OwnedHeaders::new_with_capacity(headers.len() + 1);
-    headers.iter().fold(owned, |owned, (key, value)| owned.insert(Header { key, value: Some(*value) }))
+    headers.iter().fold(owned, |owned, (key, value)| {
+        owned.insert(Header {
+            key,
+            value: Some(*value),
+        })
+    })
 }

@@ -6,9 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use super::UpstreamError;
 use super::http::{Client, Connection};
 use super::request::with_path;
-use super::UpstreamError;
 use crate::config;
 use crate::progress::Timestamp;
 
@@ -74,9 +74,23 @@ impl Auth {
         config: config::Lender,
     ) -> Result<(Self, Login), UpstreamError> {
         let (answer, clock) = log_in(connection, lender, &config).await?;
-        let login = Login { lender_public_id: answer.lender_public_id, clock };
-        let tokens = Tokens { token: answer.token, refresh: answer.refresh_token, generation: 0 };
-        Ok((Self { tokens: Mutex::new(tokens), lender: lender.to_owned(), config }, login))
+        let login = Login {
+            lender_public_id: answer.lender_public_id,
+            clock,
+        };
+        let tokens = Tokens {
+            token: answer.token,
+            refresh: answer.refresh_token,
+            generation: 0,
+        };
+        Ok((
+            Self {
+                tokens: Mutex::new(tokens),
+                lender: lender.to_owned(),
+                config,
+            },
+            login,
+        ))
     }
 
     pub async fn token(&self) -> (u64, SecretString) {
@@ -101,12 +115,20 @@ impl Auth {
         }
         if renewal == Renewal::Refresh {
             if let Some(token) = self.refresh(connection, &tokens.refresh).await? {
-                *tokens = Tokens { token, refresh: tokens.refresh.clone(), generation: generation + 1 };
+                *tokens = Tokens {
+                    token,
+                    refresh: tokens.refresh.clone(),
+                    generation: generation + 1,
+                };
                 return Ok(false);
             }
         }
         let (answer, _) = log_in(connection, &self.lender, &self.config).await?;
-        *tokens = Tokens { token: answer.token, refresh: answer.refresh_token, generation: generation + 1 };
+        *tokens = Tokens {
+            token: answer.token,
+            refresh: answer.refresh_token,
+            generation: generation + 1,
+        };
         Ok(false)
     }
 
@@ -117,8 +139,13 @@ impl Auth {
         refresh_token: &SecretString,
     ) -> Result<Option<SecretString>, UpstreamError> {
         let doing = "refreshing the token";
-        let url = with_path(&connection.base_url, &["admin", "auth", &self.config.subdomain, "refresh-token"]);
-        let body = RefreshBody { refresh_token: refresh_token.expose_secret() };
+        let url = with_path(
+            &connection.base_url,
+            &["admin", "auth", &self.config.subdomain, "refresh-token"],
+        );
+        let body = RefreshBody {
+            refresh_token: refresh_token.expose_secret(),
+        };
         let request = connection.http.post(url).json(&body);
         match connection.send(doing, request).await {
             Ok(answer) => {
@@ -126,7 +153,10 @@ impl Auth {
                 connection.metrics.token_refreshes_total.inc();
                 Ok(Some(token))
             }
-            Err(UpstreamError::Status { status: 400 | 401 | 403, .. }) => Ok(None),
+            Err(UpstreamError::Status {
+                status: 400 | 401 | 403,
+                ..
+            }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -138,19 +168,41 @@ async fn log_in(
     config: &config::Lender,
 ) -> Result<(LoginAnswer, Option<Timestamp>), UpstreamError> {
     let doing = "logging in";
-    let secret = |source| UpstreamError::Secret { lender: lender.to_owned(), source };
+    let secret = |source| UpstreamError::Secret {
+        lender: lender.to_owned(),
+        source,
+    };
     let password = config.password.read().map_err(secret)?;
     let url = with_path(&connection.base_url, &["admin", "auth", &config.subdomain, "login"]);
-    let body = LoginBody { email: &config.email, password: password.expose_secret() };
+    let body = LoginBody {
+        email: &config.email,
+        password: password.expose_secret(),
+    };
     let answer = match connection.send(doing, connection.http.post(url).json(&body)).await {
-        Err(UpstreamError::Status { doing, status: status @ (400 | 401 | 403 | 404), message, request_id, .. }) => {
+        Err(UpstreamError::Status {
+            doing,
+            status: status @ (400 | 401 | 403 | 404),
+            message,
+            request_id,
+            ..
+        }) => {
             let email = config.email.clone();
-            return Err(UpstreamError::Credentials { doing, email, status, message, request_id });
+            return Err(UpstreamError::Credentials {
+                doing,
+                email,
+                status,
+                message,
+                request_id,
+            });
         }
         other => other?,
     };
     let login: LoginAnswer = answer.json(doing)?;
-    if let Some(wanted) = config.public_id.as_ref().filter(|wanted| **wanted != login.lender_public_id) {
+    if let Some(wanted) = config
+        .public_id
+        .as_ref()
+        .filter(|wanted| **wanted != login.lender_public_id)
+    {
         let (lender, wanted, found) = (lender.to_owned(), wanted.clone(), login.lender_public_id);
         return Err(UpstreamError::OtherLender { lender, wanted, found });
     }
@@ -175,7 +227,9 @@ fn lender_claim(jwt: &str) -> Option<String> {
     }
     let payload = jwt.split('.').nth(1)?.trim_end_matches('=');
     let claims = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
-    serde_json::from_slice(&claims).ok().map(|Claims { lender_id }| lender_id)
+    serde_json::from_slice(&claims)
+        .ok()
+        .map(|Claims { lender_id }| lender_id)
 }
 
 #[cfg(test)]

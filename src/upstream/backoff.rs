@@ -24,7 +24,10 @@ impl Default for Backoff {
             .with_max_delay(MAX_DELAY / 2)
             .without_max_times()
             .with_jitter();
-        Self { delays: builder.build(), try_count: 0 }
+        Self {
+            delays: builder.build(),
+            try_count: 0,
+        }
     }
 }
 
@@ -55,8 +58,14 @@ mod tests {
     fn waits_grow_to_a_minute_and_not_beyond() {
         let mut backoff = Backoff::default();
         let delays: Vec<_> = (0..40).map(|_| backoff.next(None)).collect();
-        assert!(delays[0] >= Duration::from_millis(200) && delays[0] <= Duration::from_millis(400), "{delays:?}");
-        assert!(delays[39] >= MAX_DELAY / 2 && delays.iter().all(|delay| *delay <= MAX_DELAY), "{delays:?}");
+        assert!(
+            delays[0] >= Duration::from_millis(200) && delays[0] <= Duration::from_millis(400),
+            "{delays:?}"
+        );
+        assert!(
+            delays[39] >= MAX_DELAY / 2 && delays.iter().all(|delay| *delay <= MAX_DELAY),
+            "{delays:?}"
+        );
     }
 
     #[test]

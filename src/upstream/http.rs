@@ -61,9 +61,22 @@ impl Client {
         metrics: LenderMetrics,
     ) -> Result<(Self, Login), UpstreamError> {
         let base_url = upstream.base_url.clone();
-        let connection = Connection { http, base_url, max_body: upstream.max_body, metrics, ticks: Ticks::default() };
+        let connection = Connection {
+            http,
+            base_url,
+            max_body: upstream.max_body,
+            metrics,
+            ticks: Ticks::default(),
+        };
         let (auth, login) = Auth::login(&connection, lender, config.clone()).await?;
-        Ok((Self { connection, auth, lender_public_id: login.lender_public_id.clone() }, login))
+        Ok((
+            Self {
+                connection,
+                auth,
+                lender_public_id: login.lender_public_id.clone(),
+            },
+            login,
+        ))
     }
 
     pub fn metrics(&self) -> &LenderMetrics {
@@ -83,19 +96,40 @@ impl Client {
             let (generation, token) = self.auth.token().await;
             let request = self.connection.http.get(url.clone()).bearer_auth(token.expose_secret());
             match self.connection.send(doing, request).await {
-                Err(UpstreamError::Status { status: 401, message, request_id, .. }) => {
+                Err(UpstreamError::Status {
+                    status: 401,
+                    message,
+                    request_id,
+                    ..
+                }) => {
                     let Some(way) = renewal else {
                         let email = self.auth.email().to_owned();
-                        return Err(UpstreamError::Credentials { doing, email, status: 401, message, request_id });
+                        return Err(UpstreamError::Credentials {
+                            doing,
+                            email,
+                            status: 401,
+                            message,
+                            request_id,
+                        });
                     };
                     let was_replaced = self.auth.renew(&self.connection, generation, way).await?;
                     if !was_replaced {
                         renewal = renewals.next();
                     }
                 }
-                Err(UpstreamError::Status { status: 403, message, request_id, .. }) => {
+                Err(UpstreamError::Status {
+                    status: 403,
+                    message,
+                    request_id,
+                    ..
+                }) => {
                     let (public_id, token_lender) = (self.lender_public_id.clone(), self.token_lender().await);
-                    return Err(UpstreamError::Forbidden { public_id, token_lender, message, request_id });
+                    return Err(UpstreamError::Forbidden {
+                        public_id,
+                        token_lender,
+                        message,
+                        request_id,
+                    });
                 }
                 other => return other,
             }
@@ -106,7 +140,10 @@ impl Client {
 impl Connection {
     /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error.
     pub async fn send(&self, doing: &'static str, request: RequestBuilder) -> Result<Answer, UpstreamError> {
-        let network = |source: reqwest::Error| UpstreamError::Network { doing, source: source.without_url() };
+        let network = |source: reqwest::Error| UpstreamError::Network {
+            doing,
+            source: source.without_url(),
+        };
         self.metrics.requests_total.inc();
         let (started, requested) = (Instant::now(), self.ticks.next());
         let response = request.send().await.map_err(network)?;
@@ -119,17 +156,38 @@ impl Connection {
         let body = self.body(response).await.map_err(network)?;
         if status != StatusCode::OK {
             let (message, request_id) = response::error(body.as_deref().unwrap_or_default(), request_id);
-            return Err(UpstreamError::Status { doing, status: status.as_u16(), message, request_id, retry_after });
+            return Err(UpstreamError::Status {
+                doing,
+                status: status.as_u16(),
+                message,
+                request_id,
+                retry_after,
+            });
         }
         let Some(body) = body else {
-            return Err(UpstreamError::TooLarge { doing, max_body: self.max_body, request_id });
+            return Err(UpstreamError::TooLarge {
+                doing,
+                max_body: self.max_body,
+                request_id,
+            });
         };
         self.metrics.bytes_total.inc_by(body.len() as u64);
         let received = self.ticks.next();
         let date = date.map(|date| Timestamp(date.timestamp_millis()));
         match String::from_utf8(body) {
-            Ok(text) => Ok(Answer { text, request_id, clock, date, requested, received }),
-            Err(_) => Err(UpstreamError::NoEnvelope { doing, what: "no UTF-8".to_owned(), request_id }),
+            Ok(text) => Ok(Answer {
+                text,
+                request_id,
+                clock,
+                date,
+                requested,
+                received,
+            }),
+            Err(_) => Err(UpstreamError::NoEnvelope {
+                doing,
+                what: "no UTF-8".to_owned(),
+                request_id,
+            }),
         }
     }
 

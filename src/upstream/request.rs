@@ -19,7 +19,10 @@ pub struct PageRequest {
 impl PageRequest {
     /// The address of this page of `lender_public_id`'s D02.
     pub(super) fn url(&self, base: &Url, lender_public_id: &str) -> Url {
-        let mut url = with_path(base, &["admin", "v3", "lenders", lender_public_id, "exports", "S1", "D02"]);
+        let mut url = with_path(
+            base,
+            &["admin", "v3", "lenders", lender_public_id, "exports", "S1", "D02"],
+        );
         let mut query = url.query_pairs_mut();
         if let Some(since) = self.since {
             query.append_pair("since", &since.to_string());
@@ -30,7 +33,9 @@ impl PageRequest {
         if let Some(cursor) = &self.cursor {
             query.append_pair("cursor", cursor);
         }
-        query.append_pair("limit", &self.limit.to_string()).append_pair("sort", "asc");
+        query
+            .append_pair("limit", &self.limit.to_string())
+            .append_pair("sort", "asc");
         drop(query);
         url
     }
@@ -39,7 +44,10 @@ impl PageRequest {
 /// `base` with further path segments, each escaped.
 pub(super) fn with_path(base: &Url, segments: &[&str]) -> Url {
     let mut url = base.clone();
-    url.path_segments_mut().expect("the configuration takes http and https only").pop_if_empty().extend(segments);
+    url.path_segments_mut()
+        .expect("the configuration takes http and https only")
+        .pop_if_empty()
+        .extend(segments);
     url
 }
 

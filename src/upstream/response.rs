@@ -71,7 +71,12 @@ pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
             serde_json::error::Category::Data => "JSON of another form",
             serde_json::error::Category::Io | serde_json::error::Category::Syntax => "no JSON",
         };
-        format!("{kind} at line {} column {} of {} bytes", error.line(), error.column(), text.len())
+        format!(
+            "{kind} at line {} column {} of {} bytes",
+            error.line(),
+            error.column(),
+            text.len()
+        )
     })?;
     let Body { rows, pagination, meta } = envelope.body;
     let bound = |name, text: Option<String>| match text.as_deref().map(instant) {
@@ -80,7 +85,12 @@ pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
         Some(None) => Err(format!("meta.{name} is no RFC 3339 time")),
     };
     let (since, until) = (bound("since", meta.since)?, bound("until", meta.until)?);
-    Ok(PageBody { rows, next_cursor: pagination.next_cursor, since, until })
+    Ok(PageBody {
+        rows,
+        next_cursor: pagination.next_cursor,
+        since,
+        until,
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -122,9 +132,15 @@ mod tests {
     #[test]
     fn a_page_is_its_rows_its_cursor_and_its_bounds() {
         let page = page(OK).expect("a page");
-        assert_eq!(page.rows.iter().map(|row| row.get()).collect::<Vec<_>>(), [r#"{"a":1}"#, "2"]);
+        assert_eq!(
+            page.rows.iter().map(|row| row.get()).collect::<Vec<_>>(),
+            [r#"{"a":1}"#, "2"]
+        );
         assert_eq!(page.next_cursor.as_deref(), Some("c"));
-        assert_eq!(page.since.map(|at| at.to_string()).as_deref(), Some("2026-05-29T07:20:55.000Z"));
+        assert_eq!(
+            page.since.map(|at| at.to_string()).as_deref(),
+            Some("2026-05-29T07:20:55.000Z")
+        );
         assert_eq!(page.until, None);
     }
 
@@ -133,8 +149,14 @@ mod tests {
         for (text, expected) in [
             ("<html>secret</html>", "no JSON at line 1 column 1 of 19 bytes"),
             (&OK[..60], "JSON that is cut off at line 1 column 60 of 60 bytes"),
-            (r#"{"body":{"rows":{}}}"#, "JSON of another form at line 1 column 16 of 20 bytes"),
-            (r#"{"body":{"rows":[],"pagination":{},"meta":{"since":null,"until":null}}}"#, "JSON of another form at line 1 column 34 of 71 bytes"),
+            (
+                r#"{"body":{"rows":{}}}"#,
+                "JSON of another form at line 1 column 16 of 20 bytes",
+            ),
+            (
+                r#"{"body":{"rows":[],"pagination":{},"meta":{"since":null,"until":null}}}"#,
+                "JSON of another form at line 1 column 34 of 71 bytes",
+            ),
         ] {
             assert_eq!(page(text).expect_err("refused"), expected, "{text}");
         }
@@ -146,16 +168,27 @@ mod tests {
     fn an_error_keeps_message_and_request_id() {
         let body = br#"{"success":false,"message":"No\nway","requestId":"req_1"}"#;
         let (message, id) = error(body, RequestId(Some("header".into())));
-        assert_eq!((message.as_str(), id.to_string().as_str()), ("Noway", " (request id req_1)"));
+        assert_eq!(
+            (message.as_str(), id.to_string().as_str()),
+            ("Noway", " (request id req_1)")
+        );
         let (message, id) = error(b"<html>", RequestId(None));
-        assert_eq!((message.as_str(), id.to_string().as_str()), ("6 bytes without a message", ""));
+        assert_eq!(
+            (message.as_str(), id.to_string().as_str()),
+            ("6 bytes without a message", "")
+        );
     }
 
     #[test]
     fn retry_after_comes_in_two_forms() {
-        let date = DateTime::parse_from_rfc2822("Tue, 24 Nov 2026 10:00:00 GMT").ok().map(|date| date.to_utc());
+        let date = DateTime::parse_from_rfc2822("Tue, 24 Nov 2026 10:00:00 GMT")
+            .ok()
+            .map(|date| date.to_utc());
         assert_eq!(retry_after(" 7 ", None), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Tue, 24 Nov 2026 10:00:30 GMT", date), Some(Duration::from_secs(30)));
+        assert_eq!(
+            retry_after("Tue, 24 Nov 2026 10:00:30 GMT", date),
+            Some(Duration::from_secs(30))
+        );
         assert_eq!(retry_after("Tue, 24 Nov 2026 09:00:00 GMT", date), None);
         assert_eq!(retry_after("soon", date), None);
     }

@@ -1,0 +1,224 @@
+//! `cursor show` and `cursor reset`: how far each lender is read, and a new beginning.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Failure;
+use crate::clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::policy::{self, Exit};
+use crate::progress::{Record, RecordKey};
+use crate::shutdown;
+use crate::sink::{Cluster, CursorRecords, SinkError, Stored, Topics, Transactions, cursor_records};
+use crate::start::{Starter, living_age};
+use crate::upstream::{Client, http_client};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show how far each lender is read
+    #[command(after_help = "Example:\n  d02-source --config config/d02-source.toml cursor show --json")]
+    Show {
+        /// One JSON array instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget how far a lender is read: the next run reads from the beginning and writes only what is missing
+    #[command(after_help = "Example:\n  d02-source --config config/d02-source.toml cursor reset acme")]
+    Reset {
+        /// The lender's key in the configuration
+        lender: String,
+        /// Also while an instance lives: takes the lender over from it
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
+    match args.command {
+        Command::Show { json } => show(&config, json).await,
+        Command::Reset { lender, force } => reset(&config, &lender, force).await,
+    }
+}
+
+fn sink_failure(error: &SinkError) -> Failure {
+    Failure::of(Exit::Failed, error, policy::sink_advice(error))
+}
+
+/// Reads a cursor topic away from the runtime's threads.
+async fn read(cluster: &Cluster, topic: &str) -> Result<CursorRecords, SinkError> {
+    let (cluster, topic) = (cluster.clone(), topic.to_owned());
+    let (_sender, shutdown) = shutdown::channel();
+    let read = tokio::task::spawn_blocking(move || cursor_records(&cluster, &topic, &shutdown)).await;
+    read.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
+    let cluster = Cluster::new(config);
+    let heartbeat = config.transaction.heartbeat_interval;
+    let mut rows = Vec::new();
+    for lender in config.lenders.keys() {
+        let topic = config.kafka.topics.for_lender(lender).cursor;
+        let records = read(&cluster, &topic).await.map_err(|error| sink_failure(&error))?;
+        let connector = format!("{}-{lender}", config.name);
+        let mut keys: Vec<&RecordKey> = records.keys().filter(|key| key.connector == connector).collect();
+        keys.sort();
+        if keys.is_empty() {
+            rows.push(json!({"lender": lender, "state": "none"}));
+        }
+        for key in keys {
+            let current = records.current(key).map_err(|error| sink_failure(&error))?;
+            rows.push(row(lender, key, current, heartbeat));
+        }
+    }
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&rows).expect("rows are always JSON"));
+        return Ok(Exit::Done);
+    }
+    println!(
+        "{:<16} {:<9} {:<24} {:<24} {:>9} {:>6} {:>9}",
+        "LENDER", "STATE", "READ", "SETTLED", "ACCOUNTS", "RANGES", "AGE"
+    );
+    for row in rows {
+        let text = |name: &str| match &row[name] {
+            serde_json::Value::Null => "-".to_owned(),
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let age = row["age_seconds"].as_u64().map_or("-".to_owned(), |age| {
+            humantime::format_duration(Duration::from_secs(age)).to_string()
+        });
+        println!(
+            "{:<16} {:<9} {:<24} {:<24} {:>9} {:>6} {age:>9}",
+            text("lender"),
+            text("state"),
+            text("read"),
+            text("settled"),
+            text("account_count"),
+            text("range_count"),
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// One lender's state: `none`, `reset`, `released`, `live` or `stale` (not released, but no heartbeat either).
+fn row(
+    lender: &str,
+    key: &RecordKey,
+    current: Option<(&Stored, Option<&Record>)>,
+    heartbeat: Duration,
+) -> serde_json::Value {
+    let public_id = &key.lender_public_id;
+    let Some((stored, record)) = current else {
+        return json!({"lender": lender, "public_id": public_id, "state": "none"});
+    };
+    let age = (clock::now().timestamp_millis() - stored.written_at).max(0) / 1000;
+    let Some(record) = record else {
+        return json!({"lender": lender, "public_id": public_id, "state": "reset", "age_seconds": age});
+    };
+    let state = match (&record.instance, living_age(stored.written_at, record, heartbeat)) {
+        (None, _) => "released",
+        (Some(_), Some(_)) => "live",
+        (Some(_), None) => "stale",
+    };
+    json!({
+        "lender": lender, "public_id": public_id, "state": state, "age_seconds": age,
+        "instance": record.instance, "epoch": record.epoch, "sequence": record.sequence, "base_url": record.base_url,
+        "first_snapshot_at": record.progress.first_snapshot_at, "read": record.progress.read,
+        "settled": record.progress.settled, "range_count": record.progress.ranges.len(),
+        "ranges": record.progress.ranges, "account_count": record.accounts.map(|(count, _)| count),
+        "account_checksum": record.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
+        "partitions": record.partitions, "partition": stored.partition, "offset": stored.offset,
+    })
+}
+
+async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failure> {
+    let Some(settings) = config.lenders.get(lender) else {
+        let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
+        let message = format!(
+            "no lender `{lender}` in the configuration; there are: {}",
+            known.join(", ")
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    let public_id = match &settings.public_id {
+        Some(public_id) => public_id.clone(),
+        None => log_in(config, lender).await?,
+    };
+    let cluster = Cluster::new(config);
+    let checked = super::topics(&cluster, config, false).await?;
+    let topics = Topics::of(&checked, &config.kafka, lender);
+    let key = Starter::key(config, lender, &public_id);
+    let partitions = match read(&cluster, &topics.cursor.name).await {
+        Ok(records) => {
+            refuse_living(config, lender, &records, &key, force)?;
+            records.partitions_of(&key)
+        }
+        // Exactly what a reset is the way on from.
+        Err(SinkError::Emptied { .. }) => Vec::new(),
+        Err(error) => return Err(sink_failure(&error)),
+    };
+    let partitions = if partitions.is_empty() { vec![0] } else { partitions };
+    let id = format!("{}.{public_id}", config.name);
+    let done = tokio::task::spawn_blocking(move || {
+        let (_sender, shutdown) = shutdown::channel();
+        let transactions = Transactions::new(cluster, id, topics, key, shutdown)?;
+        transactions.init()?;
+        transactions.commit_tombstones(&partitions)
+    });
+    let done = done
+        .await
+        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+    done.map_err(|error| sink_failure(&error))?;
+    println!("{lender}: the cursor is reset; the next run reads from the beginning and writes only what is missing");
+    Ok(Exit::Done)
+}
+
+fn refuse_living(
+    config: &Config,
+    lender: &str,
+    records: &CursorRecords,
+    key: &RecordKey,
+    force: bool,
+) -> Result<(), Failure> {
+    // An unreadable record is no reason against forgetting it.
+    let Ok(Some((stored, Some(record)))) = records.current(key) else {
+        return Ok(());
+    };
+    match living_age(stored.written_at, record, config.transaction.heartbeat_interval) {
+        Some(age) if !force => {
+            let (instance, age) = (
+                record.instance.as_deref().unwrap_or_default(),
+                humantime::format_duration(age),
+            );
+            let message = format!(
+                "{lender}: instance {instance} lives, its last commit is {age} old\n  → stop it, or take the lender \
+                 over from it with --force"
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The lender's public id, which only the login tells.
+async fn log_in(config: &Config, lender: &str) -> Result<String, Failure> {
+    let http = http_client(&config.upstream)
+        .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
+    let metrics = Metrics::new().lender(lender);
+    let login = Client::login(http, &config.upstream, lender, &config.lenders[lender], metrics).await;
+    match login {
+        Ok((_, login)) => Ok(login.lender_public_id),
+        Err(error) => {
+            let advice = format!("{}; or set lenders.{lender}.public_id", policy::request_advice(&error));
+            Err(Failure::of(Exit::Refused, &error, &advice))
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! `run`: the source. Every lender of the configuration in one process, until it is asked to end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::Failure;
+use crate::avro::{ACCOUNT_NAME, ACCOUNT_SCHEMA, Encoder, Frame};
+use crate::config::{Config, Encoding, SecretSource};
+use crate::metrics::{LenderMetrics, Metrics};
+use crate::pipeline::{Pipeline, Stopped};
+use crate::policy::{self, AfterRequest, Exit};
+use crate::reader::Reader;
+use crate::registry::{self, Registry};
+use crate::shutdown::{self, Shutdown, ShutdownSender};
+use crate::sink::{Checked, Cluster, Topics};
+use crate::start::{Candidate, Starter};
+use crate::upstream::{Backoff, Client, UpstreamError, http_client};
+
+/// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
+const GROUP_WAIT: Duration = Duration::from_secs(10);
+
+/// Everything that is under way at a shutdown ends within this, or is left to the broker's time-out.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(9);
+
+/// How often a living process says what it did.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  d02-source --config config/d02-source.toml run --until-caught-up")]
+pub struct Args {
+    /// End with 0 once every lender has been read to the end: for a batch, a cron job
+    #[arg(long)]
+    until_caught_up: bool,
+}
+
+/// What the lenders of the process share.
+struct Process {
+    config: Config,
+    http: reqwest::Client,
+    checked: Vec<Checked>,
+    registry: Option<Registry>,
+    metrics: Metrics,
+    shutdown: Shutdown,
+    is_until_caught_up: bool,
+    to_start: mpsc::UnboundedSender<ToStart>,
+    /// How many lenders have not yet run or failed for the first time.
+    undecided: watch::Sender<usize>,
+    /// Whether any lender ever ran.
+    any_ran: watch::Sender<bool>,
+}
+
+struct ToStart {
+    candidate: Candidate,
+    started: oneshot::Sender<Result<Pipeline, crate::start::StartError>>,
+}
+
+pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
+    let (sender, shutdown) = shutdown::channel();
+    listen_for_signals(sender)?;
+    let ended = async { run(args, config, shutdown.clone()).await };
+    let mut asked = shutdown.clone();
+    tokio::select! {
+        ended = ended => ended,
+        // The run itself ends by the same flag; this is the bound on how long that may take.
+        () = async { asked.requested().await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => {
+            tracing::warn!("not everything ended in time; an open transaction is left to its time-out");
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("listening for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            // Either asks for the same.
+            _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
+            _ = interrupt.recv() => tracing::info!("interrupted: ending"),
+        }
+        sender.request();
+        // The sender stays: a second signal asks for nothing new.
+        std::future::pending::<()>().await;
+    });
+    Ok(())
+}
+
+async fn run(args: Args, config: Config, shutdown: Shutdown) -> Result<Exit, Failure> {
+    let http = http_client(&config.upstream)
+        .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
+    let registry = match config.avro.encoding {
+        Encoding::Confluent => Some(
+            Registry::new(&config.schema_registry).map_err(|error| Failure::of(Exit::Usage, &error, error.advice()))?,
+        ),
+        Encoding::SingleObject => None,
+    };
+    let cluster = Cluster::new(&config);
+    let mut asked = shutdown.clone();
+    let checked = tokio::select! {
+        // Nothing is open yet that would have to be ended.
+        biased;
+        () = asked.requested() => return Ok(Exit::Done),
+        checked = super::topics(&cluster, &config, config.kafka.create_topics) => checked?,
+    };
+
+    let (to_start, waiting) = mpsc::unbounded_channel();
+    let lenders: Vec<String> = config.lenders.keys().cloned().collect();
+    let instance = instance_id();
+    tracing::info!(
+        instance,
+        lenders = lenders.len(),
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    let starter = Starter {
+        cluster,
+        config: config.clone(),
+        instance,
+        shutdown: shutdown.clone(),
+        is_until_caught_up: args.until_caught_up,
+    };
+    tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
+    let process = Arc::new(Process {
+        config,
+        http,
+        checked,
+        registry,
+        metrics: Metrics::new(),
+        shutdown: shutdown.clone(),
+        is_until_caught_up: args.until_caught_up,
+        to_start,
+        undecided: watch::Sender::new(lenders.len()),
+        any_ran: watch::Sender::new(false),
+    });
+    let reports = tokio::spawn(report(Arc::clone(&process), lenders.clone()));
+    let mut running = JoinSet::new();
+    for lender in &lenders {
+        running.spawn(supervise(Arc::clone(&process), lender.clone()));
+    }
+    let mut exits = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        match ended {
+            Ok(exit) => exits.push(exit),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    reports.abort();
+    for lender in &lenders {
+        tracing::info!(lender, "at the end: {}", process.metrics.lender(lender).line());
+    }
+    Ok(Exit::of_all(&exits))
+}
+
+/// 128 random bits in hex: no two processes share it.
+fn instance_id() -> String {
+    let mut bytes = [0; 16];
+    openssl::rand::rand_bytes(&mut bytes).expect("the system has randomness");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Starts those together that are ready together.
+async fn start_in_groups(starter: Arc<Starter>, mut waiting: mpsc::UnboundedReceiver<ToStart>, lender_count: usize) {
+    let mut first_group = true;
+    while let Some(first) = waiting.recv().await {
+        let mut group = vec![first];
+        let deadline = tokio::time::Instant::now() + if first_group { GROUP_WAIT } else { Duration::ZERO };
+        while group.len() < lender_count {
+            match tokio::time::timeout_at(deadline, waiting.recv()).await {
+                Ok(Some(next)) => group.push(next),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        first_group = false;
+        let (candidates, replies): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|ToStart { candidate, started }| (candidate, started))
+            .unzip();
+        let starter = Arc::clone(&starter);
+        let started = tokio::task::spawn_blocking(move || starter.start(candidates)).await;
+        let started = started.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        for ((_, result), reply) in started.into_iter().zip(replies) {
+            // Its supervisor waits for nothing else.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+async fn report(process: Arc<Process>, lenders: Vec<String>) {
+    loop {
+        tokio::time::sleep(REPORT_INTERVAL).await;
+        for lender in &lenders {
+            tracing::info!(lender, "{}", process.metrics.lender(lender).line());
+        }
+    }
+}
+
+/// Runs one lender, again and again while its credentials are refused.
+async fn supervise(process: Arc<Process>, lender: String) -> Exit {
+    let mut is_first = true;
+    let mut wait = Duration::from_secs(60);
+    loop {
+        let began = Instant::now();
+        let (stopped, did_run) = run_once(&process, &lender, &mut is_first).await;
+        if let Some(why) = &stopped.why {
+            let exit = stopped.exit.code();
+            tracing::error!(lender, exit, "stopped: {why}");
+        }
+        process.decided(&mut is_first);
+        if !stopped.is_failed || process.is_until_caught_up || process.shutdown.is_requested() {
+            return stopped.exit;
+        }
+        if !process.some_lender_ran().await {
+            return stopped.exit;
+        }
+        if did_run && began.elapsed() > Duration::from_secs(3600) {
+            wait = Duration::from_secs(60);
+        }
+        tracing::warn!(
+            lender,
+            ?wait,
+            "failed; it is tried again then, or when its secret file changes"
+        );
+        if process.wait_for_mended_credentials(&lender, wait).await {
+            return Exit::Done;
+        }
+        wait = (wait * 2).min(Duration::from_secs(900));
+    }
+}
+
+async fn run_once(process: &Arc<Process>, lender: &str, is_first: &mut bool) -> (Stopped, bool) {
+    let refused = |exit, why: String, is_failed| {
+        (
+            Stopped {
+                exit,
+                why: Some(why),
+                is_failed,
+            },
+            false,
+        )
+    };
+    let as_asked = || {
+        (
+            Stopped {
+                exit: Exit::Done,
+                why: None,
+                is_failed: false,
+            },
+            false,
+        )
+    };
+    let metrics = process.metrics.lender(lender);
+    let mut shutdown = process.shutdown.clone();
+    let logged_in = tokio::select! {
+        // Nothing is open yet that would have to be ended.
+        biased;
+        () = shutdown.requested() => return as_asked(),
+        logged_in = process.log_in(lender, &metrics) => logged_in,
+    };
+    let (client, login) = match logged_in {
+        Ok(logged_in) => logged_in,
+        Err(error) => {
+            let after = policy::after_request(&error);
+            let exit = if let AfterRequest::Stop(exit) = after {
+                exit
+            } else {
+                Exit::Refused
+            };
+            let why = format!("{} → {}", policy::chain(&error), policy::request_advice(&error));
+            return refused(exit, why, after == AfterRequest::Fail);
+        }
+    };
+    let topics = Topics::of(&process.checked, &process.config.kafka, lender);
+    let frame = tokio::select! {
+        // As above.
+        biased;
+        () = shutdown.requested() => return as_asked(),
+        frame = process.frame(lender, &topics) => frame,
+    };
+    let (started, pipeline) = oneshot::channel();
+    let public_id = login.lender_public_id.clone();
+    let candidate = Candidate {
+        lender: lender.to_owned(),
+        public_id,
+        topics: topics.clone(),
+        metrics,
+    };
+    if process.to_start.send(ToStart { candidate, started }).is_err() {
+        return refused(Exit::Failed, "the start of lenders has ended".to_owned(), false);
+    }
+    let pipeline = match pipeline.await {
+        Ok(Ok(pipeline)) => pipeline,
+        Ok(Err(_)) | Err(_) if process.shutdown.is_requested() => return as_asked(),
+        Ok(Err(error)) => {
+            return refused(
+                error.exit(),
+                format!("{} → {}", policy::chain(&error), error.advice()),
+                false,
+            );
+        }
+        Err(_) => return refused(Exit::Failed, "the start of lenders has ended".to_owned(), false),
+    };
+    process.any_ran.send_replace(true);
+    process.decided(is_first);
+    let (reader, inbox) = Reader::new(
+        client,
+        Encoder::new(frame),
+        &pipeline.public_id,
+        &process.config.upstream,
+        process.is_until_caught_up,
+        topics.accounts.max_message,
+    );
+    let reading = tokio::spawn(reader.run(pipeline.record.progress.clone(), login.clock));
+    let (ended, end) = oneshot::channel();
+    let runtime = Handle::current();
+    let thread = std::thread::Builder::new()
+        .name(format!("pipeline-{lender}"))
+        .spawn(move || {
+            // Nobody waits any more only when the process is ending.
+            let _ = ended.send(pipeline.run(inbox, &runtime));
+        });
+    if let Err(error) = thread {
+        reading.abort();
+        return refused(Exit::Failed, format!("starting a thread: {error}"), false);
+    }
+    let stopped = end.await.unwrap_or(Stopped {
+        exit: Exit::Failed,
+        why: Some("its thread ended without a word, which is a defect".to_owned()),
+        is_failed: false,
+    });
+    reading.abort();
+    (stopped, true)
+}
+
+impl Process {
+    /// Logs in; what may pass is tried again.
+    async fn log_in(
+        &self,
+        lender: &str,
+        metrics: &LenderMetrics,
+    ) -> Result<(Client, crate::upstream::Login), UpstreamError> {
+        let config = &self.config.lenders[lender];
+        let mut backoff = Backoff::default();
+        loop {
+            let result = Client::login(
+                self.http.clone(),
+                &self.config.upstream,
+                lender,
+                config,
+                metrics.clone(),
+            )
+            .await;
+            let error = match result {
+                Ok(logged_in) => return Ok(logged_in),
+                Err(error) => error,
+            };
+            let retry_after = match policy::after_request(&error) {
+                AfterRequest::Retry { retry_after } => retry_after,
+                AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => None,
+                AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error),
+            };
+            metrics.retries_total.inc();
+            let wait = backoff.next(retry_after);
+            if backoff.is_worth_a_line() {
+                let advice = policy::request_advice(&error);
+                tracing::warn!(lender, ?wait, advice, "{}", policy::chain(&error));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What stands before every value. A registry that is away or refuses is waited for: nothing is written unframed.
+    async fn frame(&self, lender: &str, topics: &Topics) -> Frame {
+        let Some(registry) = &self.registry else {
+            return Frame::SingleObject;
+        };
+        let subject = registry::subject(self.config.avro.subject_strategy, &topics.accounts.name, ACCOUNT_NAME);
+        let mut backoff = Backoff::default();
+        loop {
+            match registry.schema_id(&subject, ACCOUNT_SCHEMA).await {
+                Ok(schema_id) => return Frame::Confluent { schema_id },
+                Err(error) => {
+                    let wait = backoff.next(None);
+                    if backoff.is_worth_a_line() {
+                        let (advice, error) = (error.advice(), policy::chain(&error));
+                        tracing::error!(
+                            lender,
+                            subject,
+                            ?wait,
+                            advice,
+                            "waiting for the schema registry: {error}"
+                        );
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    fn decided(&self, is_first: &mut bool) {
+        if std::mem::take(is_first) {
+            self.undecided.send_modify(|count| *count -= 1);
+        }
+    }
+
+    /// Waits until every lender has run or failed once; whether any ran.
+    async fn some_lender_ran(&self) -> bool {
+        let mut undecided = self.undecided.subscribe();
+        // The sender is in `self`.
+        let _ = undecided.wait_for(|count| *count == 0).await;
+        *self.any_ran.borrow()
+    }
+
+    /// `true` if the process is to end.
+    async fn wait_for_mended_credentials(&self, lender: &str, wait: Duration) -> bool {
+        const LOOK: Duration = Duration::from_secs(5);
+        let password = &self.config.lenders[lender].password;
+        let modified = |password: &SecretSource| -> Option<SystemTime> { password.modified() };
+        let before = modified(password);
+        let mut shutdown = self.shutdown.clone();
+        let until = tokio::time::Instant::now() + wait;
+        while tokio::time::Instant::now() < until && modified(password) == before {
+            tokio::select! {
+                // An end is more urgent than a mended password.
+                biased;
+                () = shutdown.requested() => return true,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,42 @@
+//! `setup`: creates the topics with the right settings and registers the schema. Safe to repeat.
+
+use super::Failure;
+use crate::avro::{ACCOUNT_NAME, ACCOUNT_SCHEMA};
+use crate::config::{Config, Encoding};
+use crate::policy::Exit;
+use crate::registry::{self, Registry};
+use crate::sink::{Cluster, Topics};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  d02-source --config config/d02-source.toml setup")]
+pub struct Args {}
+
+pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
+    let cluster = Cluster::new(&config);
+    let checked = super::topics(&cluster, &config, true).await?;
+    for topic in &checked {
+        let state = if topic.created { "created" } else { "exists" };
+        println!("topic    {}: {state}, {} partitions", topic.name, topic.partition_count);
+        topic
+            .warnings
+            .iter()
+            .for_each(|warning| println!("         ! {warning}"));
+    }
+    if config.avro.encoding == Encoding::SingleObject {
+        return Ok(Exit::Done);
+    }
+    let failure = |error: registry::RegistryError| Failure::of(Exit::Failed, &error, error.advice());
+    let registry = Registry::new(&config.schema_registry).map_err(failure)?;
+    let mut subjects: Vec<String> = config
+        .lenders
+        .keys()
+        .map(|lender| Topics::of(&checked, &config.kafka, lender).accounts.name)
+        .map(|topic| registry::subject(config.avro.subject_strategy, &topic, ACCOUNT_NAME))
+        .collect();
+    subjects.dedup();
+    for subject in subjects {
+        let id = registry.schema_id(&subject, ACCOUNT_SCHEMA).await.map_err(failure)?;
+        println!("schema   {subject}: id {id}");
+    }
+    Ok(Exit::Done)
+}

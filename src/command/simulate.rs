@@ -1,0 +1,168 @@
+//! How does a person get an Exports API on a local port?
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{fs, io};
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::simulator::{Handle, LenderOptions, Options, ScriptError, Simulator, StartError, parse_script};
+
+const EXAMPLE: &str = r#"Example: 100,000 rows with groups of up to 1,500 equal timestamps, 50 changes a second, some odd and bad rows
+
+  d02-source simulate --port 8099 --rows 100000 --tie-group 1,5,1500 --change-rate 50 --odd-rate 0.01 --bad-rate 0.001
+
+A fault script has a JSON object a line, met in this order by the requests that match:
+
+  {"effect":{"status":{"code":503,"retry_after":{"seconds":2}}},"cursor":true,"skip":3,"times":2}
+  {"effect":{"hang":"30s"},"lender":"lender-2"}
+  {"effect":"token_revoked"}
+  {"effect":{"status":{"code":401}},"endpoint":"refresh"}
+
+Effects: status, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, token_revoked, all_cursors_dead."#;
+
+/// Serves an Exports API on a local port: rows, live changes, faults
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Port on 127.0.0.1; 0: any free one
+    #[arg(long, default_value_t = 0, conflicts_with = "listen")]
+    port: u16,
+    /// Address and port, instead of --port
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Number of lenders
+    #[arg(long, default_value_t = 1)]
+    lenders: u32,
+    /// Rows of each lender
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=0x0100_0000))]
+    rows: u32,
+    /// All rows follow from it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Sizes of groups with one updated_at, repeated over the rows
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "1,1,1,3,1,1,10")]
+    tie_group: Vec<u32>,
+    /// Share of rows that are odd, but accounts
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    odd_rate: f64,
+    /// Share of rows that are dead letters
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    bad_rate: f64,
+    /// Live changes a second, each lender
+    #[arg(long, default_value_t = 0.0, value_parser = rate)]
+    change_rate: f64,
+    /// How long a token is good
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    token_lifetime: Duration,
+    /// Wait before each answer
+    #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
+    latency: Duration,
+    /// Compresses for clients that accept gzip
+    #[arg(long)]
+    gzip: bool,
+    /// Serves https; writes the fresh CA's certificate into this directory
+    #[arg(long, value_name = "DIR")]
+    tls: Option<PathBuf>,
+    /// JSON lines, see below
+    #[arg(long, value_name = "FILE")]
+    fault_script: Option<PathBuf>,
+}
+
+/// Why `simulate` ends early.
+#[derive(Debug, Error)]
+pub enum SimulateError {
+    #[error("cannot read the fault script {}", path.display())]
+    ReadScript { path: PathBuf, source: io::Error },
+    #[error("cannot use the fault script")]
+    Script(#[from] ScriptError),
+    #[error("cannot start the simulator")]
+    Start(#[from] StartError),
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Serves until Ctrl-C or SIGTERM; prints what goes into the source's configuration.
+pub async fn execute(args: Args) -> Result<(), SimulateError> {
+    let faults = match &args.fault_script {
+        Some(path) => {
+            let script = fs::read_to_string(path).map_err(|source| SimulateError::ReadScript {
+                path: path.clone(),
+                source,
+            })?;
+            parse_script(&script)?
+        }
+        None => Vec::new(),
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(SimulateError::Signals)?;
+    let simulator = Simulator::start(options(args)).await?;
+    for fault in faults {
+        simulator.push_fault(fault);
+    }
+    println!("{}", snippet(&simulator));
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(SimulateError::Signals),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+fn options(args: Args) -> Options {
+    let lenders = (1..=args.lenders)
+        .map(|number| LenderOptions {
+            rows: args.rows,
+            tie_groups: args.tie_group.clone(),
+            odd_rate: args.odd_rate,
+            bad_rate: args.bad_rate,
+            change_rate: args.change_rate,
+            ..LenderOptions::numbered(number)
+        })
+        .collect();
+    Options {
+        listen: args
+            .listen
+            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port))),
+        lenders,
+        seed: args.seed,
+        token_lifetime: args.token_lifetime,
+        gzip: args.gzip,
+        tls: args.tls,
+        latency: args.latency,
+        ..Options::default()
+    }
+}
+
+/// The part of a configuration that points the source at this simulator.
+fn snippet(simulator: &Handle) -> String {
+    let mut text = format!("[upstream]\nbase_url = \"{}\"\n", simulator.base_url());
+    if let Some(ca_file) = simulator.ca_file() {
+        // A literal string: a path may hold backslashes.
+        writeln!(text, "ca_file = '{}'", ca_file.display()).expect("a string takes everything");
+    }
+    for lender in (0..simulator.lender_count()).map(|number| simulator.lender(number)) {
+        write!(
+            text,
+            "\n[lenders.{0}]\nsubdomain = \"{0}\"\npublic_id = \"{1}\"\nemail = \"{2}\"\npassword = \"{3}\"\n",
+            lender.subdomain, lender.public_id, lender.email, lender.password
+        )
+        .expect("a string takes everything");
+    }
+    text
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    rate(text).and_then(|share| {
+        (share <= 1.0)
+            .then_some(share)
+            .ok_or_else(|| "a share is between 0 and 1".to_owned())
+    })
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|rate| rate.is_finite() && *rate >= 0.0)
+        .ok_or_else(|| "not a number from 0 on".to_owned())
+}

@@ -1,0 +1,106 @@
+//! What can be wrong with a configuration, and how is the person told?
+//!
+//! Each error says where the value came from, which key, which value and what is allowed. A value under a secret key,
+//! an unknown key or a table's place is never shown.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Everything that is wrong, at once. Its text has a line an error.
+#[derive(Debug, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "the configuration cannot be used: {one}"),
+            many => {
+                write!(f, "the configuration cannot be used, {} errors:", many.len())?;
+                many.iter().try_for_each(|error| write!(f, "\n  - {error}"))
+            }
+        }
+    }
+}
+
+/// One thing that is wrong. `layer` reads like "file /etc/d02.toml" or "environment variable D02__NAME".
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path}: {reason}")]
+    UnreadableFile { path: PathBuf, reason: String },
+
+    /// `reason` comes from the parser and names what it expected; the line itself is not shown, it may hold a secret.
+    #[error("the configuration file {path} is not valid TOML, line {line}: {reason}")]
+    NotToml { path: PathBuf, line: usize, reason: String },
+
+    #[error("--set number {position} is not KEY=VALUE; an example: --set upstream.page_size=500")]
+    NotAnAssignment { position: usize },
+
+    #[error("{layer}: the value is not valid UTF-8")]
+    NotText { layer: String },
+
+    /// `key` and `nearest` are spelt as the layer spells keys.
+    #[error("{key} ({layer}): there is no such key; the nearest is {nearest}")]
+    UnknownKey {
+        key: String,
+        layer: String,
+        nearest: String,
+    },
+
+    #[error("{key} ({layer}): this is a table of keys, not a value")]
+    NotAValue { key: String, layer: String },
+
+    #[error("lenders.{lender} ({layer}): the name of a lender is made of lower-case letters, digits and hyphens")]
+    LenderName { lender: String, layer: String },
+
+    /// `value` as it may be shown.
+    #[error("{key} = {value} ({layer}): allowed is {allowed}")]
+    Invalid {
+        key: String,
+        value: String,
+        layer: String,
+        allowed: String,
+    },
+
+    #[error("{key} ({layer}): the value is not shown because it may be secret; allowed is {allowed}")]
+    InvalidHidden {
+        key: String,
+        layer: String,
+        allowed: String,
+    },
+
+    /// `layer` is the one that names the lender.
+    #[error("{key} is missing, {wanted} ({layer} names the lender)")]
+    Missing {
+        key: String,
+        layer: String,
+        wanted: &'static str,
+    },
+
+    #[error(
+        "no lender is configured: in a file, [lenders.NAME] with email and password_file; in the environment, \
+         D02__LENDERS__NAME__EMAIL and D02__LENDERS__NAME__PASSWORD_FILE"
+    )]
+    NoLender,
+
+    #[error("{key} ({layer}) and {key}_file ({file_layer}) are both given: one of them has to go")]
+    BothGiven {
+        key: String,
+        layer: String,
+        file_layer: String,
+    },
+
+    #[error("kafka.properties: {property} ({layer}) is not yours to set: {reason}")]
+    RefusedProperty {
+        property: String,
+        layer: String,
+        reason: &'static str,
+    },
+
+    /// Two keys that do not go together.
+    #[error("{key} ({layer}): {problem}")]
+    Conflict {
+        key: String,
+        layer: String,
+        problem: String,
+    },
+}

@@ -1,0 +1,156 @@
+//! Which value counts, and where did it come from?
+//!
+//! The list holds no secrets from the start: nothing that prints it can print one.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{KEYS, Kind, split};
+use super::layers::{Entry, Values};
+use super::values::{REDACTED, is_secret_property};
+use super::{Config, Loaded};
+
+/// One value that counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effective {
+    /// The tables it stands in: `kafka.properties`; empty at the top.
+    pub table: String,
+    /// Its name in that table, which may hold dots: `security.protocol`.
+    pub name: String,
+    /// Text, number or boolean; `(redacted)` for a secret, the path for a secret in a file.
+    pub value: Value,
+    /// `default`, `file …`, `environment variable …`, `--set`.
+    pub layer: String,
+    /// Whether this version does anything with it.
+    pub built: bool,
+}
+
+/// All values in the order of the table of keys. Keys that are not built yet are there only if someone set them.
+pub(super) fn effective(config: &Config, values: &Values) -> Vec<Effective> {
+    let mut list: Vec<(usize, Effective)> = Vec::new();
+    for (full, entry) in &values.entries {
+        if !entry.key.built && entry.is_default() {
+            continue;
+        }
+        let (table, name) = split(full);
+        let rank = KEYS
+            .iter()
+            .position(|key| key.name == entry.key.name)
+            .unwrap_or(KEYS.len());
+        let value = value_of(full, entry);
+        list.push((
+            rank,
+            Effective {
+                table,
+                name,
+                value,
+                layer: entry.layer.clone(),
+                built: entry.key.built,
+            },
+        ));
+    }
+    for (key, lender) in &config.lenders {
+        let full = format!("lenders.{key}.subdomain");
+        if values.entries.contains_key(&full) {
+            continue;
+        }
+        let (table, name) = split(&full);
+        let rank = KEYS
+            .iter()
+            .position(|key| key.name == "lenders.*.subdomain")
+            .unwrap_or(KEYS.len());
+        let (value, layer) = (json!(lender.subdomain), "default".to_owned());
+        list.push((
+            rank,
+            Effective {
+                table,
+                name,
+                value,
+                layer,
+                built: true,
+            },
+        ));
+    }
+    // Tables in the order in which the table of keys first names them, lenders and settings by name within it.
+    let first = |table: &str| {
+        let pattern = if table.starts_with("lenders.") {
+            "lenders.*"
+        } else {
+            table
+        };
+        KEYS.iter()
+            .position(|key| split(key.name).0 == pattern)
+            .unwrap_or(KEYS.len())
+    };
+    list.sort_by_cached_key(|(rank, one)| (first(&one.table), one.table.clone(), *rank, one.name.clone()));
+    list.into_iter().map(|(_, one)| one).collect()
+}
+
+fn value_of(full: &str, entry: &Entry) -> Value {
+    let kind = entry.key.kind;
+    let text = entry.text.as_str();
+    if entry.is_file {
+        return json!(text);
+    }
+    if entry.key.is_secret() || matches!(kind, Kind::Property) && is_secret_property(full) {
+        return json!(REDACTED);
+    }
+    // Numbers and booleans without quotes, but only where nothing is lost: "+5" and "007" stay text.
+    let bare = serde_json::from_str(text).ok().filter(|bare: &Value| {
+        kind.takes_bare_scalars()
+            && (bare.is_number() || bare.is_boolean())
+            && serde_json::to_string(bare).is_ok_and(|shown| shown == text)
+    });
+    bare.unwrap_or_else(|| json!(kind.shown(text)))
+}
+
+impl Loaded {
+    /// TOML with the layer behind every value.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        let mut table = "";
+        for one in &self.effective {
+            if one.table != table {
+                table = &one.table;
+                let _ = writeln!(out, "\n[{table}]");
+            }
+            let note = if one.built { "" } else { ", no effect in this version" };
+            let layer = one.layer.escape_debug();
+            let _ = writeln!(
+                out,
+                "{} = {}  # {layer}{note}",
+                toml_key(&one.name),
+                toml_value(&one.value)
+            );
+        }
+        out
+    }
+
+    /// `{"upstream.page_size": {"value": 1000, "from": "default"}, …}`; `has_effect` only where it is false.
+    pub fn to_json(&self) -> Value {
+        let list = self.effective.iter().map(|one| {
+            let full = [one.table.as_str(), one.name.as_str()].join(".");
+            let mut inner = json!({ "value": one.value, "from": one.layer });
+            if !one.built {
+                inner["has_effect"] = json!(false);
+            }
+            (full.trim_start_matches('.').to_owned(), inner)
+        });
+        Value::Object(list.collect::<Map<_, _>>())
+    }
+}
+
+fn toml_key(name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !name.is_empty() && name.chars().all(bare) {
+        name.to_owned()
+    } else {
+        toml_value(&json!(name))
+    }
+}
+
+/// JSON's escapes are TOML's too; only DEL must be escaped in TOML and is not in JSON.
+fn toml_value(value: &Value) -> String {
+    value.to_string().replace('\u{7f}', "\\u007F")
+}

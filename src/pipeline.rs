@@ -1,0 +1,529 @@
+//! The loop: take the next pages, already encoded; keep what is news; commit records and progress together; remember.
+//!
+//! One OS thread a lender owns index, progress and producer. A row is decided when the commit before it is known.
+
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::account::{Digest, Reason};
+use crate::config;
+use crate::failpoint;
+use crate::index::{Candidate, Index, News, Verdict};
+use crate::metrics::LenderMetrics;
+use crate::policy::{self, AfterSink, Exit};
+use crate::progress::{Progress, Record, Walk};
+use crate::reader::{Ended, Entry, Item, Page};
+use crate::shutdown::Shutdown;
+use crate::sink::{
+    AccountRecord, CursorRecords, DeadLetterDigests, DeadLetterRecord, Records, SinkError, Transactions, cursor_records,
+};
+use crate::upstream::Backoff;
+
+/// One lender, claimed and restored.
+pub struct Pipeline {
+    /// The lender's key in the configuration, for the log.
+    pub lender: String,
+    pub public_id: String,
+    pub transactions: Transactions,
+    /// As committed.
+    pub record: Record,
+    pub index: Index,
+    pub dead_letters: DeadLetterDigests,
+    pub settings: config::Transaction,
+    pub metrics: LenderMetrics,
+    pub shutdown: Shutdown,
+    pub is_until_caught_up: bool,
+    pub own_time_outs: Vec<Instant>,
+}
+
+/// How a lender ended.
+#[derive(Debug)]
+pub struct Stopped {
+    pub exit: Exit,
+    /// Why, if it did not end as it was asked to.
+    pub why: Option<String>,
+    /// Its credentials were refused: it may run again once they are mended.
+    pub is_failed: bool,
+}
+
+impl Stopped {
+    fn because(exit: Exit, why: impl Into<String>) -> Self {
+        Self {
+            exit,
+            why: Some(why.into()),
+            is_failed: false,
+        }
+    }
+
+    fn as_asked() -> Self {
+        Self {
+            exit: Exit::Done,
+            why: None,
+            is_failed: false,
+        }
+    }
+}
+
+/// What reading the cursor back says of an attempted commit.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Landed,
+    NotLanded,
+}
+
+/// Pages that go into one transaction; none: a heartbeat.
+#[derive(Debug, Default)]
+struct Batch {
+    begin: Option<Progress>,
+    pages: Vec<Page>,
+    row_count: usize,
+}
+
+/// What one transaction will write, and what is true once it is committed.
+struct Decided<'a> {
+    records: Records<'a>,
+    record: Record,
+    news: News,
+    dead_letters: Vec<Digest>,
+    repeated: u64,
+    stale: u64,
+    undecided: u64,
+    regressed: u64,
+}
+
+impl Pipeline {
+    /// Runs the lender until it is asked to end, cannot go on, or has caught up, and releases it.
+    pub fn run(mut self, inbox: UnboundedReceiver<Item>, runtime: &Handle) -> Stopped {
+        let mut inbox = Inbox {
+            items: inbox,
+            ended: None,
+        };
+        let stopped = match self.read_on(&mut inbox, runtime) {
+            Ok(stopped) | Err(stopped) => stopped,
+        };
+        if stopped.exit != Exit::TakenOver {
+            self.release();
+        }
+        stopped
+    }
+
+    fn read_on(&mut self, inbox: &mut Inbox, runtime: &Handle) -> Result<Stopped, Stopped> {
+        let mut checked_at = Instant::now();
+        loop {
+            let batch = match inbox.next(&self.settings, &mut self.shutdown, runtime) {
+                Next::Batch(batch) => batch,
+                Next::Ended(ended) => return Ok(self.ended(&ended)),
+                Next::Shutdown => return Ok(Stopped::as_asked()),
+            };
+            if checked_at.elapsed() >= self.settings.heartbeat_interval {
+                self.check_partitions()?;
+                checked_at = Instant::now();
+            }
+            let decided = self.commit(&batch)?;
+            let is_caught_up = batch
+                .pages
+                .last()
+                .is_some_and(|page| page.step.walk == Walk::Live && page.step.is_last);
+            self.remember(decided);
+            if is_caught_up && self.is_until_caught_up {
+                return Ok(Stopped::as_asked());
+            }
+        }
+    }
+
+    /// Commits what of a batch is news, with its progress; returns once it is known to have landed.
+    fn commit<'a>(&mut self, batch: &'a Batch) -> Result<Decided<'a>, Stopped> {
+        loop {
+            let decided = self.decide(batch);
+            match self
+                .transactions
+                .commit(&decided.records, &decided.record, &self.public_id)
+            {
+                Ok(()) => return Ok(decided),
+                Err(error) => match self.reopen(&error, &decided.record)? {
+                    Outcome::Landed => return Ok(decided),
+                    Outcome::NotLanded => {}
+                },
+            }
+        }
+    }
+
+    /// Judges every row against what is held, later ones against earlier ones.
+    fn decide<'a>(&self, batch: &'a Batch) -> Decided<'a> {
+        let mut record = Record {
+            sequence: self.record.sequence + 1,
+            ..self.record.clone()
+        };
+        if let Some(begin) = &batch.begin {
+            record.progress = begin.clone();
+        }
+        let first_snapshot_at = record.progress.first_snapshot_at.map_or(i64::MAX, |at| at.0);
+        let mut decided = Decided {
+            records: Records::default(),
+            record,
+            news: News::default(),
+            dead_letters: Vec::new(),
+            repeated: 0,
+            stale: 0,
+            undecided: 0,
+            regressed: 0,
+        };
+        for page in &batch.pages {
+            for entry in &page.entries {
+                self.decide_entry(page, entry, first_snapshot_at, &mut decided);
+            }
+            decided.record.progress.advance(&page.step);
+        }
+        decided.record.accounts = Some(self.index.with(&decided.news));
+        decided
+    }
+
+    fn decide_entry<'a>(&self, page: &'a Page, entry: &'a Entry, first_snapshot_at: i64, decided: &mut Decided<'a>) {
+        let row = match entry {
+            Entry::Account(row) => row,
+            Entry::DeadLetter(dead) => {
+                let (reason, public_id) = (dead.rejected.reason.clone(), dead.rejected.public_id.as_deref());
+                return self.bury(page, page.bytes(dead.json), dead.digest, reason, public_id, decided);
+            }
+        };
+        let public_id = page.text(row.public_id);
+        let mut account = AccountRecord {
+            public_id,
+            value: page.bytes(row.value),
+            op: crate::account::Op::Read,
+            updated_at: row.updated_at,
+            digest: row.digest,
+            invalid: row.invalid.as_deref(),
+        };
+        let topic = &self.transactions.topics().accounts;
+        let size = Transactions::account_size(&account, &self.public_id);
+        if size > topic.max_message {
+            let json = row.json.map(|json| page.bytes(json)).unwrap_or_default();
+            let reason = Reason::TooLarge {
+                size,
+                limit: topic.max_message,
+                topic: topic.name.clone(),
+            };
+            return self.bury(page, json, Digest::of_bytes(json), reason, Some(public_id), decided);
+        }
+        let candidate = Candidate {
+            public_id,
+            updated_at: row.updated_at,
+            created_at: row.created_at,
+            digest: row.digest,
+            requested: page.requested,
+            received: page.received,
+        };
+        match self.index.decide(&mut decided.news, &candidate, first_snapshot_at) {
+            Verdict::Write(op) => {
+                account.op = op;
+                decided.records.accounts.push(account);
+            }
+            Verdict::Repeated => decided.repeated += 1,
+            Verdict::Stale => decided.stale += 1,
+            Verdict::Undecided => decided.undecided += 1,
+            Verdict::Regressed => {
+                decided.regressed += 1;
+                let lender = &self.lender;
+                tracing::warn!(lender, public_id, "updated_at went back upstream; what is held stays");
+            }
+        }
+    }
+
+    /// A row appears once while it is in the dead-letter topic.
+    fn bury<'a>(
+        &self,
+        page: &'a Page,
+        json: &'a [u8],
+        digest: Digest,
+        reason: Reason,
+        public_id: Option<&'a str>,
+        decided: &mut Decided<'a>,
+    ) {
+        if self.dead_letters.contains(&digest) || decided.dead_letters.contains(&digest) {
+            decided.repeated += 1;
+            return;
+        }
+        decided.dead_letters.push(digest);
+        let request_id = page.request_id.as_deref();
+        decided.records.dead_letters.push(DeadLetterRecord {
+            public_id,
+            json,
+            reason,
+            digest,
+            request_id,
+        });
+    }
+
+    /// Makes a committed batch part of what is held.
+    fn remember(&mut self, decided: Decided<'_>) {
+        failpoint::reach("before_remember");
+        let metrics = &self.metrics;
+        metrics.transactions_total.inc();
+        metrics.records_total.inc_by(decided.records.accounts.len() as u64);
+        metrics.dead_letters_total.inc_by(decided.dead_letters.len() as u64);
+        metrics.repeated_rows_total.inc_by(decided.repeated);
+        metrics.stale_rows_total.inc_by(decided.stale);
+        metrics.undecided_rows_total.inc_by(decided.undecided);
+        metrics.regressed_rows_total.inc_by(decided.regressed);
+        for letter in &decided.records.dead_letters {
+            let (lender, request_id) = (&self.lender, letter.request_id);
+            tracing::warn!(
+                lender,
+                public_id = letter.public_id,
+                request_id,
+                "dead letter: {}",
+                letter.reason
+            );
+        }
+        self.index.remember(decided.news);
+        decided
+            .dead_letters
+            .into_iter()
+            .for_each(|digest| self.dead_letters.insert(digest));
+        self.record = decided.record;
+        self.metrics
+            .accounts
+            .set(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
+    }
+
+    /// The one way back for everything uncertain: a new producer, then what the cursor record says.
+    ///
+    /// - Once: the batch is decided again only if the record read back is ours and older than the attempt; one that
+    ///   reached the attempted sequence *is* the attempt, because only this thread raises it.
+    /// - Atomic: the record and the batch are one transaction, so the one answers for the other.
+    /// - One writer: a record that is not ours ends this lender; `init` has fenced nobody who could not reopen in turn.
+    /// - Complete: the reading ends at the true end (`sink::recovery`), so an attempt that landed is seen.
+    fn reopen(&mut self, error: &SinkError, attempted: &Record) -> Result<Outcome, Stopped> {
+        let mut backoff = Backoff::default();
+        self.warn(error, &mut backoff);
+        let mut after = policy::after_sink(error);
+        let mut why = policy::chain(error);
+        loop {
+            match after {
+                AfterSink::Reopen => {}
+                AfterSink::LookForClaim => self.look_for_claim()?,
+                AfterSink::Stop(exit) => return Err(Stopped::because(exit, why)),
+            }
+            self.metrics.reopens_total.inc();
+            match self.try_reopen(attempted) {
+                Ok(Some(outcome)) => {
+                    tracing::info!(lender = self.lender, ?outcome, "reopened");
+                    return Ok(outcome);
+                }
+                Ok(None) => return Err(taken_over()),
+                Err(error) => {
+                    let wait = self.warn(&error, &mut backoff);
+                    (after, why) = (policy::after_sink(&error), policy::chain(&error));
+                    if self.shutdown.is_requested() {
+                        return Err(Stopped {
+                            exit: Exit::Done,
+                            why: Some(why),
+                            is_failed: false,
+                        });
+                    }
+                    self.sleep(wait);
+                }
+            }
+        }
+    }
+
+    /// `None`: the lender is another's.
+    fn try_reopen(&mut self, attempted: &Record) -> Result<Option<Outcome>, SinkError> {
+        self.transactions.replace_producer()?;
+        self.transactions.init()?;
+        let records = self.cursor_records()?;
+        let current = records.current(self.transactions.key())?.and_then(|(_, record)| record);
+        let is_ours = |record: &&Record| {
+            record.epoch == self.record.epoch
+                && (record.instance == self.record.instance || record.instance == attempted.instance)
+        };
+        Ok(current.filter(is_ours).map(|record| {
+            if record.sequence >= attempted.sequence {
+                Outcome::Landed
+            } else {
+                Outcome::NotLanded
+            }
+        }))
+    }
+
+    fn cursor_records(&self) -> Result<CursorRecords, SinkError> {
+        cursor_records(
+            self.transactions.cluster(),
+            &self.transactions.topics().cursor.name,
+            &self.shutdown,
+        )
+    }
+
+    /// We were fenced: by another instance, whose claim then appears, or by the broker, because our transaction ran out
+    /// of time.
+    fn look_for_claim(&mut self) -> Result<(), Stopped> {
+        const PATIENCE: Duration = Duration::from_secs(15);
+        const STEP: Duration = Duration::from_millis(500);
+        const TIME_OUTS: usize = 3;
+        const TIME_OUT_WINDOW: Duration = Duration::from_secs(600);
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && !self.shutdown.is_requested() {
+            let records = self.cursor_records();
+            let current = records
+                .as_ref()
+                .ok()
+                .and_then(|records| records.current(self.transactions.key()).ok());
+            if let Some(Some((_, record))) = current {
+                // A reset is somebody else's doing as well.
+                if record.is_none_or(|record| record.epoch != self.record.epoch) {
+                    return Err(taken_over());
+                }
+            }
+            self.sleep(STEP);
+        }
+        self.own_time_outs.retain(|at| at.elapsed() < TIME_OUT_WINDOW);
+        self.own_time_outs.push(Instant::now());
+        if self.own_time_outs.len() > TIME_OUTS {
+            let why = "transactions ran out of time again and again, and no other instance took over";
+            return Err(Stopped::because(Exit::Failed, why));
+        }
+        tracing::warn!(
+            lender = self.lender,
+            "no other instance took over: our own transaction ran out of time"
+        );
+        Ok(())
+    }
+
+    /// More partitions would spread keys anew and break their order.
+    fn check_partitions(&self) -> Result<(), Stopped> {
+        match self.transactions.partitions() {
+            Ok(found) if found == self.record.partitions => Ok(()),
+            Ok(found) => {
+                let why = crate::start::partitions_changed(&self.record.partitions, &found);
+                Err(Stopped::because(Exit::Usage, why))
+            }
+            Err(error) => {
+                tracing::warn!(lender = self.lender, "{}", policy::chain(&error));
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits a last cursor record that says the lender is free.
+    pub fn release(&mut self) {
+        let record = Record {
+            instance: None,
+            sequence: self.record.sequence + 1,
+            ..self.record.clone()
+        };
+        let mut result = self.transactions.commit(&Records::default(), &record, &self.public_id);
+        if result.is_err() {
+            result = match self.try_reopen(&record) {
+                Ok(Some(Outcome::Landed) | None) => Ok(()),
+                Ok(Some(Outcome::NotLanded)) => self.transactions.commit(&Records::default(), &record, &self.public_id),
+                Err(error) => Err(error),
+            };
+        }
+        match result {
+            Ok(()) => tracing::debug!(lender = self.lender, "released"),
+            Err(error) => {
+                let lender = &self.lender;
+                tracing::warn!(
+                    lender,
+                    "not released, it counts as alive for a while: {}",
+                    policy::chain(&error)
+                );
+            }
+        }
+    }
+
+    fn ended(&self, ended: &Ended) -> Stopped {
+        Stopped {
+            exit: ended.exit(),
+            why: Some(policy::chain(ended)),
+            is_failed: ended.is_failed(),
+        }
+    }
+
+    fn warn(&self, error: &SinkError, backoff: &mut Backoff) -> Duration {
+        let wait = backoff.next(None);
+        if backoff.is_worth_a_line() {
+            let (lender, advice) = (&self.lender, policy::sink_advice(error));
+            tracing::warn!(lender, advice, "degraded, reopening: {}", policy::chain(error));
+        }
+        wait
+    }
+
+    fn sleep(&self, wait: Duration) {
+        /// A shutdown is noticed this soon.
+        const STEP: Duration = Duration::from_millis(100);
+        let until = Instant::now() + wait;
+        while Instant::now() < until && !self.shutdown.is_requested() {
+            std::thread::sleep(STEP.min(wait));
+        }
+    }
+}
+
+fn taken_over() -> Stopped {
+    Stopped::because(
+        Exit::TakenOver,
+        "another instance took the lender over; this one writes nothing more",
+    )
+}
+
+/// What comes from the reader, gathered into batches.
+struct Inbox {
+    items: UnboundedReceiver<Item>,
+    /// Came while a batch was gathered; follows it.
+    ended: Option<Ended>,
+}
+
+enum Next {
+    Batch(Batch),
+    Ended(Ended),
+    Shutdown,
+}
+
+impl Inbox {
+    /// The next batch: as large as `max_rows` while there is more, small and at once when live; empty when a heartbeat
+    /// is due.
+    fn next(&mut self, settings: &config::Transaction, shutdown: &mut Shutdown, runtime: &Handle) -> Next {
+        if let Some(ended) = self.ended.take() {
+            return Next::Ended(ended);
+        }
+        runtime.block_on(async {
+            let mut batch = Batch::default();
+            let mut wait = settings.heartbeat_interval;
+            loop {
+                let item = tokio::select! {
+                    // An end comes first: what is gathered is read again.
+                    biased;
+                    () = shutdown.requested() => return Next::Shutdown,
+                    item = self.items.recv() => item,
+                    () = tokio::time::sleep(wait) => return Next::Batch(batch),
+                };
+                if batch.pages.is_empty() {
+                    wait = settings.max_delay;
+                }
+                match item {
+                    Some(Item::Begin(progress)) => {
+                        batch.begin = Some(progress);
+                        return Next::Batch(batch);
+                    }
+                    Some(Item::Page(page)) => {
+                        batch.row_count += page.entries.len();
+                        let is_live_end = page.step.walk == Walk::Live && page.step.is_last;
+                        batch.pages.push(page);
+                        if batch.row_count >= settings.max_rows || (is_live_end && self.items.is_empty()) {
+                            return Next::Batch(batch);
+                        }
+                    }
+                    Some(Item::End(ended)) if batch.pages.is_empty() => return Next::Ended(ended),
+                    Some(Item::End(ended)) => {
+                        self.ended = Some(ended);
+                        return Next::Batch(batch);
+                    }
+                    None => return Next::Shutdown,
+                }
+            }
+        })
+    }
+}

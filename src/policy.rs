@@ -1,0 +1,206 @@
+//! What follows an error, and what should a person do about it? One exhaustive match an error type, no `_` arm.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::sink::SinkError;
+use crate::upstream::UpstreamError;
+
+/// The process's exit codes (interface.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exit {
+    Done,
+    Failed,
+    /// Wrong usage or configuration, or a state that a restart will not mend.
+    Usage,
+    TakenOver,
+    Refused,
+}
+
+impl Exit {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::TakenOver => 3,
+            Self::Refused => 4,
+        }
+    }
+
+    /// The code of a process whose lenders ended so: the first of 2, 4, 3, 1 that occurred, else 0.
+    pub fn of_all(exits: &[Self]) -> Self {
+        let order = [Self::Usage, Self::Refused, Self::TakenOver, Self::Failed];
+        order
+            .into_iter()
+            .find(|exit| exits.contains(exit))
+            .unwrap_or(Self::Done)
+    }
+}
+
+/// What the reader does after a request that brought no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRequest {
+    /// Wait, at least as long as upstream asks for, and ask again.
+    Retry { retry_after: Option<Duration> },
+    /// As `Retry`, with half the page size.
+    Smaller,
+    /// As `Retry`; if it happens again and again with a cursor only, the cursor is dead.
+    PerhapsDeadCursor,
+    /// The lender has failed until its credentials change.
+    Fail,
+    /// The lender stops.
+    Stop(Exit),
+}
+
+pub fn after_request(error: &UpstreamError) -> AfterRequest {
+    match error {
+        UpstreamError::Network { .. } | UpstreamError::NoEnvelope { .. } => AfterRequest::Retry { retry_after: None },
+        UpstreamError::Status {
+            status, retry_after, ..
+        } => match status {
+            404 => AfterRequest::Stop(Exit::Refused),
+            500 => AfterRequest::PerhapsDeadCursor,
+            504 => AfterRequest::Smaller,
+            _ => AfterRequest::Retry {
+                retry_after: *retry_after,
+            },
+        },
+        UpstreamError::TooLarge { .. } => AfterRequest::Smaller,
+        UpstreamError::Credentials { .. } | UpstreamError::Secret { .. } => AfterRequest::Fail,
+        UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => AfterRequest::Stop(Exit::Refused),
+    }
+}
+
+/// What to do about a request's error, for the person who reads the log.
+pub fn request_advice(error: &UpstreamError) -> &'static str {
+    match error {
+        UpstreamError::Network { .. } => "check upstream.base_url, proxy, DNS and upstream.ca_file; it is tried again",
+        UpstreamError::NoEnvelope { .. } => "something between here and upstream answers for it; it is tried again",
+        UpstreamError::Status { status: 404, .. } => "upstream does not serve D02 to this lender: ask the vendor",
+        UpstreamError::Status { .. } => "it is tried again; if it lasts, ask the vendor's support with the request id",
+        UpstreamError::TooLarge { .. } => {
+            "it is tried again with fewer rows; a single large row needs a larger upstream.max_body"
+        }
+        UpstreamError::Credentials { .. } => {
+            "check email and password of the lender, and with the vendor that it is active"
+        }
+        UpstreamError::Secret { .. } => "mount the secret where password_file points, readable for this process",
+        UpstreamError::Forbidden { .. } => "check lenders.*.subdomain and public_id: they belong to different lenders",
+        UpstreamError::OtherLender { .. } => "correct lenders.*.public_id, or the subdomain whose login this is",
+    }
+}
+
+/// What the pipeline does after a call to Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSink {
+    /// The one way back for everything uncertain: a new producer, then read what is committed.
+    Reopen,
+    /// Another producer has our transactional id, or our own transaction ran out of time: look for a claim first.
+    LookForClaim,
+    Stop(Exit),
+}
+
+pub fn after_sink(error: &SinkError) -> AfterSink {
+    match error {
+        SinkError::Kafka { source, .. } | SinkError::Delivery { source, .. } => after_kafka(source),
+        SinkError::TimedOut { .. } | SinkError::Doubtful { .. } | SinkError::EndNotReached { .. } => AfterSink::Reopen,
+        SinkError::Emptied { .. }
+        | SinkError::CursorRecord { .. }
+        | SinkError::ForeignRecord { .. }
+        | SinkError::TwoLenders { .. }
+        | SinkError::NoTopic { .. }
+        | SinkError::Cluster(_) => AfterSink::Stop(Exit::Usage),
+        SinkError::Interrupted => AfterSink::Stop(Exit::Done),
+    }
+}
+
+fn after_kafka(error: &KafkaError) -> AfterSink {
+    match code(error) {
+        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch | RDKafkaErrorCode::ProducerFenced) => {
+            AfterSink::LookForClaim
+        }
+        Some(
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::InvalidTransactionTimeout
+            | RDKafkaErrorCode::UnsupportedForMessageFormat
+            | RDKafkaErrorCode::UnknownTopic,
+        ) => AfterSink::Stop(Exit::Usage),
+        _ => AfterSink::Reopen,
+    }
+}
+
+fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::Transaction(error) => Some(error.code()),
+        other => other.rdkafka_error_code(),
+    }
+}
+
+/// What to do about an error of Kafka's.
+pub fn sink_advice(error: &SinkError) -> &'static str {
+    match error {
+        SinkError::Kafka { source, .. } | SinkError::Delivery { source, .. } => match after_kafka(source) {
+            AfterSink::LookForClaim => "another instance may have taken over; if none did, a transaction took too long",
+            AfterSink::Stop(_) => {
+                "grant the transactional id WRITE and the topics READ, WRITE and DESCRIBE_CONFIGS; see docs/operations.md"
+            }
+            AfterSink::Reopen => "check that the brokers are up and kafka.* fits them; it is tried again",
+        },
+        SinkError::TimedOut { .. } | SinkError::Doubtful { .. } => "the brokers are slow or away; it is tried again",
+        SinkError::EndNotReached { .. } => {
+            "look for an open transaction on that partition: kafka-transactions.sh find-hanging"
+        }
+        SinkError::Emptied { .. } => {
+            "if the records were meant to go, `d02-source cursor reset` says so, and the next start reads from the \
+             beginning; else restore the topic"
+        }
+        SinkError::CursorRecord { .. } => "run the version that wrote it, or `d02-source cursor reset`",
+        SinkError::ForeignRecord { .. } => "give d02-source a topic of its own: kafka.topics.accounts",
+        SinkError::TwoLenders { .. } => "put {lender} in kafka.topics.accounts: two lenders share keys",
+        SinkError::NoTopic { .. } => "run `d02-source setup`, or grant DESCRIBE on it",
+        SinkError::Interrupted => "nothing",
+        SinkError::Cluster(_) => "correct kafka.properties",
+    }
+}
+
+/// An error and everything that caused it, on one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        write!(text, ": {cause}").expect("a String takes everything");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_exit_of_several_lenders_is_the_process_exit() {
+        let all = [Exit::Done, Exit::Failed, Exit::TakenOver, Exit::Refused, Exit::Usage];
+        let worst: Vec<_> = (1..=all.len())
+            .map(|count| Exit::of_all(&all[..count]).code())
+            .collect();
+        assert_eq!(worst, [0, 1, 3, 4, 2]);
+    }
+
+    #[test]
+    fn fencing_is_told_from_missing_rights_and_from_all_that_is_uncertain() {
+        let after = |code| after_kafka(&KafkaError::MessageProduction(code));
+        assert_eq!(after(RDKafkaErrorCode::InvalidProducerEpoch), AfterSink::LookForClaim);
+        assert_eq!(
+            after(RDKafkaErrorCode::TopicAuthorizationFailed),
+            AfterSink::Stop(Exit::Usage)
+        );
+        assert_eq!(after(RDKafkaErrorCode::MessageTimedOut), AfterSink::Reopen);
+    }
+}

@@ -1,0 +1,515 @@
+//! What does the vendor's Exports API do? An independent implementation of it, for tests, users and benchmarks.
+//!
+//! It shares no code with the client, so that a misreading of the contract cannot stand on both sides.
+//!
+//! ```text
+//!   socket ── server ──┬── login ──── tokens
+//!                      └── export ─┬─ query, cursor
+//!                                  ├─ fault      what goes wrong next
+//!                                  └─ lender ─┬─ store   the order of rows
+//!                                             └─ rows    what a row looks like
+//! ```
+
+mod answer;
+mod clock;
+mod cursor;
+mod export;
+mod fault;
+mod lender;
+mod login;
+mod query;
+mod rows;
+mod server;
+mod store;
+mod tls;
+mod tokens;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use fastrand::Rng;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval};
+use twox_hash::XxHash3_64;
+
+use clock::Clock;
+use fault::Script;
+use lender::Lender;
+use store::Row;
+
+pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
+pub use rows::{Bad, Odd, RowKind};
+pub use tls::TlsError;
+
+/// 2025-06-01T00:00:00Z: seeded rows are the same on every day, and never dated ahead.
+const NEWEST_AT_MS: i64 = 1_748_736_000_000;
+const MAX_LOGGED_REQUESTS: usize = 10_000;
+/// One live change in so many is a new account.
+const CHANGES_PER_INSERT: u64 = 20;
+const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why a simulator does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot serve https")]
+    Tls(#[from] TlsError),
+}
+
+/// What a simulator is like from the start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Port 0: any free one.
+    pub listen: SocketAddr,
+    pub lenders: Vec<LenderOptions>,
+    /// Rows, ids and live changes follow from it.
+    pub seed: u64,
+    pub token_lifetime: Duration,
+    pub refresh_token_lifetime: Duration,
+    /// Compresses for clients that accept it.
+    pub gzip: bool,
+    /// Serves https with a fresh authority, whose certificate is written into this directory.
+    pub tls: Option<PathBuf>,
+    /// How `includeTotal` is answered.
+    pub total: Total,
+    /// Passes between query and answer.
+    pub latency: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            lenders: vec![LenderOptions::numbered(1)],
+            seed: 1,
+            token_lifetime: Duration::from_secs(3_600),
+            refresh_token_lifetime: Duration::from_secs(86_400),
+            gzip: false,
+            tls: None,
+            total: Total::Exact,
+            latency: Duration::ZERO,
+        }
+    }
+}
+
+/// One lender: its credentials and its rows at the start.
+#[derive(Debug, Clone)]
+pub struct LenderOptions {
+    pub subdomain: String,
+    pub public_id: String,
+    pub email: String,
+    pub password: String,
+    /// At most 2^24.
+    pub rows: u32,
+    /// Sizes of groups with one `updated_at`, repeated over the rows; empty: all differ.
+    pub tie_groups: Vec<u32>,
+    /// Share of odd rows, 0–1.
+    pub odd_rate: f64,
+    /// Share of bad rows, 0–1.
+    pub bad_rate: f64,
+    /// So many of the oldest rows have 1.2 MB each.
+    pub oversized_rows: u32,
+    /// `updated_at` of the newest seeded row.
+    pub newest_at_ms: i64,
+    /// Time over which the seeded rows are spread.
+    pub span: Duration,
+    /// Live changes a second.
+    pub change_rate: f64,
+}
+
+impl LenderOptions {
+    /// The lender `lender-<number>` with 1,000 sound rows, some of them tied.
+    pub fn numbered(number: u32) -> Self {
+        let subdomain = format!("lender-{number}");
+        let hash = XxHash3_64::oneshot(subdomain.as_bytes());
+        Self {
+            public_id: format!("{:08x}-{:04x}-4000-8000-{number:012x}", hash >> 32, hash & 0xffff),
+            email: format!("exports@{subdomain}.example"),
+            password: format!("secret-{number}"),
+            subdomain,
+            rows: 1_000,
+            tie_groups: vec![1, 1, 1, 3, 1, 1, 10],
+            odd_rate: 0.0,
+            bad_rate: 0.0,
+            oversized_rows: 0,
+            newest_at_ms: NEWEST_AT_MS,
+            span: Duration::from_secs(400 * 86_400),
+            change_rate: 0.0,
+        }
+    }
+}
+
+/// How `includeTotal` is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Total {
+    Exact,
+    /// No more than so many are counted.
+    Capped(usize),
+    Timeout,
+}
+
+/// What a client needs to log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LenderInfo {
+    pub subdomain: String,
+    pub public_id: String,
+    pub email: String,
+    pub password: String,
+}
+
+/// A row as upstream has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRow {
+    /// The `_id` in the order; `public_id` in the text of a row that has one.
+    pub id: String,
+    /// The time in the order; `updated_at` in the text of a row that has one.
+    pub updated_at_ms: i64,
+    pub json: String,
+    pub kind: RowKind,
+}
+
+/// A request that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestLog {
+    /// When its head was read, by the simulator's clock.
+    pub at_ms: i64,
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    /// What it was, or will be, answered; `None` while the simulator is down.
+    pub status: Option<u16>,
+    pub request_id: String,
+}
+
+/// What has happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub request_count: u64,
+    /// Rows in answered pages.
+    pub row_count: u64,
+    /// Faults that a request met.
+    pub fault_count: u64,
+    /// Live changes, inserts among them.
+    pub change_count: u64,
+}
+
+/// What can be changed while it runs.
+#[derive(Debug)]
+struct Control {
+    script: Script,
+    page_limit: Option<usize>,
+    down: bool,
+    latency: Duration,
+    total: Total,
+    /// Cursors of earlier epochs are dead.
+    cursor_epoch: u64,
+    log: VecDeque<RequestLog>,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    lenders: Vec<Lender>,
+    secret: u64,
+    token_lifetime: Duration,
+    refresh_token_lifetime: Duration,
+    gzip: bool,
+    base_url: String,
+    ca_file: Option<PathBuf>,
+    numbers: AtomicU64,
+    control: Mutex<Control>,
+}
+
+impl Shared {
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().expect("nothing panics while it holds the lock")
+    }
+
+    fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn request_id(&self) -> String {
+        format!("req_{:016x}", self.secret.wrapping_add(self.next_number()))
+    }
+
+    fn next_effect(&self, endpoint: Endpoint, subdomain: &str, cursor: bool) -> Option<Effect> {
+        let mut control = self.control();
+        let effect = control.script.take(endpoint, subdomain, cursor)?;
+        control.counts.fault_count += 1;
+        Some(effect)
+    }
+
+    fn log(&self, request: RequestLog, row_count: usize) {
+        let mut control = self.control();
+        control.counts.request_count += 1;
+        control.counts.row_count += row_count as u64;
+        if control.log.len() == MAX_LOGGED_REQUESTS {
+            control.log.pop_front();
+        }
+        control.log.push_back(request);
+    }
+}
+
+/// A running simulator; dropping it closes its socket and all connections.
+#[derive(Debug)]
+pub struct Simulator {
+    handle: Handle,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Looks into a running simulator and changes what it does. Lenders are numbered from 0, in the order of the options; a
+/// number without a lender panics.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Simulator {
+    /// Renders the rows, listens, and serves from tasks of the current runtime.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let listening = |source| StartError::Listen {
+            address: options.listen,
+            source,
+        };
+        let listener = TcpListener::bind(options.listen).await.map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        let (acceptor, ca_file) = match &options.tls {
+            Some(dir) => {
+                let (acceptor, ca_file) = tls::acceptor(dir, address.ip())?;
+                (Some(acceptor), Some(ca_file))
+            }
+            None => (None, None),
+        };
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let (seed, lenders) = (options.seed, options.lenders);
+        let lenders =
+            tokio::task::spawn_blocking(move || lenders.iter().map(|lender| Lender::new(seed, lender)).collect())
+                .await
+                .expect("rendering rows does not panic");
+        let shared = Arc::new(Shared {
+            clock: Clock::default(),
+            lenders,
+            secret: XxHash3_64::oneshot(&options.seed.to_be_bytes()),
+            token_lifetime: options.token_lifetime,
+            refresh_token_lifetime: options.refresh_token_lifetime,
+            gzip: options.gzip,
+            base_url: format!("{scheme}://{address}"),
+            ca_file,
+            numbers: AtomicU64::new(0),
+            control: Mutex::new(Control {
+                script: Script::default(),
+                page_limit: None,
+                down: false,
+                latency: options.latency,
+                total: options.total,
+                cursor_epoch: 0,
+                log: VecDeque::new(),
+                counts: Counts::default(),
+            }),
+        });
+        let mut tasks = vec![tokio::spawn(server::serve(listener, acceptor, shared.clone()))];
+        for (index, lender) in shared.lenders.iter().enumerate() {
+            if lender.change_rate > 0.0 {
+                let rng = Rng::with_seed(options.seed.wrapping_add(index as u64));
+                tasks.push(tokio::spawn(change(shared.clone(), index, rng)));
+            }
+        }
+        Ok(Self {
+            handle: Handle { shared },
+            tasks,
+        })
+    }
+
+    /// A handle that can be cloned and sent to other tasks.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Deref for Simulator {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Changes a lender's accounts at its rate.
+async fn change(shared: Arc<Shared>, index: usize, mut rng: Rng) {
+    let lender = &shared.lenders[index];
+    let mut ticks = interval(CHANGE_INTERVAL);
+    let mut last = Instant::now();
+    let mut due = 0.0;
+    loop {
+        let now = ticks.tick().await;
+        due += lender.change_rate * now.duration_since(last).as_secs_f64();
+        last = now;
+        while due >= 1.0 {
+            due -= 1.0;
+            let insert = rng.u64(..CHANGES_PER_INSERT) == 0;
+            let changed = if insert {
+                lender.insert(&shared.clock, 1)
+            } else {
+                lender.touch(&shared.clock, 1, &mut rng)
+            };
+            shared.control().counts.change_count += changed.len() as u64;
+        }
+    }
+}
+
+impl Handle {
+    /// `http://127.0.0.1:…`, without a slash at the end.
+    pub fn base_url(&self) -> String {
+        self.shared.base_url.clone()
+    }
+
+    /// The authority's certificate, PEM; only with https.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        self.shared.ca_file.clone()
+    }
+
+    pub fn lender_count(&self) -> usize {
+        self.shared.lenders.len()
+    }
+
+    /// What a client needs to log in, now.
+    pub fn lender(&self, lender: usize) -> LenderInfo {
+        self.of(lender).info()
+    }
+
+    /// All rows of a lender in their order: the ground truth.
+    pub fn rows(&self, lender: usize) -> Vec<StoredRow> {
+        self.of(lender).rows()
+    }
+
+    pub fn row_count(&self, lender: usize) -> usize {
+        self.of(lender).read().store.len()
+    }
+
+    /// Writes any text under a place in the order; a row with the same id is replaced. `touch` leaves it alone.
+    pub fn upsert_json(&self, lender: usize, updated_at_ms: i64, id: &str, json: &str) {
+        let row = Row {
+            json: json.into(),
+            origin: None,
+        };
+        let mut data = self.of(lender).write();
+        data.store.put(id.into(), updated_at_ms, row);
+    }
+
+    /// Changes amounts, and of some the due date, of up to `count` different accounts, now. Gives their ids. Bad rows stay.
+    pub fn touch(&self, lender: usize, count: usize, seed: u64) -> Vec<String> {
+        let rng = &mut Rng::with_seed(seed);
+        self.of(lender).touch(&self.shared.clock, count, rng)
+    }
+
+    /// Adds `count` accounts, now. Gives their ids.
+    pub fn insert(&self, lender: usize, count: usize) -> Vec<String> {
+        self.of(lender).insert(&self.shared.clock, count)
+    }
+
+    /// Takes a row out; whether there was one.
+    pub fn remove(&self, lender: usize, id: &str) -> bool {
+        self.of(lender).write().store.remove(id)
+    }
+
+    /// Adds a fault to the end of the script.
+    pub fn push_fault(&self, fault: Fault) {
+        self.shared.control().script.push(fault);
+    }
+
+    pub fn clear_faults(&self) {
+        self.shared.control().script.clear();
+    }
+
+    /// Faults that no request has met yet.
+    pub fn fault_count(&self) -> usize {
+        self.shared.control().script.len()
+    }
+
+    /// From now on, a larger `limit` is answered with 504.
+    pub fn set_page_limit_504(&self, limit: Option<usize>) {
+        self.shared.control().page_limit = limit;
+    }
+
+    /// From now on, every connection is closed without an answer.
+    pub fn set_down(&self, down: bool) {
+        self.shared.control().down = down;
+    }
+
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.control().latency = latency;
+    }
+
+    pub fn set_total(&self, total: Total) {
+        self.shared.control().total = total;
+    }
+
+    /// The simulator's clock minus the machine's, in milliseconds: `Date`, `updated_at` and token expiry follow it.
+    pub fn set_clock_skew(&self, skew_ms: i64) {
+        self.shared.clock.set_skew_ms(skew_ms);
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.shared.clock.now_ms()
+    }
+
+    pub fn set_password(&self, lender: usize, password: &str) {
+        password.clone_into(&mut self.of(lender).access().password);
+    }
+
+    /// An inactive lender gets 401 everywhere.
+    pub fn set_active(&self, lender: usize, active: bool) {
+        self.of(lender).access().active = active;
+    }
+
+    /// All access tokens given so far are refused.
+    pub fn revoke_tokens(&self) {
+        for lender in &self.shared.lenders {
+            lender.access().token_generation += 1;
+        }
+    }
+
+    /// All refresh tokens given so far are refused.
+    pub fn revoke_refresh_tokens(&self) {
+        for lender in &self.shared.lenders {
+            lender.access().refresh_generation += 1;
+        }
+    }
+
+    /// All cursors given so far are answered with 500.
+    pub fn kill_cursors(&self) {
+        self.shared.control().cursor_epoch += 1;
+    }
+
+    /// The latest requests, at most 10,000, oldest first.
+    pub fn requests(&self) -> Vec<RequestLog> {
+        self.shared.control().log.iter().cloned().collect()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.shared.control().counts
+    }
+
+    fn of(&self, lender: usize) -> &Lender {
+        &self.shared.lenders[lender]
+    }
+}

@@ -1,0 +1,417 @@
+//! How does a lender start? Claimed, restored and checked against its record, or refused with the way on.
+//!
+//! The order is delivery.md's "Starting": fence what came before, read the cursor records to their true end, claim,
+//! restore the index, compare. Lenders that start together share the reading.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+
+use crate::clock;
+use crate::config;
+use crate::failpoint;
+use crate::metrics::LenderMetrics;
+use crate::pipeline::Pipeline;
+use crate::policy::{self, AfterSink, Exit};
+use crate::progress::{Progress, Record, RecordKey};
+use crate::shutdown::Shutdown;
+use crate::sink::{Cluster, CursorRecords, Records, SinkError, Topics, Transactions, cursor_records, restore};
+use crate::upstream::Backoff;
+
+/// A lender that logged in and is to be started.
+pub struct Candidate {
+    /// Its key in the configuration.
+    pub lender: String,
+    pub public_id: String,
+    pub topics: Topics,
+    pub metrics: LenderMetrics,
+}
+
+/// Why a lender does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error("its cursor record is of {found}, upstream.base_url is {wanted}: another source's progress")]
+    OtherSource { found: String, wanted: String },
+    #[error("{0}")]
+    Partitions(String),
+    #[error(
+        "{connector} reads this lender too: its cursor record is {} old and not released",
+        humantime::format_duration(*.age)
+    )]
+    LiveElsewhere { connector: String, age: Duration },
+    #[error("{topic} holds {found} accounts of this lender, but there is no cursor record")]
+    NoRecord { topic: String, found: u64 },
+    #[error(
+        "{topic} does not hold what was committed: {found} accounts with checksum {found_checksum:016x}, the cursor \
+         record says {wanted} with {wanted_checksum:016x}"
+    )]
+    OtherAccounts {
+        topic: String,
+        found: u64,
+        found_checksum: u64,
+        wanted: u64,
+        wanted_checksum: u64,
+    },
+    #[error("another instance took the lender over while it started")]
+    TakenOver,
+}
+
+impl StartError {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Sink(error) => match policy::after_sink(error) {
+                AfterSink::Reopen => Exit::Failed,
+                AfterSink::LookForClaim => Exit::TakenOver,
+                AfterSink::Stop(exit) => exit,
+            },
+            Self::TakenOver => Exit::TakenOver,
+            Self::OtherSource { .. }
+            | Self::Partitions(_)
+            | Self::LiveElsewhere { .. }
+            | Self::NoRecord { .. }
+            | Self::OtherAccounts { .. } => Exit::Usage,
+        }
+    }
+
+    /// The way on.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Sink(error) => policy::sink_advice(error),
+            Self::OtherSource { .. } => {
+                "correct upstream.base_url, or give this source a `name` and topics of its own; `d02-source cursor \
+                 reset` if the record is to be forgotten"
+            }
+            Self::Partitions(_) => {
+                "recreate the topic with the old count, or write to a new one: kafka.topics.accounts and `cursor reset`"
+            }
+            Self::LiveElsewhere { .. } => "stop it, or give this source the same `name`, which takes over in order",
+            Self::NoRecord { .. } | Self::OtherAccounts { .. } => {
+                "restore the topics together, or run `d02-source cursor reset`: harmless, the next run reads everything \
+                 and writes only what is missing"
+            }
+            Self::TakenOver => "nothing, if that was meant; else stop one of the two",
+        }
+    }
+}
+
+/// What a changed partition count means, in one sentence.
+pub fn partitions_changed(recorded: &str, found: &str) -> String {
+    format!("the partitions were {recorded} and are {found}: keys would move and lose their order")
+}
+
+/// Everything that the lenders of one process share.
+pub struct Starter {
+    pub cluster: Cluster,
+    pub config: config::Config,
+    pub instance: String,
+    pub shutdown: Shutdown,
+    pub is_until_caught_up: bool,
+}
+
+type Started = (Candidate, Result<Pipeline, StartError>);
+
+impl Starter {
+    /// The name under which a lender's record stands: `<name>-<lender>`.
+    pub fn key(config: &config::Config, lender: &str, public_id: &str) -> RecordKey {
+        let connector = format!("{}-{lender}", config.name);
+        RecordKey {
+            connector,
+            lender_public_id: public_id.to_owned(),
+        }
+    }
+
+    /// Starts lenders together; blocks. One that is refused does not hold back the others.
+    pub fn start(&self, candidates: Vec<Candidate>) -> Vec<(String, Result<Pipeline, StartError>)> {
+        let fenced = self.fence(candidates);
+        let mut claimed: Vec<Started> = Vec::new();
+        let topics: BTreeSet<String> = fenced
+            .iter()
+            .map(|(candidate, _)| candidate.topics.cursor.name.clone())
+            .collect();
+        let mut records = Vec::new();
+        for topic in topics {
+            let found = self.patiently(|| cursor_records(&self.cluster, &topic, &self.shutdown));
+            records.push((topic, found));
+        }
+        for (candidate, transactions) in fenced {
+            let name = &candidate.topics.cursor.name;
+            let found = records.iter().find(|(topic, _)| topic == name).map(|(_, found)| found);
+            let result = match (transactions, found) {
+                (Ok(transactions), Some(Ok(records))) => self.claim(&candidate, transactions, records),
+                (Err(error), _) => Err(error.into()),
+                // Each lender tries once more for itself, and has the error to itself.
+                (Ok(transactions), _) => cursor_records(&self.cluster, name, &self.shutdown)
+                    .map_err(StartError::from)
+                    .and_then(|records| self.claim(&candidate, transactions, &records)),
+            };
+            claimed.push((candidate, result));
+        }
+        failpoint::reach("after_claim");
+        self.restore(&mut claimed);
+        claimed
+            .into_iter()
+            .map(|(candidate, result)| (candidate.lender, result))
+            .collect()
+    }
+
+    /// Makes every producer and fences its predecessors, in parallel.
+    fn fence(&self, candidates: Vec<Candidate>) -> Vec<(Candidate, Result<Transactions, SinkError>)> {
+        std::thread::scope(|scope| {
+            let fence = |candidate: &Candidate| {
+                let key = Self::key(&self.config, &candidate.lender, &candidate.public_id);
+                let id = format!("{}.{}", self.config.name, candidate.public_id);
+                let (cluster, topics) = (self.cluster.clone(), candidate.topics.clone());
+                let mut transactions = Transactions::new(cluster, id, topics, key, self.shutdown.clone())?;
+                self.patiently(|| {
+                    let result = transactions.init();
+                    if result.is_err() {
+                        transactions.replace_producer()?;
+                    }
+                    result
+                })?;
+                Ok(transactions)
+            };
+            let threads: Vec<_> = candidates
+                .into_iter()
+                .map(|c| {
+                    scope.spawn(move || {
+                        let t = fence(&c);
+                        (c, t)
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("fencing does not panic"))
+                .collect()
+        })
+    }
+
+    /// Tries what may pass again for a while: a start is often the start of the brokers too.
+    fn patiently<T>(&self, mut call: impl FnMut() -> Result<T, SinkError>) -> Result<T, SinkError> {
+        const PATIENCE: Duration = Duration::from_secs(120);
+        let (begun, mut backoff) = (Instant::now(), Backoff::default());
+        loop {
+            let error = match call() {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let is_passing = policy::after_sink(&error) == AfterSink::Reopen;
+            let is_late = matches!(error, SinkError::EndNotReached { .. }) || begun.elapsed() > PATIENCE;
+            if !is_passing || is_late || self.shutdown.is_requested() {
+                return Err(error);
+            }
+            let wait = backoff.next(None);
+            if backoff.is_worth_a_line() {
+                tracing::warn!(
+                    advice = policy::sink_advice(&error),
+                    "starting: {}",
+                    policy::chain(&error)
+                );
+            }
+            std::thread::sleep(wait.min(Duration::from_secs(5)));
+        }
+    }
+
+    /// Commits the record just read with this instance's id and the next epoch.
+    fn claim(
+        &self,
+        candidate: &Candidate,
+        transactions: Transactions,
+        records: &CursorRecords,
+    ) -> Result<Pipeline, StartError> {
+        let key = transactions.key().clone();
+        let base_url = self.config.upstream.base_url.to_string();
+        self.refuse_live_elsewhere(&key, &base_url, records)?;
+        let partitions = transactions.partitions()?;
+        let found = records.current(&key)?;
+        let record = match found {
+            Some((_, Some(record))) => {
+                if record.base_url != base_url {
+                    let found = record.base_url.clone();
+                    return Err(StartError::OtherSource {
+                        found,
+                        wanted: base_url,
+                    });
+                }
+                if record.partitions != partitions {
+                    return Err(StartError::Partitions(partitions_changed(
+                        &record.partitions,
+                        &partitions,
+                    )));
+                }
+                record.clone()
+            }
+            // After a reset, what `accounts` holds is adopted; without any record it must hold nothing.
+            reset_or_none => Record {
+                instance: None,
+                epoch: 0,
+                sequence: 0,
+                base_url,
+                progress: Progress::default(),
+                accounts: reset_or_none.is_none().then_some((0, 0)),
+                partitions,
+            },
+        };
+        let record = Record {
+            instance: Some(self.instance.clone()),
+            epoch: record.epoch + 1,
+            sequence: record.sequence + 1,
+            ..record
+        };
+        let mut pipeline = Pipeline {
+            lender: candidate.lender.clone(),
+            public_id: candidate.public_id.clone(),
+            transactions,
+            record: record.clone(),
+            index: crate::index::Index::default(),
+            dead_letters: crate::sink::DeadLetterDigests::default(),
+            settings: self.config.transaction.clone(),
+            metrics: candidate.metrics.clone(),
+            shutdown: self.shutdown.clone(),
+            is_until_caught_up: self.is_until_caught_up,
+            own_time_outs: Vec::new(),
+        };
+        pipeline.claim(&record)?;
+        Ok(pipeline)
+    }
+
+    /// A live record of the same source under another `name` is a second writer that nothing fences.
+    fn refuse_live_elsewhere(
+        &self,
+        key: &RecordKey,
+        base_url: &str,
+        records: &CursorRecords,
+    ) -> Result<(), StartError> {
+        for other in records.keys() {
+            if other.lender_public_id != key.lender_public_id || other == key {
+                continue;
+            }
+            if let Ok(Some((stored, Some(record)))) = records.current(other) {
+                if let Some(age) = living_age(stored.written_at, record, self.config.transaction.heartbeat_interval)
+                    .filter(|_| record.base_url == base_url)
+                {
+                    return Err(StartError::LiveElsewhere {
+                        connector: other.connector.clone(),
+                        age,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores the indexes and compares them with the records; what differs is released and refused.
+    fn restore(&self, claimed: &mut [Started]) {
+        let going: Vec<&Candidate> = claimed
+            .iter()
+            .filter(|(_, result)| result.is_ok())
+            .map(|(c, _)| c)
+            .collect();
+        if going.is_empty() {
+            return;
+        }
+        let distinct = |name: fn(&Topics) -> &String| -> Vec<String> {
+            let names: BTreeSet<_> = going.iter().map(|candidate| name(&candidate.topics).clone()).collect();
+            names.into_iter().collect()
+        };
+        let (accounts, dead) = (
+            distinct(|topics| &topics.accounts.name),
+            distinct(|topics| &topics.dead_letters.name),
+        );
+        let lenders: Vec<String> = going.iter().map(|candidate| candidate.public_id.clone()).collect();
+        let begun = Instant::now();
+        let mut restored = self.patiently(|| restore(&self.cluster, &accounts, &dead, &lenders, &self.shutdown));
+        for (candidate, result) in claimed.iter_mut() {
+            let Ok(pipeline) = result else { continue };
+            let refused = match &mut restored {
+                Ok(restored) => {
+                    pipeline.index = restored.indexes.remove(&candidate.public_id).unwrap_or_default();
+                    pipeline.dead_letters = restored.dead_letters.remove(&candidate.public_id).unwrap_or_default();
+                    pipeline.compare().err()
+                }
+                // The error goes to the first; the others are told to look there.
+                Err(error) => {
+                    let first = std::mem::replace(error, SinkError::Interrupted);
+                    Some(StartError::Sink(first))
+                }
+            };
+            if let Some(error) = refused {
+                pipeline.release();
+                *result = Err(error);
+                continue;
+            }
+            let (lender, account_count, took) = (&pipeline.lender, pipeline.index.len(), begun.elapsed());
+            pipeline
+                .metrics
+                .accounts
+                .set(i64::try_from(account_count).unwrap_or(i64::MAX));
+            tracing::info!(
+                lender,
+                account_count,
+                ?took,
+                epoch = pipeline.record.epoch,
+                "claimed and restored"
+            );
+        }
+    }
+}
+
+/// How long ago a living instance last wrote its record; `None` where none lives.
+pub fn living_age(written_at: i64, record: &Record, heartbeat_interval: Duration) -> Option<Duration> {
+    let age = clock::now().timestamp_millis() - written_at;
+    let age = TimeDelta::milliseconds(age).to_std().unwrap_or_default();
+    record
+        .instance
+        .as_ref()
+        .filter(|_| age < 3 * heartbeat_interval)
+        .map(|_| age)
+}
+
+impl Pipeline {
+    /// Commits the claim. An uncertain outcome is read back; one that did not land is tried again.
+    fn claim(&mut self, record: &Record) -> Result<(), StartError> {
+        const TRIES: u32 = 3;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self.transactions.commit(&Records::default(), record, &self.public_id) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if policy::after_sink(&error) != AfterSink::Reopen || tries == TRIES {
+                return Err(error.into());
+            }
+            self.transactions.replace_producer().map_err(SinkError::from)?;
+            self.transactions.init()?;
+            let topic = &self.transactions.topics().cursor.name;
+            let records = cursor_records(self.transactions.cluster(), topic, &self.shutdown)?;
+            match records.current(self.transactions.key())?.and_then(|(_, found)| found) {
+                Some(found) if found.instance == record.instance && found.epoch == record.epoch => return Ok(()),
+                Some(found) if found.epoch >= record.epoch => return Err(StartError::TakenOver),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Holds the restored index to the record.
+    fn compare(&self) -> Result<(), StartError> {
+        let topic = self.transactions.topics().accounts.name.clone();
+        let (found, found_checksum) = (self.index.len() as u64, self.index.checksum());
+        match self.record.accounts {
+            None => Ok(()),
+            Some(wanted) if wanted == (found, found_checksum) => Ok(()),
+            Some(_) if self.record.progress == Progress::default() => Err(StartError::NoRecord { topic, found }),
+            Some((wanted, wanted_checksum)) => Err(StartError::OtherAccounts {
+                topic,
+                found,
+                found_checksum,
+                wanted,
+                wanted_checksum,
+            }),
+        }
+    }
+}

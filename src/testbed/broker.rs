@@ -1,0 +1,267 @@
+//! How is a real Kafka broker, or a cluster of three, started, lost and brought back on this machine?
+//!
+//! KRaft in combined mode: every node is broker and controller. Each has three listeners on loopback ports that it keeps when it is restarted:
+//! `CLIENT`, `CONTROLLER`, and `PROXIED`, which tells its clients to connect to the port of a proxy in front of it:
+//!
+//! ```text
+//! client ──▶ proxied_port (the proxy) ──▶ proxied_listener_address() (PROXIED) ── broker ── CLIENT ◀── bootstrap_servers()
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::TestbedError;
+use super::artifacts::{self, Installed, Jvm};
+use super::directory::RunDirectory;
+use super::ports;
+use super::process::Process;
+
+/// A start takes 1–2 s on two idle cores, three nodes several times that.
+const START_BOUND: Duration = Duration::from_secs(90);
+
+/// Any will do (16 bytes in base64url); all nodes need the same.
+const CLUSTER_ID: &str = "testbed-of-d02-sourceA";
+
+/// What kind of cluster to start.
+pub struct BrokerOptions {
+    /// 1, or 3 for a cluster that survives the loss of a node: replication factor 3, `min.insync.replicas` 2.
+    pub nodes: usize,
+    /// Broker properties that are added to ours, or replace them.
+    pub properties: Vec<(String, String)>,
+    /// The JVM's greatest heap for each node, as in `-Xmx`.
+    pub heap: String,
+    /// The loopback port to which the listener `PROXIED` sends its clients; for one node only.
+    pub proxied_port: Option<u16>,
+    /// Where the jars are kept between runs, and the data during one.
+    pub cache: PathBuf,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            properties: Vec::new(),
+            // Half of this is used after a few hundred thousand records; the rest is for larger fetches.
+            heap: "384m".to_owned(),
+            proxied_port: None,
+            cache: artifacts::default_cache(),
+        }
+    }
+}
+
+/// A running cluster. Dropped, or with this process, it ends and its data goes.
+pub struct Broker {
+    // Before the directory, which must not go while they run.
+    nodes: Vec<Node>,
+    directory: RunDirectory,
+    kafka: Installed,
+    heap: String,
+}
+
+struct Node {
+    id: usize,
+    client_port: u16,
+    proxied_port: u16,
+    controller_port: u16,
+    process: Option<Process>,
+}
+
+impl Broker {
+    /// Starts the cluster and waits until it serves. The first call in a cache directory fetches Kafka (43 MB) from Maven Central.
+    pub fn start(options: BrokerOptions) -> Result<Self, TestbedError> {
+        let kafka = artifacts::install(&options.cache, &artifacts::KAFKA, |kafka| {
+            let only_started = BrokerOptions {
+                cache: options.cache.clone(),
+                ..BrokerOptions::default()
+            };
+            Self::start_installed(kafka.clone(), only_started, Jvm::Archiving)?.stop(1)
+        })?;
+        Self::start_installed(kafka, options, Jvm::Sharing)
+    }
+
+    fn start_installed(kafka: Installed, options: BrokerOptions, jvm: Jvm) -> Result<Self, TestbedError> {
+        assert!(
+            options.nodes == 1 || options.nodes == 3 && options.proxied_port.is_none(),
+            "a broker has 1 node, or 3 and no proxy"
+        );
+        let directory = RunDirectory::create(&options.cache)?;
+        let ports = ports::free(3 * options.nodes)?;
+        let nodes = ports
+            .chunks_exact(3)
+            .zip(1..)
+            .map(|(ports, id)| Node {
+                id,
+                client_port: ports[0],
+                proxied_port: ports[1],
+                controller_port: ports[2],
+                process: None,
+            })
+            .collect();
+        let mut broker = Self {
+            nodes,
+            directory,
+            kafka,
+            heap: options.heap.clone(),
+        };
+        broker.format(&options)?;
+        for index in 0..broker.nodes.len() {
+            let process = broker.start_process(&broker.nodes[index], jvm)?;
+            broker.nodes[index].process = Some(process);
+        }
+        for node in &mut broker.nodes {
+            node.wait_until_ready()?;
+        }
+        Ok(broker)
+    }
+
+    /// The value for `bootstrap.servers`: all nodes, whether they run or not.
+    pub fn bootstrap_servers(&self) -> String {
+        let addresses: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.client_port))
+            .collect();
+        addresses.join(",")
+    }
+
+    /// Where a proxy that listens on [`BrokerOptions::proxied_port`] connects to.
+    pub fn proxied_listener_address(&self) -> String {
+        format!("127.0.0.1:{}", self.nodes[0].proxied_port)
+    }
+
+    /// Where the nodes keep their data, properties and logs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Ends a node with SIGKILL and waits until it is gone. Nodes count from 1. A node that does not run is left as it is.
+    pub fn kill(&mut self, node: usize) -> Result<(), TestbedError> {
+        self.node(node).process.take().map_or(Ok(()), Process::kill)
+    }
+
+    /// Ends a node in order, with SIGTERM, and waits until it is gone.
+    pub fn stop(&mut self, node: usize) -> Result<(), TestbedError> {
+        self.node(node).process.take().map_or(Ok(()), Process::stop)
+    }
+
+    /// Starts a node again, on its data and its ports, and waits until it serves; kills it first if it runs.
+    pub fn restart(&mut self, node: usize) -> Result<(), TestbedError> {
+        self.kill(node)?;
+        let process = self.start_process(&self.nodes[node - 1], Jvm::Sharing)?;
+        let node = self.node(node);
+        node.process = Some(process);
+        node.wait_until_ready()
+    }
+
+    fn node(&mut self, id: usize) -> &mut Node {
+        &mut self.nodes[id - 1]
+    }
+
+    /// Writes the properties and the empty storage of all nodes, side by side.
+    fn format(&self, options: &BrokerOptions) -> Result<(), TestbedError> {
+        let mut formatting = Vec::new();
+        for node in &self.nodes {
+            let path = self.properties_path(node);
+            fs::write(&path, self.properties(node, options)).map_err(TestbedError::io("write", &path))?;
+            let arguments = ["format", "-t", CLUSTER_ID, "-c"].map(str::to_owned);
+            formatting.push(self.run(node, "format", Jvm::Sharing, "kafka.tools.StorageTool", &arguments)?);
+        }
+        formatting
+            .into_iter()
+            .try_for_each(|process| process.wait_for_success(START_BOUND))
+    }
+
+    fn start_process(&self, node: &Node, jvm: Jvm) -> Result<Process, TestbedError> {
+        self.run(node, "node", jvm, "kafka.Kafka", &[])
+    }
+
+    /// Runs a class of Kafka's; the node's properties are its last argument.
+    fn run(
+        &self,
+        node: &Node,
+        what: &str,
+        jvm: Jvm,
+        class: &str,
+        arguments: &[String],
+    ) -> Result<Process, TestbedError> {
+        let directory = self.directory.path();
+        let mut command = jvm.options(&self.kafka, &self.heap, directory);
+        command.push("-cp".to_owned());
+        command.push(self.kafka.directory.join("*").display().to_string());
+        command.push(class.to_owned());
+        command.extend_from_slice(arguments);
+        command.push(self.properties_path(node).display().to_string());
+        Process::start(&format!("kafka-{what}-{}", node.id), "java", &command, directory)
+    }
+
+    fn properties_path(&self, node: &Node) -> PathBuf {
+        self.directory.path().join(format!("node-{}.properties", node.id))
+    }
+
+    fn properties(&self, node: &Node, options: &BrokerOptions) -> String {
+        let Node {
+            id,
+            client_port,
+            proxied_port,
+            controller_port,
+            ..
+        } = node;
+        let data = self.directory.path().join(format!("node-{id}"));
+        let data = data.display();
+        let advertised_port = options.proxied_port.unwrap_or(*proxied_port);
+        let voters: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port))
+            .collect();
+        let voters = voters.join(",");
+        let replicas = options.nodes;
+        let in_sync = if replicas == 3 { 2 } else { 1 };
+        let mut properties = format!(
+            "\
+process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=CLIENT
+listeners=CLIENT://127.0.0.1:{client_port},PROXIED://127.0.0.1:{proxied_port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENT://127.0.0.1:{client_port},PROXIED://127.0.0.1:{advertised_port}
+listener.security.protocol.map=CLIENT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replicas}
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
+"
+        );
+        // A partition costs files and time, and tests need few.
+        properties.push_str(
+            "\
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.num.partitions=4
+",
+        );
+        // A consumer group that waits for more members makes every test wait.
+        properties.push_str("group.initial.rebalance.delay.ms=0\n");
+        // A misspelt topic is an error and not a new topic.
+        properties.push_str("auto.create.topics.enable=false\n");
+        for (name, value) in &options.properties {
+            properties.push_str(&format!("{name}={value}\n"));
+        }
+        properties
+    }
+}
+
+impl Node {
+    fn wait_until_ready(&mut self) -> Result<(), TestbedError> {
+        self.process
+            .as_mut()
+            .expect("a node that is waited for was started")
+            .wait_until_ready(START_BOUND, |log| log.contains("Kafka Server started"))
+    }
+}

@@ -1,0 +1,63 @@
+//! What can go wrong with the testbed, and what should a person do about it?
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::artifacts::JAVA_MINIMUM;
+
+/// Why a broker or a registry could not be had on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum TestbedError {
+    #[error(
+        "starting the testbed needs java {JAVA_MINIMUM} or newer on the PATH, but {found}: \
+         install it, for example `apt-get install openjdk-17-jre-headless`, or set \
+         TESTBED_BOOTSTRAP_SERVERS and TESTBED_SCHEMA_REGISTRY_URL to a broker and a registry that run already"
+    )]
+    Java { found: String },
+
+    #[error(
+        "fetching {artifact} for the testbed needs mvn on the PATH: install it, for example `apt-get install maven`, or set \
+         TESTBED_BOOTSTRAP_SERVERS and TESTBED_SCHEMA_REGISTRY_URL to a broker and a registry that run already"
+    )]
+    Maven { artifact: &'static str },
+
+    #[error("{name} ended with {status} before it was ready; its log ends with\n{log_tail}")]
+    Ended {
+        name: String,
+        status: String,
+        log_tail: String,
+    },
+
+    #[error("{name} was not ready after {bound:?}: is this machine overloaded? its log ends with\n{log_tail}")]
+    NotReady {
+        name: String,
+        bound: Duration,
+        log_tail: String,
+    },
+
+    #[error("{name} was still running {bound:?} after it was told to end: find it with `ps` and kill it")]
+    StillRunning { name: String, bound: Duration },
+
+    #[error(
+        "waited {bound:?} for the lock {}: another process is fetching the testbed's files; end it if it hangs", path.display()
+    )]
+    Locked { path: PathBuf, bound: Duration },
+
+    #[error("no free port on 127.0.0.1 after {tries} tries: end what occupies them")]
+    NoFreePort { tries: usize },
+
+    #[error("could not {doing} {}", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+impl TestbedError {
+    /// For `map_err`: adds what was being done to which path.
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}

@@ -1,0 +1,24 @@
+//! Which loopback ports are free for a server that may be stopped and started again?
+
+use std::net::TcpListener;
+
+use super::TestbedError;
+
+/// Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections: while a server is down, a client that keeps
+/// connecting could otherwise be given the server's own port, or even reach itself on it.
+const RANGE: std::ops::Range<u16> = 15_000..32_000;
+const TRIES: usize = 1_000;
+
+/// Different ports that nothing listens on. Random, so that test processes beside this one hardly ever choose the same.
+pub(super) fn free(count: usize) -> Result<Vec<u16>, TestbedError> {
+    // All are held until the last is found, so that none is found twice.
+    let held: Vec<(u16, TcpListener)> = std::iter::repeat_with(|| fastrand::u16(RANGE))
+        .take(TRIES)
+        .filter_map(|port| Some((port, TcpListener::bind(("127.0.0.1", port)).ok()?)))
+        .take(count)
+        .collect();
+    if held.len() < count {
+        return Err(TestbedError::NoFreePort { tries: TRIES });
+    }
+    Ok(held.into_iter().map(|(port, _)| port).collect())
+}

@@ -1,0 +1,11 @@
+//! The one integration binary: librdkafka is linked once. Every other file here is a module of it.
+
+mod configuration;
+mod crash;
+mod delivery;
+mod refusals;
+mod simulator;
+mod support;
+mod takeover;
+mod testbed;
+mod upstream;

@@ -1,0 +1,146 @@
+//! What is in a topic, as an independent consumer sees it?
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::PATIENCE;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<String>,
+    pub value: Option<Vec<u8>>,
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Record {
+    pub fn key(&self) -> &str {
+        self.key.as_deref().expect("a key")
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no header {name} in {:?}", self.headers))
+    }
+
+    pub fn updated_at(&self) -> i64 {
+        self.header("__source_ts_ms").parse().expect("a number")
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(self.value.as_deref().expect("a value")).expect("JSON")
+    }
+}
+
+/// Every committed record, partition by partition.
+pub fn committed(servers: &str, topic: &str) -> Vec<Record> {
+    read(servers, topic, "read_committed")
+}
+
+/// Aborted records too.
+pub fn uncommitted(servers: &str, topic: &str) -> Vec<Record> {
+    read(servers, topic, "read_uncommitted")
+}
+
+fn consumer(servers: &str, isolation: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "judge")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("fetch.wait.max.ms", "10")
+        .create()
+        .expect("a consumer")
+}
+
+pub fn partitions(servers: &str, topic: &str) -> Vec<i32> {
+    let consumer = consumer(servers, "read_uncommitted");
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+    metadata.topics()[0]
+        .partitions()
+        .iter()
+        .map(|partition| partition.id())
+        .collect()
+}
+
+fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
+    // Ends are asked for without isolation: an open transaction hides nothing of what is committed after it.
+    let ends = consumer(servers, "read_uncommitted");
+    let consumer = consumer(servers, isolation);
+    let mut list = TopicPartitionList::new();
+    let mut left = BTreeMap::new();
+    for partition in partitions(servers, topic) {
+        let (low, high) = ends.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks");
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .expect("a partition");
+        if low < high {
+            left.insert(partition, high);
+        }
+    }
+    consumer.assign(&list).expect("assigned");
+    let mut records = Vec::new();
+    let begun = Instant::now();
+    while !left.is_empty() {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{topic} cannot be read to its end: {left:?}"
+        );
+        if let Some(message) = consumer.poll(std::time::Duration::from_millis(50)) {
+            let message = message.expect("a message");
+            records.push(record(&message));
+            continue;
+        }
+        for place in consumer.position().expect("positions").elements() {
+            if let Offset::Offset(position) = place.offset() {
+                left.retain(|partition, end| *partition != place.partition() || position < *end);
+            }
+        }
+    }
+    records
+}
+
+fn record(message: &impl Message) -> Record {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let headers = message.headers().map(|headers| {
+        headers
+            .iter()
+            .map(|Header { key, value }| (key.to_owned(), text(value.unwrap_or_default())))
+            .collect()
+    });
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(text),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+    }
+}
+
+/// A producer of the test's own.
+pub fn producer(servers: &str, settings: &[(&str, &str)]) -> BaseProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers);
+    for (key, value) in settings {
+        config.set(*key, *value);
+    }
+    config.create().expect("a producer")
+}
+
+/// Writes one record, outside of any transaction.
+pub fn write(servers: &str, topic: &str, partition: i32, key: &str, value: Option<&str>) {
+    let producer = producer(servers, &[]);
+    let mut record = BaseRecord::<str, str>::to(topic)
+        .key(key)
+        .partition(partition)
+        .headers(OwnedHeaders::new());
+    record.payload = value;
+    producer.send(record).expect("sent");
+    producer.flush(PATIENCE).expect("written");
+}

@@ -1,0 +1,37 @@
+//! A broker, a registry, an upstream, the process under test, and an independent reader that judges it.
+
+pub mod judge;
+pub mod kafka;
+pub mod kafka_proxy;
+pub mod source;
+pub mod world;
+
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
+
+use d02_source::testbed::Testbed;
+use tokio::runtime::Runtime;
+
+/// Longer than anything takes that works, on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The simulators of all tests.
+pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+
+/// One broker and one registry for all tests; a topic a test.
+pub fn testbed() -> &'static Testbed {
+    static TESTBED: OnceLock<Testbed> = OnceLock::new();
+    TESTBED.get_or_init(|| Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::policy::chain(&error))))
+}
+
+/// Waits until `condition` gives a value.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,97 @@
+//! The real binary as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, wait_for};
+
+pub struct Source {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Source {
+    pub fn spawn(args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_d02-source"));
+        command
+            .args(args)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, sink) = (child.stderr.take().expect("piped"), Arc::clone(&lines));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                sink.lock().expect("the lines").push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    pub fn log(&self) -> String {
+        self.lines.lock().expect("the lines").join("\n")
+    }
+
+    /// Waits for a line that contains `text`.
+    pub fn wait_for_line(&mut self, text: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(text) {
+            assert!(
+                self.is_running() || self.log().contains(text),
+                "ended without `{text}`:\n{}",
+                self.log()
+            );
+            assert!(begun.elapsed() < PATIENCE, "no line with `{text}`:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Waits for the end; gives the exit code.
+    pub fn exit_code(&mut self) -> i32 {
+        let log = Arc::clone(&self.lines);
+        let status = wait_for("the process ends", || {
+            let status = self.child.try_wait().expect("a child");
+            if status.is_none() && log.lock().expect("the lines").len() > 5_000 {
+                panic!("it logs without end");
+            }
+            status
+        });
+        // The last lines may still be on their way.
+        std::thread::sleep(Duration::from_millis(50));
+        status.code().unwrap_or(-1)
+    }
+
+    /// Expects an end with `code`.
+    #[track_caller]
+    pub fn expect_exit(&mut self, code: i32) {
+        let found = self.exit_code();
+        assert_eq!(found, code, "{}", self.log());
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("reaped");
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,142 @@
+//! One test's surroundings: a simulator, topics of its own, and a configuration that names both.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use d02_source::simulator::{LenderOptions, Options, Simulator};
+use tempfile::TempDir;
+
+use super::kafka::{self, Record};
+use super::source::Source;
+use super::{RUNTIME, testbed};
+
+pub struct World {
+    pub simulator: Simulator,
+    pub name: String,
+    pub servers: String,
+    directory: TempDir,
+    extra: String,
+}
+
+impl World {
+    /// Lenders with so many rows each.
+    pub fn new(rows: &[u32]) -> Self {
+        Self::with(options(rows))
+    }
+
+    pub fn with(options: Options) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
+        let simulator = RUNTIME.block_on(Simulator::start(options)).expect("a simulator");
+        let servers = testbed().bootstrap_servers();
+        Self {
+            simulator,
+            name,
+            servers,
+            directory: tempfile::tempdir().expect("a directory"),
+            extra: String::new(),
+        }
+    }
+
+    /// Uses another broker than the shared one.
+    pub fn on(mut self, servers: &str) -> Self {
+        self.servers = servers.to_owned();
+        self
+    }
+
+    /// Adds TOML tables to the configuration.
+    pub fn configured(mut self, toml: &str) -> Self {
+        self.extra.push_str(toml);
+        self.extra.push('\n');
+        self
+    }
+
+    pub fn topic(&self, kind: &str) -> String {
+        format!("{}.{kind}", self.name)
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
+    /// Writes the configuration; gives its path.
+    pub fn config(&self) -> String {
+        let handle = self.simulator.handle();
+        let mut toml = format!(
+            "name = \"{name}\"\n[upstream]\nbase_url = \"{url}\"\npoll_interval = \"100ms\"\nsnapshot_parallelism = 1\n{ca}\
+             [kafka]\nbootstrap_servers = \"{servers}\"\n\
+             [kafka.topics]\naccounts = \"{name}.accounts\"\ncursor = \"{name}.cursor\"\ndead_letters = \"{name}.dead\"\n\
+             # The cleaner would remove the very duplicates that a test looks for.\n\
+             [kafka.topic_settings.accounts]\n\"min.compaction.lag.ms\" = \"604800000\"\n\
+             [transaction]\nmax_rows = 3000\n\
+             [schema_registry]\nurl = \"{registry}\"\n",
+            name = self.name,
+            url = handle.base_url(),
+            ca = handle
+                .ca_file()
+                .map(|path| format!("ca_file = \"{}\"\n", path.display()))
+                .unwrap_or_default(),
+            servers = self.servers,
+            registry = testbed().schema_registry_url(),
+        );
+        for number in 0..handle.lender_count() {
+            let lender = handle.lender(number);
+            toml.push_str(&format!(
+                "[lenders.{}]\nemail = \"{}\"\npassword = \"{}\"\n",
+                lender.subdomain, lender.email, lender.password
+            ));
+        }
+        toml.push_str(&self.extra);
+        let path = self.path("d02-source.toml");
+        std::fs::write(&path, toml).expect("written");
+        path.display().to_string()
+    }
+
+    pub fn command(&self, args: &[&str], environment: &[(&str, &str)]) -> Source {
+        let config = self.config();
+        let args: Vec<&str> = ["--config", &config].into_iter().chain(args.iter().copied()).collect();
+        Source::spawn(&args, environment)
+    }
+
+    /// `run`.
+    pub fn run(&self) -> Source {
+        self.command(&["run"], &[])
+    }
+
+    /// `run --until-caught-up` with more arguments, to its good end; gives its log.
+    #[track_caller]
+    pub fn catch_up(&self) -> String {
+        let mut source = self.command(&["run", "--until-caught-up"], &[]);
+        source.expect_exit(0);
+        source.log()
+    }
+
+    pub fn accounts(&self) -> Vec<Record> {
+        kafka::committed(&self.servers, &self.topic("accounts"))
+    }
+
+    pub fn cursors(&self) -> Vec<Record> {
+        kafka::committed(&self.servers, &self.topic("cursor"))
+    }
+
+    pub fn dead_letters(&self) -> Vec<Record> {
+        kafka::committed(&self.servers, &self.topic("dead"))
+    }
+
+    pub fn lender(&self, number: usize) -> d02_source::simulator::LenderInfo {
+        self.simulator.handle().lender(number)
+    }
+}
+
+/// Lenders with so many rows each, some of them in groups of equal time that are larger than a page.
+pub fn options(rows: &[u32]) -> Options {
+    let lender = |(number, rows): (usize, &u32)| LenderOptions {
+        rows: *rows,
+        tie_groups: vec![1, 1, 3, 40, 1500],
+        ..LenderOptions::numbered(u32::try_from(number).expect("few lenders") + 1)
+    };
+    Options {
+        lenders: rows.iter().enumerate().map(lender).collect(),
+        ..Options::default()
+    }
+}
