@@ -157,6 +157,9 @@ pub enum Unverified {
 pub struct Reader {
     client: Arc<Client>,
     encoder: Arc<Encoder>,
+    /// Its key in the configuration, for the log.
+    name: Arc<str>,
+    /// Its public id.
     lender: Arc<str>,
     upstream: config::Upstream,
     is_until_caught_up: bool,
@@ -167,10 +170,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// `lender`: its public id. `max_message`: what the accounts topic takes, in bytes.
+    /// `max_message`: what the accounts topic takes, in bytes.
     pub fn new(
         client: Client,
         encoder: Encoder,
+        name: &str,
         lender: &str,
         upstream: &config::Upstream,
         is_until_caught_up: bool,
@@ -180,6 +184,7 @@ impl Reader {
         let reader = Self {
             client: Arc::new(client),
             encoder: Arc::new(encoder),
+            name: name.into(),
             lender: lender.into(),
             upstream: upstream.clone(),
             is_until_caught_up,
@@ -201,7 +206,10 @@ impl Reader {
     async fn read(&self, mut progress: Progress, clock: Option<Timestamp>) -> Result<(), Ended> {
         if progress.first_snapshot_at.is_none() {
             let t0 = clock.unwrap_or_else(|| {
-                tracing::warn!(lender = %self.lender, "upstream's answers carry no Date: this machine's clock is used");
+                tracing::warn!(
+                    lender = &*self.name,
+                    "upstream's answers carry no Date: this machine's clock is used"
+                );
                 Timestamp(clock::now().timestamp_millis())
             });
             progress = Progress::begin(t0, self.upstream.late_window);
@@ -355,6 +363,7 @@ impl OneWalk {
         let (next, next_known) = oneshot::channel();
         let judge = Judge {
             encoder: Arc::clone(&reader.encoder),
+            name: Arc::clone(&reader.name),
             lender: Arc::clone(&reader.lender),
             walk: self.walk,
             asked: request.clone(),
@@ -431,7 +440,7 @@ impl OneWalk {
         metrics.retries_total.inc();
         let wait = self.backoff.next(retry_after);
         if self.backoff.is_worth_a_line() {
-            let (lender, try_count) = (&*reader.lender, self.backoff.try_count());
+            let (lender, try_count) = (&*reader.name, self.backoff.try_count());
             tracing::warn!(lender, try_count, wait = ?wait, advice, "{text}");
         }
         if self.doubtful_count >= TRIES_BEFORE_FRESH_WALK {
@@ -467,6 +476,7 @@ impl OneWalk {
 /// Everything that judging one answer needs, on a thread where that may take its time.
 struct Judge {
     encoder: Arc<Encoder>,
+    name: Arc<str>,
     lender: Arc<str>,
     walk: Walk,
     asked: PageRequest,
@@ -571,7 +581,7 @@ impl Judge {
         metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
         metrics.unknown_fields_total.inc_by(encoded.unknown_count);
         if let Some(ahead) = ahead {
-            let (lender, at) = (&*self.lender, Timestamp(ahead));
+            let (lender, at) = (&*self.name, Timestamp(ahead));
             metrics.ahead_rows_total.inc();
             tracing::warn!(lender, updated_at = %at, upstream_clock = %date, "a row is dated ahead of upstream's clock");
         }

@@ -310,6 +310,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, is_first: &mut bool) -> 
     let (reader, inbox) = Reader::new(
         client,
         Encoder::new(frame),
+        lender,
         &pipeline.public_id,
         &process.config.upstream,
         process.is_until_caught_up,

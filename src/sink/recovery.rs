@@ -50,6 +50,8 @@ fn read_to_end(
 ) -> Result<BTreeMap<(String, i32), (i64, i64)>, SinkError> {
     /// Long enough to be quiet when nothing comes, short enough for a shutdown.
     const POLL: Duration = Duration::from_millis(100);
+    /// Long after a first fetch has answered.
+    const QUIET: Duration = Duration::from_secs(3);
     let (begun, limit) = (Instant::now(), transaction_timeout() + GRACE);
     let reader = cluster.reader(Isolation::ReadCommitted)?;
     let bounds = watermarks(cluster, topics)?;
@@ -67,8 +69,7 @@ fn read_to_end(
             )
         })
         .collect();
-    assign(&reader, &parts, |_| Offset::Beginning)?;
-    tracing::debug!(took = ?begun.elapsed(), parts = parts.len(), "assigned");
+    assign(&reader, &parts)?;
     let mut quiet_since = Instant::now();
     while !parts.is_empty() {
         match reader.poll(POLL) {
@@ -87,7 +88,11 @@ fn read_to_end(
                 continue;
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
+                let before = parts.len();
                 parts.retain(|(_, number), part| !(part.is_confirming && *number == partition));
+                if parts.len() < before {
+                    assign(&reader, &parts)?;
+                }
             }
             Some(Err(error)) if !is_passing(&error) => {
                 let reason = reader.context().reason();
@@ -114,7 +119,7 @@ fn read_to_end(
                 }
             }
         }
-        if quiet_since.elapsed() > 5 * POLL {
+        if quiet_since.elapsed() > QUIET {
             confirm(&reader, &mut parts)?;
             quiet_since = Instant::now();
         }
@@ -132,9 +137,7 @@ fn read_to_end(
             }
         }
     }
-    tracing::debug!(took = ?begun.elapsed(), "read");
-    drop(reader);
-    tracing::debug!(took = ?begun.elapsed(), "closed");
+    tracing::debug!(?topics, took = ?begun.elapsed(), "read to the end");
     Ok(bounds)
 }
 
@@ -153,7 +156,7 @@ fn confirm(reader: &BaseConsumer<Context>, parts: &mut BTreeMap<(String, i32), P
             return assign_one(reader, parts, &place);
         }
     }
-    assign(reader, parts, |part| Offset::Offset(part.position))
+    assign(reader, parts)
 }
 
 fn assign_one(
@@ -168,14 +171,11 @@ fn assign_one(
         .map_err(|source| kafka(reader, "assigning a partition", source))
 }
 
-fn assign(
-    reader: &BaseConsumer<Context>,
-    parts: &BTreeMap<(String, i32), Part>,
-    offset: impl Fn(&Part) -> Offset,
-) -> Result<(), SinkError> {
+/// Explicit offsets: a logical one is looked up first, which takes half a second on a new connection.
+fn assign(reader: &BaseConsumer<Context>, parts: &BTreeMap<(String, i32), Part>) -> Result<(), SinkError> {
     let mut list = TopicPartitionList::new();
     for ((topic, partition), part) in parts {
-        list.add_partition_offset(topic, *partition, offset(part))
+        list.add_partition_offset(topic, *partition, Offset::Offset(part.position))
             .map_err(|source| kafka(reader, "assigning a partition", source))?;
     }
     reader
