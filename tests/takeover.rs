@@ -1,1 +1,98 @@
-//! To come.
+//! Is there ever more than one writer? Two real processes for one lender.
+
+use std::time::Duration;
+
+use crate::support::judge;
+use crate::support::world::World;
+
+#[test]
+fn a_second_instance_takes_over_a_busy_lender_and_the_first_exits_3() {
+    let world = World::new(&[20_000]);
+    world.simulator.set_latency(Duration::from_millis(100));
+    let mut first = world.command(&["run"], &[("D02__TRANSACTION__MAX_ROWS", "1000")]);
+    first.wait_for_line("claimed and restored");
+    let mut second = world.command(&["run", "--until-caught-up"], &[]);
+    first.expect_exit(3);
+    assert!(
+        first.log().contains("another instance took the lender over"),
+        "{}",
+        first.log()
+    );
+    world.simulator.set_latency(Duration::ZERO);
+    second.expect_exit(0);
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    one_writer(&world);
+}
+
+#[test]
+fn an_idle_instance_that_lost_its_lender_notices_by_its_heartbeat() {
+    let world = World::new(&[300]);
+    let mut first = world.command(&["run"], &[("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s")]);
+    first.wait_for_line("claimed and restored");
+    // Its own name is what makes a second one a takeover.
+    let mut second = world.command(&["run", "--until-caught-up"], &[]);
+    second.expect_exit(0);
+    first.expect_exit(3);
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    one_writer(&world);
+}
+
+/// Epochs never go back, and each belongs to one instance; a release keeps the epoch.
+fn one_writer(world: &World) {
+    let mut last = (0, 0);
+    let mut instances = std::collections::HashMap::new();
+    for record in world.cursors() {
+        let record = record.json();
+        let place = (
+            record["epoch"].as_u64().expect("a number"),
+            record["sequence"].as_u64().expect("a number"),
+        );
+        assert!(place > last, "One writer: {last:?}, then {place:?}");
+        last = place;
+        if let Some(instance) = record["instance"].as_str() {
+            let owner = instances.entry(place.0).or_insert_with(|| instance.to_owned());
+            assert_eq!(owner, instance, "One writer: two instances in epoch {}", place.0);
+        }
+    }
+}
+
+#[test]
+fn a_transaction_of_our_own_that_ran_out_of_time_is_no_takeover() {
+    let world = World::new(&[5_000]);
+    let environment = [
+        ("D02__TRANSACTION__MAX_ROWS", "1000"),
+        ("D02_TEST_TRANSACTION_TIMEOUT", "3000"),
+        // The broker looks for such transactions every 10 s.
+        ("D02_FAILPOINT", "before_commit:4:16000"),
+    ];
+    let mut source = world.command(&["run", "--until-caught-up"], &environment);
+    source.expect_exit(0);
+    assert!(
+        source.log().contains("our own transaction ran out of time"),
+        "{}",
+        source.log()
+    );
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+}
+
+#[test]
+fn a_live_record_under_another_name_is_refused() {
+    let world = World::new(&[300]);
+    let mut first = world.run();
+    first.wait_for_line("claimed and restored");
+    let mut second = world.command(&["--set", "name=another", "run"], &[]);
+    second.expect_exit(2);
+    let expected = format!("{}-lender-1 reads this lender too", world.name);
+    assert!(second.log().contains(&expected), "{}", second.log());
+    assert!(first.is_running());
+    let mut reset = world.command(&["cursor", "reset", "lender-1"], &[]);
+    reset.expect_exit(2);
+    assert!(reset.log().contains("lives, its last commit is"), "{}", reset.log());
+    let mut forced = world.command(&["cursor", "reset", "lender-1", "--force"], &[]);
+    forced.expect_exit(0);
+    // The one that lost it finds out at its next commit.
+    world.simulator.touch(0, 1, 1);
+    first.expect_exit(3);
+    world.catch_up();
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+}

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::avro::{ACCOUNT_NAME, ACCOUNT_SCHEMA};
-use crate::config::{Config, Encoding};
+use crate::config::{Config, Encoding, SchemaRegistry};
 use crate::policy::Exit;
 use crate::registry::{self, Registry};
 use crate::sink::{Cluster, Topics};
@@ -26,7 +26,12 @@ pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let failure = |error: registry::RegistryError| Failure::of(Exit::Failed, &error, error.advice());
-    let registry = Registry::new(&config.schema_registry).map_err(failure)?;
+    // Asked for by name: the switch is about what `run` may do by itself.
+    let settings = SchemaRegistry {
+        auto_register: true,
+        ..config.schema_registry.clone()
+    };
+    let registry = Registry::new(&settings).map_err(failure)?;
     let mut subjects: Vec<String> = config
         .lenders
         .keys()

@@ -1,351 +1,876 @@
-//! Are the topics what the promises need? Checked before anything is written, created where they are missing, never
-//! altered.
+//! Do the topics exist, and as they must be? The missing are created, an existing one is never altered.
+//!
+//! | Found | Then |
+//! |---|---|
+//! | no such topic | it is created, or an error |
+//! | `accounts` or `cursor` not exactly compacted | an error: the log would lose what the promises rest on |
+//! | any other difference | a warning, with the command that mends it |
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 
-use super::Reason;
-use super::cluster::{self, Cluster, ClusterError, Context, Isolation};
-use super::transaction::{Topic, Topics};
+use super::cluster::{Cluster, ClusterError, Context, Isolation};
+use super::transaction::Topic;
+use super::{Reason, Topics};
 use crate::config::{self, TopicSetting};
 use crate::policy::Exit;
 
-/// How long the brokers may take to answer one question.
-const QUERY_LIMIT: Duration = Duration::from_secs(30);
+/// How long the cluster may not answer, or not show what it created.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// One request for metadata. Short, because a shutdown waits for the thread it blocks.
+const METADATA_STEP: Duration = Duration::from_secs(3);
+
+/// One request of the admin client.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
+
+const CLEANUP_POLICY: &str = "cleanup.policy";
+const COMPACT: &str = "compact";
+const MAX_MESSAGE: &str = "max.message.bytes";
+const MIN_INSYNC: &str = "min.insync.replicas";
+const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
 
 /// What a topic is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Accounts,
     Cursor,
     DeadLetters,
 }
 
-/// A topic that can be used.
+/// A topic that is there and can be used.
 #[derive(Debug, Clone)]
 pub struct Checked {
+    pub role: Role,
     pub name: String,
+    /// Whether this call created it.
     pub created: bool,
     pub partition_count: usize,
     /// `max.message.bytes`.
     pub max_message: usize,
-    /// What differs from the settings that are wanted, with the command that mends it.
+    /// Differences from the wanted settings, each with what mends it.
     pub warnings: Vec<String>,
 }
 
+/// Why the topics cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    #[error("{doing}{reason}")]
-    Kafka {
-        doing: String,
+    #[error("{key}.\"cleanup.policy\" is {found}, but it can only be compact")]
+    CleanupSetting { key: &'static str, found: String },
+    #[error("no answer from {servers} within {}{reason}", humantime::format_duration(LIMIT))]
+    Unreachable {
+        servers: String,
         reason: Reason,
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
-    #[error("{doing}")]
-    Broker { doing: String, source: RDKafkaErrorCode },
-    #[error("the topic {topic} does not exist")]
-    Missing { topic: String },
-    #[error("the topic {topic} has cleanup.policy={found}, wanted is compact")]
-    CleanupPolicy { topic: String, found: String },
-    #[error("the topic {topic} was created but does not appear")]
-    NotThere { topic: String },
+    #[error("missing topics: {}: `d02-source setup` creates them", .topics.join(", "))]
+    Missing { topics: Vec<String> },
+    #[error("topic {topic}: cleanup.policy is {found}, it must be exactly compact")]
+    CleanupPolicy {
+        topic: String,
+        found: String,
+        advice: String,
+    },
+    #[error("{doing} topic {topic}{reason}")]
+    Kafka {
+        doing: &'static str,
+        topic: String,
+        reason: Reason,
+        source: Box<KafkaError>,
+    },
+    #[error(
+        "topic {topic} was created, but not all of its partitions have a leader after {}",
+        humantime::format_duration(LIMIT)
+    )]
+    NotReady { topic: String },
+    #[error("topic {topic}: the broker does not say what {setting} is")]
+    NoSetting { topic: String, setting: &'static str },
 }
 
 impl TopicError {
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Kafka { .. } | Self::NotThere { .. } => Exit::Failed,
-            Self::Cluster(_) | Self::Broker { .. } | Self::Missing { .. } | Self::CleanupPolicy { .. } => Exit::Usage,
-        }
-    }
-
-    pub fn advice(&self) -> &'static str {
+    /// What a person should do about it.
+    pub fn advice(&self) -> &str {
         match self {
             Self::Cluster(_) => "correct kafka.properties",
-            Self::Kafka { .. } => "check kafka.bootstrap_servers, kafka.properties and that the brokers are up",
-            Self::Broker { .. } => "grant DESCRIBE, DESCRIBE_CONFIGS and, to create, CREATE on the topics",
-            Self::Missing { .. } => "run `d02-source setup`, or set kafka.create_topics = true",
-            Self::CleanupPolicy { .. } => {
-                "kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name … --add-config \
-                 cleanup.policy=compact; with any other policy accounts or progress would vanish"
+            Self::CleanupSetting { .. } => "leave it out: the latest record of every key has to stay",
+            Self::Unreachable { .. } => {
+                "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties"
             }
-            Self::NotThere { .. } => "start again; if it lasts, look at the controller's log",
+            Self::Missing { .. } => {
+                "run it, or set kafka.create_topics = true; a topic that may not be described looks missing too"
+            }
+            Self::CleanupPolicy { advice, .. } => advice,
+            Self::Kafka { source, .. } => match code(source) {
+                Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+                    "grant DESCRIBE and DESCRIBE_CONFIGS on the topic, and CREATE if it is to be created"
+                }
+                Some(RDKafkaErrorCode::InvalidReplicationFactor) => {
+                    "set kafka.topic_settings.*.replication_factor to no more than there are brokers"
+                }
+                Some(RDKafkaErrorCode::InvalidTopic) => "correct the name in kafka.topics",
+                Some(
+                    RDKafkaErrorCode::InvalidPartitions
+                    | RDKafkaErrorCode::InvalidConfig
+                    | RDKafkaErrorCode::PolicyViolation,
+                ) => "correct kafka.topic_settings to what this cluster allows, or have the topic created by its owner",
+                _ => "check that the brokers are up, then start again",
+            },
+            Self::NotReady { .. } => "check that the brokers are up, then start again",
+            Self::NoSetting { .. } => "check that the brokers are Kafka 2.4 or newer",
+        }
+    }
+
+    /// The process's exit code: whether a restart may mend it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Cluster(_)
+            | Self::CleanupSetting { .. }
+            | Self::Missing { .. }
+            | Self::CleanupPolicy { .. }
+            | Self::NoSetting { .. } => Exit::Usage,
+            Self::Unreachable { .. } | Self::NotReady { .. } => Exit::Failed,
+            Self::Kafka { source, .. } => match code(source) {
+                Some(code) if !may_pass(code) => Exit::Usage,
+                _ => Exit::Failed,
+            },
         }
     }
 }
 
-impl Topics {
-    /// The topics of one lender among those that were checked for all.
-    pub fn of(checked: &[Checked], kafka: &config::Kafka, lender: &str) -> Self {
-        let names = kafka.topics.for_lender(lender);
-        let topic = |name: &str| {
-            let found = checked
-                .iter()
-                .find(|topic| topic.name == name)
-                .expect("every lender's topics were checked");
-            let Checked {
-                name,
-                max_message,
-                partition_count,
-                ..
-            } = found.clone();
-            Topic {
-                name,
-                max_message,
-                partition_count,
-            }
-        };
-        let (accounts, cursor, dead_letters) =
-            (topic(&names.accounts), topic(&names.cursor), topic(&names.dead_letters));
-        Self {
-            accounts,
-            cursor,
-            dead_letters,
-        }
-    }
-}
-
-/// Checks the topics of `lenders`; creates those that are missing if `create`.
+/// Checks the topics of `lenders`, creates the missing ones if `create`, and waits until they can be written to.
 ///
 /// # Errors
-/// When one is missing and may not be created, is not compacted though it must be, or the cluster does not answer.
+/// When the cluster does not answer, or a topic is missing, may not be described, or must not be used as it is.
 pub async fn ensure_topics(
     cluster: &Cluster,
     kafka: &config::Kafka,
     lenders: &[&str],
     create: bool,
 ) -> Result<Vec<Checked>, TopicError> {
-    let mut wanted: BTreeMap<String, Role> = BTreeMap::new();
-    for lender in lenders {
-        let names = kafka.topics.for_lender(lender);
-        wanted.insert(names.accounts, Role::Accounts);
-        wanted.insert(names.cursor, Role::Cursor);
-        wanted.insert(names.dead_letters, Role::DeadLetters);
+    let wanted = wanted(kafka, lenders);
+    for topic in &wanted {
+        topic.check_cleanup_setting()?;
     }
-    let admin = cluster.admin()?;
-    let mut checked = Vec::new();
-    for (name, role) in wanted {
-        let settings = match role {
-            Role::Accounts => &kafka.topic_settings.accounts,
-            Role::Cursor => &kafka.topic_settings.cursor,
-            Role::DeadLetters => &kafka.topic_settings.dead_letters,
-        };
-        let mut count = partition_count(cluster, &name).await?;
-        let mut created = false;
-        if count.is_none() {
-            if !create {
-                return Err(TopicError::Missing { topic: name });
-            }
-            create_topic(&admin, &name, settings).await?;
-            (created, count) = (true, Some(appeared(cluster, &name).await?));
+    let clients = Clients::new(cluster, &kafka.bootstrap_servers)?;
+    let mut missing = Vec::new();
+    for topic in &wanted {
+        if clients.partitions(&topic.name).await?.is_none() {
+            missing.push(topic);
         }
-        let found = describe(&admin, &ResourceSpecifier::Topic(&name)).await?;
-        let found: HashMap<String, String> = found
-            .entries
-            .into_iter()
-            .filter_map(|entry| Some((entry.name, entry.value?)))
-            .collect();
-        let policy = found.get("cleanup.policy").cloned().unwrap_or_default();
-        if role != Role::DeadLetters && policy != "compact" {
-            return Err(TopicError::CleanupPolicy {
-                topic: name,
-                found: policy,
+    }
+    let mut created = Vec::new();
+    if !missing.is_empty() {
+        if !create {
+            return Err(TopicError::Missing {
+                topics: missing.iter().map(|topic| topic.name.clone()).collect(),
             });
         }
-        let partition_count = count.unwrap_or_default();
-        /// The broker's own default.
-        const DEFAULT_MAX_MESSAGE: usize = 1_048_588;
-        let max_message = found.get("max.message.bytes").and_then(|text| text.parse().ok());
+        created = clients.create(&missing).await?;
+    }
+    let mut checked = Vec::with_capacity(wanted.len());
+    for topic in &wanted {
+        let found = clients.found(&topic.name).await?;
         checked.push(Checked {
-            warnings: differences(&name, settings, partition_count, &found),
-            name,
-            created,
-            partition_count,
-            max_message: max_message.unwrap_or(DEFAULT_MAX_MESSAGE),
+            role: topic.role,
+            name: topic.name.clone(),
+            created: created.contains(&topic.name),
+            partition_count: found.partition_count,
+            max_message: found.max_message(&topic.name)?,
+            warnings: topic.judge(&found, &kafka.bootstrap_servers)?,
         });
     }
     Ok(checked)
 }
 
-/// Everything but the clean-up policy that differs, each with the command that mends it.
-fn differences(
-    name: &str,
-    settings: &TopicSetting,
-    partition_count: usize,
-    found: &HashMap<String, String>,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if usize::try_from(settings.partitions) != Ok(partition_count) {
-        warnings.push(format!(
-            "has {partition_count} partitions, configured are {}: what exists counts, more would break the keys' order",
-            settings.partitions
-        ));
-    }
-    for (key, wanted) in &settings.settings {
-        let found = found.get(key).map_or("(unknown)", String::as_str);
-        if found != wanted {
-            warnings.push(format!(
-                "{key} is {found}, configured is {wanted}: kafka-configs.sh --bootstrap-server … --alter --entity-type \
-                 topics --entity-name {name} --add-config {key}={wanted}"
-            ));
+impl Topics {
+    /// The topics of one lender among `checked`, which [`ensure_topics`] gave for this lender too.
+    pub fn of(checked: &[Checked], kafka: &config::Kafka, lender: &str) -> Self {
+        let names = kafka.topics.for_lender(lender);
+        let topic = |role: Role, name: &str| {
+            let found = checked.iter().find(|topic| topic.role == role && topic.name == name);
+            let found = found.expect("the topics of every lender were checked");
+            Topic {
+                name: found.name.clone(),
+                max_message: found.max_message,
+                partition_count: found.partition_count,
+            }
+        };
+        Self {
+            accounts: topic(Role::Accounts, &names.accounts),
+            cursor: topic(Role::Cursor, &names.cursor),
+            dead_letters: topic(Role::DeadLetters, &names.dead_letters),
         }
     }
-    warnings
 }
 
-async fn create_topic(admin: &AdminClient<Context>, name: &str, settings: &TopicSetting) -> Result<(), TopicError> {
-    let replication = TopicReplication::Fixed(settings.replication_factor);
-    let mut topic = NewTopic::new(name, settings.partitions, replication);
-    for (key, value) in &settings.settings {
-        topic = topic.set(key, value);
+/// A topic as it should be.
+struct Wanted<'a> {
+    role: Role,
+    name: String,
+    setting: &'a TopicSetting,
+}
+
+/// A topic as it is.
+#[derive(Debug, Default)]
+struct Found {
+    partition_count: usize,
+    /// Of the partition that has the fewest replicas.
+    replication_factor: usize,
+    settings: BTreeMap<String, String>,
+}
+
+/// Each distinct name once.
+fn wanted<'a>(kafka: &'a config::Kafka, lenders: &[&str]) -> Vec<Wanted<'a>> {
+    let mut wanted: Vec<Wanted<'_>> = Vec::new();
+    for lender in lenders {
+        let names = kafka.topics.for_lender(lender);
+        let settings = &kafka.topic_settings;
+        for (role, name, setting) in [
+            (Role::Accounts, names.accounts, &settings.accounts),
+            (Role::Cursor, names.cursor, &settings.cursor),
+            (Role::DeadLetters, names.dead_letters, &settings.dead_letters),
+        ] {
+            if !wanted.iter().any(|topic| topic.role == role && topic.name == name) {
+                wanted.push(Wanted { role, name, setting });
+            }
+        }
     }
-    let given = |key: &str| settings.settings.contains_key(key);
-    if !given("unclean.leader.election.enable") {
-        topic = topic.set("unclean.leader.election.enable", "false");
+    wanted
+}
+
+impl Role {
+    /// Where its settings stand in the configuration.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Accounts => "kafka.topic_settings.accounts",
+            Self::Cursor => "kafka.topic_settings.cursor",
+            Self::DeadLetters => "kafka.topic_settings.dead_letters",
+        }
     }
-    if !given("min.insync.replicas") && effective_factor(admin, settings).await == Some(3) {
-        topic = topic.set("min.insync.replicas", "2");
-    }
-    let doing = || format!("creating the topic {name}");
-    let results = admin.create_topics([&topic], &options()).await;
-    let results = results.map_err(|source| TopicError::Kafka {
-        doing: doing(),
-        reason: reason(admin),
-        source,
-    })?;
-    match results.into_iter().next() {
-        // Another instance may have been faster.
-        Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
-        Some(Err((_, source))) => Err(TopicError::Broker { doing: doing(), source }),
+
+    /// Whether the latest record of every key has to stay, and nothing else may go.
+    fn is_compacted(self) -> bool {
+        match self {
+            Self::Accounts | Self::Cursor => true,
+            Self::DeadLetters => false,
+        }
     }
 }
 
-/// The replication factor that a new topic gets; `None` where the broker's default may not be read.
-async fn effective_factor(admin: &AdminClient<Context>, settings: &TopicSetting) -> Option<i32> {
-    if settings.replication_factor > 0 {
-        return Some(settings.replication_factor);
+impl Wanted<'_> {
+    fn check_cleanup_setting(&self) -> Result<(), TopicError> {
+        match self.setting.settings.get(CLEANUP_POLICY) {
+            Some(found) if self.role.is_compacted() && found != COMPACT => Err(TopicError::CleanupSetting {
+                key: self.role.key(),
+                found: found.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
-    let broker = admin
-        .inner()
-        .fetch_metadata(None, QUERY_LIMIT)
-        .ok()?
-        .brokers()
-        .first()?
-        .id();
-    let described = describe(admin, &ResourceSpecifier::Broker(broker)).await.ok()?;
-    described
-        .get("default.replication.factor")?
-        .value
-        .as_ref()?
-        .parse()
-        .ok()
+
+    /// The settings that it should have with `replication_factor` replicas, if that is known.
+    fn settings(&self, replication_factor: Option<usize>) -> BTreeMap<String, String> {
+        let mut settings = self.setting.settings.clone();
+        let mut default = |name: &str, value: &str| {
+            settings.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        };
+        // A replica that was not in sync lacks committed records: rather no leader than that one.
+        default(UNCLEAN_ELECTION, "false");
+        if replication_factor == Some(3) {
+            // What is acknowledged survives the loss of a broker, and one may be away.
+            default(MIN_INSYNC, "2");
+        }
+        if self.role.is_compacted() {
+            default(CLEANUP_POLICY, COMPACT);
+        }
+        settings
+    }
+
+    /// The factor it is created with, if that is known: −1 is the broker's default.
+    fn replication_factor(&self, brokers_default: Option<usize>) -> Option<usize> {
+        usize::try_from(self.setting.replication_factor)
+            .ok()
+            .or(brokers_default)
+    }
+
+    /// What differs and does no harm to a promise; what does is an error.
+    fn judge(&self, found: &Found, servers: &str) -> Result<Vec<String>, TopicError> {
+        let mut warnings = Vec::new();
+        warnings.extend(self.partition_warning(found, servers));
+        warnings.extend(self.replication_warning(found));
+        for (name, wanted) in self.settings(Some(found.replication_factor)) {
+            let value = found.settings.get(&name);
+            if value.is_some_and(|value| is_same(&name, value, &wanted)) {
+                continue;
+            }
+            let shown = value.map_or("unknown to the broker", String::as_str);
+            let command = self.alter_command(servers, &name, &wanted);
+            if name == CLEANUP_POLICY && self.role.is_compacted() {
+                let (topic, found) = (self.name.clone(), shown.to_owned());
+                return Err(TopicError::CleanupPolicy {
+                    topic,
+                    found,
+                    advice: format!("run: {command}"),
+                });
+            }
+            warnings.push(format!(
+                "{name} is {shown}, wanted is {wanted}; to change it: {command}"
+            ));
+        }
+        Ok(warnings)
+    }
+
+    /// Keys move when partitions are added, so that is for a topic without records.
+    fn partition_warning(&self, found: &Found, servers: &str) -> Option<String> {
+        let (count, wanted) = (found.partition_count, usize::try_from(self.setting.partitions).ok()?);
+        let keep = format!("{}.partitions = {count}", self.role.key());
+        match count.cmp(&wanted) {
+            std::cmp::Ordering::Equal => None,
+            std::cmp::Ordering::Less => Some(format!(
+                "it has {count} partitions, wanted are {wanted}; while it is empty: kafka-topics.sh --bootstrap-server \
+                 {servers} --alter --topic {} --partitions {wanted}; later keys would move: set {keep}",
+                self.name
+            )),
+            std::cmp::Ordering::Greater => Some(format!(
+                "it has {count} partitions, wanted are {wanted}; they cannot be taken away: set {keep}"
+            )),
+        }
+    }
+
+    fn replication_warning(&self, found: &Found) -> Option<String> {
+        let (factor, wanted) = (found.replication_factor, self.replication_factor(None)?);
+        (factor != wanted).then(|| {
+            format!(
+                "its replication factor is {factor}, wanted is {wanted}; to change it: kafka-reassign-partitions.sh with \
+                 {wanted} replicas for every partition, or set {}.replication_factor = {factor}",
+                self.role.key()
+            )
+        })
+    }
+
+    fn alter_command(&self, servers: &str, name: &str, value: &str) -> String {
+        let value = if value.contains(',') {
+            format!("'[{value}]'")
+        } else {
+            value.to_owned()
+        };
+        format!(
+            "kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics --entity-name {} --add-config \
+             {name}={value}",
+            self.name
+        )
+    }
 }
 
-async fn describe(admin: &AdminClient<Context>, what: &ResourceSpecifier<'_>) -> Result<ConfigResource, TopicError> {
-    let doing = || match what {
-        ResourceSpecifier::Topic(name) => format!("reading the settings of the topic {name}"),
-        ResourceSpecifier::Group(_) | ResourceSpecifier::Broker(_) => "reading the settings of a broker".to_owned(),
-    };
-    let results = admin.describe_configs([what], &options()).await;
-    let results = results.map_err(|source| TopicError::Kafka {
-        doing: doing(),
-        reason: reason(admin),
-        source,
-    })?;
-    match results.into_iter().next() {
-        Some(Ok(described)) => Ok(described),
-        Some(Err(source)) => Err(TopicError::Broker { doing: doing(), source }),
-        None => Err(TopicError::Broker {
-            doing: doing(),
-            source: RDKafkaErrorCode::UnknownTopicOrPartition,
-        }),
+impl Found {
+    fn max_message(&self, topic: &str) -> Result<usize, TopicError> {
+        let value = self.settings.get(MAX_MESSAGE).and_then(|value| value.parse().ok());
+        value.ok_or_else(|| TopicError::NoSetting {
+            topic: topic.to_owned(),
+            setting: MAX_MESSAGE,
+        })
+    }
+}
+
+/// Whether two spellings mean the same: Kafka answers `0.5` for `0.50`, and a list in any order.
+fn is_same(name: &str, one: &str, other: &str) -> bool {
+    fn parsed<T: std::str::FromStr>(one: &str, other: &str) -> Option<(T, T)> {
+        Some((one.trim().parse().ok()?, other.trim().parse().ok()?))
+    }
+    fn list(text: &str) -> Vec<&str> {
+        let mut items: Vec<_> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+        items.sort_unstable();
+        items
+    }
+    if name == CLEANUP_POLICY {
+        return list(one) == list(other);
+    }
+    if let Some((one, other)) = parsed::<i64>(one, other) {
+        return one == other;
+    }
+    if let Some((one, other)) = parsed::<f64>(one, other) {
+        return one == other;
+    }
+    one.trim().eq_ignore_ascii_case(other.trim())
+}
+
+/// The admin client, and a consumer beside it: nobody polls the admin client's main queue, so that only the consumer
+/// hears why a connection fails.
+struct Clients {
+    admin: AdminClient<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
+    servers: String,
+}
+
+/// What metadata says of one topic.
+struct Seen {
+    error: Option<RDKafkaErrorCode>,
+    partitions: Partitions,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Partitions {
+    count: usize,
+    replication_factor: usize,
+    have_leaders: bool,
+    /// Any broker.
+    broker: Option<i32>,
+}
+
+impl Clients {
+    fn new(cluster: &Cluster, servers: &str) -> Result<Self, TopicError> {
+        let (admin, consumer) = (cluster.admin()?, Arc::new(cluster.reader(Isolation::ReadCommitted)?));
+        Ok(Self {
+            admin,
+            consumer,
+            servers: servers.to_owned(),
+        })
+    }
+
+    /// Delivers what was reported meanwhile, and gives the last of it.
+    fn reason(&self) -> Reason {
+        /// More are not queued within one try.
+        const REPORTS: usize = 100;
+        for _ in 0..REPORTS {
+            if self.consumer.poll(Duration::ZERO).is_none() {
+                break;
+            }
+        }
+        self.consumer.context().reason()
+    }
+
+    fn error(&self, doing: &'static str, topic: &str, source: KafkaError) -> TopicError {
+        TopicError::Kafka {
+            doing,
+            topic: topic.to_owned(),
+            reason: self.reason(),
+            source: Box::new(source),
+        }
+    }
+
+    /// The partitions of `topic`, or `None` if there is no such topic. Waits for a cluster that does not answer.
+    async fn partitions(&self, topic: &str) -> Result<Option<Partitions>, TopicError> {
+        let begun = Instant::now();
+        loop {
+            let error = match self.seen(topic).await {
+                Ok(Seen {
+                    error: None,
+                    partitions,
+                }) if partitions.count > 0 => return Ok(Some(partitions)),
+                Ok(Seen {
+                    error: None | Some(RDKafkaErrorCode::UnknownTopicOrPartition),
+                    ..
+                }) => return Ok(None),
+                Ok(Seen { error: Some(code), .. }) => {
+                    let error = KafkaError::MetadataFetch(code);
+                    if !may_pass(code) || begun.elapsed() > LIMIT {
+                        return Err(self.error("describing", topic, error));
+                    }
+                    error
+                }
+                Err(error) => error,
+            };
+            // Delivered at every try: the queue would keep them all.
+            let reason = self.reason();
+            if begun.elapsed() > LIMIT {
+                let (servers, source) = (self.servers.clone(), Box::new(error));
+                return Err(TopicError::Unreachable {
+                    servers,
+                    reason,
+                    source,
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn seen(&self, topic: &str) -> KafkaResult<Seen> {
+        let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());
+        let fetched = tokio::task::spawn_blocking(move || {
+            consumer
+                .client()
+                .fetch_metadata(Some(&topic), METADATA_STEP)
+                .map(|metadata| Seen::of(&metadata, &topic))
+        });
+        fetched.await.expect("asking for metadata does not panic")
+    }
+
+    /// The names of those that were created; somebody else may have created the others meanwhile.
+    async fn create(&self, topics: &[&Wanted<'_>]) -> Result<Vec<String>, TopicError> {
+        let default_factor = self.default_replication_factor(&topics[0].name).await;
+        let settings: Vec<_> = topics
+            .iter()
+            .map(|topic| topic.settings(topic.replication_factor(default_factor)))
+            .collect();
+        let new: Vec<_> = topics
+            .iter()
+            .zip(&settings)
+            .map(|(topic, settings)| {
+                let replication = TopicReplication::Fixed(topic.setting.replication_factor);
+                let new = NewTopic::new(&topic.name, topic.setting.partitions, replication);
+                settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+            })
+            .collect();
+        let options = options().operation_timeout(Some(ADMIN_TIMEOUT));
+        let results = self.admin.create_topics(&new, &options).await;
+        let results = results.map_err(|source| self.error("creating", &topics[0].name, source))?;
+        let mut created = Vec::new();
+        for result in results {
+            match result {
+                Ok(name) => created.push(name),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => return Err(self.error("creating", &name, KafkaError::AdminOp(code))),
+            }
+        }
+        for topic in topics {
+            self.wait_until_ready(&topic.name).await?;
+        }
+        Ok(created)
+    }
+
+    async fn wait_until_ready(&self, topic: &str) -> Result<(), TopicError> {
+        let begun = Instant::now();
+        loop {
+            if self
+                .partitions(topic)
+                .await?
+                .is_some_and(|partitions| partitions.have_leaders)
+            {
+                return Ok(());
+            }
+            if begun.elapsed() > LIMIT {
+                return Err(TopicError::NotReady {
+                    topic: topic.to_owned(),
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The broker's `default.replication.factor`, unless it may not be read.
+    async fn default_replication_factor(&self, topic: &str) -> Option<usize> {
+        const SETTING: &str = "default.replication.factor";
+        let broker = self.seen(topic).await.ok()?.partitions.broker?;
+        let described = self.describe(ResourceSpecifier::Broker(broker)).await.ok()?;
+        described.get(SETTING)?.value.as_ref()?.parse().ok()
+    }
+
+    async fn describe(&self, resource: ResourceSpecifier<'_>) -> KafkaResult<ConfigResource> {
+        let described = self.admin.describe_configs([&resource], &options()).await?;
+        let one = described
+            .into_iter()
+            .next()
+            .ok_or(KafkaError::AdminOp(RDKafkaErrorCode::BadMessage))?;
+        one.map_err(KafkaError::AdminOp)
+    }
+
+    /// A topic that is known to exist.
+    async fn found(&self, topic: &str) -> Result<Found, TopicError> {
+        let begun = Instant::now();
+        loop {
+            let error = match (
+                self.partitions(topic).await?,
+                self.describe(ResourceSpecifier::Topic(topic)).await,
+            ) {
+                (Some(partitions), Ok(described)) => {
+                    let settings = described
+                        .entries
+                        .into_iter()
+                        .filter_map(|entry| Some((entry.name, entry.value?)));
+                    return Ok(Found {
+                        partition_count: partitions.count,
+                        replication_factor: partitions.replication_factor,
+                        settings: settings.collect(),
+                    });
+                }
+                (None, Ok(_)) => KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
+                (_, Err(error)) => error,
+            };
+            // A broker may not yet know of a topic that another has just shown.
+            let is_final = code(&error).is_some_and(|code| !may_pass(code));
+            if is_final || begun.elapsed() > LIMIT {
+                return Err(self.error("describing", topic, error));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+impl Seen {
+    fn of(metadata: &Metadata, topic: &str) -> Self {
+        let broker = metadata.brokers().first().map(|broker| broker.id());
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = found.map_or(&[][..], |found| found.partitions());
+        Self {
+            error: found.and_then(|found| found.error()).map(RDKafkaErrorCode::from),
+            partitions: Partitions {
+                count: partitions.len(),
+                replication_factor: partitions
+                    .iter()
+                    .map(|partition| partition.replicas().len())
+                    .min()
+                    .unwrap_or(0),
+                have_leaders: partitions.iter().all(|partition| partition.leader() >= 0),
+                broker,
+            },
+        }
     }
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new()
-        .request_timeout(Some(QUERY_LIMIT))
-        .operation_timeout(Some(QUERY_LIMIT))
+    AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT))
 }
 
-fn reason(admin: &AdminClient<Context>) -> Reason {
-    admin.inner().context().reason()
-}
-
-/// `None` where the topic does not exist.
-async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Option<usize>, TopicError> {
-    let (cluster, name) = (cluster.clone(), topic.to_owned());
-    let asked = tokio::task::spawn_blocking(move || {
-        let reader = cluster.reader(Isolation::ReadUncommitted)?;
-        cluster::partition_count(reader.client(), &name, QUERY_LIMIT).map_err(|source| {
-            let doing = format!("asking for the topic {name}");
-            TopicError::Kafka {
-                doing,
-                reason: reader.context().reason(),
-                source,
-            }
-        })
-    });
-    asked
-        .await
-        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
-}
-
-/// Waits until a new topic is known to the brokers.
-async fn appeared(cluster: &Cluster, topic: &str) -> Result<usize, TopicError> {
-    let begun = Instant::now();
-    while begun.elapsed() < QUERY_LIMIT {
-        if let Some(count) = partition_count(cluster, topic).await? {
-            return Ok(count);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) | KafkaError::MetadataFetch(code) => Some(*code),
+        other => other.rdkafka_error_code(),
     }
-    Err(TopicError::NotThere {
-        topic: topic.to_owned(),
-    })
+}
+
+/// Whether the same request may be answered otherwise in a moment.
+fn may_pass(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::NotController
+            | RDKafkaErrorCode::BrokerNotAvailable
+            | RDKafkaErrorCode::NetworkException
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::ThrottlingQuotaExceeded
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::TimedOutQueue
+            | RDKafkaErrorCode::MessageTimedOut
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn differences_name_setting_found_wanted_and_the_command() {
-        let settings = BTreeMap::from([
-            ("retention.ms".to_owned(), "5".to_owned()),
-            ("a".to_owned(), "b".to_owned()),
-        ]);
-        let settings = TopicSetting {
-            partitions: 6,
-            replication_factor: -1,
+    const SERVERS: &str = "localhost:9092";
+
+    fn setting(partitions: i32, replication_factor: i32, settings: &[(&str, &str)]) -> TopicSetting {
+        TopicSetting {
+            partitions,
+            replication_factor,
+            settings: map(settings),
+        }
+    }
+
+    fn map(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+        settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn accounts(setting: &TopicSetting) -> Wanted<'_> {
+        Wanted {
+            role: Role::Accounts,
+            name: "d02.accounts".to_owned(),
+            setting,
+        }
+    }
+
+    fn found(partition_count: usize, replication_factor: usize, settings: &[(&str, &str)]) -> Found {
+        let mut settings = map(settings);
+        settings
+            .entry(CLEANUP_POLICY.to_owned())
+            .or_insert_with(|| COMPACT.to_owned());
+        settings
+            .entry(UNCLEAN_ELECTION.to_owned())
+            .or_insert_with(|| "false".to_owned());
+        Found {
+            partition_count,
+            replication_factor,
             settings,
-        };
-        let found = HashMap::from([
-            ("retention.ms".to_owned(), "7".to_owned()),
-            ("a".to_owned(), "b".to_owned()),
-        ]);
+        }
+    }
+
+    #[track_caller]
+    fn warnings(setting: &TopicSetting, found: &Found) -> Vec<String> {
+        accounts(setting).judge(found, SERVERS).expect("usable")
+    }
+
+    #[test]
+    fn a_topic_as_wanted_gives_no_warning_however_its_values_are_spelt() {
+        let wanted = setting(
+            6,
+            -1,
+            &[
+                ("min.cleanable.dirty.ratio", "0.50"),
+                ("preallocate", "True"),
+                ("segment.ms", "007"),
+            ],
+        );
+        let is = [
+            ("min.cleanable.dirty.ratio", "0.5"),
+            ("preallocate", "true"),
+            ("segment.ms", "7"),
+        ];
+        assert_eq!(warnings(&wanted, &found(6, 1, &is)), [""; 0]);
+        assert!(is_same(CLEANUP_POLICY, "delete,compact", "compact, delete"));
+        assert!(!is_same("segment.ms", "9007199254740993", "9007199254740992"));
+    }
+
+    #[test]
+    fn another_cleanup_policy_is_an_error_with_the_command_that_mends_it() {
+        let wanted = setting(6, -1, &[]);
+        for policy in ["delete", "compact,delete"] {
+            let error = accounts(&wanted).judge(&found(6, 1, &[(CLEANUP_POLICY, policy)]), SERVERS);
+            let error = error.expect_err("must be compacted");
+            let text = format!("topic d02.accounts: cleanup.policy is {policy}, it must be exactly compact");
+            assert_eq!(error.to_string(), text);
+            assert_eq!(
+                error.advice(),
+                "run: kafka-configs.sh --bootstrap-server localhost:9092 --alter --entity-type topics --entity-name \
+                 d02.accounts --add-config cleanup.policy=compact"
+            );
+            assert_eq!(error.exit(), Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn the_configuration_cannot_ask_for_another_cleanup_policy() {
+        let asked = setting(6, -1, &[(CLEANUP_POLICY, "compact,delete")]);
+        let error = accounts(&asked).check_cleanup_setting().expect_err("must be compacted");
         assert_eq!(
-            differences("t", &settings, 3, &found),
+            error.to_string(),
+            "kafka.topic_settings.accounts.\"cleanup.policy\" is compact,delete, but it can only be compact"
+        );
+        let letters = Wanted {
+            role: Role::DeadLetters,
+            ..accounts(&asked)
+        };
+        assert!(letters.check_cleanup_setting().is_ok());
+    }
+
+    #[test]
+    fn dead_letters_may_be_cleaned_as_one_likes() {
+        let wanted = setting(1, -1, &[(CLEANUP_POLICY, "delete")]);
+        let letters = Wanted {
+            role: Role::DeadLetters,
+            name: "d02.dead".to_owned(),
+            setting: &wanted,
+        };
+        let warnings = letters.judge(&found(1, 1, &[]), SERVERS).expect("usable");
+        assert_eq!(
+            warnings,
             [
-                "has 3 partitions, configured are 6: what exists counts, more would break the keys' order",
-                "retention.ms is 7, configured is 5: kafka-configs.sh --bootstrap-server … --alter --entity-type \
-                 topics --entity-name t --add-config retention.ms=5",
+                "cleanup.policy is compact, wanted is delete; to change it: kafka-configs.sh --bootstrap-server \
+              localhost:9092 --alter --entity-type topics --entity-name d02.dead --add-config cleanup.policy=delete"
             ]
         );
-        assert!(
-            differences(
-                "t",
-                &settings,
-                6,
-                &HashMap::from([("retention.ms".into(), "5".into()), ("a".into(), "b".into())])
-            )
-            .is_empty()
+    }
+
+    #[test]
+    fn other_differences_are_warnings_with_what_mends_them() {
+        let wanted = setting(6, 3, &[("delete.retention.ms", "604800000"), ("made.up", "a,b")]);
+        let configs = [
+            ("delete.retention.ms", "86400000"),
+            (MIN_INSYNC, "1"),
+            (UNCLEAN_ELECTION, "true"),
+        ];
+        let command = "kafka-configs.sh --bootstrap-server localhost:9092 --alter --entity-type topics --entity-name \
+                       d02.accounts --add-config";
+        assert_eq!(
+            warnings(&wanted, &found(3, 3, &configs)),
+            [
+                "it has 3 partitions, wanted are 6; while it is empty: kafka-topics.sh --bootstrap-server localhost:9092 \
+                 --alter --topic d02.accounts --partitions 6; later keys would move: set \
+                 kafka.topic_settings.accounts.partitions = 3"
+                    .to_owned(),
+                format!(
+                    "delete.retention.ms is 86400000, wanted is 604800000; to change it: {command} \
+                     delete.retention.ms=604800000"
+                ),
+                format!("made.up is unknown to the broker, wanted is a,b; to change it: {command} made.up='[a,b]'"),
+                format!("min.insync.replicas is 1, wanted is 2; to change it: {command} min.insync.replicas=2"),
+                format!(
+                    "unclean.leader.election.enable is true, wanted is false; to change it: {command} \
+                     unclean.leader.election.enable=false"
+                ),
+            ]
+        );
+        let wanted = setting(6, 3, &[]);
+        assert_eq!(
+            warnings(&wanted, &found(12, 2, &[])),
+            [
+                "it has 12 partitions, wanted are 6; they cannot be taken away: set \
+                 kafka.topic_settings.accounts.partitions = 12",
+                "its replication factor is 2, wanted is 3; to change it: kafka-reassign-partitions.sh with 3 replicas for \
+                 every partition, or set kafka.topic_settings.accounts.replication_factor = 2",
+            ]
+        );
+    }
+
+    #[test]
+    fn two_replicas_in_sync_are_wanted_where_there_are_three_unless_the_operator_chose() {
+        let min_insync = |factor: i32, brokers_default: Option<usize>, settings: &[(&str, &str)]| {
+            let wanted = setting(6, factor, settings);
+            let topic = accounts(&wanted);
+            let settings = topic.settings(topic.replication_factor(brokers_default));
+            assert_eq!(settings[UNCLEAN_ELECTION], "false");
+            assert_eq!(settings[CLEANUP_POLICY], COMPACT);
+            settings.get(MIN_INSYNC).cloned()
+        };
+        assert_eq!(min_insync(3, None, &[]).as_deref(), Some("2"));
+        assert_eq!(min_insync(-1, Some(3), &[]).as_deref(), Some("2"));
+        assert_eq!(min_insync(-1, Some(1), &[]), None);
+        assert_eq!(min_insync(-1, None, &[]), None);
+        assert_eq!(min_insync(1, Some(3), &[]), None);
+        assert_eq!(min_insync(3, Some(3), &[(MIN_INSYNC, "1")]).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_setting_of_the_operator_stands_over_ours() {
+        let wanted = setting(6, -1, &[(UNCLEAN_ELECTION, "true")]);
+        assert_eq!(accounts(&wanted).settings(None)[UNCLEAN_ELECTION], "true");
+    }
+
+    #[test]
+    fn missing_topics_are_named_with_the_command_that_creates_them() {
+        let error = TopicError::Missing {
+            topics: vec!["a".to_owned(), "b".to_owned()],
+        };
+        assert_eq!(
+            error.to_string(),
+            "missing topics: a, b: `d02-source setup` creates them"
+        );
+    }
+
+    #[test]
+    fn a_refusal_ends_the_process_for_good_and_a_broker_that_is_away_does_not() {
+        let error = |code| TopicError::Kafka {
+            doing: "creating",
+            topic: "a".to_owned(),
+            reason: Reason(None),
+            source: Box::new(KafkaError::AdminOp(code)),
+        };
+        assert_eq!(error(RDKafkaErrorCode::TopicAuthorizationFailed).exit(), Exit::Usage);
+        assert_eq!(error(RDKafkaErrorCode::InvalidReplicationFactor).exit(), Exit::Usage);
+        assert_eq!(error(RDKafkaErrorCode::OperationTimedOut).exit(), Exit::Failed);
+        assert_eq!(
+            error(RDKafkaErrorCode::OperationTimedOut).to_string(),
+            "creating topic a"
         );
     }
 }
