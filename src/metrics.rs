@@ -85,7 +85,7 @@ impl Metrics {
 }
 
 impl LenderMetrics {
-    /// The line that a log gets each minute and at the end: what moved, and what needs a look, if anything.
+    /// The line that a log gets each minute and at the end: what was done since the start, and what needs a look.
     pub fn line(&self) -> String {
         let mut line = format!(
             "{} rows in {} pages, {} records in {} transactions, {} accounts",

@@ -373,7 +373,9 @@ impl Pipeline {
                 .and_then(|records| records.current(self.transactions.key()).ok());
             if let Some(Some((_, record))) = current {
                 // A reset is somebody else's doing as well.
-                if record.is_none_or(|record| record.epoch != self.record.epoch) {
+                let is_ours =
+                    |record: &Record| (record.epoch, &record.instance) == (self.record.epoch, &self.record.instance);
+                if !record.is_some_and(is_ours) {
                     return Err(taken_over());
                 }
             }
@@ -491,17 +493,17 @@ impl Inbox {
         }
         runtime.block_on(async {
             let mut batch = Batch::default();
-            let mut wait = settings.heartbeat_interval;
+            let mut until = tokio::time::Instant::now() + settings.heartbeat_interval;
             loop {
                 let item = tokio::select! {
                     // An end comes first: what is gathered is read again.
                     biased;
                     () = shutdown.requested() => return Next::Shutdown,
                     item = self.items.recv() => item,
-                    () = tokio::time::sleep(wait) => return Next::Batch(batch),
+                    () = tokio::time::sleep_until(until) => return Next::Batch(batch),
                 };
                 if batch.pages.is_empty() {
-                    wait = settings.max_delay;
+                    until = tokio::time::Instant::now() + settings.max_delay;
                 }
                 match item {
                     Some(Item::Begin(progress)) => {

@@ -8,7 +8,8 @@
 //! The next request goes out as soon as the answer's `nextCursor` is known, while its rows are still being encoded. What
 //! is handed over waits in a channel that is bounded in bytes, so a slow Kafka stops the reading.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -114,7 +115,7 @@ impl Page {
 pub enum Ended {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    #[error("upstream contradicts what it was asked, again and again: {0}")]
+    #[error("the reading is stuck: {0}")]
     Stuck(String),
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -165,6 +166,8 @@ pub struct Reader {
     is_until_caught_up: bool,
     /// A larger record may not fit its topic, so its row is kept. A quarter: key and value both hold the id.
     large_value: usize,
+    /// Unknown members that were named in the log.
+    unknown: Arc<Mutex<HashSet<String>>>,
     pages: mpsc::UnboundedSender<Item>,
     room: Arc<Semaphore>,
 }
@@ -189,6 +192,7 @@ impl Reader {
             upstream: upstream.clone(),
             is_until_caught_up,
             large_value: max_message / 4,
+            unknown: Arc::default(),
             pages,
             room: Arc::new(Semaphore::new(MAX_BUFFERED as usize)),
         };
@@ -321,7 +325,7 @@ impl OneWalk {
             };
             match self.page(reader, under_way, &mut ahead).await? {
                 Ok(page) => {
-                    self.advance(&page);
+                    self.advance(reader, &page);
                     let is_last = page.step.is_last;
                     progress.advance(&page.step);
                     reader.hand_over(page).await;
@@ -373,6 +377,7 @@ impl OneWalk {
             clock: self.clock,
             empty_count: self.empty_count,
             large_value: reader.large_value,
+            unknown: Arc::clone(&reader.unknown),
             metrics: reader.client.metrics().clone(),
         };
         let judged = spawn_blocking(move || judge.page(&answer, next));
@@ -391,7 +396,7 @@ impl OneWalk {
         }
     }
 
-    fn advance(&mut self, page: &Page) {
+    fn advance(&mut self, reader: &Reader, page: &Page) {
         self.clock = Some(page.step.clock);
         self.cursor.clone_from(&page.step.next_cursor);
         self.empty_count = if page.entries.is_empty() {
@@ -405,11 +410,11 @@ impl OneWalk {
         self.doubtful_count = 0;
         self.backoff = Backoff::default();
         self.good_count += 1;
-        if self.good_count % PAGES_BEFORE_LARGER == 0 {
+        if self.good_count.is_multiple_of(PAGES_BEFORE_LARGER) {
             self.limit = self
                 .limit
                 .map(|limit| limit.saturating_mul(2))
-                .filter(|limit| *limit < 1000);
+                .filter(|limit| *limit < reader.upstream.page_size);
         }
     }
 
@@ -445,18 +450,18 @@ impl OneWalk {
         }
         if self.doubtful_count >= TRIES_BEFORE_FRESH_WALK {
             self.doubtful_count = 0;
-            self.fresh_count += 1;
-            metrics.fresh_walks_total.inc();
             let (lender, position) = (
                 &*reader.lender,
                 self.highest.map(|at| at.to_string()).unwrap_or_default(),
             );
-            if self.fresh_count % FRESH_WALKS_BEFORE_STUCK == 0 {
+            if self.fresh_count > 0 && self.fresh_count.is_multiple_of(FRESH_WALKS_BEFORE_STUCK) {
                 tracing::error!(lender, position, "stuck: {text}; nothing is skipped, it is tried on");
                 if reader.is_until_caught_up {
                     return Err(Ended::Stuck(text));
                 }
             }
+            self.fresh_count += 1;
+            metrics.fresh_walks_total.inc();
             self.begin_afresh();
         }
         tokio::time::sleep(wait).await;
@@ -486,6 +491,7 @@ struct Judge {
     clock: Option<Timestamp>,
     empty_count: u32,
     large_value: usize,
+    unknown: Arc<Mutex<HashSet<String>>>,
     metrics: crate::metrics::LenderMetrics,
 }
 
@@ -533,7 +539,7 @@ impl Judge {
             clock: self.clock.or(answer.clock).unwrap_or(Timestamp(here)),
         };
         let date = answer.date.unwrap_or(Timestamp(here));
-        self.count(&encoded, last.filter(|last| *last > date.0 + AHEAD_TOLERANCE), date);
+        self.count(&encoded, last, date);
         let Encoded { entries, bytes, .. } = encoded;
         let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());
         Ok(Ok(Page {
@@ -573,17 +579,33 @@ impl Judge {
         Ok(())
     }
 
-    fn count(&self, encoded: &Encoded, ahead: Option<i64>, date: Timestamp) {
+    /// Names a member that D02 is not known to have, the first time it is seen.
+    fn say_once(&self, member: &str) {
+        /// A vendor adds a few in years; an upstream that invents names must not fill the memory or the log.
+        const MAX_NAMES: usize = 200;
+        let mut names = self.unknown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if names.len() < MAX_NAMES && !names.contains(member) {
+            names.insert(member.to_owned());
+            let (lender, member) = (&*self.name, member.chars().take(100).collect::<String>());
+            tracing::warn!(lender, member, "an unknown member: it is in `extra` of the accounts");
+        }
+    }
+
+    fn count(&self, encoded: &Encoded, last: Option<i64>, date: Timestamp) {
         let metrics = &self.metrics;
         metrics.pages_total.inc();
         metrics.rows_total.inc_by(encoded.entries.len() as u64);
         metrics.invalid_fields_total.inc_by(encoded.invalid_count);
         metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
         metrics.unknown_fields_total.inc_by(encoded.unknown_count);
-        if let Some(ahead) = ahead {
-            let (lender, at) = (&*self.name, Timestamp(ahead));
-            metrics.ahead_rows_total.inc();
-            tracing::warn!(lender, updated_at = %at, upstream_clock = %date, "a row is dated ahead of upstream's clock");
+        let limit = date.0 + AHEAD_TOLERANCE;
+        if let Some(last) = last.filter(|last| *last > limit) {
+            let is_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if row.updated_at > limit);
+            metrics
+                .ahead_rows_total
+                .inc_by(encoded.entries.iter().filter(is_ahead).count() as u64);
+            let (lender, at) = (&*self.name, Timestamp(last));
+            tracing::warn!(lender, updated_at = %at, upstream_clock = %date, "rows are dated ahead of upstream's clock");
         }
     }
 }
@@ -613,6 +635,7 @@ impl Encoded {
                 self.invalid_count += row.invalid.len() as u64;
                 self.unreal_date_count += u64::from(row.unreal_date_count);
                 self.unknown_count += row.unknown.len() as u64;
+                row.unknown.iter().for_each(|name| judge.say_once(name));
                 let invalid = (!row.invalid.is_empty()).then(|| {
                     serde_json::to_string(&row.invalid)
                         .expect("names are always JSON")

@@ -290,15 +290,15 @@ impl Starter {
             if other.lender_public_id != key.lender_public_id || other == key {
                 continue;
             }
-            if let Ok(Some((stored, Some(record)))) = records.current(other) {
-                if let Some(age) = living_age(stored.written_at, record, self.config.transaction.heartbeat_interval)
-                    .filter(|_| record.base_url == base_url)
-                {
-                    return Err(StartError::LiveElsewhere {
-                        connector: other.connector.clone(),
-                        age,
-                    });
-                }
+            let Ok(Some((stored, Some(record)))) = records.current(other) else {
+                continue;
+            };
+            let age = living_age(stored.written_at, record, self.config.transaction.heartbeat_interval);
+            if let Some(age) = age.filter(|_| record.base_url == base_url) {
+                return Err(StartError::LiveElsewhere {
+                    connector: other.connector.clone(),
+                    age,
+                });
             }
         }
         Ok(())

@@ -37,26 +37,20 @@ mod tests {
     use super::*;
     use crate::config::{Layers, load};
 
-    async fn shown(json: bool) -> String {
+    fn shown(json: bool) -> String {
         let loaded = load(Layers::default()).unwrap_or_else(|errors| panic!("{errors}"));
         let mut out = Vec::new();
         let arguments = Arguments {
             action: Action::Show { json },
         };
-        execute(&arguments, &loaded, &mut out)
-            .await
-            .expect("a vector takes everything");
+        execute(&arguments, &loaded, &mut out).expect("a vector takes everything");
         String::from_utf8(out).expect("text")
     }
 
-    #[tokio::test]
-    async fn config_show_prints_toml_or_one_json_object() {
-        assert!(
-            shown(false)
-                .await
-                .starts_with("name = \"d02-source\"  # default\n\n[upstream]\n")
-        );
-        let json: serde_json::Value = serde_json::from_str(&shown(true).await).expect("JSON");
+    #[test]
+    fn config_show_prints_toml_or_one_json_object() {
+        assert!(shown(false).starts_with("name = \"d02-source\"  # default\n\n[upstream]\n"));
+        let json: serde_json::Value = serde_json::from_str(&shown(true)).expect("JSON");
         assert_eq!(json["upstream.page_size"]["value"], 1000);
     }
 }

@@ -8,7 +8,7 @@ use super::Failure;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::policy::{self, Exit};
+use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown;
 use crate::sink::{Cluster, CursorRecords, SinkError, Stored, Topics, Transactions, cursor_records};
@@ -49,7 +49,11 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
 }
 
 fn sink_failure(error: &SinkError) -> Failure {
-    Failure::of(Exit::Failed, error, policy::sink_advice(error))
+    let exit = match policy::after_sink(error) {
+        AfterSink::Stop(exit) => exit,
+        AfterSink::Reopen | AfterSink::LookForClaim => Exit::Failed,
+    };
+    Failure::of(exit, error, policy::sink_advice(error))
 }
 
 /// Reads a cursor topic away from the runtime's threads.

@@ -31,7 +31,7 @@ pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
         auto_register: true,
         ..config.schema_registry.clone()
     };
-    let registry = Registry::new(&settings).map_err(failure)?;
+    let registry = Registry::new(&settings).map_err(|error| Failure::of(Exit::Usage, &error, error.advice()))?;
     let mut subjects: Vec<String> = config
         .lenders
         .keys()

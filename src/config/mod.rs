@@ -1,8 +1,8 @@
 //! What did the operator ask for?
 //!
-//! [`load`] turns files, variables and `--set` into one typed [`Config`], or into every error at once. [`keys`] is the
-//! table of all keys; [`layers`] says where a value comes from and which one counts; [`values`] reads one value from its
-//! text and keeps secrets; [`validate`] holds values against one another; [`show`] prints the result.
+//! [`load`] turns files, variables and `--set` into one typed [`Config`], or into every error at once. `keys` is the
+//! table of all keys; `layers` says where a value comes from and which one counts; `values` reads one value from its
+//! text and keeps secrets; `validate` holds values against one another; `show` prints the result.
 //!
 //! Defaults stand in the table; the reason for each stands at its field below.
 

@@ -15,6 +15,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Milliseconds since the Unix epoch.
+    #[allow(clippy::disallowed_methods, reason = "an upstream has a clock of its own")]
     pub(super) fn now_ms(&self) -> i64 {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         millis(since_epoch) + self.skew_ms.load(Ordering::Relaxed)

@@ -23,7 +23,7 @@ use crate::failpoint;
 /// that nobody replaces hides other lenders' records on the cursor partition for this long.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// [`TRANSACTION_TIMEOUT`], which a test may shorten.
+/// How long a transaction may be open: a minute, which a test may shorten.
 pub fn transaction_timeout() -> Duration {
     failpoint::shortened("D02_TEST_TRANSACTION_TIMEOUT", TRANSACTION_TIMEOUT)
 }

@@ -34,6 +34,12 @@ const GRACE: Duration = Duration::from_secs(30);
 /// One question to the cluster.
 const QUERY_LIMIT: Duration = Duration::from_secs(15);
 
+/// Topic and partition.
+type Place = (String, i32);
+
+/// Low and high watermark of partitions.
+type Watermarks = BTreeMap<Place, (i64, i64)>;
+
 struct Part {
     end: i64,
     position: i64,
@@ -47,7 +53,7 @@ fn read_to_end(
     topics: &[String],
     shutdown: &Shutdown,
     mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), SinkError>,
-) -> Result<BTreeMap<(String, i32), (i64, i64)>, SinkError> {
+) -> Result<Watermarks, SinkError> {
     /// Long enough to be quiet when nothing comes, short enough for a shutdown.
     const POLL: Duration = Duration::from_millis(100);
     /// Long after a first fetch has answered.
@@ -55,7 +61,7 @@ fn read_to_end(
     let (begun, limit) = (Instant::now(), transaction_timeout() + GRACE);
     let reader = cluster.reader(Isolation::ReadCommitted)?;
     let bounds = watermarks(cluster, topics)?;
-    let mut parts: BTreeMap<(String, i32), Part> = bounds
+    let mut parts: BTreeMap<Place, Part> = bounds
         .iter()
         .filter(|(_, (low, high))| low < high)
         .map(|(place, (low, high))| {
@@ -123,18 +129,18 @@ fn read_to_end(
             confirm(&reader, &mut parts)?;
             quiet_since = Instant::now();
         }
-        if begun.elapsed() > limit {
-            if let Some(((topic, partition), part)) = parts.pop_first() {
-                let (end, position, reason) = (part.end, part.position, reader.context().reason());
-                return Err(SinkError::EndNotReached {
-                    topic,
-                    partition,
-                    end,
-                    position,
-                    waited: limit,
-                    reason,
-                });
-            }
+        if begun.elapsed() > limit
+            && let Some(((topic, partition), part)) = parts.pop_first()
+        {
+            let (end, position, reason) = (part.end, part.position, reader.context().reason());
+            return Err(SinkError::EndNotReached {
+                topic,
+                partition,
+                end,
+                position,
+                waited: limit,
+                reason,
+            });
         }
     }
     tracing::debug!(?topics, took = ?begun.elapsed(), "read to the end");
@@ -144,7 +150,7 @@ fn read_to_end(
 /// Fetches the rest of a partition anew, if all of it is stable: is there anything in it?
 ///
 /// One partition at a time, because an end-of-partition event does not name its topic.
-fn confirm(reader: &BaseConsumer<Context>, parts: &mut BTreeMap<(String, i32), Part>) -> Result<(), SinkError> {
+fn confirm(reader: &BaseConsumer<Context>, parts: &mut BTreeMap<Place, Part>) -> Result<(), SinkError> {
     for part in parts.values_mut() {
         part.is_confirming = false;
     }
@@ -161,7 +167,7 @@ fn confirm(reader: &BaseConsumer<Context>, parts: &mut BTreeMap<(String, i32), P
 
 fn assign_one(
     reader: &BaseConsumer<Context>,
-    parts: &BTreeMap<(String, i32), Part>,
+    parts: &BTreeMap<Place, Part>,
     place: &(String, i32),
 ) -> Result<(), SinkError> {
     let mut list = TopicPartitionList::new();
@@ -172,7 +178,7 @@ fn assign_one(
 }
 
 /// Explicit offsets: a logical one is looked up first, which takes half a second on a new connection.
-fn assign(reader: &BaseConsumer<Context>, parts: &BTreeMap<(String, i32), Part>) -> Result<(), SinkError> {
+fn assign(reader: &BaseConsumer<Context>, parts: &BTreeMap<Place, Part>) -> Result<(), SinkError> {
     let mut list = TopicPartitionList::new();
     for ((topic, partition), part) in parts {
         list.add_partition_offset(topic, *partition, Offset::Offset(part.position))
@@ -184,7 +190,7 @@ fn assign(reader: &BaseConsumer<Context>, parts: &BTreeMap<(String, i32), Part>)
 }
 
 /// Low and high watermark of every partition, the latter not held back by open transactions.
-fn watermarks(cluster: &Cluster, topics: &[String]) -> Result<BTreeMap<(String, i32), (i64, i64)>, SinkError> {
+fn watermarks(cluster: &Cluster, topics: &[String]) -> Result<Watermarks, SinkError> {
     let reader = cluster.reader(Isolation::ReadUncommitted)?;
     let mut bounds = BTreeMap::new();
     for topic in topics {

@@ -324,14 +324,8 @@ impl Transactions {
             if self.wait(STEP)? {
                 return Ok(());
             }
-            if let Some((code, reason)) = self.producer.client().fatal_error() {
-                let reason = super::Reason(Some(reason));
-                let source = KafkaError::MessageProduction(code);
-                return Err(SinkError::Kafka {
-                    doing: "writing a transaction",
-                    reason,
-                    source,
-                });
+            if let Some(error) = self.fatal("writing a transaction") {
+                return Err(error);
             }
             let limit = self.patience(transaction_timeout());
             if begun.elapsed() > limit {
@@ -348,9 +342,12 @@ impl Transactions {
     fn wait(&self, limit: Duration) -> Result<bool, SinkError> {
         let context = self.producer.context();
         context.wait_for_deliveries(limit).map_err(|(topic, source)| {
-            let fatal = self.producer.client().fatal_error().map(|(_, reason)| reason);
-            let reason = fatal.map_or_else(|| context.reason(), |reason| super::Reason(Some(reason)));
-            SinkError::Delivery { topic, reason, source }
+            self.fatal("writing a transaction")
+                .unwrap_or_else(|| SinkError::Delivery {
+                    topic,
+                    reason: context.reason(),
+                    source,
+                })
         })
     }
 
@@ -385,11 +382,19 @@ impl Transactions {
     }
 
     fn kafka(&self, doing: &'static str, source: KafkaError) -> SinkError {
-        SinkError::Kafka {
+        let reason = self.producer.context().reason();
+        self.fatal(doing).unwrap_or(SinkError::Kafka { doing, reason, source })
+    }
+
+    /// What ended the producer, if anything did: later calls and purged records name only its consequences.
+    fn fatal(&self, doing: &'static str) -> Option<SinkError> {
+        let (code, reason) = self.producer.client().fatal_error()?;
+        let source = KafkaError::MessageProduction(code);
+        Some(SinkError::Kafka {
             doing,
-            reason: self.producer.context().reason(),
+            reason: super::Reason(Some(reason)),
             source,
-        }
+        })
     }
 }
 

@@ -113,15 +113,11 @@ impl Auth {
         if tokens.generation != generation {
             return Ok(true);
         }
-        if renewal == Renewal::Refresh {
-            if let Some(token) = self.refresh(connection, &tokens.refresh).await? {
-                *tokens = Tokens {
-                    token,
-                    refresh: tokens.refresh.clone(),
-                    generation: generation + 1,
-                };
-                return Ok(false);
-            }
+        if renewal == Renewal::Refresh
+            && let Some(token) = self.refresh(connection, &tokens.refresh).await?
+        {
+            (tokens.token, tokens.generation) = (token, generation + 1);
+            return Ok(false);
         }
         let (answer, _) = log_in(connection, &self.lender, &self.config).await?;
         *tokens = Tokens {

@@ -46,7 +46,7 @@ impl Backoff {
 
     /// Whether this failure is worth a line in the log: the first, second, fourth, eighth …, then one in sixteen.
     pub fn is_worth_a_line(&self) -> bool {
-        self.try_count.is_power_of_two() && self.try_count <= 16 || self.try_count % 16 == 0
+        self.try_count.is_power_of_two() && self.try_count <= 16 || self.try_count.is_multiple_of(16)
     }
 }
 

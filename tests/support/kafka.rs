@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -92,10 +93,17 @@ fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
             begun.elapsed() < PATIENCE,
             "{topic} cannot be read to its end: {left:?}"
         );
-        if let Some(message) = consumer.poll(std::time::Duration::from_millis(50)) {
-            let message = message.expect("a message");
-            records.push(record(&message));
-            continue;
+        match consumer.poll(std::time::Duration::from_millis(50)) {
+            Some(Ok(message)) => {
+                records.push(record(&message));
+                continue;
+            }
+            // A broker of several may be down: the others have everything.
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Resolve,
+            )))
+            | None => {}
+            Some(Err(error)) => panic!("reading {topic}: {error}"),
         }
         for place in consumer.position().expect("positions").elements() {
             if let Offset::Offset(position) = place.offset() {

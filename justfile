@@ -1,0 +1,32 @@
+# Short names for the usual commands; `just` alone lists them.
+
+_list:
+    @just --list
+
+# Everything that continuous integration runs
+ci:
+    .ci/run
+
+# Unit and integration tests; a name runs those that contain it
+test name="":
+    cargo test {{name}}
+
+# The unit tests: no broker, no Java
+unit:
+    cargo test --lib
+
+# One module of tests/, such as `delivery`
+integration module:
+    cargo test --test main {{module}}
+
+# The layout of the source
+fmt:
+    cargo fmt
+
+# Licences, sources and advisories of all dependencies
+deny:
+    cargo deny check
+
+# A simulated upstream on port 8099
+simulate rows="10000":
+    cargo run -- simulate --port 8099 --rows {{rows}}
