@@ -300,11 +300,11 @@ fn text(raw: &str) -> Option<Cow<'_, str>> {
 
 /// Milliseconds since the epoch of an RFC 3339 time with 0–9 fractional digits; finer digits are cut.
 pub fn instant(text: &str) -> Option<i64> {
-    // chrono also takes a space for the `T` and more than nine digits.
+    // chrono also takes a space for the `T`, more than nine digits, and a minus that is not ASCII's.
     let separator = *text.as_bytes().get(10)?;
     let fraction = text.get(19..)?.strip_prefix('.');
     let digit_count = fraction.map_or(0, |digits| digits.bytes().take_while(u8::is_ascii_digit).count());
-    if !separator.eq_ignore_ascii_case(&b't') || digit_count > 9 {
+    if !separator.eq_ignore_ascii_case(&b't') || digit_count > 9 || !text.is_ascii() {
         return None;
     }
     DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis())
@@ -435,7 +435,8 @@ impl Digest {
 
     /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.
     pub fn parse(header: &str) -> Option<Self> {
-        let digits = header.strip_prefix(Self::NAME).filter(|digits| digits.len() == 16)?;
+        let is_digest = |digits: &&str| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let digits = header.strip_prefix(Self::NAME).filter(is_digest)?;
         u64::from_str_radix(digits, 16).ok().map(Self)
     }
 }
@@ -460,12 +461,21 @@ fn put_text(text: &str, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(text.as_bytes());
 }
 
+/// As it stands: for what has no other form, or is no text because of half a surrogate pair.
+fn put_raw(raw: &str, buffer: &mut Vec<u8>) {
+    buffer.push(b'=');
+    put_text(raw, buffer);
+}
+
 fn put_value(raw: &str, depth: usize, buffer: &mut Vec<u8>) {
     match raw.as_bytes()[0] {
-        b'"' => {
-            buffer.push(b's');
-            put_text(text(raw).as_deref().unwrap_or(raw), buffer);
-        }
+        b'"' => match text(raw) {
+            Some(text) => {
+                buffer.push(b's');
+                put_text(&text, buffer);
+            }
+            None => put_raw(raw, buffer),
+        },
         b'-' | b'0'..=b'9' => {
             let number = Decimal::of(raw);
             buffer.push(if number.negative { b'-' } else { b'+' });
@@ -482,7 +492,9 @@ fn put_value(raw: &str, depth: usize, buffer: &mut Vec<u8>) {
             }
         }
         b'{' if depth < MAX_DEPTH => {
-            let mut members = Members::parse(raw).unwrap_or_default();
+            let Some(mut members) = Members::parse(raw) else {
+                return put_raw(raw, buffer);
+            };
             members.sort_by(|a, b| a.0.cmp(&b.0));
             buffer.push(b'{');
             buffer.extend_from_slice(&(members.len() as u64).to_le_bytes());
@@ -491,10 +503,7 @@ fn put_value(raw: &str, depth: usize, buffer: &mut Vec<u8>) {
                 put_value(value.get(), depth + 1, buffer);
             }
         }
-        _ => {
-            buffer.push(b'=');
-            put_text(raw, buffer);
-        }
+        _ => put_raw(raw, buffer),
     }
 }
 
