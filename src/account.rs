@@ -586,3 +586,6 @@ impl Op {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
