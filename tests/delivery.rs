@@ -66,6 +66,27 @@ fn live_changes_arrive_while_it_runs_and_sigterm_releases_the_lender() {
     );
 }
 
+#[test]
+fn accounts_that_change_while_the_walk_goes_on_come_again_in_order_and_once() {
+    let world = World::new(&[6_000]);
+    world.simulator.set_latency(std::time::Duration::from_millis(150));
+    // One transaction takes snapshot and live pages alike: the same key stands twice in a batch.
+    let mut source = world.command(&["run", "--until-caught-up"], &[("D02__TRANSACTION__MAX_DELAY", "5s")]);
+    wait_for("the first page", || {
+        (world.simulator.counts().row_count >= 1_000).then_some(())
+    });
+    let early = world.simulator.touch(0, 200, 1);
+    wait_for("the third page", || {
+        (world.simulator.counts().row_count >= 3_000).then_some(())
+    });
+    let late = world.simulator.touch(0, 200, 2);
+    source.expect_exit(0);
+    let records = world.accounts();
+    judge::everything(&records, &world.simulator.rows(0));
+    let twice = records.iter().filter(|record| record.header("__op") == "u").count();
+    assert!(twice > 0 && twice <= early.len() + late.len(), "{twice} updates");
+}
+
 /// 0 while the topic is not there yet.
 fn accounts_so_far(world: &World) -> usize {
     if world.simulator.counts().row_count == 0 {

@@ -518,36 +518,3 @@ async fn dropping_it_closes_the_port() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
-
-/// `cargo test --release -- --ignored --nocapture rows_a_second`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a figure, not a test"]
-async fn rows_a_second() {
-    let simulator = start(LenderOptions {
-        rows: 100_000,
-        ..LenderOptions::numbered(1)
-    })
-    .await;
-    let reader = Reader::log_in(&simulator).await;
-    let begun = Instant::now();
-    let (mut cursor, mut bytes) = (String::new(), 0);
-    loop {
-        let page = match cursor.as_str() {
-            "" => reader.get(&[("limit", "1000")]).await,
-            cursor => reader.get(&[("limit", "1000"), ("cursor", cursor)]).await,
-        };
-        let page = page.bytes().await.expect("a body");
-        bytes += page.len();
-        let tail = String::from_utf8_lossy(&page[page.len() - 600..]).into_owned();
-        let Some((_, next)) = tail.split_once(r#""nextCursor":""#) else {
-            break;
-        };
-        cursor = next.split('"').next().expect("a cursor").to_owned();
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    println!(
-        "{:.0} rows/s, {:.0} MB/s",
-        100_000.0 / seconds,
-        bytes as f64 / seconds / 1e6
-    );
-}

@@ -19,6 +19,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::kafka_proxy::KafkaProxy;
 
+/// Set in the process that a test starts to be killed.
+const PARENT_VARIABLE: &str = "D02_TEST_PARENT";
 const TOPIC: &str = "accounts";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -151,9 +153,17 @@ fn registry_answers_and_is_empty_after_a_restart() {
 
 #[test]
 fn everything_ends_with_a_killed_parent() {
+    if std::env::var_os(PARENT_VARIABLE).is_some() {
+        return parent_that_is_killed();
+    }
     let mut parent = Command::new(std::env::current_exe().expect("the test has a path"))
-        .args(["--exact", "testbed::parent_that_is_killed", "--ignored"])
-        .args(["--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "testbed::everything_ends_with_a_killed_parent",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(PARENT_VARIABLE, "1")
         .stdout(Stdio::piped())
         .spawn()
         .expect("the test should start itself");
@@ -183,11 +193,8 @@ fn everything_ends_with_a_killed_parent() {
     assert!(directories.iter().all(|d| !Path::new(d).exists()));
 }
 
-/// Not a test: the process that `everything_ends_with_a_killed_parent` starts and kills.
-#[test]
-#[ignore = "is run, and killed, by another test"]
+/// What the test above starts and kills: broker and registry, started in a thread that ends.
 fn parent_that_is_killed() {
-    // In a thread that ends: what it started must not.
     let (broker, registry) = std::thread::spawn(|| {
         let registry = Registry::start(RegistryOptions::default()).unwrap_or_else(|error| panic!("{error}"));
         (start_broker(BrokerOptions::default()), registry)

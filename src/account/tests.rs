@@ -770,7 +770,7 @@ fn rewritten(value: &Value, seed: &mut u64, out: &mut String) {
             let mut members: Vec<_> = members.iter().collect();
             let length = members.len().max(1);
             members.rotate_left(choice % length);
-            if choice % 2 == 0 {
+            if choice.is_multiple_of(2) {
                 members.reverse();
             }
             out.push('{');
@@ -786,7 +786,7 @@ fn rewritten(value: &Value, seed: &mut u64, out: &mut String) {
 }
 
 fn rewritten_text(text: &str, choice: usize, out: &mut String) {
-    if choice % 2 == 0 {
+    if choice.is_multiple_of(2) {
         out.push_str(&json!(text).to_string());
         return;
     }
@@ -839,7 +839,7 @@ proptest! {
         let mut other = row.clone();
         let before = other.insert(name, value.clone()).unwrap_or_default();
         // Zero has two spellings, and a float may equal a whole number.
-        prop_assume!(!(before.is_number() && value.is_number()) && !before.is_array() && !before.is_object());
+        prop_assume!(!(before.is_array() || before.is_object() || before.is_number() && value.is_number()));
         let text = |row: &BTreeMap<String, Value>| serde_json::to_string(row).expect("JSON");
         prop_assert_ne!(digest(&text(&row)), digest(&text(&other)));
     }

@@ -15,7 +15,6 @@ pub struct World {
     pub name: String,
     pub servers: String,
     directory: TempDir,
-    extra: String,
 }
 
 impl World {
@@ -34,20 +33,12 @@ impl World {
             name,
             servers,
             directory: tempfile::tempdir().expect("a directory"),
-            extra: String::new(),
         }
     }
 
     /// Uses another broker than the shared one.
     pub fn on(mut self, servers: &str) -> Self {
         self.servers = servers.to_owned();
-        self
-    }
-
-    /// Adds TOML tables to the configuration.
-    pub fn configured(mut self, toml: &str) -> Self {
-        self.extra.push_str(toml);
-        self.extra.push('\n');
         self
     }
 
@@ -86,7 +77,6 @@ impl World {
                 lender.subdomain, lender.email, lender.password
             ));
         }
-        toml.push_str(&self.extra);
         let path = self.path("d02-source.toml");
         std::fs::write(&path, toml).expect("written");
         path.display().to_string()
