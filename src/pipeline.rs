@@ -268,7 +268,10 @@ impl Pipeline {
         metrics.stale_rows_total.inc_by(decided.stale);
         metrics.undecided_rows_total.inc_by(decided.undecided);
         metrics.regressed_rows_total.inc_by(decided.regressed);
-        for letter in &decided.records.dead_letters {
+        /// An upstream that turns to rubbish must not fill the log: the dead letters themselves say each reason.
+        const MAX_LINES: usize = 10;
+        let more = decided.records.dead_letters.len().saturating_sub(MAX_LINES);
+        for letter in decided.records.dead_letters.iter().take(MAX_LINES) {
             let (lender, request_id) = (&self.lender, letter.request_id);
             tracing::warn!(
                 lender,
@@ -277,6 +280,9 @@ impl Pipeline {
                 "dead letter: {}",
                 letter.reason
             );
+        }
+        if more > 0 {
+            tracing::warn!(lender = self.lender, "{more} more dead letters in the same transaction");
         }
         self.index.remember(decided.news);
         decided
@@ -440,7 +446,7 @@ impl Pipeline {
     fn ended(&self, ended: &Ended) -> Stopped {
         Stopped {
             exit: ended.exit(),
-            why: Some(policy::chain(ended)),
+            why: Some(format!("{} → {}", policy::chain(ended), ended.advice())),
             is_failed: ended.is_failed(),
         }
     }

@@ -169,12 +169,15 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
     }
 }
 
-/// An error and everything that caused it, on one line.
+/// An error and everything that caused it, on one line; a cause that only repeats what stands there is left out.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        write!(text, ": {cause}").expect("a String takes everything");
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            write!(text, ": {cause_text}").expect("a String takes everything");
+        }
         source = cause.source();
     }
     text

@@ -129,6 +129,15 @@ impl Ended {
         }
     }
 
+    /// What to do about it, for the person who reads the log.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Upstream(error) => policy::request_advice(error),
+            Self::Stuck(_) => "nothing was skipped; ask the vendor's support with the request id, then run it again",
+            Self::Encode(_) => "this is a defect of the source: report it with this line",
+        }
+    }
+
     /// Whether the lender may run again once its credentials are mended.
     pub fn is_failed(&self) -> bool {
         matches!(self, Self::Upstream(error) if policy::after_request(error) == AfterRequest::Fail)
