@@ -59,6 +59,8 @@ pub struct Page {
     pub requested: Tick,
     pub received: Tick,
     pub request_id: Option<String>,
+    /// XXH3-64 of each row as received: a page that comes twice within one `updated_at` shows by nothing else.
+    row_hashes: Arc<[u64]>,
     /// Held until the page is committed.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -159,6 +161,8 @@ pub enum Unverified {
     Outside { row: usize },
     #[error("`nextCursor` is the cursor that was sent")]
     SameCursor,
+    #[error("every row of it was in the page before")]
+    Repeated,
     #[error("the third empty page in a row says that there is more")]
     Empty,
 }
@@ -264,6 +268,8 @@ struct OneWalk {
     highest: Option<Timestamp>,
     /// `updated_at` of the last row under this cursor.
     last: Option<i64>,
+    /// The page before, row by row.
+    row_hashes: Arc<[u64]>,
     /// Upstream's clock at the walk's first answer, also when it goes on as a fresh walk.
     clock: Option<Timestamp>,
     empty_count: u32,
@@ -313,6 +319,7 @@ impl OneWalk {
             cursor: None,
             highest: None,
             last: None,
+            row_hashes: Arc::default(),
             clock: None,
             empty_count: 0,
             limit: None,
@@ -383,6 +390,7 @@ impl OneWalk {
             stop: self.stop,
             last: self.last,
             highest: self.highest,
+            row_hashes: Arc::clone(&self.row_hashes),
             clock: self.clock,
             empty_count: self.empty_count,
             large_value: reader.large_value,
@@ -415,6 +423,7 @@ impl OneWalk {
         };
         self.last = page.step.highest.map_or(self.last, |highest| Some(highest.0));
         self.highest = page.step.highest;
+        self.row_hashes = Arc::clone(&page.row_hashes);
         self.fresh_count = 0;
         self.doubtful_count = 0;
         self.backoff = Backoff::default();
@@ -471,6 +480,9 @@ impl OneWalk {
             }
             self.fresh_count += 1;
             metrics.fresh_walks_total.inc();
+            if self.fresh_count < FRESH_WALKS_BEFORE_STUCK {
+                self.backoff = Backoff::default();
+            }
             self.begin_afresh();
         }
         tokio::time::sleep(wait).await;
@@ -483,6 +495,7 @@ impl OneWalk {
         self.until = self.stop.or(self.until);
         self.cursor = None;
         self.last = None;
+        self.row_hashes = Arc::default();
         self.empty_count = 0;
     }
 }
@@ -497,6 +510,8 @@ struct Judge {
     stop: Option<Timestamp>,
     last: Option<i64>,
     highest: Option<Timestamp>,
+    /// Of the page before.
+    row_hashes: Arc<[u64]>,
     clock: Option<Timestamp>,
     empty_count: u32,
     large_value: usize,
@@ -514,6 +529,14 @@ impl Judge {
         let unverified = |why| Ok(Err(Fault::Unverified(why, answer.request_id.clone())));
         if let Err(why) = self.verify_envelope(body.since, body.until, body.next_cursor.as_deref(), body.rows.len()) {
             return unverified(why);
+        }
+        let row_hashes: Arc<[u64]> = body
+            .rows
+            .iter()
+            .map(|row| Digest::of_bytes(row.get().as_bytes()).0)
+            .collect();
+        if !row_hashes.is_empty() && row_hashes.iter().all(|hash| self.row_hashes.contains(hash)) {
+            return unverified(Unverified::Repeated);
         }
         // A walk that was given up meanwhile is no longer interested.
         let _ = next.send(body.next_cursor.clone());
@@ -558,6 +581,7 @@ impl Judge {
             requested,
             received,
             request_id,
+            row_hashes,
             _room: None,
         }))
     }
