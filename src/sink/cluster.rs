@@ -148,6 +148,8 @@ impl Cluster {
             .set("auto.offset.reset", "error")
             // Half a second less at the end of every read.
             .set("fetch.wait.max.ms", "10")
+            // librdkafka pauses a full partition for a second; reading is all that happens at a start.
+            .set("fetch.queue.backoff.ms", "5")
             .set("check.crcs", "true");
         self.client(&config)
     }
