@@ -167,3 +167,41 @@ fn odd_rows_are_accounts_and_bad_rows_are_dead_letters_once() {
     assert_eq!(world.accounts().len(), records.len());
     assert_eq!(world.dead_letters().len(), letters.len());
 }
+
+#[test]
+fn a_lender_whose_credentials_are_refused_is_tried_again_beside_one_that_runs() {
+    let world = World::new(&[300, 300]);
+    let mut source = world.command(&["run"], &[("D02__LENDERS__LENDER_2__PASSWORD", "wrong")]);
+    source.wait_for_line("failed; it is tried again");
+    wait_for("the other lender", || (accounts_so_far(&world) == 300).then_some(()));
+    assert!(source.is_running(), "{}", source.log());
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    source.signal("TERM");
+    source.expect_exit(0);
+}
+
+#[test]
+fn cursor_show_tells_state_and_progress() {
+    let world = World::new(&[300]);
+    let shown = || {
+        let command = std::process::Command::new(env!("CARGO_BIN_EXE_d02-source"))
+            .args(["--config", &world.config(), "cursor", "show", "--json"])
+            .output()
+            .expect("it runs");
+        assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
+        serde_json::from_slice::<serde_json::Value>(&command.stdout).expect("JSON")
+    };
+    world.command(&["setup"], &[]).expect_exit(0);
+    assert_eq!(shown()[0]["state"], "none");
+    let mut source = world.run();
+    wait_for("the snapshot", || (accounts_so_far(&world) == 300).then_some(()));
+    let live = wait_for("its end", || {
+        Some(shown()[0].clone()).filter(|row| row["range_count"] == 0)
+    });
+    assert_eq!((&live["state"], &live["account_count"]), (&"live".into(), &300.into()));
+    source.kill();
+    world.catch_up();
+    assert_eq!(shown()[0]["state"], "released");
+    world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
+    assert_eq!(shown()[0]["state"], "reset");
+}

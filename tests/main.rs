@@ -4,6 +4,7 @@ mod configuration;
 mod crash;
 mod delivery;
 mod refusals;
+mod schema;
 mod simulator;
 mod support;
 mod takeover;
