@@ -116,6 +116,12 @@ impl Pipeline {
                 Next::Batch(batch) => batch,
                 Next::Ended(ended) => return Ok(self.ended(&ended)),
                 Next::Shutdown => return Ok(Stopped::as_asked()),
+                Next::Lost => {
+                    return Err(Stopped::because(
+                        Exit::Failed,
+                        "its reader ended without a word, which is a defect",
+                    ));
+                }
             };
             if checked_at.elapsed() >= self.settings.heartbeat_interval {
                 self.check_partitions()?;
@@ -488,6 +494,8 @@ enum Next {
     Batch(Batch),
     Ended(Ended),
     Shutdown,
+    /// The reader is gone without a last word.
+    Lost,
 }
 
 impl Inbox {
@@ -529,7 +537,7 @@ impl Inbox {
                         self.ended = Some(ended);
                         return Next::Batch(batch);
                     }
-                    None => return Next::Shutdown,
+                    None => return Next::Lost,
                 }
             }
         })

@@ -85,3 +85,52 @@ fn without_auto_register_a_schema_that_is_missing_is_waited_for() {
     source.expect_exit(0);
     judge::everything(&world.accounts(), &world.simulator.rows(0));
 }
+
+#[test]
+fn the_registry_is_asked_with_the_credentials_that_are_configured() {
+    use std::io::{BufRead, BufReader, Write};
+    // Stands in front of nothing: it only hears what a registry would be told, and answers with an id.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (heard, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(stream.try_clone().expect("a second handle"))
+                .lines()
+                .map_while(Result::ok);
+            let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            let authorization = head
+                .iter()
+                .find(|line| line.to_lowercase().starts_with("authorization:"))
+                .cloned();
+            let mut stream = stream;
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\nconnection: close\r\n\r\n{\"id\":7}";
+            let sent = stream.write_all(answer.as_bytes());
+            if heard.send(authorization.unwrap_or_default()).is_err() || sent.is_err() {
+                break;
+            }
+        }
+    });
+    let world = World::new(&[10]);
+    let token = world.path("token");
+    std::fs::write(&token, "t0ken\n").expect("written");
+    let token = token.display().to_string();
+    let basic = [
+        ("D02__SCHEMA_REGISTRY__USERNAME", "user"),
+        ("D02__SCHEMA_REGISTRY__PASSWORD", "12345"),
+    ];
+    let bearer = [("D02__SCHEMA_REGISTRY__TOKEN_FILE", token.as_str())];
+    for (credentials, expected) in [
+        (&basic[..], "authorization: Basic dXNlcjoxMjM0NQ=="),
+        (&bearer[..], "authorization: Bearer t0ken"),
+    ] {
+        let environment: Vec<_> = credentials
+            .iter()
+            .copied()
+            .chain([("D02__SCHEMA_REGISTRY__URL", url.as_str())])
+            .collect();
+        world.command(&["setup"], &environment).expect_exit(0);
+        let found = hears.recv_timeout(crate::support::PATIENCE).expect("a request");
+        assert_eq!(found.replacen('A', "a", 1), expected);
+    }
+}
