@@ -57,16 +57,31 @@ pub enum StartError {
     },
     #[error("another instance took the lender over while it started")]
     TakenOver,
+    #[error("{}", .0.text)]
+    Shared(Shared),
+}
+
+/// What keeps all lenders that start together from starting.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    text: String,
+    exit: Exit,
+    advice: &'static str,
+}
+
+fn exit(error: &SinkError) -> Exit {
+    match policy::after_sink(error) {
+        AfterSink::Reopen => Exit::Failed,
+        AfterSink::LookForClaim => Exit::TakenOver,
+        AfterSink::Stop(exit) => exit,
+    }
 }
 
 impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Sink(error) => match policy::after_sink(error) {
-                AfterSink::Reopen => Exit::Failed,
-                AfterSink::LookForClaim => Exit::TakenOver,
-                AfterSink::Stop(exit) => exit,
-            },
+            Self::Sink(error) => exit(error),
+            Self::Shared(shared) => shared.exit,
             Self::TakenOver => Exit::TakenOver,
             Self::OtherSource { .. }
             | Self::Partitions(_)
@@ -80,6 +95,7 @@ impl StartError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Sink(error) => policy::sink_advice(error),
+            Self::Shared(shared) => shared.advice,
             Self::OtherSource { .. } => {
                 "correct upstream.base_url, or give this source a `name` and topics of its own; `d02-source cursor \
                  reset` if the record is to be forgotten"
@@ -324,7 +340,13 @@ impl Starter {
         );
         let lenders: Vec<String> = going.iter().map(|candidate| candidate.public_id.clone()).collect();
         let begun = Instant::now();
-        let mut restored = self.patiently(|| restore(&self.cluster, &accounts, &dead, &lenders, &self.shutdown));
+        let mut restored = self
+            .patiently(|| restore(&self.cluster, &accounts, &dead, &lenders, &self.shutdown))
+            .map_err(|error| Shared {
+                text: policy::chain(&error),
+                exit: exit(&error),
+                advice: policy::sink_advice(&error),
+            });
         for (candidate, result) in claimed.iter_mut() {
             let Ok(pipeline) = result else { continue };
             let refused = match &mut restored {
@@ -333,11 +355,7 @@ impl Starter {
                     pipeline.dead_letters = restored.dead_letters.remove(&candidate.public_id).unwrap_or_default();
                     pipeline.compare().err()
                 }
-                // The error goes to the first; the others are told to look there.
-                Err(error) => {
-                    let first = std::mem::replace(error, SinkError::Interrupted);
-                    Some(StartError::Sink(first))
-                }
+                Err(shared) => Some(StartError::Shared(shared.clone())),
             };
             if let Some(error) = refused {
                 pipeline.release();

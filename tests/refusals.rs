@@ -65,6 +65,23 @@ fn a_topic_that_is_not_what_was_committed_is_refused_and_a_reset_is_the_harmless
 }
 
 #[test]
+fn an_account_under_two_lenders_keeps_both_from_starting_and_says_where() {
+    let world = World::new(&[50, 50]);
+    world.catch_up();
+    let twice = world.simulator.rows(0)[0].clone();
+    let json = twice.json.clone();
+    world.simulator.upsert_json(1, twice.updated_at_ms, &twice.id, &json);
+    // The second lender's source is told to begin again, and writes what the first one holds already.
+    world.command(&["cursor", "reset", "lender-2"], &[]).expect_exit(0);
+    world.catch_up();
+    let mut source = world.command(&["run"], &[]);
+    source.expect_exit(2);
+    let log = source.log();
+    assert_eq!(log.matches("holds an account of lender").count(), 2, "{log}");
+    assert!(log.contains("put {lender} in kafka.topics.accounts"), "{log}");
+}
+
+#[test]
 fn a_record_of_an_unknown_version_is_refused() {
     let world = World::new(&[10]);
     world.catch_up();
