@@ -36,6 +36,9 @@ pub struct Pipeline {
     pub shutdown: Shutdown,
     pub is_until_caught_up: bool,
     pub own_time_outs: Vec<Instant>,
+    /// Whether what is committed is known. While it is not, nothing may be written, a release neither: it could stand
+    /// over another owner's record, or over rows that landed.
+    pub is_certain: bool,
 }
 
 /// How a lender ended.
@@ -103,7 +106,7 @@ impl Pipeline {
         let stopped = match self.read_on(&mut inbox, runtime) {
             Ok(stopped) | Err(stopped) => stopped,
         };
-        if stopped.exit != Exit::TakenOver {
+        if stopped.exit != Exit::TakenOver && self.is_certain {
             self.release();
         }
         stopped
@@ -309,6 +312,7 @@ impl Pipeline {
     /// - One writer: a record that is not ours ends this lender; `init` has fenced nobody who could not reopen in turn.
     /// - Complete: the reading ends at the true end (`sink::recovery`), so an attempt that landed is seen.
     fn reopen(&mut self, error: &SinkError, attempted: &Record) -> Result<Outcome, Stopped> {
+        self.is_certain = false;
         let mut backoff = Backoff::default();
         self.warn(error, &mut backoff);
         let mut after = policy::after_sink(error);
@@ -322,6 +326,7 @@ impl Pipeline {
             self.metrics.reopens_total.inc();
             match self.try_reopen(attempted) {
                 Ok(Some(outcome)) => {
+                    self.is_certain = true;
                     tracing::info!(lender = self.lender, ?outcome, "reopened");
                     return Ok(outcome);
                 }
@@ -393,6 +398,11 @@ impl Pipeline {
             }
             self.sleep(STEP);
         }
+        if self.shutdown.is_requested() {
+            // Whether somebody took over is not known; a producer made now would fence them.
+            let why = "ending, and whether another instance took over is not known";
+            return Err(Stopped::because(Exit::Done, why));
+        }
         self.own_time_outs.retain(|at| at.elapsed() < TIME_OUT_WINDOW);
         self.own_time_outs.push(Instant::now());
         if self.own_time_outs.len() > TIME_OUTS {
@@ -421,21 +431,15 @@ impl Pipeline {
         }
     }
 
-    /// Commits a last cursor record that says the lender is free.
+    /// Commits a last cursor record that says the lender is free; tried once, because a producer made anew would fence
+    /// whoever took over meanwhile.
     pub fn release(&mut self) {
         let record = Record {
             instance: None,
             sequence: self.record.sequence + 1,
             ..self.record.clone()
         };
-        let mut result = self.transactions.commit(&Records::default(), &record, &self.public_id);
-        if result.is_err() {
-            result = match self.try_reopen(&record) {
-                Ok(Some(Outcome::Landed) | None) => Ok(()),
-                Ok(Some(Outcome::NotLanded)) => self.transactions.commit(&Records::default(), &record, &self.public_id),
-                Err(error) => Err(error),
-            };
-        }
+        let result = self.transactions.commit(&Records::default(), &record, &self.public_id);
         match result {
             Ok(()) => tracing::debug!(lender = self.lender, "released"),
             Err(error) => {

@@ -290,6 +290,7 @@ impl Starter {
             shutdown: self.shutdown.clone(),
             is_until_caught_up: self.is_until_caught_up,
             own_time_outs: Vec::new(),
+            is_certain: true,
         };
         pipeline.claim(&record)?;
         Ok(pipeline)
