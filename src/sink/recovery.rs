@@ -154,31 +154,21 @@ fn confirm(reader: &BaseConsumer<Context>, parts: &mut BTreeMap<Place, Part>) ->
     for part in parts.values_mut() {
         part.is_confirming = false;
     }
-    for ((topic, partition), part) in parts.iter_mut() {
-        let watermarks = reader.fetch_watermarks(topic, *partition, QUERY_LIMIT);
+    for (place, part) in parts.iter_mut() {
+        let watermarks = reader.fetch_watermarks(&place.0, place.1, QUERY_LIMIT);
         if watermarks.is_ok_and(|(_, stable)| stable >= part.end) {
             part.is_confirming = true;
-            let place = (topic.clone(), *partition);
-            return assign_one(reader, parts, &place);
+            return assign(reader, [(place, &*part)]);
         }
     }
-    assign(reader, parts)
-}
-
-fn assign_one(
-    reader: &BaseConsumer<Context>,
-    parts: &BTreeMap<Place, Part>,
-    place: &(String, i32),
-) -> Result<(), SinkError> {
-    let mut list = TopicPartitionList::new();
-    let offset = Offset::Offset(parts[place].position);
-    list.add_partition_offset(&place.0, place.1, offset)
-        .and_then(|()| reader.assign(&list))
-        .map_err(|source| kafka(reader, "assigning a partition", source))
+    assign(reader, &*parts)
 }
 
 /// Explicit offsets: a logical one is looked up first, which takes half a second on a new connection.
-fn assign(reader: &BaseConsumer<Context>, parts: &BTreeMap<Place, Part>) -> Result<(), SinkError> {
+fn assign<'a>(
+    reader: &BaseConsumer<Context>,
+    parts: impl IntoIterator<Item = (&'a Place, &'a Part)>,
+) -> Result<(), SinkError> {
     let mut list = TopicPartitionList::new();
     for ((topic, partition), part) in parts {
         list.add_partition_offset(topic, *partition, Offset::Offset(part.position))
