@@ -145,7 +145,7 @@ pub fn read_row<'a>(
     let duplicate = members
         .windows(2)
         .find(|pair| pair[0].0 == pair[1].0)
-        .map(|pair| pair[0].0.to_string());
+        .map(|pair| shortened(&pair[0].0).into_owned());
 
     let mut fields = Fields {
         extra: Vec::new(),
@@ -220,6 +220,15 @@ pub fn read_row<'a>(
         unknown,
         unreal_date_count: fields.unreal_date_count,
     })
+}
+
+/// A name or id of upstream's as it may stand in a line or a header: the first 200 characters of it.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    const MAX_CHARS: usize = 200;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
 }
 
 /// Collects what does not fit while a row's fields are read.

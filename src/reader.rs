@@ -9,6 +9,7 @@
 //! is handed over waits in a channel that is bounded in bytes, so a slow Kafka stops the reading.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use serde_json::value::RawValue;
@@ -50,7 +51,6 @@ pub enum Item {
 }
 
 /// A verified page whose rows are encoded.
-#[derive(Debug)]
 pub struct Page {
     pub step: Step,
     pub entries: Vec<Entry>,
@@ -72,13 +72,11 @@ pub struct Span {
     end: u32,
 }
 
-#[derive(Debug)]
 pub enum Entry {
     Account(EncodedRow),
     DeadLetter(DeadRow),
 }
 
-#[derive(Debug)]
 pub struct EncodedRow {
     pub public_id: Span,
     pub value: Span,
@@ -91,11 +89,22 @@ pub struct EncodedRow {
     pub json: Option<Span>,
 }
 
-#[derive(Debug)]
 pub struct DeadRow {
     pub json: Span,
     pub rejected: Box<Rejected>,
     pub digest: Digest,
+}
+
+/// Without the rows: their contents belong in no log.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (step, request_id) = (&self.step, &self.request_id);
+        f.debug_struct("Page")
+            .field("step", step)
+            .field("row_count", &self.entries.len())
+            .field("request_id", request_id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Page {
@@ -422,9 +431,12 @@ impl OneWalk {
             0
         };
         self.last = page.step.highest.map_or(self.last, |highest| Some(highest.0));
-        self.highest = page.step.highest;
         self.row_hashes = Arc::clone(&page.row_hashes);
-        self.fresh_count = 0;
+        // A fresh walk reads the rows of its first `updated_at` again: only what is new says that it got any further.
+        if page.step.highest > self.highest {
+            self.fresh_count = 0;
+        }
+        self.highest = page.step.highest;
         self.doubtful_count = 0;
         self.backoff = Backoff::default();
         self.good_count += 1;
@@ -439,14 +451,17 @@ impl OneWalk {
     /// Decides by policy what follows a fault, says so, and waits.
     async fn recover(&mut self, reader: &Reader, fault: Fault) -> Result<(), Ended> {
         let metrics = reader.client.metrics();
+        // Without its cursor the request is another one; and an upstream that answers, if wrongly, needs no rest.
+        let may_hurry = matches!(fault, Fault::Unverified(..)) || self.cursor.is_some();
         let (text, advice, retry_after) = match fault {
             Fault::Upstream(error) => {
                 let mut asked_for = None;
                 match policy::after_request(&error) {
                     AfterRequest::Retry { retry_after } => asked_for = retry_after,
-                    AfterRequest::PerhapsDeadCursor => self.doubtful_count += u32::from(self.cursor.is_some()),
+                    AfterRequest::PerhapsDeadCursor => self.doubtful_count += 1,
                     AfterRequest::Smaller => {
                         let limit = self.limit.unwrap_or(reader.upstream.page_size);
+                        self.doubtful_count += u32::from(limit == 1);
                         (self.limit, self.good_count) = (Some((limit / 2).max(1)), 0);
                     }
                     AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error.into()),
@@ -480,7 +495,7 @@ impl OneWalk {
             }
             self.fresh_count += 1;
             metrics.fresh_walks_total.inc();
-            if self.fresh_count < FRESH_WALKS_BEFORE_STUCK {
+            if may_hurry && self.fresh_count < FRESH_WALKS_BEFORE_STUCK {
                 self.backoff = Backoff::default();
             }
             self.begin_afresh();

@@ -557,6 +557,20 @@ fn a_walk_that_stays_wrong_is_stuck_and_ends_with_4_and_nothing_is_skipped() {
 }
 
 #[test]
+fn a_cursor_that_is_always_dead_within_a_group_of_one_time_is_stuck_and_ends_with_4() {
+    let mut options = options(60);
+    options.lenders[0].tie_groups = vec![60];
+    let world = World::with(options);
+    world
+        .simulator
+        .push_fault(Fault::export(status(500)).cursor(true).times(1_000));
+    // Every fresh walk reads its first page, which holds nothing but the rows of the same time again.
+    let mut source = command(&world, &["upstream.page_size=20"], &[]);
+    source.expect_exit(4);
+    contains(&source.log(), &["stuck: reading a page of D02: upstream answered 500"]);
+}
+
+#[test]
 fn empty_pages_with_a_cursor_are_passed_over_and_the_third_in_a_row_is_not_believed() {
     let world = fresh_world();
     push(

@@ -150,7 +150,7 @@ impl Auth {
                 Ok(Some(token))
             }
             Err(UpstreamError::Status {
-                status: 400 | 401 | 403,
+                status: 400 | 401 | 403 | 404,
                 ..
             }) => Ok(None),
             Err(error) => Err(error),

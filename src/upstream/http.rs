@@ -36,7 +36,6 @@ pub struct Client {
 }
 
 /// A 200 with its body, read as UTF-8.
-#[derive(Debug)]
 pub struct Answer {
     text: String,
     pub request_id: RequestId,
@@ -150,7 +149,7 @@ impl Connection {
         let date = date(&response);
         let clock = date.map(|date| Timestamp((date - started.elapsed()).timestamp_millis()));
         let status = response.status();
-        let request_id = RequestId(header_text(&response, "x-request-id").map(str::to_owned));
+        let request_id = RequestId::of(header_text(&response, "x-request-id"));
         let retry_after =
             header_text(&response, header::RETRY_AFTER.as_str()).and_then(|text| response::retry_after(text, date));
         let body = self.body(response).await.map_err(network)?;

@@ -4,15 +4,22 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::account::instant;
+use crate::account::{instant, shortened};
 use crate::progress::Timestamp;
 
 /// Upstream's id of a request, for the vendor's support; prints as nothing where there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestId(pub Option<String>);
+
+impl RequestId {
+    pub(super) fn of(text: Option<&str>) -> Self {
+        Self(text.map(|id| shortened(id).chars().filter(|char| !char.is_control()).collect()))
+    }
+}
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,7 +31,6 @@ impl fmt::Display for RequestId {
 }
 
 /// A page as it came, not yet verified.
-#[derive(Debug)]
 pub struct PageBody<'a> {
     pub rows: Vec<&'a RawValue>,
     pub next_cursor: Option<String>,
@@ -42,9 +48,45 @@ struct Envelope<'a> {
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
-    rows: Vec<&'a RawValue>,
+    rows: Rows<'a>,
     pagination: Pagination,
     meta: Meta,
+}
+
+/// Upstream gives no more rows a page, whatever `limit` says. The bytes of an answer do not bound them: 64 MiB hold 32
+/// million rows of one digit.
+const MAX_ROWS: usize = 1000;
+
+/// Longer tokens fit neither a URL nor the cursor record.
+const MAX_CURSOR: usize = 4096;
+
+struct Rows<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(RowsVisitor)
+    }
+}
+
+struct RowsVisitor;
+
+impl<'de> Visitor<'de> for RowsVisitor {
+    type Value = Rows<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX_ROWS} rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
+        let mut read = Vec::new();
+        while let Some(row) = rows.next_element()? {
+            if read.len() == MAX_ROWS {
+                return Err(A::Error::invalid_length(MAX_ROWS + 1, &self));
+            }
+            read.push(row);
+        }
+        Ok(Rows(read))
+    }
 }
 
 #[derive(Deserialize)]
@@ -79,6 +121,14 @@ pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
         )
     })?;
     let Body { rows, pagination, meta } = envelope.body;
+    if let Some(length) = pagination
+        .next_cursor
+        .as_ref()
+        .map(String::len)
+        .filter(|length| *length > MAX_CURSOR)
+    {
+        return Err(format!("nextCursor has {length} bytes, {MAX_CURSOR} are plenty"));
+    }
     let bound = |name, text: Option<String>| match text.as_deref().map(instant) {
         None => Ok(None),
         Some(Some(at)) => Ok(Some(Timestamp(at))),
@@ -86,7 +136,7 @@ pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
     };
     let (since, until) = (bound("since", meta.since)?, bound("until", meta.until)?);
     Ok(PageBody {
-        rows,
+        rows: rows.0,
         next_cursor: pagination.next_cursor,
         since,
         until,
@@ -110,7 +160,8 @@ pub(super) fn error(body: &[u8], header_id: RequestId) -> (String, RequestId) {
         Some(message) => message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect(),
         None => format!("{} bytes without a message", body.len()),
     };
-    (message, RequestId(envelope.request_id.or(header_id.0)))
+    let envelope_id = RequestId::of(envelope.request_id.as_deref());
+    (message, RequestId(envelope_id.0.or(header_id.0)))
 }
 
 /// `Retry-After` in seconds or as a date, the latter against the answer's own `Date`.
@@ -158,10 +209,21 @@ mod tests {
                 "JSON of another form at line 1 column 34 of 71 bytes",
             ),
         ] {
-            assert_eq!(page(text).expect_err("refused"), expected, "{text}");
+            assert_eq!(page(text).err().expect("refused"), expected, "{text}");
         }
         let bound = OK.replace("2026-05-29T07:20:55Z", "yesterday");
-        assert_eq!(page(&bound).expect_err("refused"), "meta.since is no RFC 3339 time");
+        assert_eq!(page(&bound).err().expect("refused"), "meta.since is no RFC 3339 time");
+    }
+
+    #[test]
+    fn more_rows_than_a_page_has_and_endless_cursors_are_no_page() {
+        let rows = |count: usize| OK.replace(r#"[{"a":1},2]"#, &format!("[{}]", vec!["0"; count].join(",")));
+        assert_eq!(page(&rows(MAX_ROWS)).map(|page| page.rows.len()).ok(), Some(MAX_ROWS));
+        let refused = page(&rows(MAX_ROWS + 1)).err().expect("refused");
+        assert!(refused.starts_with("JSON of another form"), "{refused}");
+        let cursor = OK.replace("\"c\"", &format!("\"{}\"", "c".repeat(MAX_CURSOR + 1)));
+        let refused = page(&cursor).err().expect("refused");
+        assert_eq!(refused, "nextCursor has 4097 bytes, 4096 are plenty");
     }
 
     #[test]
