@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::account::{Digest, Reason};
+use crate::account::{Digest, Reason, shortened};
 use crate::config;
 use crate::failpoint;
 use crate::index::{Candidate, Index, News, Verdict};
@@ -16,9 +16,7 @@ use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, Walk};
 use crate::reader::{Ended, Entry, Item, Page};
 use crate::shutdown::Shutdown;
-use crate::sink::{
-    AccountRecord, CursorRecords, DeadLetterDigests, DeadLetterRecord, Records, SinkError, Transactions, cursor_records,
-};
+use crate::sink::{AccountRecord, DeadLetterDigests, DeadLetterRecord, Records, SinkError, Transactions};
 use crate::upstream::Backoff;
 
 /// One lender, claimed and restored.
@@ -39,7 +37,11 @@ pub struct Pipeline {
     /// Whether what is committed is known. While it is not, nothing may be written, a release neither: it could stand
     /// over another owner's record, or over rows that landed.
     pub is_certain: bool,
+    pub committed_at: Instant,
 }
+
+/// Lines of one kind that a transaction may add to the log: an upstream that turns to rubbish must not fill it.
+const MAX_LINES: usize = 10;
 
 /// How a lender ended.
 #[derive(Debug)]
@@ -93,7 +95,19 @@ struct Decided<'a> {
     repeated: u64,
     stale: u64,
     undecided: u64,
+    /// The first few are named in the log.
+    regressed_ids: Vec<&'a str>,
     regressed: u64,
+}
+
+impl Decided<'_> {
+    /// Whether committing it would change more than the sequence of `committed`.
+    fn changes(&self, committed: &Record) -> bool {
+        !self.records.accounts.is_empty()
+            || !self.records.dead_letters.is_empty()
+            || self.record.progress != committed.progress
+            || self.record.accounts != committed.accounts
+    }
 }
 
 impl Pipeline {
@@ -115,7 +129,8 @@ impl Pipeline {
     fn read_on(&mut self, inbox: &mut Inbox, runtime: &Handle) -> Result<Stopped, Stopped> {
         let mut checked_at = Instant::now();
         loop {
-            let batch = match inbox.next(&self.settings, &mut self.shutdown, runtime) {
+            let heartbeat_at = self.committed_at + self.settings.heartbeat_interval;
+            let batch = match inbox.next(&self.settings, heartbeat_at, &mut self.shutdown, runtime) {
                 Next::Batch(batch) => batch,
                 Next::Ended(ended) => return Ok(self.ended(&ended)),
                 Next::Shutdown => return Ok(Stopped::as_asked()),
@@ -143,20 +158,30 @@ impl Pipeline {
     }
 
     /// Commits what of a batch is news, with its progress; returns once it is known to have landed.
+    ///
+    /// What changes nothing is left to the next heartbeat: an idle poll would commit what stands there already.
     fn commit<'a>(&mut self, batch: &'a Batch) -> Result<Decided<'a>, Stopped> {
+        let mut decided = self.decide(batch);
+        let is_heartbeat = self.committed_at.elapsed() >= self.settings.heartbeat_interval;
+        if !is_heartbeat && !decided.changes(&self.record) {
+            decided.record = self.record.clone();
+            return Ok(decided);
+        }
         loop {
-            let decided = self.decide(batch);
             match self
                 .transactions
                 .commit(&decided.records, &decided.record, &self.public_id)
             {
-                Ok(()) => return Ok(decided),
+                Ok(()) => break,
                 Err(error) => match self.reopen(&error, &decided.record)? {
-                    Outcome::Landed => return Ok(decided),
-                    Outcome::NotLanded => {}
+                    Outcome::Landed => break,
+                    Outcome::NotLanded => decided = self.decide(batch),
                 },
             }
         }
+        self.committed_at = Instant::now();
+        self.metrics.transactions_total.inc();
+        Ok(decided)
     }
 
     /// Judges every row against what is held, later ones against earlier ones.
@@ -177,6 +202,7 @@ impl Pipeline {
             repeated: 0,
             stale: 0,
             undecided: 0,
+            regressed_ids: Vec::new(),
             regressed: 0,
         };
         for page in &batch.pages {
@@ -235,8 +261,9 @@ impl Pipeline {
             Verdict::Undecided => decided.undecided += 1,
             Verdict::Regressed => {
                 decided.regressed += 1;
-                let lender = &self.lender;
-                tracing::warn!(lender, public_id, "updated_at went back upstream; what is held stays");
+                if decided.regressed_ids.len() < MAX_LINES {
+                    decided.regressed_ids.push(public_id);
+                }
             }
         }
     }
@@ -270,28 +297,37 @@ impl Pipeline {
     fn remember(&mut self, decided: Decided<'_>) {
         failpoint::reach("before_remember");
         let metrics = &self.metrics;
-        metrics.transactions_total.inc();
         metrics.records_total.inc_by(decided.records.accounts.len() as u64);
         metrics.dead_letters_total.inc_by(decided.dead_letters.len() as u64);
         metrics.repeated_rows_total.inc_by(decided.repeated);
         metrics.stale_rows_total.inc_by(decided.stale);
         metrics.undecided_rows_total.inc_by(decided.undecided);
         metrics.regressed_rows_total.inc_by(decided.regressed);
-        /// An upstream that turns to rubbish must not fill the log: the dead letters themselves say each reason.
-        const MAX_LINES: usize = 10;
-        let more = decided.records.dead_letters.len().saturating_sub(MAX_LINES);
-        for letter in decided.records.dead_letters.iter().take(MAX_LINES) {
-            let (lender, request_id) = (&self.lender, letter.request_id);
+        let lender = &self.lender;
+        for public_id in &decided.regressed_ids {
+            let public_id = &*shortened(public_id);
+            tracing::warn!(lender, public_id, "updated_at went back upstream; what is held stays");
+        }
+        if decided.regressed > MAX_LINES as u64 {
+            let more = decided.regressed - MAX_LINES as u64;
             tracing::warn!(
                 lender,
-                public_id = letter.public_id,
+                "{more} more accounts whose updated_at went back in the same transaction"
+            );
+        }
+        let more = decided.records.dead_letters.len().saturating_sub(MAX_LINES);
+        for letter in decided.records.dead_letters.iter().take(MAX_LINES) {
+            let (public_id, request_id) = (letter.public_id.map(shortened), letter.request_id);
+            tracing::warn!(
+                lender,
+                public_id = public_id.as_deref(),
                 request_id,
                 "dead letter: {}",
                 letter.reason
             );
         }
         if more > 0 {
-            tracing::warn!(lender = self.lender, "{more} more dead letters in the same transaction");
+            tracing::warn!(lender, "{more} more dead letters in the same transaction");
         }
         self.index.remember(decided.news);
         decided
@@ -349,14 +385,9 @@ impl Pipeline {
 
     /// `None`: the lender is another's.
     fn try_reopen(&mut self, attempted: &Record) -> Result<Option<Outcome>, SinkError> {
-        self.transactions.replace_producer()?;
-        self.transactions.init()?;
-        let records = self.cursor_records()?;
+        let records = self.transactions.reopen()?;
         let current = records.current(self.transactions.key())?.and_then(|(_, record)| record);
-        let is_ours = |record: &&Record| {
-            record.epoch == self.record.epoch
-                && (record.instance == self.record.instance || record.instance == attempted.instance)
-        };
+        let is_ours = |record: &&Record| record.has_owner_of(&self.record) || record.has_owner_of(attempted);
         Ok(current.filter(is_ours).map(|record| {
             if record.sequence >= attempted.sequence {
                 Outcome::Landed
@@ -364,14 +395,6 @@ impl Pipeline {
                 Outcome::NotLanded
             }
         }))
-    }
-
-    fn cursor_records(&self) -> Result<CursorRecords, SinkError> {
-        cursor_records(
-            self.transactions.cluster(),
-            &self.transactions.topics().cursor.name,
-            &self.shutdown,
-        )
     }
 
     /// We were fenced: by another instance, whose claim then appears, or by the broker, because our transaction ran out
@@ -383,16 +406,14 @@ impl Pipeline {
         const TIME_OUT_WINDOW: Duration = Duration::from_secs(600);
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE && !self.shutdown.is_requested() {
-            let records = self.cursor_records();
+            let records = self.transactions.cursor_records();
             let current = records
                 .as_ref()
                 .ok()
                 .and_then(|records| records.current(self.transactions.key()).ok());
             if let Some(Some((_, record))) = current {
                 // A reset is somebody else's doing as well.
-                let is_ours =
-                    |record: &Record| (record.epoch, &record.instance) == (self.record.epoch, &self.record.instance);
-                if !record.is_some_and(is_ours) {
+                if !record.is_some_and(|record| record.has_owner_of(&self.record)) {
                     return Err(taken_over());
                 }
             }
@@ -505,13 +526,19 @@ enum Next {
 impl Inbox {
     /// The next batch: as large as `max_rows` while there is more, small and at once when live; empty when a heartbeat
     /// is due.
-    fn next(&mut self, settings: &config::Transaction, shutdown: &mut Shutdown, runtime: &Handle) -> Next {
+    fn next(
+        &mut self,
+        settings: &config::Transaction,
+        heartbeat_at: Instant,
+        shutdown: &mut Shutdown,
+        runtime: &Handle,
+    ) -> Next {
         if let Some(ended) = self.ended.take() {
             return Next::Ended(ended);
         }
         runtime.block_on(async {
             let mut batch = Batch::default();
-            let mut until = tokio::time::Instant::now() + settings.heartbeat_interval;
+            let mut until = tokio::time::Instant::from_std(heartbeat_at);
             loop {
                 let item = tokio::select! {
                     // An end comes first: what is gathered is read again.

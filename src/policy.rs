@@ -131,6 +131,8 @@ fn after_kafka(error: &KafkaError) -> AfterSink {
             | RDKafkaErrorCode::UnsupportedForMessageFormat
             | RDKafkaErrorCode::UnknownTopic,
         ) => AfterSink::Stop(Exit::Usage),
+        // Sizes are checked before sending: the topic's limit was lowered since, which a start asks for again.
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => AfterSink::Stop(Exit::Failed),
         _ => AfterSink::Reopen,
     }
 }
@@ -147,6 +149,9 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
     match error {
         SinkError::Kafka { source, .. } | SinkError::Delivery { source, .. } => match after_kafka(source) {
             AfterSink::LookForClaim => "another instance may have taken over; if none did, a transaction took too long",
+            AfterSink::Stop(Exit::Failed) => {
+                "max.message.bytes of a topic was lowered while this ran: start again, the new limit then counts"
+            }
             AfterSink::Stop(_) => {
                 "grant the transactional id WRITE and the topics READ, WRITE and DESCRIBE_CONFIGS; see docs/operations.md"
             }

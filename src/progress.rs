@@ -189,6 +189,11 @@ pub enum RecordError {
 }
 
 impl Record {
+    /// Whether the same claim stands behind both; a release keeps the epoch but has no owner.
+    pub fn has_owner_of(&self, other: &Self) -> bool {
+        (self.epoch, &self.instance) == (other.epoch, &other.instance)
+    }
+
     pub fn to_json(&self) -> String {
         let ranges = serde_json::to_string(&self.progress.ranges).expect("ranges are always JSON");
         let flat = Flat {

@@ -3,7 +3,8 @@
 //! The order is delivery.md's "Starting": fence what came before, read the cursor records to their true end, claim,
 //! restore the index, compare. Lenders that start together share the reading.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
@@ -16,7 +17,9 @@ use crate::pipeline::Pipeline;
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, RecordKey};
 use crate::shutdown::Shutdown;
-use crate::sink::{Cluster, CursorRecords, Records, SinkError, Topics, Transactions, cursor_records, restore};
+use crate::sink::{
+    Cluster, CursorRecords, Records, SinkError, Topics, Transactions, restore_accounts, restore_dead_letters,
+};
 use crate::upstream::Backoff;
 
 /// A lender that logged in and is to be started.
@@ -57,16 +60,27 @@ pub enum StartError {
     },
     #[error("another instance took the lender over while it started")]
     TakenOver,
-    #[error("{}", .0.text)]
-    Shared(Shared),
+    #[error(transparent)]
+    Shared(#[from] Shared),
 }
 
-/// What keeps all lenders that start together from starting.
-#[derive(Debug, Clone)]
+/// What keeps all lenders from starting that share a topic.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
 pub struct Shared {
     text: String,
     exit: Exit,
     advice: &'static str,
+}
+
+impl Shared {
+    fn of(error: &SinkError) -> Self {
+        Self {
+            text: policy::chain(error),
+            exit: exit(error),
+            advice: policy::sink_advice(error),
+        }
+    }
 }
 
 fn exit(error: &SinkError) -> Exit {
@@ -142,26 +156,19 @@ impl Starter {
     /// Starts lenders together; blocks. One that is refused does not hold back the others.
     pub fn start(&self, candidates: Vec<Candidate>) -> Vec<(String, Result<Pipeline, StartError>)> {
         let fenced = self.fence(candidates);
+        let records = self.each_topic(
+            fenced.iter().map(|(candidate, _)| candidate),
+            |topics| &topics.cursor.name,
+            |topic, _| CursorRecords::read(&self.cluster, topic, &self.shutdown)?.whole(),
+        );
         let mut claimed: Vec<Started> = Vec::new();
-        let topics: BTreeSet<String> = fenced
-            .iter()
-            .map(|(candidate, _)| candidate.topics.cursor.name.clone())
-            .collect();
-        let mut records = Vec::new();
-        for topic in topics {
-            let found = self.patiently(|| cursor_records(&self.cluster, &topic, &self.shutdown));
-            records.push((topic, found));
-        }
         for (candidate, transactions) in fenced {
-            let name = &candidate.topics.cursor.name;
-            let found = records.iter().find(|(topic, _)| topic == name).map(|(_, found)| found);
-            let result = match (transactions, found) {
-                (Ok(transactions), Some(Ok(records))) => self.claim(&candidate, transactions, records),
+            let result = match (transactions, &records[&candidate.topics.cursor.name]) {
                 (Err(error), _) => Err(error.into()),
-                // Each lender tries once more for itself, and has the error to itself.
-                (Ok(transactions), _) => cursor_records(&self.cluster, name, &self.shutdown)
-                    .map_err(StartError::from)
-                    .and_then(|records| self.claim(&candidate, transactions, &records)),
+                (Ok(_), Err(shared)) => Err(shared.clone().into()),
+                // The reading of the cursor topic goes on for a while when the process is to end.
+                (Ok(_), Ok(_)) if self.shutdown.is_requested() => Err(SinkError::Interrupted.into()),
+                (Ok(transactions), Ok(records)) => self.claim(&candidate, transactions, records),
             };
             claimed.push((candidate, result));
         }
@@ -202,6 +209,40 @@ impl Starter {
             threads
                 .into_iter()
                 .map(|thread| thread.join().expect("fencing does not panic"))
+                .collect()
+        })
+    }
+
+    /// Reads each topic of `candidates` once, for all the lenders that share it, a few side by side. Each has an outcome of
+    /// its own: one lender's topic does not keep the others from starting.
+    fn each_topic<'c, T: Send>(
+        &self,
+        candidates: impl Iterator<Item = &'c Candidate>,
+        name: fn(&Topics) -> &String,
+        read: impl Fn(&str, &[String]) -> Result<T, SinkError> + Sync,
+    ) -> HashMap<String, Result<T, Shared>> {
+        const READERS: usize = 4;
+        let mut lenders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for candidate in candidates {
+            let topic = name(&candidate.topics).clone();
+            lenders.entry(topic).or_default().push(candidate.public_id.clone());
+        }
+        let reader_count = READERS.min(lenders.len());
+        let left = Mutex::new(lenders.into_iter());
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let read_on = || {
+            let mut outcomes = Vec::new();
+            while let Some((topic, lenders)) = next() {
+                let outcome = self.patiently(|| read(&topic, &lenders));
+                outcomes.push((topic, outcome.map_err(|error| Shared::of(&error))));
+            }
+            outcomes
+        };
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..reader_count).map(|_| scope.spawn(read_on)).collect();
+            let outcomes = readers.into_iter().map(|reader| reader.join());
+            outcomes
+                .flat_map(|outcomes| outcomes.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked)))
                 .collect()
         })
     }
@@ -291,6 +332,7 @@ impl Starter {
             is_until_caught_up: self.is_until_caught_up,
             own_time_outs: Vec::new(),
             is_certain: true,
+            committed_at: Instant::now(),
         };
         pipeline.claim(&record)?;
         Ok(pipeline)
@@ -323,40 +365,37 @@ impl Starter {
 
     /// Restores the indexes and compares them with the records; what differs is released and refused.
     fn restore(&self, claimed: &mut [Started]) {
-        let going: Vec<&Candidate> = claimed
-            .iter()
-            .filter(|(_, result)| result.is_ok())
-            .map(|(c, _)| c)
-            .collect();
-        if going.is_empty() {
-            return;
-        }
-        let distinct = |name: fn(&Topics) -> &String| -> Vec<String> {
-            let names: BTreeSet<_> = going.iter().map(|candidate| name(&candidate.topics).clone()).collect();
-            names.into_iter().collect()
-        };
-        let (accounts, dead) = (
-            distinct(|topics| &topics.accounts.name),
-            distinct(|topics| &topics.dead_letters.name),
-        );
-        let lenders: Vec<String> = going.iter().map(|candidate| candidate.public_id.clone()).collect();
         let begun = Instant::now();
-        let mut restored = self
-            .patiently(|| restore(&self.cluster, &accounts, &dead, &lenders, &self.shutdown))
-            .map_err(|error| Shared {
-                text: policy::chain(&error),
-                exit: exit(&error),
-                advice: policy::sink_advice(&error),
-            });
+        let going = || {
+            claimed
+                .iter()
+                .filter(|(_, result)| result.is_ok())
+                .map(|(candidate, _)| candidate)
+        };
+        let mut accounts = self.each_topic(
+            going(),
+            |topics| &topics.accounts.name,
+            |topic, lenders| restore_accounts(&self.cluster, topic, lenders, &self.shutdown),
+        );
+        let mut dead_letters = self.each_topic(
+            going(),
+            |topics| &topics.dead_letters.name,
+            |topic, lenders| restore_dead_letters(&self.cluster, topic, lenders, &self.shutdown),
+        );
         for (candidate, result) in claimed.iter_mut() {
             let Ok(pipeline) = result else { continue };
-            let refused = match &mut restored {
-                Ok(restored) => {
-                    pipeline.index = restored.indexes.remove(&candidate.public_id).unwrap_or_default();
-                    pipeline.dead_letters = restored.dead_letters.remove(&candidate.public_id).unwrap_or_default();
+            let topics = &candidate.topics;
+            let accounts = accounts.get_mut(&topics.accounts.name).expect("read for every lender");
+            let dead_letters = dead_letters
+                .get_mut(&topics.dead_letters.name)
+                .expect("read for every lender");
+            let refused = match (accounts, dead_letters) {
+                (Ok(indexes), Ok(digests)) => {
+                    pipeline.index = indexes.remove(&candidate.public_id).unwrap_or_default();
+                    pipeline.dead_letters = digests.remove(&candidate.public_id).unwrap_or_default();
                     pipeline.compare().err()
                 }
-                Err(shared) => Some(StartError::Shared(shared.clone())),
+                (Err(shared), _) | (_, Err(shared)) => Some(shared.clone().into()),
             };
             if let Some(error) = refused {
                 pipeline.release();
@@ -404,12 +443,9 @@ impl Pipeline {
             if policy::after_sink(&error) != AfterSink::Reopen || tries == TRIES {
                 return Err(error.into());
             }
-            self.transactions.replace_producer().map_err(SinkError::from)?;
-            self.transactions.init()?;
-            let topic = &self.transactions.topics().cursor.name;
-            let records = cursor_records(self.transactions.cluster(), topic, &self.shutdown)?;
+            let records = self.transactions.reopen()?;
             match records.current(self.transactions.key())?.and_then(|(_, found)| found) {
-                Some(found) if found.instance == record.instance && found.epoch == record.epoch => return Ok(()),
+                Some(found) if found.has_owner_of(record) => return Ok(()),
                 Some(found) if found.epoch >= record.epoch => return Err(StartError::TakenOver),
                 Some(_) | None => {}
             }

@@ -1,6 +1,7 @@
 //! Do accounts arrive complete, once and in order? On a real broker, judged by an independent reader.
 
 use crate::support::judge;
+use crate::support::kafka;
 use crate::support::wait_for;
 use crate::support::world::{World, options};
 
@@ -166,6 +167,49 @@ fn odd_rows_are_accounts_and_bad_rows_are_dead_letters_once() {
     world.catch_up();
     assert_eq!(world.accounts().len(), records.len());
     assert_eq!(world.dead_letters().len(), letters.len());
+}
+
+#[test]
+fn ids_and_names_as_large_as_a_record_become_dead_letters_that_fit() {
+    let world = World::new(&[10]);
+    let (at, large) = (world.simulator.rows(0)[0].updated_at_ms, "x".repeat(1_200_000));
+    let time = "2025-01-01T00:00:00.000Z";
+    let at_time = chrono::DateTime::parse_from_rfc3339(time)
+        .expect("a time")
+        .timestamp_millis();
+    let id = format!(r#"{{"public_id":"{large}","updated_at":"{time}"}}"#);
+    let name = format!(r#"{{"public_id":"twice","updated_at":"{time}","{large}":1,"{large}":2}}"#);
+    world.simulator.upsert_json(0, at_time.max(at), "large-id", &id);
+    world.simulator.upsert_json(0, at_time.max(at), "large-name", &name);
+    world.catch_up();
+    let letters = world.dead_letters();
+    let of = |class: &str| {
+        let is_of = |letter: &&kafka::Record| letter.header("__connect.errors.exception.class.name").ends_with(class);
+        letters.iter().find(is_of).expect("a dead letter").clone()
+    };
+    let (id, name) = (of("TooLarge"), of("DuplicateMember"));
+    assert_eq!((id.key.as_deref(), name.key.as_deref()), (None, Some("twice")));
+    assert!(id.value.is_none_or(|value| value.is_empty()) && name.value.is_none_or(|value| value.is_empty()));
+    assert_eq!(name.headers["d02.field"].chars().count(), 201);
+    assert_eq!(letters.len(), 2);
+    world.catch_up();
+    assert_eq!(world.dead_letters().len(), 2);
+}
+
+#[test]
+fn idle_polls_commit_nothing_but_a_heartbeat() {
+    let world = World::new(&[50]);
+    let heartbeat = [("D02__TRANSACTION__HEARTBEAT_INTERVAL", "2s")];
+    let mut source = world.command(&["run"], &heartbeat);
+    wait_for("the snapshot", || (accounts_so_far(&world) == 50).then_some(()));
+    let (polls, cursors) = (world.simulator.counts().request_count, world.cursors().len());
+    wait_for("fifty polls", || {
+        (world.simulator.counts().request_count > polls + 50).then_some(())
+    });
+    let commits = world.cursors().len() - cursors;
+    assert!((1..10).contains(&commits), "{commits} commits in 50 polls");
+    source.signal("TERM");
+    source.expect_exit(0);
 }
 
 #[test]

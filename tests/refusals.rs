@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use d02_source::testbed::{Broker, BrokerOptions};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, Producer};
 
@@ -79,6 +81,109 @@ fn an_account_under_two_lenders_keeps_both_from_starting_and_says_where() {
     let log = source.log();
     assert_eq!(log.matches("holds an account of lender").count(), 2, "{log}");
     assert!(log.contains("put {lender} in kafka.topics.accounts"), "{log}");
+}
+
+#[test]
+fn topics_of_their_own_keep_lenders_apart_and_a_foreign_record_in_one_stops_only_its_lender() {
+    let world = World::new(&[50, 50]);
+    let own = format!("kafka.topics.accounts={}.{{lender}}.own", world.name);
+    let accounts = |lender: &str| kafka::committed(&world.servers, &world.topic(&format!("{lender}.own")));
+    let shared = world.simulator.rows(0)[0].clone();
+    world
+        .simulator
+        .upsert_json(1, shared.updated_at_ms, &shared.id, &shared.json);
+    let run = ["--set", &own, "run", "--until-caught-up"];
+    world.command(&run, &[]).expect_exit(0);
+    assert_eq!((accounts("lender-1").len(), accounts("lender-2").len()), (50, 51));
+    // The same key in both topics is nobody's second copy.
+    world.command(&run, &[]).expect_exit(0);
+    world.simulator.touch(1, 10, 3);
+    let topic = world.topic("lender-1.own");
+    kafka::write(&world.servers, &topic, 0, "stranger", Some("anything"));
+    let mut source = world.command(&run, &[]);
+    source.expect_exit(2);
+    let log = source.log();
+    assert_eq!(log.matches("was not written by d02-source").count(), 1, "{log}");
+    let records = accounts("lender-2");
+    judge::everything(&records, &world.simulator.rows(1));
+    assert_eq!(records.len(), 61);
+}
+
+#[test]
+fn a_lender_found_only_beside_those_that_start_still_owns_its_keys() {
+    let world = World::new(&[50, 50]);
+    world.catch_up();
+    let twice = world.simulator.rows(1)[0].clone();
+    world
+        .simulator
+        .upsert_json(0, twice.updated_at_ms, &twice.id, &twice.json);
+    world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
+    world.catch_up();
+    // lender-2 cannot log in, so lender-1 starts alone.
+    let mut source = world.command(&["run"], &[("D02__LENDERS__LENDER_2__PASSWORD", "wrong")]);
+    source.wait_for_line("that is also held under lender");
+    source.expect_exit(2);
+}
+
+#[test]
+fn a_reset_leaves_no_partition_of_the_cursor_topic_behind() {
+    let world = World::new(&[100]);
+    let partitions = [("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "3")];
+    world.command(&["setup"], &partitions).expect_exit(0);
+    let topic = world.topic("cursor");
+    // What a topic looks like that lost its records: one partition that had ours, one that had another's.
+    world.command(&["run", "--until-caught-up"], &partitions).expect_exit(0);
+    let ours = world.cursors().pop().expect("a cursor record");
+    let other = (ours.partition + 1) % 3;
+    kafka::write(&world.servers, &topic, other, ours.key(), Some(&ours.text()));
+    empty(&world.servers, &topic, &[ours.partition]);
+    refused(&world, &["run"], "is empty but once held records");
+    world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
+    let tombstones: Vec<_> = world
+        .cursors()
+        .into_iter()
+        .filter(|record| record.value.is_none())
+        .collect();
+    let mut found: Vec<_> = tombstones.iter().map(|record| record.partition).collect();
+    found.sort_unstable();
+    let mut expected = [ours.partition, other];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    world.catch_up();
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    assert_eq!(world.accounts().len(), 100);
+}
+
+/// Takes every record out of partitions, as retention does; a compacted topic does not let it happen otherwise.
+fn empty(servers: &str, topic: &str, partitions: &[i32]) {
+    let admin = admin(servers);
+    let options = AdminOptions::new();
+    let policy = |policy| {
+        RUNTIME.block_on(async {
+            let resource = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("cleanup.policy", policy);
+            admin.alter_configs([&resource], &options).await
+        })
+    };
+    policy("delete").expect("altered");
+    let mut list = rdkafka::TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition_offset(topic, *partition, rdkafka::Offset::End)
+            .expect("a partition");
+    }
+    wait_for("the records are gone", || {
+        RUNTIME
+            .block_on(async { admin.delete_records(&list, &options).await })
+            .ok()
+    });
+    policy("compact").expect("altered");
+}
+
+#[test]
+fn a_topic_that_takes_too_small_records_is_refused() {
+    let world = World::new(&[10]);
+    let small = ("D02__KAFKA__TOPIC_SETTINGS__DEAD_LETTERS__MAX_MESSAGE_BYTES", "2000");
+    world.command(&["setup"], &[small]).expect_exit(2);
+    refused(&world, &["run"], "max.message.bytes is 2000, it must be at least 65536");
 }
 
 #[test]
@@ -220,6 +325,55 @@ fn a_commit_whose_answer_is_lost_has_landed_and_is_not_written_again() {
     });
     source.signal("TERM");
     source.expect_exit(0);
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+}
+
+/// A source whose commit is doubtful, stopped just before it reads back what landed.
+fn doubtful(world: &World, proxy: &KafkaProxy) -> Source {
+    let source = through(proxy, world, &["run"], &[("D02_FAILPOINT", "before_reopen:1:2000")]);
+    wait_for("the snapshot", || {
+        (source_is_ready(world) && world.accounts().len() == 500).then_some(())
+    });
+    proxy.swallow_end_txn_responses(true);
+    world.simulator.touch(0, 100, 5);
+    source
+}
+
+#[test]
+fn a_shutdown_while_the_outcome_of_a_commit_is_unknown_reads_it_back_and_releases_the_lender() {
+    let (broker, proxy) = proxied();
+    let world = World::new(&[500]).on(&broker.bootstrap_servers());
+    let mut source = doubtful(&world, &proxy);
+    source.wait_for_line("failpoint before_reopen reached");
+    source.signal("TERM");
+    proxy.swallow_end_txn_responses(false);
+    source.expect_exit(0);
+    assert!(source.log().contains("outcome=Landed"), "{}", source.log());
+    assert_eq!(
+        world.cursors().pop().expect("a cursor record").json()["instance"],
+        serde_json::Value::Null
+    );
+    assert_eq!(world.accounts().len(), 600);
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+}
+
+#[test]
+fn a_shutdown_that_cannot_read_back_what_landed_writes_nothing_a_release_neither() {
+    let (broker, proxy) = proxied();
+    let world = World::new(&[500]).on(&broker.bootstrap_servers());
+    let mut source = doubtful(&world, &proxy);
+    source.wait_for_line("failpoint before_reopen reached");
+    let began = Instant::now();
+    source.signal("TERM");
+    proxy.cut(true);
+    source.expect_exit(0);
+    assert!(began.elapsed() < Duration::from_secs(10), "{}", source.log());
+    assert_ne!(
+        world.cursors().pop().expect("a cursor record").json()["instance"],
+        serde_json::Value::Null
+    );
+    world.catch_up();
+    assert_eq!(world.accounts().len(), 600);
     judge::everything(&world.accounts(), &world.simulator.rows(0));
 }
 

@@ -1,9 +1,13 @@
 //! Is there ever more than one writer? Two real processes for one lender.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::Producer;
 
 use crate::support::judge;
+use crate::support::kafka;
 use crate::support::world::World;
+use crate::support::{PATIENCE, wait_for};
 
 #[test]
 fn a_second_instance_takes_over_a_busy_lender_and_the_first_exits_3() {
@@ -54,6 +58,38 @@ fn one_writer(world: &World) {
             assert_eq!(owner, instance, "One writer: two instances in epoch {}", place.0);
         }
     }
+}
+
+#[test]
+fn a_fenced_instance_that_is_to_end_before_the_new_owners_claim_writes_nothing_more() {
+    let world = World::new(&[300]);
+    let mut first = world.run();
+    wait_for("the snapshot", || {
+        (world.simulator.counts().row_count > 0 && world.accounts().len() == 300).then_some(())
+    });
+    // Somebody who fences and has not claimed yet.
+    let id = format!("{}.{}", world.name, world.lender(0).public_id);
+    let rival = kafka::producer(&world.servers, &[("transactional.id", &id)]);
+    rival.init_transactions(PATIENCE).expect("fenced");
+    let cursors = world.cursors();
+    world.simulator.touch(0, 20, 1);
+    first.wait_for_line("degraded, reopening");
+    let began = Instant::now();
+    first.signal("TERM");
+    first.expect_exit(0);
+    assert!(began.elapsed() < Duration::from_secs(10), "{}", first.log());
+    assert!(
+        first.log().contains("whether another instance took over is not known"),
+        "{}",
+        first.log()
+    );
+    assert_eq!(world.cursors(), cursors);
+    assert_eq!(world.accounts().len(), 300);
+    // It was not fenced in turn.
+    rival.begin_transaction().expect("begun");
+    rival.commit_transaction(PATIENCE).expect("committed");
+    world.catch_up();
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Record, RecordKey};
-use crate::shutdown;
-use crate::sink::{Cluster, CursorRecords, SinkError, Stored, Topics, Transactions, cursor_records};
+use crate::shutdown::{self, Shutdown};
+use crate::sink::{Cluster, CursorRecords, SinkError, Stored, Topics, Transactions};
 use crate::start::{Starter, living_age};
 use crate::upstream::{Client, http_client};
 
@@ -56,12 +56,20 @@ fn sink_failure(error: &SinkError) -> Failure {
     Failure::of(exit, error, policy::sink_advice(error))
 }
 
-/// Reads a cursor topic away from the runtime's threads.
-async fn read(cluster: &Cluster, topic: &str) -> Result<CursorRecords, SinkError> {
-    let (cluster, topic) = (cluster.clone(), topic.to_owned());
+/// Talks to Kafka away from the runtime's threads; nothing asks it to end but the end of the process.
+async fn blocking<T: Send + 'static>(
+    talk: impl FnOnce(Shutdown) -> Result<T, SinkError> + Send + 'static,
+) -> Result<T, Failure> {
     let (_sender, shutdown) = shutdown::channel();
-    let read = tokio::task::spawn_blocking(move || cursor_records(&cluster, &topic, &shutdown)).await;
-    read.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    let talked = tokio::task::spawn_blocking(move || talk(shutdown)).await;
+    talked
+        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+        .map_err(|error| sink_failure(&error))
+}
+
+async fn read(cluster: &Cluster, topic: &str) -> Result<CursorRecords, Failure> {
+    let (cluster, topic) = (cluster.clone(), topic.to_owned());
+    blocking(move |shutdown| CursorRecords::read(&cluster, &topic, &shutdown)).await
 }
 
 async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
@@ -70,7 +78,8 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
     let mut rows = Vec::new();
     for lender in config.lenders.keys() {
         let topic = config.kafka.topics.for_lender(lender).cursor;
-        let records = read(&cluster, &topic).await.map_err(|error| sink_failure(&error))?;
+        let records = read(&cluster, &topic).await?;
+        let records = records.whole().map_err(|error| sink_failure(&error))?;
         let connector = format!("{}-{lender}", config.name);
         let mut keys: Vec<&RecordKey> = records.keys().filter(|key| key.connector == connector).collect();
         keys.sort();
@@ -160,27 +169,18 @@ async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failu
     let checked = super::topics(&cluster, config, false).await?;
     let topics = Topics::of(&checked, &config.kafka, lender);
     let key = Starter::key(config, lender, &public_id);
-    let partitions = match read(&cluster, &topics.cursor.name).await {
-        Ok(records) => {
-            refuse_living(config, lender, &records, &key, force)?;
-            records.partitions_of(&key)
-        }
-        // Exactly what a reset is the way on from.
-        Err(SinkError::Emptied { .. }) => Vec::new(),
-        Err(error) => return Err(sink_failure(&error)),
-    };
-    let partitions = if partitions.is_empty() { vec![0] } else { partitions };
+    refuse_living(config, lender, &read(&cluster, &topics.cursor.name).await?, &key, force)?;
     let id = format!("{}.{public_id}", config.name);
-    let done = tokio::task::spawn_blocking(move || {
-        let (_sender, shutdown) = shutdown::channel();
-        let transactions = Transactions::new(cluster, id, topics, key, shutdown)?;
+    blocking(move |shutdown| {
+        let cursor = topics.cursor.name.clone();
+        let transactions = Transactions::new(cluster.clone(), id, topics, key.clone(), shutdown.clone())?;
         transactions.init()?;
-        transactions.commit_tombstones(&partitions)
-    });
-    let done = done
-        .await
-        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-    done.map_err(|error| sink_failure(&error))?;
+        // Read once more, now that nobody can commit any more. An emptied partition is exactly what a reset is the way
+        // on from.
+        let records = CursorRecords::read(&cluster, &cursor, &shutdown)?;
+        transactions.commit_tombstones(&records.partitions_to_reset(&key))
+    })
+    .await?;
     println!("{lender}: the cursor is reset; the next run reads from the beginning and writes only what is missing");
     Ok(Exit::Done)
 }

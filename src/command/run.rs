@@ -1,6 +1,6 @@
 //! `run`: the source. Every lender of the configuration in one process, until it is asked to end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
@@ -61,16 +61,17 @@ struct ToStart {
 pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     let (sender, shutdown) = shutdown::channel();
     listen_for_signals(sender)?;
-    let ended = async { run(args, config, shutdown.clone()).await };
+    let exits = Mutex::default();
     let mut asked = shutdown.clone();
     tokio::select! {
-        ended = ended => ended,
+        ended = run(args, config, shutdown, &exits) => ended?,
         // The run itself ends by the same flag; this is the bound on how long that may take.
         () = async { asked.requested().await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => {
             tracing::warn!("not everything ended in time; an open transaction is left to its time-out");
-            Ok(Exit::Done)
         }
     }
+    let exits = exits.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Exit::of_all(&exits))
 }
 
 fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
@@ -91,7 +92,8 @@ fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn run(args: Args, config: Config, shutdown: Shutdown) -> Result<Exit, Failure> {
+/// Runs every lender to its end; `exits` gets how each that ended did.
+async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<Exit>>) -> Result<(), Failure> {
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let registry = match config.avro.encoding {
@@ -105,7 +107,7 @@ async fn run(args: Args, config: Config, shutdown: Shutdown) -> Result<Exit, Fai
     let checked = tokio::select! {
         // Nothing is open yet that would have to be ended.
         biased;
-        () = asked.requested() => return Ok(Exit::Done),
+        () = asked.requested() => return Ok(()),
         checked = super::topics(&cluster, &config, config.kafka.create_topics) => checked?,
     };
 
@@ -143,10 +145,9 @@ async fn run(args: Args, config: Config, shutdown: Shutdown) -> Result<Exit, Fai
     for lender in &lenders {
         running.spawn(supervise(Arc::clone(&process), lender.clone()));
     }
-    let mut exits = Vec::new();
     while let Some(ended) = running.join_next().await {
         match ended {
-            Ok(exit) => exits.push(exit),
+            Ok(exit) => exits.lock().unwrap_or_else(PoisonError::into_inner).push(exit),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
@@ -154,7 +155,7 @@ async fn run(args: Args, config: Config, shutdown: Shutdown) -> Result<Exit, Fai
     for lender in &lenders {
         tracing::info!(lender, "at the end: {}", process.metrics.lender(lender).line());
     }
-    Ok(Exit::of_all(&exits))
+    Ok(())
 }
 
 /// 128 random bits in hex: no two processes share it.
@@ -215,9 +216,6 @@ async fn supervise(process: Arc<Process>, lender: String) -> Exit {
         if !stopped.is_failed || process.is_until_caught_up || process.shutdown.is_requested() {
             return stopped.exit;
         }
-        if !process.some_lender_ran().await {
-            return stopped.exit;
-        }
         if did_run && began.elapsed() > Duration::from_secs(3600) {
             wait = Duration::from_secs(60);
         }
@@ -226,8 +224,15 @@ async fn supervise(process: Arc<Process>, lender: String) -> Exit {
             ?wait,
             "failed; it is tried again then, or when its secret file changes"
         );
-        if process.wait_for_mended_credentials(&lender, wait).await {
-            return Exit::Done;
+        tokio::select! {
+            // Where no lender ever ran, there is nothing to wait for.
+            biased;
+            () = process.no_lender_ran() => return stopped.exit,
+            is_ending = process.wait_for_mended_credentials(&lender, wait) => {
+                if is_ending {
+                    return Exit::Done;
+                }
+            }
         }
         wait = (wait * 2).min(Duration::from_secs(900));
     }
@@ -409,12 +414,14 @@ impl Process {
         }
     }
 
-    /// Waits until every lender has run or failed once; whether any ran.
-    async fn some_lender_ran(&self) -> bool {
+    /// Returns once every lender has failed without any having run; never, if one ran.
+    async fn no_lender_ran(&self) {
         let mut undecided = self.undecided.subscribe();
         // The sender is in `self`.
         let _ = undecided.wait_for(|count| *count == 0).await;
-        *self.any_ran.borrow()
+        if *self.any_ran.borrow() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// `true` if the process is to end.

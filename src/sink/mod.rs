@@ -15,7 +15,7 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 
 pub use cluster::{Cluster, ClusterError, transaction_timeout};
-pub use recovery::{CursorRecords, DeadLetterDigests, Restored, Stored, cursor_records, restore};
+pub use recovery::{CursorRecords, DeadLetterDigests, Stored, restore_accounts, restore_dead_letters};
 pub use topics::{Checked, TopicError, ensure_topics};
 pub use transaction::{AccountRecord, DeadLetterRecord, Records, Topics, Transactions};
 
@@ -44,7 +44,7 @@ pub enum SinkError {
     #[error("the commit succeeded after {} ms, {what}", .took.as_millis())]
     Doubtful { took: Duration, what: &'static str },
     #[error(
-        "{topic} partition {partition} cannot be read to its end, offset {end}: after {} it is read to {position}{reason}",
+        "{topic} partition {partition} cannot be read to its end, offset {end}: nothing came for {} after {position}{reason}",
         humantime::format_duration(*.waited)
     )]
     EndNotReached {

@@ -1,4 +1,4 @@
-//! What is committed? The cursor records, the index and the dead letters, read back from their topics.
+//! What is committed? The cursor records, the index and the dead letters, read back from their topics, one topic at a time.
 //!
 //! Everything rests on reading to the *true* end. Why [`read_to_end`] does:
 //!
@@ -11,9 +11,10 @@
 //! - Where compaction emptied the last batches there is nothing left that could move the position. Then, and only while
 //!   the last stable offset is at or past the end, the rest is fetched anew: an end-of-partition event that follows
 //!   this new fetch says that the rest holds no record.
-//! - It fails when the time is up. No cursor is never concluded from not having found one.
+//! - It fails when nothing moves any more for a while. No cursor is never concluded from not having found one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -34,11 +35,12 @@ const GRACE: Duration = Duration::from_secs(30);
 /// One question to the cluster.
 const QUERY_LIMIT: Duration = Duration::from_secs(15);
 
-/// Topic and partition.
-type Place = (String, i32);
+/// How long a read of the cursor topic goes on once the process was asked to end: it may be what tells whether the
+/// lender can be released.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
-/// Low and high watermark of partitions.
-type Watermarks = BTreeMap<Place, (i64, i64)>;
+/// Low and high watermark of each partition.
+type Watermarks = BTreeMap<i32, (i64, i64)>;
 
 struct Part {
     end: i64,
@@ -47,11 +49,14 @@ struct Part {
     is_confirming: bool,
 }
 
-/// Reads whole topics up to the end they had when this was called.
+/// Reads a whole topic up to the end it had when this was called.
+///
+/// `grace`: how long it goes on once the process was asked to end.
 fn read_to_end(
     cluster: &Cluster,
-    topics: &[String],
+    topic: &str,
     shutdown: &Shutdown,
+    grace: Duration,
     mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), SinkError>,
 ) -> Result<Watermarks, SinkError> {
     /// Long enough to be quiet when nothing comes, short enough for a shutdown.
@@ -60,117 +65,99 @@ fn read_to_end(
     const QUIET: Duration = Duration::from_secs(3);
     let (begun, limit) = (Instant::now(), transaction_timeout() + GRACE);
     let reader = cluster.reader(Isolation::ReadCommitted)?;
-    let bounds = watermarks(cluster, topics)?;
-    let mut parts: BTreeMap<Place, Part> = bounds
-        .iter()
-        .filter(|(_, (low, high))| low < high)
-        .map(|(place, (low, high))| {
-            (
-                place.clone(),
-                Part {
-                    end: *high,
-                    position: *low,
-                    is_confirming: false,
-                },
-            )
-        })
-        .collect();
-    assign(&reader, &parts)?;
-    let mut quiet_since = Instant::now();
+    let bounds = watermarks(cluster, topic)?;
+    let mut parts: BTreeMap<i32, Part> = BTreeMap::new();
+    for (partition, (low, high)) in &bounds {
+        if low < high {
+            let part = Part {
+                end: *high,
+                position: *low,
+                is_confirming: false,
+            };
+            parts.insert(*partition, part);
+        }
+    }
+    assign(&reader, topic, &parts)?;
+    let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
     while !parts.is_empty() {
+        if shutdown.is_requested() && asked_at.get_or_insert_with(Instant::now).elapsed() >= grace {
+            return Err(SinkError::Interrupted);
+        }
         match reader.poll(POLL) {
             Some(Ok(message)) => {
                 quiet_since = Instant::now();
-                let place = (message.topic().to_owned(), message.partition());
-                if let Some(part) = parts.get_mut(&place) {
+                progressed_at = quiet_since;
+                if let Some(part) = parts.get_mut(&message.partition()) {
                     if message.offset() < part.end {
                         take(&message)?;
                     }
                     part.position = message.offset() + 1;
                     if part.position >= part.end {
-                        parts.remove(&place);
+                        parts.remove(&message.partition());
                     }
                 }
                 continue;
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                let before = parts.len();
-                parts.retain(|(_, number), part| !(part.is_confirming && *number == partition));
-                if parts.len() < before {
-                    assign(&reader, &parts)?;
+                if parts.get(&partition).is_some_and(|part| part.is_confirming) {
+                    parts.remove(&partition);
                 }
             }
             Some(Err(error)) if !is_passing(&error) => {
-                let reason = reader.context().reason();
-                return Err(SinkError::Kafka {
-                    doing: "reading a topic",
-                    reason,
-                    source: error,
-                });
+                return Err(kafka(&reader, "reading a topic", error));
             }
             Some(Err(_)) | None => {}
-        }
-        if shutdown.is_requested() {
-            return Err(SinkError::Interrupted);
         }
         let positions = reader
             .position()
             .map_err(|source| kafka(&reader, "asking for the position", source))?;
         for element in positions.elements() {
-            let place = (element.topic().to_owned(), element.partition());
-            if let (Some(part), Offset::Offset(position)) = (parts.get_mut(&place), element.offset()) {
-                part.position = part.position.max(position);
+            if let (Some(part), Offset::Offset(position)) = (parts.get_mut(&element.partition()), element.offset()) {
+                if position > part.position {
+                    part.position = position;
+                    progressed_at = Instant::now();
+                }
                 if part.position >= part.end {
-                    parts.remove(&place);
+                    parts.remove(&element.partition());
                 }
             }
         }
         if quiet_since.elapsed() > QUIET {
-            confirm(&reader, &mut parts)?;
+            confirm(&reader, topic, &mut parts)?;
             quiet_since = Instant::now();
         }
-        if begun.elapsed() > limit
-            && let Some(((topic, partition), part)) = parts.pop_first()
+        // A long topic takes its time; one that does not move is hidden by an open transaction or not served.
+        if progressed_at.elapsed() > limit
+            && let Some((partition, part)) = parts.pop_first()
         {
-            let (end, position, reason) = (part.end, part.position, reader.context().reason());
             return Err(SinkError::EndNotReached {
-                topic,
+                topic: topic.to_owned(),
                 partition,
-                end,
-                position,
+                end: part.end,
+                position: part.position,
                 waited: limit,
-                reason,
+                reason: reader.context().reason(),
             });
         }
     }
-    tracing::debug!(?topics, took = ?begun.elapsed(), "read to the end");
+    tracing::debug!(topic, took = ?begun.elapsed(), "read to the end");
     Ok(bounds)
 }
 
-/// Fetches the rest of a partition anew, if all of it is stable: is there anything in it?
-///
-/// One partition at a time, because an end-of-partition event does not name its topic.
-fn confirm(reader: &BaseConsumer<Context>, parts: &mut BTreeMap<Place, Part>) -> Result<(), SinkError> {
-    for part in parts.values_mut() {
-        part.is_confirming = false;
+/// Fetches the rest of the partitions anew; of those whose rest is all stable, an end-of-partition event then says that
+/// there is nothing in it.
+fn confirm(reader: &BaseConsumer<Context>, topic: &str, parts: &mut BTreeMap<i32, Part>) -> Result<(), SinkError> {
+    for (partition, part) in parts.iter_mut() {
+        let watermarks = reader.fetch_watermarks(topic, *partition, QUERY_LIMIT);
+        part.is_confirming = watermarks.is_ok_and(|(_, stable)| stable >= part.end);
     }
-    for (place, part) in parts.iter_mut() {
-        let watermarks = reader.fetch_watermarks(&place.0, place.1, QUERY_LIMIT);
-        if watermarks.is_ok_and(|(_, stable)| stable >= part.end) {
-            part.is_confirming = true;
-            return assign(reader, [(place, &*part)]);
-        }
-    }
-    assign(reader, &*parts)
+    assign(reader, topic, parts)
 }
 
 /// Explicit offsets: a logical one is looked up first, which takes half a second on a new connection.
-fn assign<'a>(
-    reader: &BaseConsumer<Context>,
-    parts: impl IntoIterator<Item = (&'a Place, &'a Part)>,
-) -> Result<(), SinkError> {
+fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Part>) -> Result<(), SinkError> {
     let mut list = TopicPartitionList::new();
-    for ((topic, partition), part) in parts {
+    for (partition, part) in parts {
         list.add_partition_offset(topic, *partition, Offset::Offset(part.position))
             .map_err(|source| kafka(reader, "assigning a partition", source))?;
     }
@@ -180,18 +167,18 @@ fn assign<'a>(
 }
 
 /// Low and high watermark of every partition, the latter not held back by open transactions.
-fn watermarks(cluster: &Cluster, topics: &[String]) -> Result<Watermarks, SinkError> {
+fn watermarks(cluster: &Cluster, topic: &str) -> Result<Watermarks, SinkError> {
     let reader = cluster.reader(Isolation::ReadUncommitted)?;
+    let count = cluster::partition_count(reader.client(), topic, QUERY_LIMIT)
+        .map_err(|source| kafka(&reader, "asking for the partitions", source))?
+        .ok_or_else(|| SinkError::NoTopic {
+            topic: topic.to_owned(),
+        })?;
     let mut bounds = BTreeMap::new();
-    for topic in topics {
-        let count = cluster::partition_count(reader.client(), topic, QUERY_LIMIT)
-            .map_err(|source| kafka(&reader, "asking for the partitions", source))?
-            .ok_or_else(|| SinkError::NoTopic { topic: topic.clone() })?;
-        for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
-            let found = reader.fetch_watermarks(topic, partition, QUERY_LIMIT);
-            let found = found.map_err(|source| kafka(&reader, "asking for the watermarks", source))?;
-            bounds.insert((topic.clone(), partition), found);
-        }
+    for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
+        let found = reader.fetch_watermarks(topic, partition, QUERY_LIMIT);
+        let found = found.map_err(|source| kafka(&reader, "asking for the watermarks", source))?;
+        bounds.insert(partition, found);
     }
     Ok(bounds)
 }
@@ -239,43 +226,60 @@ pub struct Stored {
 pub struct CursorRecords {
     topic: String,
     stored: HashMap<RecordKey, BTreeMap<i32, Stored>>,
-}
-
-/// Reads the cursor topic.
-///
-/// # Errors
-/// When it cannot be read to its end, or is empty though it once was not.
-pub fn cursor_records(cluster: &Cluster, topic: &str, shutdown: &Shutdown) -> Result<CursorRecords, SinkError> {
-    let mut stored: HashMap<RecordKey, BTreeMap<i32, Stored>> = HashMap::new();
-    let bounds = read_to_end(cluster, &[topic.to_owned()], shutdown, |message| {
-        let Some(key) = message.key().and_then(RecordKey::from_json) else {
-            return Ok(());
-        };
-        let record = message.payload().map(Record::from_json).transpose();
-        let (partition, offset) = (message.partition(), message.offset());
-        let written_at = message.timestamp().to_millis().unwrap_or(0);
-        stored.entry(key).or_default().insert(
-            partition,
-            Stored {
-                record,
-                partition,
-                offset,
-                written_at,
-            },
-        );
-        Ok(())
-    })?;
-    if let Some(((topic, partition), (_, high))) = bounds.into_iter().find(|(_, (low, high))| low == high && *high > 0)
-    {
-        return Err(SinkError::Emptied { topic, partition, high });
-    }
-    Ok(CursorRecords {
-        topic: topic.to_owned(),
-        stored,
-    })
+    /// Partitions that are empty but once held records, with their end.
+    emptied: Vec<(i32, i64)>,
 }
 
 impl CursorRecords {
+    /// Reads the cursor topic; [`CursorRecords::whole`] says whether it can be relied on.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end.
+    pub fn read(cluster: &Cluster, topic: &str, shutdown: &Shutdown) -> Result<Self, SinkError> {
+        let mut stored: HashMap<RecordKey, BTreeMap<i32, Stored>> = HashMap::new();
+        let bounds = read_to_end(cluster, topic, shutdown, SHUTDOWN_GRACE, |message| {
+            let Some(key) = message.key().and_then(RecordKey::from_json) else {
+                return Ok(());
+            };
+            let record = message.payload().map(Record::from_json).transpose();
+            let (partition, offset) = (message.partition(), message.offset());
+            let written_at = message.timestamp().to_millis().unwrap_or(0);
+            stored.entry(key).or_default().insert(
+                partition,
+                Stored {
+                    record,
+                    partition,
+                    offset,
+                    written_at,
+                },
+            );
+            Ok(())
+        })?;
+        let is_emptied = |(low, high): &(i64, i64)| low == high && *high > 0;
+        Ok(Self {
+            topic: topic.to_owned(),
+            stored,
+            emptied: bounds
+                .into_iter()
+                .filter(|(_, bounds)| is_emptied(bounds))
+                .map(|(partition, (_, high))| (partition, high))
+                .collect(),
+        })
+    }
+
+    /// # Errors
+    /// When a partition is empty though it once was not: a record of any lender may have stood there.
+    pub fn whole(self) -> Result<Self, SinkError> {
+        match self.emptied.first() {
+            None => Ok(self),
+            Some(&(partition, high)) => Err(SinkError::Emptied {
+                topic: self.topic,
+                partition,
+                high,
+            }),
+        }
+    }
+
     /// The lender's current record; where several partitions hold one, the highest epoch and sequence.
     ///
     /// # Errors
@@ -304,25 +308,23 @@ impl CursorRecords {
         Ok(current)
     }
 
-    /// The partitions that hold anything under this key.
-    pub fn partitions_of(&self, key: &RecordKey) -> Vec<i32> {
-        self.stored
-            .get(key)
-            .map(|parts| parts.keys().copied().collect())
-            .unwrap_or_default()
+    /// Where a tombstone makes the next start begin anew: every partition that holds this key, and every one that was
+    /// emptied; the first, where there is neither.
+    pub fn partitions_to_reset(&self, key: &RecordKey) -> Vec<i32> {
+        let holding = self.stored.get(key).into_iter().flat_map(BTreeMap::keys).copied();
+        let emptied = self.emptied.iter().map(|(partition, _)| *partition);
+        let partitions: BTreeSet<i32> = holding.chain(emptied).collect();
+        if partitions.is_empty() {
+            vec![0]
+        } else {
+            partitions.into_iter().collect()
+        }
     }
 
     /// Every key with its current record, readable or not.
     pub fn keys(&self) -> impl Iterator<Item = &RecordKey> {
         self.stored.keys()
     }
-}
-
-/// What the topics hold for the lenders that start together.
-#[derive(Debug, Default)]
-pub struct Restored {
-    pub indexes: HashMap<String, Index>,
-    pub dead_letters: HashMap<String, DeadLetterDigests>,
 }
 
 /// The digests of the dead letters in their topic, the newest up to a bound.
@@ -350,28 +352,24 @@ impl DeadLetterDigests {
     }
 }
 
-/// Restores index and dead letters of `lenders` (public ids), one pass over the given topics.
+/// Restores the dead letters of `lenders` (public ids) from one topic.
 ///
 /// # Errors
-/// When a topic cannot be read to its end, or holds what the source did not write.
-pub fn restore(
+/// When it cannot be read to its end.
+pub fn restore_dead_letters(
     cluster: &Cluster,
-    accounts: &[String],
-    dead_letters: &[String],
+    topic: &str,
     lenders: &[String],
     shutdown: &Shutdown,
-) -> Result<Restored, SinkError> {
-    let mut restored = Restored::default();
-    for lender in lenders {
-        restored.indexes.insert(lender.clone(), Index::default());
-        restored
-            .dead_letters
-            .insert(lender.clone(), DeadLetterDigests::default());
-    }
-    read_to_end(cluster, accounts, shutdown, |message| restored.take_account(message))?;
-    read_to_end(cluster, dead_letters, shutdown, |message| {
-        let digest = header(message, "d02.digest").and_then(Digest::parse);
-        let lender = header(message, "d02.lender").and_then(|lender| restored.dead_letters.get_mut(lender));
+) -> Result<HashMap<String, DeadLetterDigests>, SinkError> {
+    let mut restored: HashMap<_, _> = lenders
+        .iter()
+        .map(|lender| (lender.clone(), DeadLetterDigests::default()))
+        .collect();
+    read_to_end(cluster, topic, shutdown, Duration::ZERO, |message| {
+        let header = |name| header(message, name).ok().flatten();
+        let digest = header("d02.digest").and_then(Digest::parse);
+        let lender = header("d02.lender").and_then(|lender| restored.get_mut(lender));
         if let (Some(lender), Some(digest)) = (lender, digest) {
             lender.insert(digest);
         }
@@ -380,54 +378,88 @@ pub fn restore(
     Ok(restored)
 }
 
-impl Restored {
-    fn take_account(&mut self, message: &BorrowedMessage<'_>) -> Result<(), SinkError> {
-        let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
-        let foreign = |what| SinkError::ForeignRecord {
-            topic: topic.clone(),
-            partition,
-            offset,
-            what,
-        };
-        let public_id = message.key().and_then(|key| std::str::from_utf8(key).ok());
-        let public_id = public_id.ok_or_else(|| foreign("its key is no text"))?;
-        if message.payload().is_none() {
-            // A tombstone counts whatever its headers: anybody may write one.
-            self.indexes
-                .values_mut()
-                .for_each(|index| index.restore_tombstone(public_id));
-            return Ok(());
-        }
-        let lender = header(message, "d02.lender").ok_or_else(|| foreign("it has no header d02.lender"))?;
-        let updated_at = header(message, "__source_ts_ms").and_then(|text| text.parse().ok());
-        let updated_at = updated_at.ok_or_else(|| foreign("it has no usable header __source_ts_ms"))?;
-        let digest = header(message, "d02.digest").and_then(Digest::parse);
-        let digest = digest.ok_or_else(|| foreign("it has no header d02.digest of a known algorithm"))?;
-        if let Some((other, _)) = self
-            .indexes
-            .iter()
-            .find(|(other, index)| *other != lender && index.contains(public_id))
-        {
-            let (lender, other) = (lender.to_owned(), other.clone());
-            return Err(SinkError::TwoLenders {
-                topic,
-                partition,
-                offset,
-                lender,
-                other,
-            });
-        }
-        if let Some(index) = self.indexes.get_mut(lender) {
-            index.restore(public_id, updated_at, digest);
-        }
-        Ok(())
-    }
+/// Restores the indexes of `lenders` (public ids) from one topic.
+///
+/// # Errors
+/// When it cannot be read to its end, or holds what the source did not write.
+pub fn restore_accounts(
+    cluster: &Cluster,
+    topic: &str,
+    lenders: &[String],
+    shutdown: &Shutdown,
+) -> Result<HashMap<String, Index>, SinkError> {
+    let mut indexes = lenders
+        .iter()
+        .map(|lender| (lender.clone(), Index::default()))
+        .collect();
+    read_to_end(cluster, topic, shutdown, Duration::ZERO, |message| {
+        take_account(&mut indexes, message)
+    })?;
+    // What others hold was only needed to find a key under two lenders.
+    indexes.retain(|lender, _| lenders.contains(lender));
+    Ok(indexes)
 }
 
-fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m str> {
-    let headers = message.headers()?;
-    let found = (0..headers.count())
-        .map(|place| headers.get(place))
-        .find(|header| header.key == name)?;
-    std::str::from_utf8(found.value?).ok()
+fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<'_>) -> Result<(), SinkError> {
+    let foreign = |what| SinkError::ForeignRecord {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        offset: message.offset(),
+        what,
+    };
+    let public_id = message.key().and_then(|key| std::str::from_utf8(key).ok());
+    let public_id = public_id.ok_or_else(|| foreign("its key is no text"))?;
+    if message.payload().is_none() {
+        // A tombstone counts whatever its headers: anybody may write one.
+        indexes
+            .values_mut()
+            .for_each(|index| index.restore_tombstone(public_id));
+        return Ok(());
+    }
+    let header = |name| header(message, name).map_err(|NotText| foreign("the name of a header is no UTF-8"));
+    let lender = header("d02.lender")?.ok_or_else(|| foreign("it has no header d02.lender"))?;
+    let updated_at = header("__source_ts_ms")?.and_then(|text| text.parse().ok());
+    let updated_at = updated_at.ok_or_else(|| foreign("it has no usable header __source_ts_ms"))?;
+    let digest = header("d02.digest")?.and_then(Digest::parse);
+    let digest = digest.ok_or_else(|| foreign("it has no header d02.digest of a known algorithm"))?;
+    if indexes.len() > 1 || !indexes.contains_key(lender) {
+        let is_other = |(other, index): &(&String, &Index)| *other != lender && index.contains(public_id);
+        if let Some((other, _)) = indexes.iter().find(is_other) {
+            return Err(SinkError::TwoLenders {
+                topic: message.topic().to_owned(),
+                partition: message.partition(),
+                offset: message.offset(),
+                lender: lender.to_owned(),
+                other: other.clone(),
+            });
+        }
+    }
+    match indexes.get_mut(lender) {
+        Some(index) => index.restore(public_id, updated_at, digest),
+        None => indexes
+            .entry(lender.to_owned())
+            .or_default()
+            .restore(public_id, updated_at, digest),
+    }
+    Ok(())
+}
+
+/// The name of a header is not UTF-8.
+#[derive(Debug)]
+struct NotText;
+
+/// The text of the header `name`; `None` where there is none, or it is no text.
+fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Result<Option<&'m str>, NotText> {
+    let Some(headers) = message.headers() else {
+        return Ok(None);
+    };
+    // rdkafka 0.39 panics at a name that is no UTF-8, which anybody who may write to the topic can send.
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        headers
+            .iter()
+            .find(|header| header.key == name)
+            .map(|header| header.value)
+    }));
+    let value = found.map_err(|_| NotText)?.flatten();
+    Ok(value.and_then(|value| std::str::from_utf8(value).ok()))
 }

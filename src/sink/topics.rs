@@ -39,6 +39,9 @@ const MAX_MESSAGE: &str = "max.message.bytes";
 const MIN_INSYNC: &str = "min.insync.replicas";
 const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
 
+/// A dead letter without its row, or a cursor record with all its ranges, takes no more.
+const MIN_MAX_MESSAGE: usize = 64 << 10;
+
 /// What a topic is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -96,6 +99,8 @@ pub enum TopicError {
     NotReady { topic: String },
     #[error("topic {topic}: the broker does not say what {setting} is")]
     NoSetting { topic: String, setting: &'static str },
+    #[error("topic {topic}: max.message.bytes is {found}, it must be at least {MIN_MAX_MESSAGE}")]
+    TooSmall { topic: String, found: usize },
 }
 
 impl TopicError {
@@ -128,6 +133,7 @@ impl TopicError {
             },
             Self::NotReady { .. } => "check that the brokers are up, then start again",
             Self::NoSetting { .. } => "check that the brokers are Kafka 2.4 or newer",
+            Self::TooSmall { .. } => "raise it with kafka-configs.sh, or take out the override of this topic",
         }
     }
 
@@ -138,7 +144,8 @@ impl TopicError {
             | Self::CleanupSetting { .. }
             | Self::Missing { .. }
             | Self::CleanupPolicy { .. }
-            | Self::NoSetting { .. } => Exit::Usage,
+            | Self::NoSetting { .. }
+            | Self::TooSmall { .. } => Exit::Usage,
             Self::Unreachable { .. } | Self::NotReady { .. } => Exit::Failed,
             Self::Kafka { source, .. } => match code(source) {
                 Some(code) if !may_pass(code) => Exit::Usage,
@@ -203,7 +210,6 @@ impl Topics {
             Topic {
                 name: found.name.clone(),
                 max_message: found.max_message,
-                partition_count: found.partition_count,
             }
         };
         Self {
@@ -375,11 +381,15 @@ impl Wanted<'_> {
 
 impl Found {
     fn max_message(&self, topic: &str) -> Result<usize, TopicError> {
-        let value = self.settings.get(MAX_MESSAGE).and_then(|value| value.parse().ok());
-        value.ok_or_else(|| TopicError::NoSetting {
-            topic: topic.to_owned(),
-            setting: MAX_MESSAGE,
-        })
+        let topic = topic.to_owned();
+        match self.settings.get(MAX_MESSAGE).and_then(|value| value.parse().ok()) {
+            None => Err(TopicError::NoSetting {
+                topic,
+                setting: MAX_MESSAGE,
+            }),
+            Some(found) if found < MIN_MAX_MESSAGE => Err(TopicError::TooSmall { topic, found }),
+            Some(found) => Ok(found),
+        }
     }
 }
 

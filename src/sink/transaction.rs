@@ -14,7 +14,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::cluster::{self, Cluster, ClusterError, Context};
-use super::{SinkError, transaction_timeout};
+use super::{CursorRecords, SinkError, transaction_timeout};
 use crate::account::{Op, Reason as RowReason};
 use crate::failpoint;
 use crate::progress::{Record, RecordKey};
@@ -45,7 +45,6 @@ pub struct Topic {
     pub name: String,
     /// `max.message.bytes`.
     pub max_message: usize,
-    pub partition_count: usize,
 }
 
 /// What one transaction writes beside its cursor record.
@@ -138,10 +137,6 @@ impl Transactions {
         &self.key
     }
 
-    pub fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
     /// Fences every earlier producer of this lender and ends what it left open (One writer).
     ///
     /// # Errors
@@ -151,6 +146,25 @@ impl Transactions {
         self.producer
             .init_transactions(limit)
             .map_err(|source| self.kafka("claiming the transactional id", source))
+    }
+
+    /// The way back from everything uncertain: a new producer, then what is committed.
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached in time, or the cursor topic not be read to its end.
+    pub fn reopen(&mut self) -> Result<CursorRecords, SinkError> {
+        failpoint::reach("before_reopen");
+        self.replace_producer()?;
+        self.init()?;
+        self.cursor_records()
+    }
+
+    /// What is committed, without a claim to it.
+    ///
+    /// # Errors
+    /// When the cursor topic cannot be read to its end, or lost records.
+    pub fn cursor_records(&self) -> Result<CursorRecords, SinkError> {
+        CursorRecords::read(&self.cluster, &self.topics.cursor.name, &self.shutdown)?.whole()
     }
 
     /// Replaces the producer: whatever the old one had under way can change nothing after [`Transactions::init`].
@@ -209,7 +223,7 @@ impl Transactions {
         Ok(())
     }
 
-    /// Forgets the lender's cursor record: a tombstone in every partition that holds one.
+    /// Forgets the lender's cursor record: a tombstone in each of `partitions`.
     ///
     /// # Errors
     /// As for [`Transactions::commit`].
@@ -267,17 +281,20 @@ impl Transactions {
         ];
         headers.extend(letter.reason.field().map(|field| ("d02.field", field)));
         headers.extend(letter.request_id.map(|id| ("d02.request_id", id)));
-        let key_size = letter.public_id.map_or(0, str::len);
-        let header_size: usize = headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD)
-            .sum();
-        let fits = RECORD_OVERHEAD + key_size + letter.json.len() + header_size <= topic.max_message;
-        if !fits {
+        let size_with = |headers: &[(&str, &str)], key: Option<&str>, value: &[u8]| {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD);
+            RECORD_OVERHEAD + headers.sum::<usize>() + key.map_or(0, str::len) + value.len()
+        };
+        let (mut key, mut json) = (letter.public_id, letter.json);
+        if size_with(&headers, key, json) > topic.max_message {
             headers.push(("d02.size", &size));
+            json = &[];
+            // An id of the size of a record is part of what does not fit; the digest tells the row.
+            key = key.filter(|key| size_with(&headers, Some(key), json) <= topic.max_message);
         }
-        let json = if fits { letter.json } else { &[] };
-        self.send(&topic.name, letter.public_id, json, text_headers(&headers))
+        self.send(&topic.name, key, json, text_headers(&headers))
     }
 
     fn send(&self, topic: &str, key: Option<&str>, value: &[u8], headers: OwnedHeaders) -> Result<(), SinkError> {

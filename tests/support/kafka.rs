@@ -35,6 +35,10 @@ impl Record {
         self.header("__source_ts_ms").parse().expect("a number")
     }
 
+    pub fn text(&self) -> String {
+        String::from_utf8(self.value.clone().expect("a value")).expect("text")
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(self.value.as_deref().expect("a value")).expect("JSON")
     }
