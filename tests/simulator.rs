@@ -492,6 +492,73 @@ async fn https_is_trusted_by_its_own_authority_alone() {
 }
 
 #[tokio::test]
+async fn https_is_good_under_the_names_asked_for_and_no_other() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let simulator = start_with(Options {
+        tls: Some(dir.path().to_owned()),
+        tls_names: vec!["simulator".to_owned(), "exports.example".to_owned()],
+        ..Options::default()
+    })
+    .await;
+    let base_url = simulator.base_url();
+    let port = base_url.strip_prefix("https://simulator:").expect("the first name");
+    let port: u16 = port.parse().expect("a port");
+    let pem = std::fs::read(simulator.ca_file().expect("an authority")).expect("a file");
+    let mut http = Client::builder().tls_certs_only([Certificate::from_pem(&pem).expect("a certificate")]);
+    for name in ["simulator", "exports.example", "another.example"] {
+        http = http.resolve(name, ([127, 0, 0, 1], port).into());
+    }
+    let http = http.build().expect("a client");
+    for (host, is_good) in [
+        ("simulator", true),
+        ("exports.example", true),
+        ("localhost", true),
+        ("127.0.0.1", true),
+        ("another.example", false),
+    ] {
+        let answer = http.get(format!("https://{host}:{port}/")).send().await;
+        assert_eq!(answer.is_ok(), is_good, "{host}");
+    }
+    let reader = Reader::log_in_by(&simulator, http).await;
+    assert_eq!(reader.walk(&[]).await, truth(&simulator));
+    // The directory may be shared with clients.
+    for file in std::fs::read_dir(dir.path()).expect("a directory") {
+        let text = std::fs::read_to_string(file.expect("a file").path()).expect("PEM");
+        assert!(text.starts_with("-----BEGIN CERTIFICATE-----") && !text.contains("PRIVATE KEY"));
+    }
+}
+
+#[tokio::test]
+async fn all_addresses_are_reached_by_loopback() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (tls, scheme) in [(None, "http"), (Some(dir.path().to_owned()), "https")] {
+        let simulator = start_with(Options {
+            listen: ([0, 0, 0, 0], 0).into(),
+            tls,
+            ..Options::default()
+        })
+        .await;
+        let base_url = simulator.base_url();
+        assert!(base_url.starts_with(&format!("{scheme}://127.0.0.1:")), "{base_url}");
+    }
+}
+
+#[test]
+fn a_name_for_https_is_a_dns_name_and_needs_tls() {
+    for (args, expected) in [
+        (&["--tls-name", "simulator"][..], "--tls <DIR>"),
+        (&["--tls", "ca", "--tls-name", "no name"], "not a DNS name"),
+        (&["--tls", "ca", "--tls-name", "a..b"], "not a DNS name"),
+        (&["--tls", "ca", "--tls-name=-a"], "not a DNS name"),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_d02-source"));
+        let output = command.arg("simulate").args(args).output().expect("the binary runs");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(output.status.code() == Some(2) && text.contains(expected), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn the_date_header_is_skewed_and_written_after_the_latency() {
     let simulator = start(LenderOptions::numbered(1)).await;
     let reader = Reader::log_in(&simulator).await;

@@ -15,6 +15,10 @@ const EXAMPLE: &str = r#"Example: 100,000 rows with groups of up to 1,500 equal 
 
   d02-source simulate --port 8099 --rows 100000 --tie-group 1,5,1500 --change-rate 50 --odd-rate 0.01 --bad-rate 0.001
 
+Over https, for other machines that know this one as "simulator":
+
+  d02-source simulate --listen 0.0.0.0:8443 --tls ca --tls-name simulator
+
 A fault script has a JSON object a line, met in this order by the requests that match:
 
   {"effect":{"status":{"code":503,"retry_after":{"seconds":2}}},"cursor":true,"skip":3,"times":2}
@@ -67,6 +71,9 @@ pub struct Args {
     /// Serves https; writes the fresh CA's certificate into this directory
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
+    /// DNS name that the certificate has beside localhost; repeatable, the first one stands in the printed base_url
+    #[arg(long, value_name = "NAME", requires = "tls", value_parser = dns_name)]
+    tls_name: Vec<String>,
     /// JSON lines, see below
     #[arg(long, value_name = "FILE")]
     fault_script: Option<PathBuf>,
@@ -109,6 +116,11 @@ pub async fn execute(args: Args) -> Result<(), SimulateError> {
     }
 }
 
+fn listen(args: &Args) -> SocketAddr {
+    args.listen
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)))
+}
+
 fn options(args: Args) -> Options {
     let lenders = (1..=args.lenders)
         .map(|number| LenderOptions {
@@ -121,14 +133,13 @@ fn options(args: Args) -> Options {
         })
         .collect();
     Options {
-        listen: args
-            .listen
-            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port))),
+        listen: listen(&args),
         lenders,
         seed: args.seed,
         token_lifetime: args.token_lifetime,
         gzip: args.gzip,
         tls: args.tls,
+        tls_names: args.tls_name,
         latency: args.latency,
         ..Options::default()
     }
@@ -150,6 +161,20 @@ fn snippet(simulator: &Handle) -> String {
         .expect("a string takes everything");
     }
     text
+}
+
+/// Letters, digits, hyphens and dots: what stands in a URL and in a certificate alike.
+fn dns_name(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    (text.len() <= 253 && text.split('.').all(is_label))
+        .then(|| text.to_owned())
+        .ok_or_else(|| "not a DNS name".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

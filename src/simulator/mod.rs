@@ -26,7 +26,7 @@ mod tokens;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,6 +79,8 @@ pub struct Options {
     pub gzip: bool,
     /// Serves https with a fresh authority, whose certificate is written into this directory.
     pub tls: Option<PathBuf>,
+    /// DNS names that the certificate has beside `localhost`; the first one stands in the base URL.
+    pub tls_names: Vec<String>,
     /// How `includeTotal` is answered.
     pub total: Total,
     /// Passes between query and answer.
@@ -95,6 +97,7 @@ impl Default for Options {
             refresh_token_lifetime: Duration::from_secs(86_400),
             gzip: false,
             tls: None,
+            tls_names: Vec::new(),
             total: Total::Exact,
             latency: Duration::ZERO,
         }
@@ -261,6 +264,16 @@ impl Shared {
     }
 }
 
+/// Where a client on this machine finds what listens on `address`: nobody can connect to "all addresses" (`0.0.0.0`).
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// A running simulator; dropping it closes its socket and all connections.
 #[derive(Debug)]
 pub struct Simulator {
@@ -283,15 +296,19 @@ impl Simulator {
             source,
         };
         let listener = TcpListener::bind(options.listen).await.map_err(listening)?;
-        let address = listener.local_addr().map_err(listening)?;
+        let address = reachable(listener.local_addr().map_err(listening)?);
         let (acceptor, ca_file) = match &options.tls {
             Some(dir) => {
-                let (acceptor, ca_file) = tls::acceptor(dir, address.ip())?;
+                let (acceptor, ca_file) = tls::acceptor(dir, address.ip(), &options.tls_names)?;
                 (Some(acceptor), Some(ca_file))
             }
             None => (None, None),
         };
-        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let base_url = match (&acceptor, options.tls_names.first()) {
+            (None, _) => format!("http://{address}"),
+            (Some(_), None) => format!("https://{address}"),
+            (Some(_), Some(name)) => format!("https://{name}:{}", address.port()),
+        };
         let (seed, lenders) = (options.seed, options.lenders);
         let lenders =
             tokio::task::spawn_blocking(move || lenders.iter().map(|lender| Lender::new(seed, lender)).collect())
@@ -304,7 +321,7 @@ impl Simulator {
             token_lifetime: options.token_lifetime,
             refresh_token_lifetime: options.refresh_token_lifetime,
             gzip: options.gzip,
-            base_url: format!("{scheme}://{address}"),
+            base_url,
             ca_file,
             numbers: AtomicU64::new(0),
             control: Mutex::new(Control {
@@ -377,7 +394,8 @@ async fn change(shared: Arc<Shared>, index: usize, mut rng: Rng) {
 }
 
 impl Handle {
-    /// `http://127.0.0.1:…`, without a slash at the end.
+    /// `http://127.0.0.1:…`, or what else a client on this machine or under a name of the certificate connects to; without
+    /// a slash at the end.
     pub fn base_url(&self) -> String {
         self.shared.base_url.clone()
     }

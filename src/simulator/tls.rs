@@ -30,9 +30,9 @@ pub enum TlsError {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// Makes an authority and a certificate for `localhost` and `address`, writes them (`ca.pem`, `server.pem`) into the
-/// directory, and gives what accepts connections and the path of `ca.pem`. The keys stay in memory.
-pub(super) fn acceptor(dir: &Path, address: IpAddr) -> Result<(TlsAcceptor, PathBuf), TlsError> {
+/// Makes an authority and a certificate for `localhost`, `address` and the DNS names, writes them (`ca.pem`, `server.pem`)
+/// into the directory, and gives what accepts connections and the path of `ca.pem`. The keys stay in memory.
+pub(super) fn acceptor(dir: &Path, address: IpAddr, names: &[String]) -> Result<(TlsAcceptor, PathBuf), TlsError> {
     let ca_key = key()?;
     let ca_name = name("d02-source simulator CA")?;
     let mut builder = builder("d02-source simulator CA", &ca_key, &ca_name)?;
@@ -43,11 +43,13 @@ pub(super) fn acceptor(dir: &Path, address: IpAddr) -> Result<(TlsAcceptor, Path
 
     let server_key = key()?;
     let mut builder = self::builder("localhost", &server_key, &ca_name)?;
-    let names = SubjectAlternativeName::new()
-        .dns("localhost")
-        .ip(&address.to_string())
-        .build(&builder.x509v3_context(Some(&ca), None))?;
-    builder.append_extension(names)?;
+    let mut subject = SubjectAlternativeName::new();
+    subject.dns("localhost").ip(&address.to_string());
+    for name in names {
+        subject.dns(name);
+    }
+    let subject = subject.build(&builder.x509v3_context(Some(&ca), None))?;
+    builder.append_extension(subject)?;
     builder.append_extension(ExtendedKeyUsage::new().server_auth().build()?)?;
     builder.sign(&ca_key, MessageDigest::sha256())?;
     let server = builder.build();
