@@ -109,7 +109,7 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         }
         Command::Simulate(args) => on_runtime(async {
             let served = command::simulate::execute(args).await;
-            served.map_err(|error| Failure::new(Exit::Usage, chain(&error)))?;
+            served.map_err(|error| Failure::new(error.exit(), chain(&error)))?;
             Ok(Exit::Done)
         }),
     }

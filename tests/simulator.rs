@@ -543,6 +543,51 @@ async fn all_addresses_are_reached_by_loopback() {
     }
 }
 
+#[tokio::test]
+async fn a_health_check_wants_an_answer_under_the_ca_in_the_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let health_check = async |args: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_d02-source"));
+        command.args(["simulate", "--health-check", "--listen"]).args(args);
+        let output = command.output().await.expect("the binary runs");
+        let text = String::from_utf8(output.stderr).expect("text");
+        (output.status.code().expect("an exit code"), text)
+    };
+    let simulator = start_with(Options {
+        tls: Some(dir.path().to_owned()),
+        ..Options::default()
+    })
+    .await;
+    let address = simulator.base_url().replace("https://", "");
+    let all = address.replace("127.0.0.1", "0.0.0.0");
+    let path = dir.path().to_str().expect("text");
+    for listen in [&address, &all] {
+        assert_eq!(health_check(&[listen, "--tls", path]).await, (0, String::new()));
+    }
+    let (code, text) = health_check(&[&address]).await;
+    assert!(
+        code == 1 && text.starts_with("error: no simulator answers"),
+        "{code} {text}"
+    );
+    // Another simulator's CA.
+    let other = start_with(Options {
+        tls: Some(dir.path().to_owned()),
+        ..Options::default()
+    })
+    .await;
+    let (code, text) = health_check(&[&address, "--tls", path]).await;
+    assert!(code == 1 && text.contains("certificate verify failed"), "{code} {text}");
+    drop((simulator, other));
+    let (code, _) = health_check(&[&address, "--tls", path]).await;
+    assert_eq!(code, 1);
+    let nowhere = dir.path().join("nowhere");
+    let (code, text) = health_check(&[&address, "--tls", nowhere.to_str().expect("text")]).await;
+    assert!(
+        code == 1 && text.starts_with("error: cannot read the CA"),
+        "{code} {text}"
+    );
+}
+
 #[test]
 fn a_name_for_https_is_a_dns_name_and_needs_tls() {
     for (args, expected) in [

@@ -9,7 +9,10 @@ use std::{fs, io};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::simulator::{Handle, LenderOptions, Options, ScriptError, Simulator, StartError, parse_script};
+use crate::policy::Exit;
+use crate::simulator::{
+    Handle, LenderOptions, Options, ScriptError, Simulator, StartError, ca_file, parse_script, reachable,
+};
 
 const EXAMPLE: &str = r#"Example: 100,000 rows with groups of up to 1,500 equal timestamps, 50 changes a second, some odd and bad rows
 
@@ -74,14 +77,24 @@ pub struct Args {
     /// DNS name that the certificate has beside localhost; repeatable, the first one stands in the printed base_url
     #[arg(long, value_name = "NAME", requires = "tls", value_parser = dns_name)]
     tls_name: Vec<String>,
+    /// Starts nothing: asks the simulator at this address, and with this --tls, whether it answers. Exits with 0 or 1
+    #[arg(long)]
+    health_check: bool,
     /// JSON lines, see below
     #[arg(long, value_name = "FILE")]
     fault_script: Option<PathBuf>,
 }
 
+/// For the answer to a health check, which comes at once from a simulator that is well.
+const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Why `simulate` ends early.
 #[derive(Debug, Error)]
 pub enum SimulateError {
+    #[error("cannot read the CA of the simulator, {}", path.display())]
+    ReadCa { path: PathBuf, source: io::Error },
+    #[error("no simulator answers")]
+    NoAnswer(#[source] reqwest::Error),
     #[error("cannot read the fault script {}", path.display())]
     ReadScript { path: PathBuf, source: io::Error },
     #[error("cannot use the fault script")]
@@ -92,8 +105,20 @@ pub enum SimulateError {
     Signals(#[source] io::Error),
 }
 
+impl SimulateError {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::ReadCa { .. } | Self::NoAnswer(_) => Exit::Failed,
+            Self::ReadScript { .. } | Self::Script(_) | Self::Start(_) | Self::Signals(_) => Exit::Usage,
+        }
+    }
+}
+
 /// Serves until Ctrl-C or SIGTERM; prints what goes into the source's configuration.
 pub async fn execute(args: Args) -> Result<(), SimulateError> {
+    if args.health_check {
+        return health_check(&args).await;
+    }
     let faults = match &args.fault_script {
         Some(path) => {
             let script = fs::read_to_string(path).map_err(|source| SimulateError::ReadScript {
@@ -114,6 +139,24 @@ pub async fn execute(args: Args) -> Result<(), SimulateError> {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(SimulateError::Signals),
         _ = terminate.recv() => Ok(()),
     }
+}
+
+/// Any answer is a good one. With https it proves also that the CA in the directory is that of the running simulator.
+async fn health_check(args: &Args) -> Result<(), SimulateError> {
+    let mut client = reqwest::Client::builder().no_proxy().timeout(HEALTH_CHECK_TIMEOUT);
+    let scheme = if let Some(dir) = &args.tls {
+        let path = ca_file(dir);
+        let pem = fs::read(&path).map_err(|source| SimulateError::ReadCa { path, source })?;
+        let ca = reqwest::Certificate::from_pem(&pem).map_err(SimulateError::NoAnswer)?;
+        client = client.tls_certs_only([ca]);
+        "https"
+    } else {
+        "http"
+    };
+    let client = client.build().map_err(SimulateError::NoAnswer)?;
+    let url = format!("{scheme}://{}", reachable(listen(args)));
+    client.get(url).send().await.map_err(SimulateError::NoAnswer)?;
+    Ok(())
 }
 
 fn listen(args: &Args) -> SocketAddr {

@@ -47,7 +47,7 @@ use store::Row;
 
 pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
 pub use rows::{Bad, Odd, RowKind};
-pub use tls::TlsError;
+pub use tls::{TlsError, ca_file};
 
 /// 2025-06-01T00:00:00Z: seeded rows are the same on every day, and never dated ahead.
 const NEWEST_AT_MS: i64 = 1_748_736_000_000;
@@ -265,7 +265,7 @@ impl Shared {
 }
 
 /// Where a client on this machine finds what listens on `address`: nobody can connect to "all addresses" (`0.0.0.0`).
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

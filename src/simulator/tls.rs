@@ -30,6 +30,11 @@ pub enum TlsError {
     Write { path: PathBuf, source: io::Error },
 }
 
+/// Where a simulator that serves https into this directory has its authority's certificate.
+pub fn ca_file(dir: &Path) -> PathBuf {
+    dir.join("ca.pem")
+}
+
 /// Makes an authority and a certificate for `localhost`, `address` and the DNS names, writes them (`ca.pem`, `server.pem`)
 /// into the directory, and gives what accepts connections and the path of `ca.pem`. The keys stay in memory.
 pub(super) fn acceptor(dir: &Path, address: IpAddr, names: &[String]) -> Result<(TlsAcceptor, PathBuf), TlsError> {
@@ -54,7 +59,7 @@ pub(super) fn acceptor(dir: &Path, address: IpAddr, names: &[String]) -> Result<
     builder.sign(&ca_key, MessageDigest::sha256())?;
     let server = builder.build();
 
-    let ca_file = dir.join("ca.pem");
+    let ca_file = ca_file(dir);
     write(dir, &ca_file, &ca)?;
     write(dir, &dir.join("server.pem"), &server)?;
     let identity = Identity::from_pkcs8(&server.to_pem()?, &server_key.private_key_to_pem_pkcs8()?)?;
