@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use d02_source::simulator::LenderOptions;
 use tempfile::TempDir;
 
 use crate::support::world::World;
@@ -270,4 +271,26 @@ fn a_key_without_effect_is_warned_about_once() {
         );
     }
     assert_eq!(log.matches("has no effect").count(), 2, "{log}");
+}
+
+#[test]
+fn the_configuration_for_docker_compose_fits_the_simulator() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/compose");
+    let toml = std::fs::read_to_string(directory.join("d02-source.toml")).expect("a file");
+    let (code, stdout, stderr) = run(&toml, &["config", "show"], &[]);
+    // Also no warning.
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    for number in [1, 2] {
+        let lender = LenderOptions::numbered(number);
+        let name = &lender.subdomain;
+        for line in [
+            format!("[lenders.{name}]"),
+            format!("email = \"{}\"", lender.email),
+            format!("password_file = \"/run/secrets/{name}\""),
+        ] {
+            assert!(stdout.contains(&line), "no {line} in\n{stdout}");
+        }
+        let password = std::fs::read_to_string(directory.join("secrets").join(name)).expect("a file");
+        assert_eq!(password, format!("{}\n", lender.password));
+    }
 }
