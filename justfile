@@ -27,6 +27,10 @@ fmt:
 deny:
     cargo deny check
 
+# docker-compose.yml and the Dockerfile, without a Docker engine
+compose-check:
+    .ci/compose
+
 # A simulated upstream on port 8099
 simulate rows="10000":
     cargo run -- simulate --port 8099 --rows {{rows}}
