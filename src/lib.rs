@@ -7,10 +7,10 @@
 //! | values | [`account`] | a D02 row as a typed account, or why it is none; its digest. Pure |
 //! | | [`progress`] | what is read, what is left; the cursor record. Pure |
 //! | | [`config`], [`metrics`], [`clock`], [`shutdown`], [`failpoint`] | settings; counters; time; the end; tests' stops |
-//! | codec | [`avro`] | accounts to framed bytes. Pure |
+//! | codec | [`avro`] | accounts to framed bytes, and back to JSON. Pure |
 //! | | [`index`] | which rows are news. Pure |
 //! | edges | [`upstream`] | one page after a cursor |
-//! | | [`registry`] | schema ids |
+//! | | [`registry`] | schema ids, and the schemas behind them |
 //! | | [`sink`] | a batch with its progress, or nothing; what is committed, read back |
 //! | core | [`policy`] | error → retry, reopen or stop, and the advice a person gets |
 //! | | [`reader`] | walks → verified, encoded pages in order |

@@ -1,4 +1,5 @@
-//! How does an [`Account`] become bytes? By apache-avro's typed writer, behind one of two frames.
+//! How does an [`Account`] become bytes, and what do they say? By apache-avro's typed writer, behind one of two frames;
+//! `decode` is the way back.
 //!
 //! ```text
 //! confluent      00 │ schema id, 4 bytes big-endian          │ Avro binary
@@ -7,6 +8,8 @@
 //!
 //! `avro/account.avsc` is the one truth; a test holds [`Account`]'s fields to it.
 
+mod decode;
+
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
@@ -14,6 +17,8 @@ use apache_avro::rabin::Rabin;
 use apache_avro::writer::datum::GenericDatumWriter;
 
 use crate::account::Account;
+
+pub use decode::{DecodeError, Decoded, Decoder, Framed, hexadecimal, unframe};
 
 /// The schema of `accounts` values as it stands in `avro/account.avsc`.
 pub const ACCOUNT_SCHEMA: &str = include_str!("../../avro/account.avsc");
