@@ -1,8 +1,10 @@
-//! Which id does the registry give a schema? One bounded request to Confluent's API, and its answer told apart.
+//! Which id does the registry give a schema, and which schema has an id? One bounded request to Confluent's API, and its
+//! answer told apart.
 //!
 //! ```text
 //! register  POST <url>/subjects/<subject>/versions  {"schema": "…"} ─► {"id": 1}
 //! look up   POST <url>/subjects/<subject>           {"schema": "…"} ─► {"id": 1, …}
+//! fetch     GET  <url>/schemas/ids/<id>                             ─► {"schema": "…", …}
 //! ```
 
 use std::collections::HashMap;
@@ -56,7 +58,7 @@ enum Credentials {
     Bearer(SecretSource),
 }
 
-/// Why there is no schema id. No text holds a secret.
+/// Why there is no schema, or no id of one. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("schema_registry.url is not set, or cannot have a path")]
@@ -77,10 +79,10 @@ pub enum RegistryError {
         "the schema of subject {subject} is not registered: register it or set schema_registry.auto_register = true"
     )]
     NotRegistered { subject: String },
-    #[error("{doing} the schema of subject {subject}: the schema registry refused with {status}: {message}")]
+    #[error("{doing} {schema}: the schema registry refused with {status}: {message}")]
     Refused {
         doing: &'static str,
-        subject: String,
+        schema: String,
         status: u16,
         message: String,
     },
@@ -91,19 +93,23 @@ pub enum RegistryError {
         message: String,
     },
     /// The network, a server's fault, anything that may pass.
-    #[error("{doing} the schema of subject {subject}: the schema registry {what}")]
+    #[error("{doing} {schema}: the schema registry {what}")]
     Unavailable {
         doing: &'static str,
-        subject: String,
+        schema: String,
         what: String,
         source: Option<reqwest::Error>,
     },
-    #[error("{doing} the schema of subject {subject}: the answer is no schema registry's: {what}")]
+    #[error("{doing} {schema}: the answer is no schema registry's: {what}")]
     NoAnswerForm {
         doing: &'static str,
-        subject: String,
+        schema: String,
         what: String,
     },
+    #[error("the schema registry has no schema {id}")]
+    UnknownId { id: u32 },
+    #[error("schema {id} of the schema registry is not Avro but {kind}")]
+    NotAvro { id: u32, kind: String },
 }
 
 impl RegistryError {
@@ -133,6 +139,8 @@ impl RegistryError {
                 "correct schema_registry.url: it is the base of Confluent's API, which may need a path (Apicurio: \
                  /apis/ccompat/v7)"
             }
+            Self::UnknownId { .. } => "correct schema_registry.url: the record was written with another registry's ids",
+            Self::NotAvro { .. } => "nothing of d02-source's is written so: find out who wrote the record",
         }
     }
 }
@@ -206,32 +214,154 @@ impl Registry {
         if let Some(id) = self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(*id);
         }
-        let id = self.ask(subject, schema).await?;
+        let id = self.ask_for_id(subject, schema).await?;
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(key, id);
         Ok(id)
     }
 
-    async fn ask(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let network = |source: reqwest::Error| RegistryError::Unavailable {
-            doing: self.request.doing(),
-            subject: subject.to_owned(),
-            what: "gave no answer".to_owned(),
-            source: Some(source.without_url()),
-        };
+    async fn ask_for_id(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let body = serde_json::json!({ "schema": schema }).to_string();
         let request = self
             .http
             .post(self.request.url(&self.url, subject))
             .header(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")
-            .header(
-                header::ACCEPT,
-                "application/vnd.schemaregistry.v1+json, application/json",
-            )
             .body(body);
+        let (status, body) = self.ask(request, self.request.doing(), &of_subject(subject)).await?;
+        self.request.id(subject, status, body.as_deref())
+    }
+
+    /// The text of the Avro schema with this id, whatever its subject. The caller keeps it: an id never changes its schema.
+    ///
+    /// # Errors
+    /// Whenever there is no such text.
+    pub async fn schema(&self, id: u32) -> Result<String, RegistryError> {
+        let url = below(&self.url, &["schemas", "ids", &id.to_string()]);
+        let (status, body) = self.ask(self.http.get(url), FETCHING, &of_id(id)).await?;
+        schema_in(id, status, body.as_deref())
+    }
+
+    /// Status and body of the answer; `None` for a body that is too large.
+    async fn ask(
+        &self,
+        request: RequestBuilder,
+        doing: &'static str,
+        schema: &str,
+    ) -> Result<(StatusCode, Option<Vec<u8>>), RegistryError> {
+        let network = |source: reqwest::Error| RegistryError::Unavailable {
+            doing,
+            schema: schema.to_owned(),
+            what: "gave no answer".to_owned(),
+            source: Some(source.without_url()),
+        };
+        let request = request.header(
+            header::ACCEPT,
+            "application/vnd.schemaregistry.v1+json, application/json",
+        );
         let response = self.credentials.authorize(request)?.send().await.map_err(network)?;
         let status = response.status();
         let body = bounded_body(response).await.map_err(network)?;
-        self.request.id(subject, status, body.as_deref())
+        Ok((status, body))
+    }
+}
+
+/// How errors of [`Registry::schema`] begin.
+const FETCHING: &str = "fetching";
+
+fn of_subject(subject: &str) -> String {
+    format!("the schema of subject {subject}")
+}
+
+fn of_id(id: u32) -> String {
+    format!("schema {id}")
+}
+
+/// Below the registry's URL, whatever path that has; each segment is percent-encoded.
+fn below(registry: &Url, path: &[&str]) -> Url {
+    let mut url = registry.clone();
+    url.path_segments_mut()
+        .expect("such a URL is refused when the registry is set up")
+        .pop_if_empty()
+        .extend(path);
+    url
+}
+
+/// What a registry says when it does not do what it was asked for.
+#[derive(Deserialize, Default)]
+struct Fault {
+    error_code: Option<i64>,
+    message: Option<String>,
+}
+
+impl Fault {
+    fn of(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
+    }
+
+    fn message(&self) -> String {
+        self.message
+            .as_deref()
+            .map_or_else(|| "it does not say why".to_owned(), one_line)
+    }
+}
+
+/// What a status means that has no meaning of its own for the request.
+fn fault(doing: &'static str, schema: String, status: StatusCode, message: String) -> RegistryError {
+    match status.as_u16() {
+        status @ (401 | 403) => RegistryError::Refused {
+            doing,
+            schema,
+            status,
+            message,
+        },
+        status @ (408 | 425 | 429 | 500..=599) => RegistryError::Unavailable {
+            doing,
+            schema,
+            what: format!("answered {status}: {message}"),
+            source: None,
+        },
+        status => RegistryError::NoAnswerForm {
+            doing,
+            schema,
+            what: format!("{status}: {message}"),
+        },
+    }
+}
+
+fn too_large(doing: &'static str, schema: String, status: StatusCode) -> RegistryError {
+    let what = format!("{status} with more than {MAX_BODY} bytes");
+    RegistryError::NoAnswerForm { doing, schema, what }
+}
+
+/// The schema in an answer. `body` is `None` if it was too large.
+fn schema_in(id: u32, status: StatusCode, body: Option<&[u8]>) -> Result<String, RegistryError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Found {
+        schema: String,
+        /// Absent for Avro.
+        schema_type: Option<String>,
+    }
+    let Some(body) = body else {
+        return Err(too_large(FETCHING, of_id(id), status));
+    };
+    if !status.is_success() {
+        let found = Fault::of(body);
+        return Err(match (status.as_u16(), found.error_code) {
+            (404, Some(40403)) => RegistryError::UnknownId { id },
+            _ => fault(FETCHING, of_id(id), status, found.message()),
+        });
+    }
+    let found: Found = serde_json::from_slice(body).map_err(|_| RegistryError::NoAnswerForm {
+        doing: FETCHING,
+        schema: of_id(id),
+        what: format!("{status} with {} bytes that hold no schema", body.len()),
+    })?;
+    match found.schema_type.filter(|kind| kind != "AVRO") {
+        Some(kind) => Err(RegistryError::NotAvro {
+            id,
+            kind: one_line(&kind),
+        }),
+        None => Ok(found.schema),
     }
 }
 
@@ -261,18 +391,11 @@ impl Request {
         }
     }
 
-    /// Below the registry's URL, whatever path that has; the subject is one segment, percent-encoded.
     fn url(self, registry: &Url, subject: &str) -> Url {
-        let mut url = registry.clone();
-        let mut segments = url
-            .path_segments_mut()
-            .expect("such a URL is refused when the registry is set up");
-        segments.pop_if_empty().extend(["subjects", subject]);
-        if self == Self::Register {
-            segments.push("versions");
+        match self {
+            Self::Register => below(registry, &["subjects", subject, "versions"]),
+            Self::LookUp => below(registry, &["subjects", subject]),
         }
-        drop(segments);
-        url
     }
 
     /// The id in an answer. `body` is `None` if it was too large.
@@ -281,37 +404,22 @@ impl Request {
         struct Registered {
             id: u32,
         }
-        #[derive(Deserialize, Default)]
-        struct Fault {
-            error_code: Option<i64>,
-            message: Option<String>,
-        }
-        let (doing, subject) = (self.doing(), subject.to_owned());
+        let (doing, schema) = (self.doing(), of_subject(subject));
         let Some(body) = body else {
-            let what = format!("{status} with more than {MAX_BODY} bytes");
-            return Err(RegistryError::NoAnswerForm { doing, subject, what });
+            return Err(too_large(doing, schema, status));
         };
         if status.is_success() {
             return serde_json::from_slice(body)
                 .map(|Registered { id }| id)
                 .map_err(|_| RegistryError::NoAnswerForm {
                     doing,
-                    subject,
+                    schema,
                     what: format!("{status} with {} bytes that hold no schema id", body.len()),
                 });
         }
-        let fault: Fault = serde_json::from_slice(body).unwrap_or_default();
-        let message = fault
-            .message
-            .as_deref()
-            .map_or_else(|| "it does not say why".to_owned(), one_line);
-        Err(match (status.as_u16(), fault.error_code) {
-            (401 | 403, _) => RegistryError::Refused {
-                doing,
-                subject,
-                status: status.as_u16(),
-                message,
-            },
+        let found = Fault::of(body);
+        let (subject, message) = (subject.to_owned(), found.message());
+        Err(match (status.as_u16(), found.error_code) {
             (404, Some(40401 | 40403)) if self == Self::LookUp => RegistryError::NotRegistered { subject },
             (409, _) if self == Self::Register => RegistryError::Incompatible { subject, message },
             (422, _) => RegistryError::InvalidSchema {
@@ -319,20 +427,7 @@ impl Request {
                 subject,
                 message,
             },
-            (408 | 425 | 429 | 500..=599, _) => {
-                let what = format!("answered {}: {message}", status.as_u16());
-                RegistryError::Unavailable {
-                    doing,
-                    subject,
-                    what,
-                    source: None,
-                }
-            }
-            _ => RegistryError::NoAnswerForm {
-                doing,
-                subject,
-                what: format!("{}: {message}", status.as_u16()),
-            },
+            _ => fault(doing, schema, status, message),
         })
     }
 }
@@ -412,6 +507,8 @@ mod tests {
         for base in ["http://r/apis/ccompat/v7", "http://r/apis/ccompat/v7/"] {
             let registered = url(base, Request::Register);
             assert_eq!(registered, "http://r/apis/ccompat/v7/subjects/a%2Fb%3F-value/versions");
+            let fetched = below(&Url::parse(base).expect("a URL"), &["schemas", "ids", "7"]);
+            assert_eq!(fetched.as_str(), "http://r/apis/ccompat/v7/schemas/ids/7");
         }
     }
 
@@ -458,6 +555,43 @@ mod tests {
         }
         let error = register.id("t-value", StatusCode::OK, None).expect_err("too large");
         assert!(matches!(error, RegistryError::NoAnswerForm { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_schema_is_read_by_its_id_and_refusals_are_told_apart() {
+        let answer = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            schema_in(7, status, Some(body.as_bytes())).map_err(|error| {
+                assert!(!error.advice().is_empty());
+                error.to_string()
+            })
+        };
+        let refusal = |status, body| answer(status, body).expect_err("no schema");
+        assert_eq!(answer(200, r#"{"schema":"\"int\""}"#).as_deref(), Ok("\"int\""));
+        assert_eq!(
+            answer(200, r#"{"schemaType":"AVRO","schema":"{}"}"#).as_deref(),
+            Ok("{}")
+        );
+        assert_eq!(
+            refusal(200, r#"{"schemaType":"PROTOBUF","schema":""}"#),
+            "schema 7 of the schema registry is not Avro but PROTOBUF"
+        );
+        assert_eq!(
+            refusal(404, r#"{"error_code":40403,"message":"no"}"#),
+            "the schema registry has no schema 7"
+        );
+        assert_eq!(
+            refusal(401, ""),
+            "fetching schema 7: the schema registry refused with 401: it does not say why"
+        );
+        assert_eq!(
+            refusal(503, r#"{"message":"a\nb"}"#),
+            "fetching schema 7: the schema registry answered 503: a b"
+        );
+        for (status, body) in [(404, "Not Found"), (302, ""), (200, "{}"), (200, "<html>")] {
+            let refusal = refusal(status, body);
+            assert!(refusal.contains("the answer is no schema registry's"), "{refusal}");
+        }
     }
 
     #[test]
