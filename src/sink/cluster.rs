@@ -58,6 +58,10 @@ impl Cluster {
         }
     }
 
+    pub(super) fn servers(&self) -> &str {
+        &self.kafka.bootstrap_servers
+    }
+
     /// The user's properties first: what follows is refused in them, or not theirs to set.
     fn config(&self) -> Result<ClientConfig, ClusterError> {
         let mut config = ClientConfig::new();
@@ -133,6 +137,18 @@ impl Cluster {
     }
 
     pub(super) fn reader(&self, isolation: Isolation) -> Result<BaseConsumer<Context>, ClusterError> {
+        self.client(&self.reader_config(isolation)?)
+    }
+
+    /// A reader of committed records that waits for what comes: the broker answers as soon as there is anything, and is
+    /// not asked a hundred times a second while there is not.
+    pub(super) fn follower(&self) -> Result<BaseConsumer<Context>, ClusterError> {
+        let mut config = self.reader_config(Isolation::ReadCommitted)?;
+        config.set("fetch.wait.max.ms", "500");
+        self.client(&config)
+    }
+
+    fn reader_config(&self, isolation: Isolation) -> Result<ClientConfig, ClusterError> {
         let isolation = match isolation {
             Isolation::ReadCommitted => "read_committed",
             Isolation::ReadUncommitted => "read_uncommitted",
@@ -151,7 +167,7 @@ impl Cluster {
             // librdkafka pauses a full partition for a second; reading is all that happens at a start.
             .set("fetch.queue.backoff.ms", "5")
             .set("check.crcs", "true");
-        self.client(&config)
+        Ok(config)
     }
 }
 

@@ -4,9 +4,11 @@
 //! - `transaction`: one transaction (Atomic)
 //! - `recovery`: what is committed, read back
 //! - `topics`: the topics, checked and created
+//! - `tail`: the records of a topic, for people
 
 mod cluster;
 mod recovery;
+mod tail;
 mod topics;
 mod transaction;
 
@@ -16,6 +18,7 @@ use rdkafka::error::KafkaError;
 
 pub use cluster::{Cluster, ClusterError, transaction_timeout};
 pub use recovery::{CursorRecords, DeadLetterDigests, Stored, restore_accounts, restore_dead_letters};
+pub use tail::{Hidden, Tail, TailError, TopicRecord};
 pub use topics::{Checked, TopicError, ensure_topics};
 pub use transaction::{AccountRecord, DeadLetterRecord, Records, Topics, Transactions};
 

@@ -192,7 +192,7 @@ fn kafka(reader: &BaseConsumer<Context>, doing: &'static str, source: KafkaError
 }
 
 /// What a consumer reports and gets over by itself.
-fn is_passing(error: &KafkaError) -> bool {
+pub(super) fn is_passing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
