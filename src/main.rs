@@ -40,6 +40,8 @@ enum Command {
     Setup(command::setup::Args),
     /// Show or reset how far each lender is read
     Cursor(command::cursor::Args),
+    /// Print the records of a topic, decoded: a line of JSON each, or a table
+    Tail(command::tail::Args),
     /// Show the effective configuration and where each value comes from
     Config(command::config::Arguments),
     /// Serve an Exports API on a local port: seeded rows, live changes, faults
@@ -101,6 +103,10 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Cursor(args) => {
             let config = needs_lenders(layers)?;
             on_runtime(command::cursor::execute(args, config))
+        }
+        Command::Tail(args) => {
+            let config = load(layers)?.config;
+            on_runtime(command::tail::execute(args, config))
         }
         Command::Config(args) => {
             let shown = command::config::execute(&args, &load(layers)?, std::io::stdout().lock());

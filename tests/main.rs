@@ -7,6 +7,7 @@ mod refusals;
 mod schema;
 mod simulator;
 mod support;
+mod tail;
 mod takeover;
 mod testbed;
 mod upstream;

@@ -5,9 +5,11 @@ pub mod cursor;
 pub mod run;
 pub mod setup;
 pub mod simulate;
+pub mod tail;
 
 use crate::config::Config;
 use crate::policy::{Exit, chain};
+use crate::shutdown::ShutdownSender;
 use crate::sink::{Checked, Cluster, ensure_topics};
 
 /// A command that did not do what it was asked for.
@@ -49,4 +51,23 @@ async fn topics(cluster: &Cluster, config: &Config, create: bool) -> Result<Vec<
             .for_each(|warning| tracing::warn!(topic = topic.name, "{warning}"));
     }
     Ok(checked)
+}
+
+/// Hands SIGTERM and Ctrl-C on as the request to end.
+fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("listening for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            // Either asks for the same.
+            _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
+            _ = interrupt.recv() => tracing::info!("interrupted: ending"),
+        }
+        sender.request();
+        // The sender stays: a second signal asks for nothing new.
+        std::future::pending::<()>().await;
+    });
+    Ok(())
 }

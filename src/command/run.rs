@@ -15,7 +15,7 @@ use crate::pipeline::{Pipeline, Stopped};
 use crate::policy::{self, AfterRequest, Exit};
 use crate::reader::Reader;
 use crate::registry::{self, Registry};
-use crate::shutdown::{self, Shutdown, ShutdownSender};
+use crate::shutdown::{self, Shutdown};
 use crate::sink::{Checked, Cluster, Topics};
 use crate::start::{Candidate, Starter};
 use crate::upstream::{Backoff, Client, UpstreamError, http_client};
@@ -60,7 +60,7 @@ struct ToStart {
 
 pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     let (sender, shutdown) = shutdown::channel();
-    listen_for_signals(sender)?;
+    super::listen_for_signals(sender)?;
     let exits = Mutex::default();
     let mut asked = shutdown.clone();
     tokio::select! {
@@ -72,24 +72,6 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     }
     let exits = exits.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Exit::of_all(&exits))
-}
-
-fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("listening for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::spawn(async move {
-        tokio::select! {
-            // Either asks for the same.
-            _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
-            _ = interrupt.recv() => tracing::info!("interrupted: ending"),
-        }
-        sender.request();
-        // The sender stays: a second signal asks for nothing new.
-        std::future::pending::<()>().await;
-    });
-    Ok(())
 }
 
 /// Runs every lender to its end; `exits` gets how each that ended did.

@@ -1,0 +1,581 @@
+//! Does `tail` show what stands in the topics, all of it, and nothing that was not committed?
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use d02_source::simulator::RowKind;
+use rdkafka::producer::{BaseRecord, Producer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::support::kafka::{self, Record};
+use crate::support::world::{World, options};
+use crate::support::{PATIENCE, testbed, wait_for};
+
+/// A `tail` that has ended.
+struct Shown {
+    code: Option<i32>,
+    out: String,
+    log: String,
+}
+
+impl Shown {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).expect("text"),
+            log: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.out.lines().map(line).collect()
+    }
+
+    #[track_caller]
+    fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.log, self.out);
+        self
+    }
+}
+
+fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_d02-source"));
+    command
+        .args(args)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null());
+    command
+}
+
+fn bare(args: &[&str]) -> Shown {
+    Shown::of(command(args, &[]).output().expect("it runs"))
+}
+
+fn tail_with(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Shown {
+    let config = world.config();
+    let args: Vec<&str> = ["--config", &config, "tail"]
+        .into_iter()
+        .chain(args.iter().copied())
+        .collect();
+    Shown::of(command(&args, environment).output().expect("it runs"))
+}
+
+fn tail(world: &World, args: &[&str]) -> Shown {
+    tail_with(world, args, &[])
+}
+
+/// A `tail` under way; killed in the end, whatever happened.
+struct Running {
+    child: Child,
+}
+
+impl Running {
+    fn start(world: &World, args: &[&str]) -> (Self, ChildStdout) {
+        let config = world.config();
+        let args: Vec<&str> = ["--config", &config, "tail"]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        let mut command = command(&args, &[]);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let stdout = child.stdout.take().expect("piped");
+        (Self { child }, stdout)
+    }
+
+    #[track_caller]
+    fn expect_exit(&mut self, code: i32) -> String {
+        let status = wait_for("tail ends", || self.child.try_wait().expect("a child"));
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().expect("piped");
+        stderr.read_to_string(&mut log).expect("text");
+        assert_eq!(status.code(), Some(code), "{log}");
+        log
+    }
+
+    fn terminate(&self) {
+        let killed = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(killed.expect("kill runs").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines_of(stdout: ChildStdout) -> Receiver<Value> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let parsed = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            if sender.send(parsed).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+fn place(line: &Value) -> (i64, i64) {
+    let number = |name: &str| line[name].as_i64().expect("a number");
+    (number("partition"), number("offset"))
+}
+
+/// What an independent reader sees, in the same order as what `tail --from-beginning` showed is put.
+#[track_caller]
+fn same_records(lines: &mut [Value], records: &mut [Record]) {
+    lines.sort_by_key(place);
+    records.sort_by_key(|record| (record.partition, record.offset));
+    let places: Vec<_> = records
+        .iter()
+        .map(|record| (i64::from(record.partition), record.offset))
+        .collect();
+    assert_eq!(lines.iter().map(place).collect::<Vec<_>>(), places);
+    for (line, record) in lines.iter().zip(records) {
+        let headers: BTreeMap<String, String> =
+            serde_json::from_value(line["headers"].clone()).expect("headers are texts");
+        assert_eq!(headers, record.headers);
+        let timestamp = line["timestamp"].as_str().expect("a timestamp");
+        assert!(chrono::DateTime::parse_from_rfc3339(timestamp).is_ok(), "{timestamp}");
+    }
+}
+
+/// Odd rows, bad ones and one that is too large even for a dead letter.
+fn odd_world(rows: u32) -> World {
+    let mut options = options(&[rows]);
+    (
+        options.lenders[0].odd_rate,
+        options.lenders[0].bad_rate,
+        options.lenders[0].oversized_rows,
+    ) = (0.2, 0.1, 1);
+    World::with(options)
+}
+
+#[test]
+fn accounts_dead_letters_and_cursor_are_decoded_as_they_were_written() {
+    let world = odd_world(600);
+    world.catch_up();
+    let rows = world.simulator.rows(0);
+
+    let mut lines = tail(&world, &["--from-beginning"]).expect(0).lines();
+    let mut records = world.accounts();
+    same_records(&mut lines, &mut records);
+    let lender = world.lender(0).public_id;
+    let by_key: BTreeMap<&str, &Value> = lines
+        .iter()
+        .map(|line| (line["key"].as_str().expect("a key"), line))
+        .collect();
+    for (line, record) in lines.iter().zip(&records) {
+        assert_eq!(line["key"], record.key());
+        assert_eq!(line["topic"], world.topic("accounts"));
+        assert_eq!(
+            (&line["op"], &line["value"]["lender_public_id"]),
+            (&"r".into(), &lender.as_str().into())
+        );
+        assert!(line["schema_id"].is_u64(), "{line}");
+    }
+    for row in rows.iter().filter(|row| row.kind == RowKind::Sound) {
+        let row: serde_json::Map<String, Value> = serde_json::from_str(&row.json).expect("a row");
+        let value = &by_key[row["public_id"].as_str().expect("an id")]["value"];
+        for (name, expected) in &row {
+            match name.as_str() {
+                "created_at" | "updated_at" => {
+                    let instant = |value: &Value| {
+                        let text = value.as_str().expect("a time");
+                        chrono::DateTime::parse_from_rfc3339(text)
+                            .expect("RFC 3339")
+                            .timestamp_millis()
+                    };
+                    assert_eq!(instant(&value[name]), instant(expected), "{name}");
+                }
+                _ => assert_eq!(&value[name], expected, "{name}"),
+            }
+        }
+        let (day, parsed) = (row["due_date"].as_str().expect("a day"), &value["due_date_parsed"]);
+        assert_eq!(*parsed, format!("{}-{}-{}", &day[6..], &day[3..5], &day[..2]));
+    }
+
+    let shown = tail(&world, &["--topic", "dead-letters", "--from-beginning"]).expect(0);
+    let (mut lines, mut letters) = (shown.lines(), world.dead_letters());
+    assert!(letters.len() > 10);
+    same_records(&mut lines, &mut letters);
+    #[derive(serde::Deserialize)]
+    struct Raw {
+        offset: i64,
+        reason: String,
+        value: Box<RawValue>,
+    }
+    let raw: Vec<Raw> = shown
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line"))
+        .collect();
+    for letter in &letters {
+        let line = raw.iter().find(|line| line.offset == letter.offset).expect("the line");
+        assert_eq!(line.reason, letter.header("__connect.errors.exception.message"));
+        let bytes = String::from_utf8(letter.value.clone().expect("a value")).expect("text");
+        if letter.headers.contains_key("d02.size") {
+            assert_eq!((bytes.as_str(), line.value.get()), ("", "\"\""));
+        } else {
+            // Digit by digit, whatever the numbers, duplicates and white space.
+            assert_eq!(line.value.get(), bytes.replace(['\n', '\r', '\t'], " "));
+        }
+    }
+
+    let mut lines = tail(&world, &["--topic", "cursor", "--from-beginning"])
+        .expect(0)
+        .lines();
+    let mut records = world.cursors();
+    assert!(!records.is_empty());
+    same_records(&mut lines, &mut records);
+    for (line, record) in lines.iter().zip(&records) {
+        assert_eq!(line["key"], serde_json::from_str::<Value>(record.key()).expect("JSON"));
+        assert_eq!(line["value"], record.json());
+        assert!(line["value"]["ranges"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn the_last_are_the_last_of_all_partitions_whatever_takes_offsets_between_them() {
+    let world = World::new(&[40]);
+    world.catch_up();
+    // Each of these leaves more transaction markers than records.
+    for round in 1..=6 {
+        world.simulator.touch(0, 1, round);
+        world.catch_up();
+    }
+    let times = |lines: &[Value]| -> Vec<String> {
+        let time = |line: &Value| line["timestamp"].as_str().expect("a time").to_owned();
+        lines.iter().map(time).collect()
+    };
+    let all = tail(&world, &["--from-beginning"]).expect(0).lines();
+    assert_eq!(all.len(), world.accounts().len());
+    let mut all_times = times(&all);
+    all_times.sort();
+    for (args, count) in [
+        (&["-n", "3"][..], 3),
+        (&[], 10),
+        (&["--lines", "1000"], all.len()),
+        (&["-n", "0"], 0),
+    ] {
+        let last = tail(&world, args).expect(0).lines();
+        assert_eq!(times(&last), all_times[all.len() - count..], "{args:?}");
+    }
+    let ops: Vec<_> = tail(&world, &["-n", "6"])
+        .lines()
+        .iter()
+        .map(|line| line["op"].clone())
+        .collect();
+    assert_eq!(ops, ["u"; 6]);
+
+    let cursors = world.cursors();
+    assert!(cursors.len() >= 14, "{}", cursors.len());
+    let last = tail(&world, &["--topic", "cursor", "-n", "12"]).expect(0).lines();
+    let offsets: Vec<_> = last.iter().map(|line| place(line).1).collect();
+    let expected: Vec<_> = cursors[cursors.len() - 12..]
+        .iter()
+        .map(|record| record.offset)
+        .collect();
+    assert_eq!(offsets, expected);
+}
+
+#[test]
+fn a_key_is_found_wherever_it_stands_and_exactly() {
+    let world = World::new(&[200]);
+    world.catch_up();
+    let changed = world.simulator.touch(0, 1, 3);
+    world.catch_up();
+    let records = world.accounts();
+    let changed: Vec<&Record> = records.iter().filter(|record| record.key() == changed[0]).collect();
+    assert_eq!(changed.len(), 2);
+    let key = changed[0].key();
+    for args in [&["--key", key][..], &["--key", key, "--from-beginning"]] {
+        let lines = tail(&world, args).expect(0).lines();
+        let ops: Vec<_> = lines.iter().map(|line| line["op"].as_str().expect("an op")).collect();
+        assert_eq!(ops, ["r", "u"], "{args:?}");
+        assert!(lines.iter().all(|line| line["key"] == key));
+    }
+    assert_eq!(tail(&world, &["--key", key, "-n", "1"]).expect(0).lines()[0]["op"], "u");
+    assert_eq!(tail(&world, &["--key", &key[1..]]).expect(0).out, "");
+}
+
+#[test]
+fn follow_shows_a_live_change_and_ends_by_sigterm_with_0() {
+    let world = World::new(&[20]);
+    world.catch_up();
+    let (mut tail, stdout) = Running::start(&world, &["--follow", "-n", "1"]);
+    let lines = lines_of(stdout);
+    let next = || lines.recv_timeout(PATIENCE).expect("a line");
+    assert_eq!(next()["op"], "r");
+    let mut source = world.run();
+    let changed = world.simulator.touch(0, 1, 9);
+    let line = next();
+    assert_eq!((&line["op"], &line["key"]), (&"u".into(), &changed[0].as_str().into()));
+    tail.terminate();
+    tail.expect_exit(0);
+    source.signal("TERM");
+    source.expect_exit(0);
+}
+
+#[test]
+fn what_was_aborted_is_not_shown_and_an_open_transaction_hides_what_is_behind_it_and_is_said() {
+    let world = World::new(&[30]);
+    world.catch_up();
+    let topic = world.topic("accounts");
+    let id = format!("{}.foreign", world.name);
+    let producer = kafka::producer(&world.servers, &[("transactional.id", &id)]);
+    producer.init_transactions(PATIENCE).expect("initialised");
+    let send = |partition| {
+        producer.begin_transaction().expect("begun");
+        let record = BaseRecord::to(&topic)
+            .key("aborted")
+            .payload("rubbish")
+            .partition(partition);
+        producer.send(record).expect("sent");
+        producer.flush(PATIENCE).expect("written");
+    };
+    for partition in 0..6 {
+        send(partition);
+        producer.abort_transaction(PATIENCE).expect("aborted");
+    }
+    let shown = tail(&world, &["--from-beginning"]).expect(0);
+    assert_eq!(shown.lines().len(), 30);
+    assert_eq!(shown.log, "", "nothing is hidden");
+    assert_eq!(tail(&world, &["-n", "1000"]).expect(0).lines().len(), 30);
+
+    send(2);
+    kafka::write(&world.servers, &topic, 2, "behind", None);
+    let begun = Instant::now();
+    let shown = tail(&world, &["--from-beginning"]).expect(0);
+    assert_eq!(shown.lines().len(), 30);
+    assert!(
+        shown.log.contains("an open transaction hides the end of the partition"),
+        "{}",
+        shown.log
+    );
+    assert!(shown.log.contains("partition=2"), "{}", shown.log);
+    // The transaction itself stays open for a minute.
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+
+    let (mut following, stdout) = Running::start(&world, &["--follow", "-n", "1"]);
+    let lines = lines_of(stdout);
+    lines.recv_timeout(PATIENCE).expect("the last record before");
+    producer.abort_transaction(PATIENCE).expect("aborted");
+    let line = lines.recv_timeout(PATIENCE).expect("what stood behind");
+    assert_eq!((&line["key"], &line["value"]), (&"behind".into(), &Value::Null));
+    following.terminate();
+    following.expect_exit(0);
+}
+
+#[test]
+fn single_objects_need_no_registry_and_confluents_frame_does() {
+    let world = World::new(&[50]);
+    let away = ("D02__SCHEMA_REGISTRY__URL", "http://127.0.0.1:9");
+    let environment = [("D02__AVRO__ENCODING", "single-object"), away];
+    world
+        .command(&["run", "--until-caught-up"], &environment)
+        .expect_exit(0);
+    let lines = tail_with(&world, &["--from-beginning"], &environment).expect(0).lines();
+    assert_eq!(lines.len(), 50);
+    for line in lines {
+        assert_eq!(line["value"]["public_id"], line["key"]);
+        assert_eq!(line["fingerprint"], "0x3d02f9d33c83f00b");
+    }
+
+    let world = World::new(&[50]);
+    world.catch_up();
+    let shown = tail_with(&world, &[], &[away]).expect(1);
+    assert_eq!(shown.out, "");
+    assert!(shown.log.contains("error: fetching schema "), "{}", shown.log);
+    assert!(shown.log.contains("→ check that the registry is up"), "{}", shown.log);
+    // What holds no Avro does without.
+    tail_with(&world, &["--topic", "cursor"], &[away]).expect(0);
+    tail_with(&world, &["--topic", "dead-letters"], &[away]).expect(0);
+}
+
+#[test]
+fn a_record_that_cannot_be_decoded_is_shown_in_its_place_with_the_reason_and_ends_with_1() {
+    let world = World::new(&[30]);
+    // One that lives: a start refuses what it did not write.
+    let mut source = world.run();
+    wait_for("the topic", || (world.simulator.counts().row_count > 0).then_some(()));
+    let count_reaches = |count| wait_for("the accounts", || (world.accounts().len() == count).then_some(()));
+    count_reaches(30);
+    let topic = world.topic("accounts");
+    let sound = world
+        .accounts()
+        .into_iter()
+        .find(|record| record.partition == 3)
+        .expect("one");
+    let schema_id = u32::from_be_bytes(sound.value.expect("a value")[1..5].try_into().expect("four bytes"));
+    let schema_id = String::from_utf8(schema_id.to_be_bytes().to_vec()).expect("a small id");
+    for value in ["{\"a\":1}", "\0\x7f\x7f\x7f\x7fx", &format!("\0{schema_id}\x02a")] {
+        kafka::write(&world.servers, &topic, 3, "foreign", Some(value));
+    }
+    world.simulator.touch(0, 30, 4);
+    count_reaches(63);
+    source.signal("TERM");
+    source.expect_exit(0);
+    let shown = tail(&world, &["--from-beginning"]).expect(1);
+    let lines = shown.lines();
+    assert_eq!(lines.len(), 63);
+    assert!(
+        shown.log.contains("error: 3 of 63 records cannot be decoded"),
+        "{}",
+        shown.log
+    );
+    let in_order: Vec<_> = lines.iter().filter(|line| line["partition"] == 3).collect();
+    assert!(in_order.is_sorted_by_key(|line| place(line)));
+    let bad: Vec<_> = in_order.iter().filter(|line| line["value"].is_null()).collect();
+    let errors: Vec<_> = bad
+        .iter()
+        .map(|line| line["error"].as_str().expect("an error"))
+        .collect();
+    assert_eq!(
+        errors,
+        [
+            "it begins with 0x7b2261223a317d, neither Confluent's wire format nor an Avro single object",
+            "the schema registry has no schema 2139062143",
+            "it ends before its schema does"
+        ]
+    );
+    assert_eq!(
+        (&bad[0]["key"], &bad[0]["raw"]),
+        (&"foreign".into(), &"eyJhIjoxfQ==".into())
+    );
+    let table = tail(&world, &["--format", "table", "--key", "foreign"]).expect(1).out;
+    assert_eq!(table.matches("cannot be decoded: it ").count(), 2, "{table}");
+}
+
+#[test]
+fn a_table_has_a_line_a_record_and_nothing_that_a_terminal_obeys() {
+    let world = odd_world(400);
+    world.catch_up();
+    let topic = world.topic("dead");
+    kafka::write(&world.servers, &topic, 0, "\u{1b}[2J\u{9b}31m", Some("\u{1b}[31m"));
+    for (topic, head, count) in [
+        ("accounts", "BALANCE (MINOR UNITS)", world.accounts().len()),
+        ("dead-letters", "REASON", world.dead_letters().len()),
+        ("cursor", "CONNECTOR", world.cursors().len()),
+    ] {
+        for args in [&["--from-beginning"][..], &["-n", "100000"]] {
+            let args: Vec<&str> = ["--format", "table", "--topic", topic]
+                .into_iter()
+                .chain(args.iter().copied())
+                .collect();
+            let table = tail(&world, &args).expect(0).out;
+            assert!(table.lines().next().expect("a head").contains(head), "{table}");
+            assert_eq!(table.lines().count(), count + 1);
+            assert!(
+                !table.chars().any(|char| char.is_control() && char != '\n'),
+                "{table:?}"
+            );
+        }
+    }
+    let json = tail(&world, &["--topic", "dead-letters"]).expect(0).out;
+    assert!(!json.chars().any(|char| char.is_control() && char != '\n'), "{json:?}");
+    assert!(json.contains(r#""key":"\u001b[2J\u009b31m""#), "{json}");
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_end_with_0() {
+    let world = World::new(&[2_000]);
+    world.catch_up();
+    for args in [
+        &["--from-beginning"][..],
+        &["--from-beginning", "--format", "table"],
+        // Nothing more comes, and it ends nevertheless.
+        &["--follow"],
+    ] {
+        let (mut running, stdout) = Running::start(&world, args);
+        let mut line = String::new();
+        let mut lines = BufReader::new(stdout);
+        lines.read_line(&mut line).expect("a line");
+        assert!(!line.is_empty(), "{args:?}");
+        drop(lines);
+        assert_eq!(running.expect_exit(0), "", "{args:?}");
+    }
+}
+
+#[test]
+fn no_lender_is_needed_but_where_the_topics_name_asks_for_one() {
+    let world = World::new(&[20, 20]);
+    let patterns = [(
+        "D02__KAFKA__TOPICS__ACCOUNTS",
+        &*format!("{}.{{lender}}.accounts", world.name),
+    )];
+    world.command(&["run", "--until-caught-up"], &patterns).expect_exit(0);
+    let both = tail_with(&world, &["-n", "100"], &patterns).expect(0).lines();
+    assert_eq!(both.len(), 40);
+    let of = |lender: &str| tail_with(&world, &["-n", "100", "--lender", lender], &patterns);
+    assert_eq!(of("lender-2").expect(0).lines().len(), 20);
+    let unknown = of("lender-3").expect(2).log;
+    assert!(
+        unknown.contains("no lender `lender-3` in the configuration"),
+        "{unknown}"
+    );
+
+    let servers = format!("kafka.bootstrap_servers={}", world.servers);
+    let registry = format!("schema_registry.url={}", testbed().schema_registry_url());
+    let pattern = format!("kafka.topics.accounts={}", patterns[0].1);
+    let set = ["--set", &servers, "--set", &registry, "--set", &pattern, "tail"];
+    let without = bare(&set).expect(2).log;
+    assert!(
+        without.contains("no lender is configured\n  → say whose topic: --lender NAME"),
+        "{without}"
+    );
+    let args: Vec<&str> = set.into_iter().chain(["--lender", "lender-1"]).collect();
+    assert_eq!(bare(&args).expect(0).lines().len(), 10);
+    let shared = tail(&world, &["--topic", "cursor", "--lender", "lender-1"])
+        .expect(2)
+        .log;
+    assert!(shared.contains("--lender chooses nothing"), "{shared}");
+}
+
+#[test]
+fn what_is_not_there_is_named_with_what_to_do() {
+    let servers = format!("kafka.bootstrap_servers={}", testbed().bootstrap_servers());
+    let missing = bare(&[
+        "--set",
+        &servers,
+        "--set",
+        "kafka.topics.accounts=no.such.topic",
+        "tail",
+    ])
+    .expect(2);
+    assert!(
+        missing.log.contains("error: there is no topic no.such.topic"),
+        "{}",
+        missing.log
+    );
+    assert!(
+        missing.log.contains("`d02-source setup` creates the topics"),
+        "{}",
+        missing.log
+    );
+    let away = bare(&["--set", "kafka.bootstrap_servers=127.0.0.1:9", "tail"]).expect(1);
+    assert!(
+        away.log.contains("error: no answer from 127.0.0.1:9 within 15s"),
+        "{}",
+        away.log
+    );
+    assert!(away.log.contains("→ check that the brokers are up"), "{}", away.log);
+    let unknown = bare(&["tail", "--topic", "changes"]).expect(2);
+    assert!(
+        unknown.log.contains("possible values: accounts, dead-letters, cursor"),
+        "{}",
+        unknown.log
+    );
+}
