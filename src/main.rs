@@ -42,6 +42,8 @@ enum Command {
     Cursor(command::cursor::Args),
     /// Print the records of a topic, decoded: a line of JSON each, or a table
     Tail(command::tail::Args),
+    /// Print the schemas and their fingerprints
+    Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
     Config(command::config::Arguments),
     /// Serve an Exports API on a local port: seeded rows, live changes, faults
@@ -107,6 +109,16 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Tail(args) => {
             let config = load(layers)?.config;
             on_runtime(command::tail::execute(args, config))
+        }
+        Command::Schema(args) => {
+            let printed = command::schema::execute(&args, std::io::stdout().lock());
+            match printed {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(
+                    Exit::Failed,
+                    format!("writing to standard output: {error}"),
+                )),
+                _ => Ok(Exit::Done),
+            }
         }
         Command::Config(args) => {
             let shown = command::config::execute(&args, &load(layers)?, std::io::stdout().lock());

@@ -389,9 +389,14 @@ fn single_objects_need_no_registry_and_confluents_frame_does() {
         .expect_exit(0);
     let lines = tail_with(&world, &["--from-beginning"], &environment).expect(0).lines();
     assert_eq!(lines.len(), 50);
+    let printed = bare(&["schema", "print", "--fingerprint"]).expect(0).out;
     for line in lines {
         assert_eq!(line["value"]["public_id"], line["key"]);
-        assert_eq!(line["fingerprint"], "0x3d02f9d33c83f00b");
+        let fingerprint = line["fingerprint"].as_str().and_then(|hex| hex.strip_prefix("0x"));
+        assert!(
+            printed.contains(fingerprint.expect("a fingerprint")),
+            "{line} {printed}"
+        );
     }
 
     let world = World::new(&[50]);
@@ -578,4 +583,18 @@ fn what_is_not_there_is_named_with_what_to_do() {
         "{}",
         unknown.log
     );
+}
+
+#[test]
+fn schemas_are_printed_byte_for_byte_without_any_configuration() {
+    let file = include_str!("../avro/account.avsc");
+    for args in [&["schema", "print"][..], &["schema", "print", "account"]] {
+        assert_eq!(
+            bare(&[&["--config", "/no/such/file"], args].concat()).expect(0).out,
+            file
+        );
+    }
+    let fingerprints = bare(&["schema", "print", "--fingerprint"]).expect(0).out;
+    let golden = include_str!("golden/schema-fingerprint.txt");
+    assert_eq!(fingerprints, golden);
 }

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod cursor;
 pub mod run;
+pub mod schema;
 pub mod setup;
 pub mod simulate;
 pub mod tail;
