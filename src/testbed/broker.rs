@@ -216,8 +216,6 @@ impl Broker {
             .map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port))
             .collect();
         let voters = voters.join(",");
-        let replicas = options.nodes;
-        let in_sync = if replicas == 3 { 2 } else { 1 };
         let mut properties = format!(
             "\
 process.roles=broker,controller
@@ -229,32 +227,50 @@ listeners=CLIENT://127.0.0.1:{client_port},PROXIED://127.0.0.1:{proxied_port},CO
 advertised.listeners=CLIENT://127.0.0.1:{client_port},PROXIED://127.0.0.1:{advertised_port}
 listener.security.protocol.map=CLIENT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
-default.replication.factor={replicas}
-min.insync.replicas={in_sync}
-offsets.topic.replication.factor={replicas}
-transaction.state.log.replication.factor={replicas}
-transaction.state.log.min.isr={in_sync}
-share.coordinator.state.topic.replication.factor={replicas}
-share.coordinator.state.topic.min.isr={in_sync}
 "
         );
-        // A partition costs files and time, and tests need few.
-        properties.push_str(
-            "\
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.num.partitions=4
-",
-        );
-        // A consumer group that waits for more members makes every test wait.
-        properties.push_str("group.initial.rebalance.delay.ms=0\n");
-        // A misspelt topic is an error and not a new topic.
-        properties.push_str("auto.create.topics.enable=false\n");
+        for (name, value) in common_properties(options.nodes) {
+            properties.push_str(&format!("{name}={value}\n"));
+        }
         for (name, value) in &options.properties {
             properties.push_str(&format!("{name}={value}\n"));
         }
         properties
     }
+}
+
+/// What every broker of the testbed is told, on the JVM or in a container.
+pub(super) fn common_properties(nodes: usize) -> Vec<(&'static str, String)> {
+    let in_sync = if nodes == 3 { 2 } else { 1 };
+    let mut properties = Vec::new();
+    for name in [
+        "default.replication.factor",
+        "offsets.topic.replication.factor",
+        "transaction.state.log.replication.factor",
+        "share.coordinator.state.topic.replication.factor",
+    ] {
+        properties.push((name, nodes.to_string()));
+    }
+    for name in [
+        "min.insync.replicas",
+        "transaction.state.log.min.isr",
+        "share.coordinator.state.topic.min.isr",
+    ] {
+        properties.push((name, in_sync.to_string()));
+    }
+    // A partition costs files and time, and tests need few.
+    for name in [
+        "offsets.topic.num.partitions",
+        "transaction.state.log.num.partitions",
+        "share.coordinator.state.topic.num.partitions",
+    ] {
+        properties.push((name, "4".to_owned()));
+    }
+    // A consumer group that waits for more members makes every test wait.
+    properties.push(("group.initial.rebalance.delay.ms", "0".to_owned()));
+    // A misspelt topic is an error and not a new topic.
+    properties.push(("auto.create.topics.enable", "false".to_owned()));
+    properties
 }
 
 impl Node {

@@ -14,10 +14,13 @@ use super::ports;
 use super::process::Process;
 
 /// A start takes 1–6 s on two idle cores.
-const START_BOUND: Duration = Duration::from_secs(90);
+pub(super) const START_BOUND: Duration = Duration::from_secs(90);
 /// For one question whether it serves; the first answer is the slowest.
 const ANSWER_BOUND: Duration = Duration::from_secs(5);
 const API: &str = "/apis/ccompat/v7";
+
+/// Schemas in memory, whether the registry runs on the JVM or in a container. (As a container's environment: upper case, dots as underscores.)
+pub(super) const STORAGE: [(&str, &str); 2] = [("apicurio.storage.kind", "sql"), ("apicurio.storage.sql.kind", "h2")];
 
 /// How to start a registry.
 pub struct RegistryOptions {
@@ -69,7 +72,7 @@ impl Registry {
 
     /// The base address of the Confluent-compatible API.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}{API}", self.port)
+        url(self.port)
     }
 
     /// Where the registry keeps its log.
@@ -94,8 +97,9 @@ impl Registry {
         command.extend([
             "-Dquarkus.http.host=127.0.0.1".to_owned(),
             format!("-Dquarkus.http.port={}", self.port),
-            "-Dapicurio.storage.kind=sql".to_owned(),
-            "-Dapicurio.storage.sql.kind=h2".to_owned(),
+        ]);
+        command.extend(STORAGE.map(|(name, value)| format!("-D{name}={value}")));
+        command.extend([
             "-jar".to_owned(),
             self.apicurio
                 .directory
@@ -111,8 +115,13 @@ impl Registry {
     }
 }
 
+/// The base address of the API behind a loopback port.
+pub(super) fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}{API}")
+}
+
 /// Whether the API answers 200. By hand, so that the testbed needs no HTTP client.
-fn serves(port: u16) -> std::io::Result<bool> {
+pub(super) fn serves(port: u16) -> std::io::Result<bool> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut connection = TcpStream::connect_timeout(&address, ANSWER_BOUND)?;
     connection.set_read_timeout(Some(ANSWER_BOUND))?;
