@@ -3,6 +3,7 @@
 mod configuration;
 mod crash;
 mod delivery;
+mod docker;
 mod refusals;
 mod schema;
 mod simulator;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::CHOICE_VARIABLE;
 use super::artifacts::JAVA_MINIMUM;
+use super::docker::DockerError;
 
 /// Why a broker or a registry could not be had on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,12 @@ pub enum TestbedError {
          TESTBED_BOOTSTRAP_SERVERS and TESTBED_SCHEMA_REGISTRY_URL to a broker and a registry that run already"
     )]
     Maven { artifact: &'static str },
+
+    #[error("{CHOICE_VARIABLE} is {value:?}, but may be `docker`, `jvm`, or unset")]
+    Choice { value: String },
+
+    #[error("{CHOICE_VARIABLE}=docker asks for containers: see to it that they can be had, or unset it for the JVM")]
+    Docker { source: DockerError },
 
     #[error("{name} ended with {status} before it was ready; its log ends with\n{log_tail}")]
     Ended {
