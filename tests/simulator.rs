@@ -207,6 +207,8 @@ async fn a_page_has_the_documented_envelope_and_headers() {
 async fn a_walk_under_live_changes_skips_and_repeats_nothing() {
     let simulator = start(LenderOptions {
         change_rate: 400.0,
+        insert_rate: 100.0,
+        delete_rate: 100.0,
         ..LenderOptions::numbered(1)
     })
     .await;
@@ -218,8 +220,36 @@ async fn a_walk_under_live_changes_skips_and_repeats_nothing() {
     assert_eq!(seen.iter().collect::<HashSet<_>>().len(), seen.len());
     let still = before.iter().filter(|row| after.contains(&row.json));
     assert!(still.clone().all(|row| seen.contains(&row.json)));
-    assert!(simulator.counts().change_count > 0);
+    let counts = simulator.counts();
+    assert!(counts.change_count > 0 && counts.insert_count > 0 && counts.delete_count > 0);
     assert!(still.count() < before.len());
+}
+
+#[tokio::test]
+async fn rates_are_kept_also_when_they_are_high() {
+    let begun = Instant::now();
+    let simulator = start(LenderOptions {
+        rows: 5_000,
+        change_rate: 5_000.0,
+        insert_rate: 2_000.0,
+        delete_rate: 1_000.0,
+        ..LenderOptions::numbered(1)
+    })
+    .await;
+    let due = |rate: f64| begun.elapsed().as_secs_f64() * rate;
+    // A machine that is busy makes up for it later.
+    while simulator.counts().change_count < 10_000 {
+        let counts = simulator.counts();
+        assert!(counts.change_count as f64 <= due(5_000.0));
+        assert!(counts.insert_count as f64 <= due(2_000.0));
+        assert!(counts.delete_count as f64 <= due(1_000.0));
+        assert!(begun.elapsed() < Duration::from_secs(30), "{counts:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let counts = simulator.counts();
+    assert!(counts.insert_count > 3_500 && counts.delete_count > 1_500, "{counts:?}");
+    let rows = 5_000 + counts.insert_count - counts.delete_count;
+    assert_eq!(simulator.row_count(0) as u64, rows);
 }
 
 #[tokio::test]
@@ -470,6 +500,11 @@ async fn gzip_only_for_clients_that_accept_it() {
     let zipped = zipped.await.expect("an answer");
     assert_eq!(zipped.headers()["content-encoding"], "gzip");
     assert!(zipped.bytes().await.expect("a body").len() < 200_000);
+    let never = start(LenderOptions::numbered(1)).await;
+    let reader = Reader::log_in_by(&never, Client::builder().no_gzip().build().expect("a client")).await;
+    let plain = reader.page(&[]).header("accept-encoding", "gzip").send();
+    let plain = plain.await.expect("an answer");
+    assert!(!plain.headers().contains_key("content-encoding"));
 }
 
 #[tokio::test]

@@ -14,9 +14,9 @@ use crate::simulator::{
     Handle, LenderOptions, Options, ScriptError, Simulator, StartError, ca_file, parse_script, reachable,
 };
 
-const EXAMPLE: &str = r#"Example: 100,000 rows with groups of up to 1,500 equal timestamps, 50 changes a second, some odd and bad rows
+const EXAMPLE: &str = r#"Example: 100,000 rows with groups of up to 1,500 equal timestamps, 50 changes a second, new accounts and deletions, some odd and bad rows
 
-  d02-source simulate --port 8099 --rows 100000 --tie-group 1,5,1500 --change-rate 50 --odd-rate 0.01 --bad-rate 0.001
+  d02-source simulate --port 8099 --rows 100000 --tie-group 1,5,1500 --change-rate 50 --insert-rate 3 --delete-rate 1 --odd-rate 0.01 --bad-rate 0.001
 
 Over https, for other machines that know this one as "simulator":
 
@@ -59,9 +59,15 @@ pub struct Args {
     /// Share of rows that are dead letters
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     bad_rate: f64,
-    /// Live changes a second, each lender
+    /// Accounts that change, a second, each lender
     #[arg(long, default_value_t = 0.0, value_parser = rate)]
     change_rate: f64,
+    /// New accounts, a second, each lender
+    #[arg(long, default_value_t = 0.0, value_parser = rate)]
+    insert_rate: f64,
+    /// Rows that vanish, a second, each lender
+    #[arg(long, default_value_t = 0.0, value_parser = rate)]
+    delete_rate: f64,
     /// How long a token is good
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     token_lifetime: Duration,
@@ -172,6 +178,8 @@ fn options(args: Args) -> Options {
             odd_rate: args.odd_rate,
             bad_rate: args.bad_rate,
             change_rate: args.change_rate,
+            insert_rate: args.insert_rate,
+            delete_rate: args.delete_rate,
             ..LenderOptions::numbered(number)
         })
         .collect();

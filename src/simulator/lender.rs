@@ -1,6 +1,6 @@
 //! What does one lender have: credentials, rows, and the changes to them?
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fastrand::Rng;
@@ -22,23 +22,44 @@ pub(super) struct Access {
     pub(super) refresh_generation: u64,
 }
 
+/// What happens by itself, a second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    pub(super) change: f64,
+    pub(super) insert: f64,
+    pub(super) delete: f64,
+}
+
 #[derive(Debug)]
 pub(super) struct Lender {
     pub(super) subdomain: String,
     pub(super) public_id: String,
     pub(super) email: String,
-    /// Live changes a second.
-    pub(super) change_rate: f64,
+    pub(super) rates: Rates,
     access: Mutex<Access>,
     generator: Generator,
     data: RwLock<Data>,
 }
 
-/// Rows, and by index the `_id` of each that was generated.
 #[derive(Debug, Default)]
 pub(super) struct Data {
     pub(super) store: Store,
+    /// The `_id` of each generated row, among them some that are gone.
     generated: Vec<Arc<str>>,
+    next_index: u32,
+}
+
+impl Data {
+    /// Takes a row out; whether there was one.
+    pub(super) fn remove(&mut self, id: &str) -> bool {
+        let removed = self.store.remove(id);
+        // So that a draw hits a row that is there at least every other time, however long rows come and go.
+        if self.generated.len() > 2 * self.store.len() {
+            let store = &self.store;
+            self.generated.retain(|id| store.get(id).is_some());
+        }
+        removed
+    }
 }
 
 impl Lender {
@@ -48,7 +69,11 @@ impl Lender {
             subdomain: options.subdomain.clone(),
             public_id: options.public_id.clone(),
             email: options.email.clone(),
-            change_rate: options.change_rate,
+            rates: Rates {
+                change: options.change_rate,
+                insert: options.insert_rate,
+                delete: options.delete_rate,
+            },
             access: Mutex::new(Access {
                 password: options.password.clone(),
                 active: true,
@@ -95,11 +120,14 @@ impl Lender {
                 id: id.to_string(),
                 updated_at_ms: *updated_at_ms,
                 json: row.json.to_string(),
-                kind: row
-                    .origin
-                    .map_or(RowKind::Given, |origin| self.generator.kind(origin.index)),
+                kind: self.kind(row),
             })
             .collect()
+    }
+
+    pub(super) fn kind(&self, row: &Row) -> RowKind {
+        row.origin
+            .map_or(RowKind::Given, |origin| self.generator.kind(origin.index))
     }
 
     /// Changes up to `count` different accounts, now; fewer if there are fewer. Bad rows and rows that a test wrote stay.
@@ -108,21 +136,28 @@ impl Lender {
     pub(super) fn touch(&self, clock: &Clock, count: usize, rng: &mut Rng) -> Vec<String> {
         let mut data = self.write();
         let now_ms = clock.now_ms();
-        let mut changed = HashSet::new();
-        let mut ids = Vec::new();
-        for _ in 0..count {
-            let Some((id, origin)) = self.next_unchanged(&data, &changed, rng) else {
-                break;
-            };
+        let is_bad = |origin: &Origin| matches!(self.generator.kind(origin.index), RowKind::Bad(_));
+        let drawn = draw(&data, count, rng, |origin| !is_bad(origin));
+        let changed = drawn.into_iter().map(|(id, origin)| {
             let origin = Origin {
                 version: origin.version.wrapping_add(1),
                 ..origin
             };
             data.store.put(id.clone(), now_ms, self.row(origin, now_ms));
-            ids.push(id.to_string());
-            changed.insert(origin.index);
-        }
-        ids
+            id.to_string()
+        });
+        changed.collect()
+    }
+
+    /// Takes up to `count` generated rows out, without a trace; bad ones too.
+    pub(super) fn delete(&self, count: usize, rng: &mut Rng) -> Vec<String> {
+        let mut data = self.write();
+        let drawn = draw(&data, count, rng, |_| true);
+        let deleted = drawn.into_iter().map(|(id, _)| {
+            data.remove(&id);
+            id.to_string()
+        });
+        deleted.collect()
     }
 
     /// Adds `count` new accounts, now.
@@ -132,7 +167,7 @@ impl Lender {
         (0..count)
             .map(|_| {
                 let origin = Origin {
-                    index: u32::try_from(data.generated.len()).expect("fewer than 2^32 rows"),
+                    index: data.next_index,
                     version: 0,
                     created_at_ms: now_ms,
                 };
@@ -143,6 +178,7 @@ impl Lender {
 
     fn add(&self, data: &mut Data, origin: Origin, updated_at_ms: i64) -> Arc<str> {
         let id: Arc<str> = self.generator.id(&origin).into();
+        data.next_index = origin.index.wrapping_add(1);
         data.generated.push(id.clone());
         data.store
             .put(id.clone(), updated_at_ms, self.row(origin, updated_at_ms));
@@ -155,22 +191,33 @@ impl Lender {
             origin: Some(origin),
         }
     }
+}
 
-    /// The first account from a random place on that can change and has not yet.
-    fn next_unchanged(&self, data: &Data, changed: &HashSet<u32>, rng: &mut Rng) -> Option<(Arc<str>, Origin)> {
-        let total = data.generated.len();
-        let start = rng.usize(..total.max(1));
-        (0..total).find_map(|step| {
-            let id = &data.generated[(start + step) % total];
-            let origin = data.store.get(id)?.origin?;
-            let sound = !matches!(self.generator.kind(origin.index), RowKind::Bad(_));
-            (sound && !changed.contains(&origin.index)).then(|| (id.clone(), origin))
-        })
+/// Up to `count` different generated rows that are there and fit, at random. Each draw takes the same time, also when few are left.
+fn draw(data: &Data, count: usize, rng: &mut Rng, fits: impl Fn(&Origin) -> bool) -> Vec<(Arc<str>, Origin)> {
+    // A shuffle that is not written down: only the places that it would have changed.
+    let mut moved = HashMap::new();
+    let mut drawn = Vec::new();
+    for last in (0..data.generated.len()).rev() {
+        if drawn.len() == count {
+            break;
+        }
+        let at = rng.usize(..=last);
+        let of_last = moved.get(&last).copied().unwrap_or(last);
+        let place = moved.insert(at, of_last).unwrap_or(at);
+        let id = &data.generated[place];
+        let origin = data.store.get(id).and_then(|row| row.origin);
+        if let Some(origin) = origin.filter(&fits) {
+            drawn.push((id.clone(), origin));
+        }
     }
+    drawn
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -195,5 +242,36 @@ mod tests {
         }
         assert_eq!(lender.insert(&clock, 2).len(), 2);
         assert_eq!(lender.read().store.len(), 52);
+    }
+
+    #[test]
+    fn deleted_rows_are_gone_and_their_ids_are_not_given_again() {
+        let lender = Lender::new(1, &LenderOptions::numbered(1));
+        let clock = Clock::default();
+        let mut rng = Rng::with_seed(1);
+        let mut seen: HashSet<_> = lender.rows().into_iter().map(|row| row.id).collect();
+        for _ in 0..20 {
+            let deleted = lender.delete(100, &mut rng);
+            assert_eq!(deleted.iter().collect::<HashSet<_>>().len(), 100);
+            assert!(deleted.iter().all(|id| lender.read().store.get(id).is_none()));
+            for id in lender.insert(&clock, 100) {
+                assert!(seen.insert(id));
+            }
+        }
+        assert_eq!(lender.read().store.len(), 1_000);
+        assert!(lender.read().generated.len() <= 2_000);
+        assert_eq!(lender.touch(&clock, 5_000, &mut rng).len(), 1_000);
+        assert_eq!(lender.delete(5_000, &mut rng).len(), 1_000);
+        assert_eq!(lender.delete(1, &mut rng).len(), 0);
+    }
+
+    #[test]
+    fn a_draw_follows_from_the_seed_and_hits_every_row() {
+        let lender = Lender::new(1, &LenderOptions::numbered(1));
+        let data = lender.read();
+        let draw = |seed| super::draw(&data, 10, &mut Rng::with_seed(seed), |_| true);
+        assert_eq!(draw(1), draw(1));
+        let hit: HashSet<_> = (0..2_000).flat_map(draw).map(|(id, _)| id).collect();
+        assert_eq!(hit.len(), 1_000);
     }
 }

@@ -36,7 +36,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, interval};
 use twox_hash::XxHash3_64;
 
@@ -52,9 +52,9 @@ pub use tls::{TlsError, ca_file};
 /// 2025-06-01T00:00:00Z: seeded rows are the same on every day, and never dated ahead.
 const NEWEST_AT_MS: i64 = 1_748_736_000_000;
 const MAX_LOGGED_REQUESTS: usize = 10_000;
-/// One live change in so many is a new account.
-const CHANGES_PER_INSERT: u64 = 20;
-const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
+const LIVE_INTERVAL: Duration = Duration::from_millis(10);
+/// Rows of a live change under one lock: a walk waits no longer than a few pages would take.
+const MOST_AT_ONCE: f64 = 200.0;
 
 /// Why a simulator does not start.
 #[derive(Debug, Error)]
@@ -125,8 +125,12 @@ pub struct LenderOptions {
     pub newest_at_ms: i64,
     /// Time over which the seeded rows are spread.
     pub span: Duration,
-    /// Live changes a second.
+    /// Live changes to accounts, a second.
     pub change_rate: f64,
+    /// New accounts, a second.
+    pub insert_rate: f64,
+    /// Rows that vanish, a second.
+    pub delete_rate: f64,
 }
 
 impl LenderOptions {
@@ -147,6 +151,8 @@ impl LenderOptions {
             newest_at_ms: NEWEST_AT_MS,
             span: Duration::from_secs(400 * 86_400),
             change_rate: 0.0,
+            insert_rate: 0.0,
+            delete_rate: 0.0,
         }
     }
 }
@@ -201,8 +207,10 @@ pub struct Counts {
     pub row_count: u64,
     /// Faults that a request met.
     pub fault_count: u64,
-    /// Live changes, inserts among them.
+    /// Accounts that were changed, at a rate or because it was asked for.
     pub change_count: u64,
+    pub insert_count: u64,
+    pub delete_count: u64,
 }
 
 /// What can be changed while it runs.
@@ -251,6 +259,30 @@ impl Shared {
         let effect = control.script.take(endpoint, subdomain, cursor)?;
         control.counts.fault_count += 1;
         Some(effect)
+    }
+
+    fn touch(&self, lender: usize, count: usize, rng: &mut Rng) -> Vec<String> {
+        let ids = self.lenders[lender].touch(&self.clock, count, rng);
+        self.control().counts.change_count += ids.len() as u64;
+        ids
+    }
+
+    fn insert(&self, lender: usize, count: usize) -> Vec<String> {
+        let ids = self.lenders[lender].insert(&self.clock, count);
+        self.control().counts.insert_count += ids.len() as u64;
+        ids
+    }
+
+    fn delete(&self, lender: usize, count: usize, rng: &mut Rng) -> Vec<String> {
+        let ids = self.lenders[lender].delete(count, rng);
+        self.control().counts.delete_count += ids.len() as u64;
+        ids
+    }
+
+    fn remove(&self, lender: usize, id: &str) -> bool {
+        let removed = self.lenders[lender].write().remove(id);
+        self.control().counts.delete_count += u64::from(removed);
+        removed
     }
 
     fn log(&self, request: RequestLog, row_count: usize) {
@@ -337,9 +369,10 @@ impl Simulator {
         });
         let mut tasks = vec![tokio::spawn(server::serve(listener, acceptor, shared.clone()))];
         for (index, lender) in shared.lenders.iter().enumerate() {
-            if lender.change_rate > 0.0 {
+            let rates = lender.rates;
+            if rates.change + rates.insert + rates.delete > 0.0 {
                 let rng = Rng::with_seed(options.seed.wrapping_add(index as u64));
-                tasks.push(tokio::spawn(change(shared.clone(), index, rng)));
+                tasks.push(tokio::spawn(live(shared.clone(), index, rng)));
             }
         }
         Ok(Self {
@@ -370,27 +403,45 @@ impl Drop for Simulator {
     }
 }
 
-/// Changes a lender's accounts at its rate.
-async fn change(shared: Arc<Shared>, index: usize, mut rng: Rng) {
-    let lender = &shared.lenders[index];
-    let mut ticks = interval(CHANGE_INTERVAL);
+/// Changes, adds and deletes a lender's rows at its rates. What is late is made up for.
+async fn live(shared: Arc<Shared>, index: usize, mut rng: Rng) {
+    let rates = shared.lenders[index].rates;
+    let (mut changes, mut inserts, mut deletes) = (0.0, 0.0, 0.0);
+    let mut ticks = interval(LIVE_INTERVAL);
     let mut last = Instant::now();
-    let mut due = 0.0;
     loop {
         let now = ticks.tick().await;
-        due += lender.change_rate * now.duration_since(last).as_secs_f64();
+        let passed = now.duration_since(last).as_secs_f64();
         last = now;
-        while due >= 1.0 {
-            due -= 1.0;
-            let insert = rng.u64(..CHANGES_PER_INSERT) == 0;
-            let changed = if insert {
-                lender.insert(&shared.clock, 1)
-            } else {
-                lender.touch(&shared.clock, 1, &mut rng)
-            };
-            shared.control().counts.change_count += changed.len() as u64;
+        changes += rates.change * passed;
+        while let Some(count) = next_batch(&mut changes) {
+            shared.touch(index, count, &mut rng);
+            yield_now().await;
+        }
+        inserts += rates.insert * passed;
+        while let Some(count) = next_batch(&mut inserts) {
+            shared.insert(index, count);
+            yield_now().await;
+        }
+        deletes += rates.delete * passed;
+        while let Some(count) = next_batch(&mut deletes) {
+            shared.delete(index, count, &mut rng);
+            yield_now().await;
         }
     }
+}
+
+/// Takes whole rows off what is due, no more than may be done under one lock.
+fn next_batch(due: &mut f64) -> Option<usize> {
+    let count = due.trunc().min(MOST_AT_ONCE);
+    *due -= count;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and `MOST_AT_ONCE`"
+    )]
+    let count = count as usize;
+    (count > 0).then_some(count)
 }
 
 impl Handle {
@@ -435,18 +486,22 @@ impl Handle {
 
     /// Changes amounts, and of some the due date, of up to `count` different accounts, now. Gives their ids. Bad rows stay.
     pub fn touch(&self, lender: usize, count: usize, seed: u64) -> Vec<String> {
-        let rng = &mut Rng::with_seed(seed);
-        self.of(lender).touch(&self.shared.clock, count, rng)
+        self.shared.touch(lender, count, &mut Rng::with_seed(seed))
     }
 
     /// Adds `count` accounts, now. Gives their ids.
     pub fn insert(&self, lender: usize, count: usize) -> Vec<String> {
-        self.of(lender).insert(&self.shared.clock, count)
+        self.shared.insert(lender, count)
+    }
+
+    /// Takes up to `count` different generated rows out, without a trace. Gives their ids.
+    pub fn delete(&self, lender: usize, count: usize, seed: u64) -> Vec<String> {
+        self.shared.delete(lender, count, &mut Rng::with_seed(seed))
     }
 
     /// Takes a row out; whether there was one.
     pub fn remove(&self, lender: usize, id: &str) -> bool {
-        self.of(lender).write().store.remove(id)
+        self.shared.remove(lender, id)
     }
 
     /// Adds a fault to the end of the script.
