@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use d02_source::simulator::{
-    Bad, Effect, Endpoint, Fault, LenderOptions, Options, RetryAfter, RowKind, Simulator, Total,
+    Bad, Counts, Effect, Endpoint, Fault, LenderOptions, Options, RetryAfter, RowKind, Simulator, Total,
 };
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
 async fn start(lender: LenderOptions) -> Simulator {
@@ -482,6 +482,151 @@ async fn the_handle_changes_what_is_served() {
     let first = &oversized.rows(0)[0];
     assert_eq!(first.kind, RowKind::Bad(Bad::Oversized));
     assert!(first.json.len() > 1_048_576);
+}
+
+/// A request to `/simulator`.
+async fn steer(simulator: &Simulator, method: Method, path: &str, body: &'static str) -> (u16, Value) {
+    let url = format!("{}/simulator/{path}", simulator.base_url());
+    let request = Client::new().request(method, url).body(body);
+    let response = request.send().await.expect("an answer");
+    (response.status().as_u16(), self::body(response).await)
+}
+
+#[tokio::test]
+async fn a_process_outside_changes_and_checks_the_rows() {
+    let simulator = start(LenderOptions::numbered(1)).await;
+    let post = async |path: &str| {
+        let (status, answer) = steer(&simulator, Method::POST, path, "").await;
+        assert_eq!(status, 200, "{answer}");
+        let ids = answer["ids"].as_array().expect("ids").clone();
+        ids.into_iter().map(|id| text(&id)).collect::<Vec<_>>()
+    };
+    let changed = post("lenders/lender-1/touch?count=20&seed=9").await;
+    assert_eq!(changed.iter().collect::<HashSet<_>>().len(), 20);
+    let added = post("lenders/lender-1/insert?count=3").await;
+    assert_eq!(added.len(), 3);
+    assert_eq!(
+        post(&format!("lenders/lender-1/delete?id={}", added[0])).await,
+        added[..1]
+    );
+    let gone = post("lenders/lender-1/delete?count=5&seed=1").await;
+    assert_eq!(post("lenders/lender-2/touch").await.len(), 1);
+
+    let (_, counts) = steer(&simulator, Method::GET, "counts", "").await;
+    assert_eq!(counts["change_count"], 21);
+    assert_eq!(
+        (&counts["insert_count"], &counts["delete_count"]),
+        (&json!(3), &json!(6))
+    );
+    assert_eq!(counts["lenders"][0]["row_count"], 997);
+    // Who steers is not counted.
+    assert_eq!(counts["request_count"], 0);
+
+    let (_, answer) = steer(&simulator, Method::GET, "lenders/lender-1/rows", "").await;
+    assert_eq!(answer["row_count"], 997);
+    let listed = answer["rows"].as_array().expect("rows");
+    let reader = Reader::log_in(&simulator).await;
+    let walked = reader.walk(&[]).await;
+    assert_eq!(listed.len(), walked.len());
+    for (listed, walked) in listed.iter().zip(&walked) {
+        let walked: Value = serde_json::from_str(walked).expect("JSON");
+        assert_eq!(listed["id"], walked["public_id"]);
+        assert_eq!(listed["updated_at"], walked["updated_at"]);
+        assert_eq!(listed["kind"], "sound");
+    }
+    assert!(gone.iter().all(|id| listed.iter().all(|row| row["id"] != **id)));
+    let (_, page) = steer(
+        &simulator,
+        Method::GET,
+        "lenders/lender-1/rows?offset=990&limit=100",
+        "",
+    )
+    .await;
+    assert_eq!(page["rows"].as_array().expect("rows"), &listed[990..]);
+}
+
+#[tokio::test]
+async fn a_process_outside_scripts_faults_and_latency() {
+    let simulator = start(LenderOptions::numbered(1)).await;
+    let reader = Reader::log_in(&simulator).await;
+    let script = "# two\n{\"effect\":{\"status\":{\"code\":503}}}\n\n{\"effect\":\"reset\",\"times\":3}\n";
+    let (status, answer) = steer(&simulator, Method::POST, "faults", script).await;
+    assert_eq!((status, &answer["pending_fault_count"]), (200, &json!(2)));
+    assert_eq!(reader.status(&[]).await, StatusCode::SERVICE_UNAVAILABLE);
+    let (_, counts) = steer(&simulator, Method::GET, "counts", "").await;
+    assert_eq!(
+        (&counts["fault_count"], &counts["pending_fault_count"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(steer(&simulator, Method::DELETE, "faults", "").await.0, 200);
+    assert_eq!(reader.status(&[]).await, StatusCode::OK);
+
+    let begun = Instant::now();
+    let (status, answer) = steer(&simulator, Method::POST, "latency?ms=200", "").await;
+    assert_eq!((status, answer), (200, json!({"latency_ms": 200})));
+    assert_eq!(reader.status(&[]).await, StatusCode::OK);
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn a_process_outside_is_told_what_is_wrong() {
+    let simulator = start(LenderOptions::numbered(1)).await;
+    let (get, post) = (Method::GET, Method::POST);
+    for (method, path, body, status, part) in [
+        (&get, "", "", 404, "GET /simulator/counts"),
+        (&get, "faults", "", 404, "cannot GET this"),
+        (&get, "counts?all=1", "", 400, "no parameter \"all\""),
+        (
+            &post,
+            "lenders/nobody/touch",
+            "",
+            404,
+            "no lender \"nobody\", only lender-1, lender-2",
+        ),
+        (
+            &post,
+            "lenders/lender-1/touch?cuont=2",
+            "",
+            400,
+            "no parameter \"cuont\"",
+        ),
+        (
+            &post,
+            "lenders/lender-1/touch?count=many",
+            "",
+            400,
+            "count=\"many\" cannot be read",
+        ),
+        (
+            &post,
+            "lenders/lender-1/insert?count=1000000",
+            "",
+            400,
+            "no more than 100000",
+        ),
+        (&post, "lenders/lender-1/delete?id=x", "", 404, "no row \"x\""),
+        (
+            &post,
+            "lenders/lender-1/delete?id=x&count=1",
+            "",
+            400,
+            "either id, or count",
+        ),
+        (&post, "latency", "", 400, "ms is missing"),
+        (
+            &post,
+            "faults",
+            "\n{\"effect\":\"rest\"}",
+            400,
+            "line 2 of the fault script: unknown variant `rest`",
+        ),
+    ] {
+        let (answered, error) = steer(&simulator, method.clone(), path, body).await;
+        let message = text(&error["error"]);
+        assert_eq!(answered, status, "{path} {message}");
+        assert!(message.contains(part), "{path} {message}");
+    }
+    assert_eq!(simulator.counts(), Counts::default());
 }
 
 #[tokio::test]

@@ -29,7 +29,18 @@ A fault script has a JSON object a line, met in this order by the requests that 
   {"effect":"token_revoked"}
   {"effect":{"status":{"code":401}},"endpoint":"refresh"}
 
-Effects: status, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, token_revoked, all_cursors_dead."#;
+Effects: status, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, token_revoked, all_cursors_dead.
+
+While it runs, it can be steered and looked into on the same port, under /simulator. That needs no token: whoever reaches the port can use it, which is this machine alone unless --listen says otherwise. Lenders go by their subdomain. Answers are JSON.
+
+  curl localhost:8099/simulator/counts
+  curl localhost:8099/simulator/lenders/lender-1/rows                          every row's id, updated_at and kind; ?offset=&limit=
+  curl -X POST 'localhost:8099/simulator/lenders/lender-1/touch?count=100'     changes so many accounts, now; &seed= makes the choice repeatable
+  curl -X POST 'localhost:8099/simulator/lenders/lender-1/insert?count=10'
+  curl -X POST 'localhost:8099/simulator/lenders/lender-1/delete?count=10'     or ?id=
+  curl --data-binary @faults.jsonl localhost:8099/simulator/faults             adds a fault script
+  curl -X DELETE localhost:8099/simulator/faults                               forgets what has not been met
+  curl -X POST 'localhost:8099/simulator/latency?ms=100'"#;
 
 /// Serves an Exports API on a local port: rows, live changes, faults
 #[derive(Debug, clap::Args)]

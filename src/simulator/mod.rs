@@ -3,7 +3,8 @@
 //! It shares no code with the client, so that a misreading of the contract cannot stand on both sides.
 //!
 //! ```text
-//!   socket ── server ──┬── login ──── tokens
+//!   socket ── server ──┬── control    what a process outside asks for
+//!                      ├── login ──── tokens
 //!                      └── export ─┬─ query, cursor
 //!                                  ├─ fault      what goes wrong next
 //!                                  └─ lender ─┬─ store   the order of rows
@@ -12,6 +13,7 @@
 
 mod answer;
 mod clock;
+mod control;
 mod cursor;
 mod export;
 mod fault;

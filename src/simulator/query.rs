@@ -63,7 +63,8 @@ fn limit(text: &str) -> usize {
     })
 }
 
-fn percent_decode(text: &str) -> String {
+/// `%41` and `+` as what they stand for.
+pub(super) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

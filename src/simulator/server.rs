@@ -25,11 +25,11 @@ use tracing::debug;
 use super::answer::{Answer, Body, Delivery};
 use super::clock::http_date;
 use super::fault::{Endpoint, RetryAfter};
-use super::{RequestLog, Shared, export, login};
+use super::{RequestLog, Shared, control, export, login};
 
 /// More than any test opens; the next connection waits in the listener's queue.
 const MAX_CONNECTIONS: usize = 1024;
-const MAX_REQUEST_BODY: usize = 64 * 1024;
+pub(super) const MAX_REQUEST_BODY: usize = 64 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Closes the connection without an answer.
@@ -89,11 +89,16 @@ async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Share
 }
 
 /// The query runs first, then the latency passes, then `Date` is written: the widest gap that the contract allows.
-async fn respond(shared: &Shared, request: Request<Incoming>) -> Result<Response<Body>, Down> {
+async fn respond(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Down> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let query = head.uri.query().unwrap_or_default().to_owned();
     let id = shared.request_id();
+    let segments: Vec<_> = path.trim_start_matches('/').split('/').collect();
+    if let ["simulator", asked @ ..] = segments.as_slice() {
+        let answer = control::answer(shared, &head.method, asked, &query, body).await;
+        return Ok(response(shared, answer, false, &id).await);
+    }
     let mut log = RequestLog {
         at_ms: shared.clock.now_ms(),
         method: head.method.to_string(),
@@ -106,7 +111,6 @@ async fn respond(shared: &Shared, request: Request<Incoming>) -> Result<Response
         shared.log(log, 0);
         return Err(Down);
     }
-    let segments: Vec<_> = path.trim_start_matches('/').split('/').collect();
     let answer = match (&head.method, segments.as_slice()) {
         (&Method::POST, ["admin", "auth", subdomain, "login"]) => {
             authenticate(shared, Endpoint::Login, subdomain, body, &id).await

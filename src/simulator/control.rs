@@ -1,0 +1,272 @@
+//! What can a person or a process outside ask for while it runs?
+//!
+//! Everything is under `/simulator`, where the vendor has nothing. It needs no token and meets no fault or latency, and it is neither counted nor logged:
+//! whoever steers and checks a run does not disturb it. Answers are JSON; an error has one member, `error`.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::Shared;
+use super::answer::Answer;
+use super::clock::iso;
+use super::fault::{ScriptError, parse_script};
+use super::query::percent_decode;
+use super::rows::RowKind;
+use super::server::MAX_REQUEST_BODY;
+
+/// Rows that one request adds: seconds of work.
+const MAX_INSERT: usize = 100_000;
+
+#[derive(Debug, Error)]
+enum ControlError {
+    #[error(
+        "cannot {method} this; there are GET /simulator/counts, GET /simulator/lenders/{{subdomain}}/rows, POST \
+         /simulator/lenders/{{subdomain}}/touch, …/insert and …/delete, POST and DELETE /simulator/faults, and POST /simulator/latency"
+    )]
+    Path { method: Method },
+    #[error("there is no lender {subdomain:?}, only {known}")]
+    Lender { subdomain: String, known: String },
+    #[error("there is no row {id:?}")]
+    Row { id: String },
+    #[error("{name}={value:?} cannot be read")]
+    Value { name: &'static str, value: String },
+    #[error("there is no parameter {name:?} here")]
+    Parameter { name: String },
+    #[error("{name} is missing")]
+    Missing { name: &'static str },
+    #[error("no more than {MAX_INSERT} rows can be added at once")]
+    TooMany,
+    #[error("either id, or count and seed")]
+    IdOrCount,
+    #[error("the body cannot be read: it may have {MAX_REQUEST_BODY} bytes of UTF-8")]
+    Body,
+    #[error("{error}: {}", error.source)]
+    Script { error: ScriptError },
+}
+
+impl ControlError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Path { .. } | Self::Lender { .. } | Self::Row { .. } => StatusCode::NOT_FOUND,
+            Self::Value { .. }
+            | Self::Parameter { .. }
+            | Self::Missing { .. }
+            | Self::TooMany
+            | Self::IdOrCount
+            | Self::Body
+            | Self::Script { .. } => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Answers a request; `path` is what follows `/simulator`.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    method: &Method,
+    path: &[&str],
+    query: &str,
+    body: Incoming,
+) -> Answer {
+    match control(shared, method, path, query, body).await {
+        Ok(answer) => Answer::json(StatusCode::OK, answer),
+        Err(error) => Answer::json(error.status(), json!({"error": error.to_string()}).to_string()),
+    }
+}
+
+async fn control(
+    shared: &Arc<Shared>,
+    method: &Method,
+    path: &[&str],
+    query: &str,
+    body: Incoming,
+) -> Result<String, ControlError> {
+    let mut parameters = Parameters::parse(query);
+    match (method, path) {
+        (&Method::GET, ["counts"]) => {
+            parameters.end()?;
+            Ok(counts(shared).to_string())
+        }
+        (&Method::GET, ["lenders", subdomain, "rows"]) => {
+            let lender = find(shared, subdomain)?;
+            let offset = parameters.take("offset")?.unwrap_or(0);
+            let limit = parameters.take("limit")?.unwrap_or(usize::MAX);
+            parameters.end()?;
+            Ok(in_background(shared, move |shared| rows(shared, lender, offset, limit)).await)
+        }
+        (&Method::POST, ["lenders", subdomain, "touch"]) => {
+            let lender = find(shared, subdomain)?;
+            let (count, mut rng) = (parameters.take("count")?.unwrap_or(1), parameters.rng()?);
+            parameters.end()?;
+            let ids = in_background(shared, move |shared| shared.touch(lender, count, &mut rng)).await;
+            Ok(json!({ "ids": ids }).to_string())
+        }
+        (&Method::POST, ["lenders", subdomain, "insert"]) => {
+            let lender = find(shared, subdomain)?;
+            let count = parameters.take("count")?.unwrap_or(1);
+            parameters.end()?;
+            if count > MAX_INSERT {
+                return Err(ControlError::TooMany);
+            }
+            let ids = in_background(shared, move |shared| shared.insert(lender, count)).await;
+            Ok(json!({ "ids": ids }).to_string())
+        }
+        (&Method::POST, ["lenders", subdomain, "delete"]) => {
+            let lender = find(shared, subdomain)?;
+            if let Some(id) = parameters.take::<String>("id")? {
+                parameters.end().map_err(|_| ControlError::IdOrCount)?;
+                if !shared.remove(lender, &id) {
+                    return Err(ControlError::Row { id });
+                }
+                return Ok(json!({ "ids": [id] }).to_string());
+            }
+            let (count, mut rng) = (parameters.take("count")?.unwrap_or(1), parameters.rng()?);
+            parameters.end()?;
+            let ids = in_background(shared, move |shared| shared.delete(lender, count, &mut rng)).await;
+            Ok(json!({ "ids": ids }).to_string())
+        }
+        (&Method::POST, ["faults"]) => {
+            parameters.end()?;
+            let script = Limited::new(body, MAX_REQUEST_BODY).collect().await;
+            let script = script.map_err(|_| ControlError::Body)?.to_bytes();
+            let script = std::str::from_utf8(&script).map_err(|_| ControlError::Body)?;
+            let faults = parse_script(script).map_err(|error| ControlError::Script { error })?;
+            let mut control = shared.control();
+            for fault in faults {
+                control.script.push(fault);
+            }
+            Ok(json!({ "pending_fault_count": control.script.len() }).to_string())
+        }
+        (&Method::DELETE, ["faults"]) => {
+            parameters.end()?;
+            shared.control().script.clear();
+            Ok(json!({ "pending_fault_count": 0 }).to_string())
+        }
+        (&Method::POST, ["latency"]) => {
+            let latency_ms = parameters.take("ms")?.ok_or(ControlError::Missing { name: "ms" })?;
+            parameters.end()?;
+            shared.control().latency = Duration::from_millis(latency_ms);
+            Ok(json!({ "latency_ms": latency_ms }).to_string())
+        }
+        _ => Err(ControlError::Path { method: method.clone() }),
+    }
+}
+
+/// What has happened since the start, and how things stand.
+fn counts(shared: &Shared) -> Value {
+    let lenders = shared.lenders.iter().map(|lender| {
+        json!({
+            "subdomain": lender.subdomain,
+            "public_id": lender.public_id,
+            "row_count": lender.read().store.len(),
+        })
+    });
+    let lenders: Vec<_> = lenders.collect();
+    let control = shared.control();
+    let counts = control.counts;
+    json!({
+        "request_count": counts.request_count,
+        "row_count": counts.row_count,
+        "fault_count": counts.fault_count,
+        "pending_fault_count": control.script.len(),
+        "change_count": counts.change_count,
+        "insert_count": counts.insert_count,
+        "delete_count": counts.delete_count,
+        "lenders": lenders,
+    })
+}
+
+/// The ground truth, in upstream's order. Without bounds it is one moment's.
+fn rows(shared: &Shared, lender: usize, offset: usize, limit: usize) -> String {
+    #[derive(Serialize)]
+    struct Listed<'a> {
+        id: &'a str,
+        updated_at: String,
+        kind: &'static str,
+    }
+    let lender = &shared.lenders[lender];
+    let data = lender.read();
+    let listed = data
+        .store
+        .iter()
+        .skip(offset)
+        .take(limit)
+        .map(|((updated_at_ms, id), row)| Listed {
+            id,
+            updated_at: iso(*updated_at_ms),
+            kind: match lender.kind(row) {
+                RowKind::Sound => "sound",
+                RowKind::Odd(_) => "odd",
+                RowKind::Bad(_) => "bad",
+                RowKind::Given => "given",
+            },
+        });
+    let listed: Vec<_> = listed.collect();
+    let listed = serde_json::to_string(&listed).expect("rows have only plain members");
+    format!(r#"{{"row_count":{},"rows":{listed}}}"#, data.store.len())
+}
+
+fn find(shared: &Shared, subdomain: &str) -> Result<usize, ControlError> {
+    let subdomain = percent_decode(subdomain);
+    let place = shared.lenders.iter().position(|lender| lender.subdomain == subdomain);
+    place.ok_or_else(|| {
+        let known: Vec<_> = shared.lenders.iter().map(|lender| lender.subdomain.as_str()).collect();
+        let known = known.join(", ");
+        ControlError::Lender { subdomain, known }
+    })
+}
+
+/// Off the runtime: rendering thousands of rows takes its time.
+async fn in_background<T: Send + 'static>(shared: &Arc<Shared>, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
+    let shared = shared.clone();
+    tokio::task::spawn_blocking(move || work(&shared))
+        .await
+        .expect("nothing panics over rows")
+}
+
+/// The query's, as far as they have not been taken.
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn parse(query: &str) -> Self {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(name, value)| (percent_decode(name), percent_decode(value)))
+                .collect(),
+        )
+    }
+
+    fn take<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>, ControlError> {
+        let Some(at) = self.0.iter().position(|(given, _)| given == name) else {
+            return Ok(None);
+        };
+        let (_, value) = self.0.remove(at);
+        match value.parse() {
+            Ok(read) => Ok(Some(read)),
+            Err(_) => Err(ControlError::Value { name, value }),
+        }
+    }
+
+    /// From `seed`; without one, different each time.
+    fn rng(&mut self) -> Result<Rng, ControlError> {
+        Ok(self.take("seed")?.map_or_else(Rng::new, Rng::with_seed))
+    }
+
+    /// A misspelt parameter is an error, and not what it would be without.
+    fn end(self) -> Result<(), ControlError> {
+        match self.0.into_iter().next() {
+            Some((name, _)) => Err(ControlError::Parameter { name }),
+            None => Ok(()),
+        }
+    }
+}
