@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use d02_source::command::progress_bar::AboveBars;
 use d02_source::command::{self, Failure};
 use d02_source::config::{self, Layers};
 use d02_source::policy::{Exit, chain};
@@ -46,6 +47,9 @@ enum Command {
     Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
     Config(command::config::Arguments),
+    /// See the promise hold, on this machine alone: broker, upstream, source, a kill, and the proof
+    #[cfg(feature = "demo")]
+    Demo(command::demo::Args),
     /// Serve an Exports API on a local port: seeded rows, live changes, faults
     Simulate(command::simulate::Args),
 }
@@ -67,7 +71,7 @@ fn telemetry(log: Log) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(AboveBars::default)
         .with_target(false);
     match log {
         Log::Text => builder
@@ -125,6 +129,8 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             shown.map_err(|error| Failure::new(Exit::Failed, format!("writing the configuration: {error}")))?;
             Ok(Exit::Done)
         }
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => on_runtime(command::demo::execute(args)),
         Command::Simulate(args) => on_runtime(async {
             let served = command::simulate::execute(args).await;
             served.map_err(|error| Failure::new(error.exit(), chain(&error)))?;

@@ -71,6 +71,9 @@ lender_metrics! {
     Counter transactions_total "Transactions committed, heartbeats included";
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge accounts "Accounts in the index";
+    Gauge ranges "Ranges of the snapshot that are still being read";
+    Gauge snapshot_rows "Rows of the snapshot that were left when this process began with it; 0 while upstream has not said";
+    Counter snapshot_rows_read_total "Rows of the snapshot that were read and decided";
 }
 
 impl Metrics {
@@ -85,6 +88,14 @@ impl Metrics {
 }
 
 impl LenderMetrics {
+    /// How much of the snapshot that was left at the start is read, 0–1; `None` without a snapshot, or where upstream
+    /// does not say how much there is.
+    pub fn snapshot_share(&self) -> Option<f64> {
+        let (read, all) = (self.snapshot_rows_read_total.get(), self.snapshot_rows.get());
+        // Rows that moved meanwhile are no longer there to be read, and new ones may have come.
+        (self.ranges.get() > 0 && all > 0).then(|| (read as f64 / all as f64).min(1.0))
+    }
+
     /// The line that a log gets each minute and at the end: what was done since the start, and what needs a look.
     pub fn line(&self) -> String {
         let mut line = format!(
@@ -109,6 +120,9 @@ impl LenderMetrics {
             (&self.unverified_pages_total, "unverified pages"),
             (&self.reopens_total, "reopens"),
         ];
+        if let Some(share) = self.snapshot_share() {
+            write!(line, ", snapshot {:.0} %", share * 100.0).expect("a String takes everything");
+        }
         for (counter, what) in odd {
             if counter.get() > 0 {
                 write!(line, ", {} {what}", counter.get()).expect("a String takes everything");
@@ -141,6 +155,14 @@ mod tests {
         assert_eq!(
             lender.line(),
             "0 rows in 0 pages, 0 records in 0 transactions, 0 accounts, 1 retries"
+        );
+        lender.ranges.set(1);
+        lender.snapshot_rows.set(200);
+        lender.snapshot_rows_read_total.inc_by(84);
+        assert!(
+            lender.line().contains("0 accounts, snapshot 42 %, 1 retries"),
+            "{}",
+            lender.line()
         );
     }
 }

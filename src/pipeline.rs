@@ -146,6 +146,9 @@ impl Pipeline {
                 checked_at = Instant::now();
             }
             let decided = self.commit(&batch)?;
+            let of_snapshot = batch.pages.iter().filter(|page| page.step.walk != Walk::Live);
+            let row_count: usize = of_snapshot.map(|page| page.entries.len()).sum();
+            self.metrics.snapshot_rows_read_total.inc_by(row_count as u64);
             let is_caught_up = batch
                 .pages
                 .last()
@@ -335,9 +338,14 @@ impl Pipeline {
             .into_iter()
             .for_each(|digest| self.dead_letters.insert(digest));
         self.record = decided.record;
-        self.metrics
-            .accounts
-            .set(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
+        self.show_state();
+    }
+
+    /// Lets the metrics say what is held and what is left.
+    pub fn show_state(&self) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.accounts.set(count(self.index.len()));
+        self.metrics.ranges.set(count(self.record.progress.ranges.len()));
     }
 
     /// The one way back for everything uncertain: a new producer, then what the cursor record says.

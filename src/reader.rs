@@ -22,7 +22,7 @@ use crate::clock;
 use crate::config;
 use crate::index::Tick;
 use crate::policy::{self, AfterRequest, Exit};
-use crate::progress::{Progress, Step, Timestamp, Walk};
+use crate::progress::{Progress, Range, Step, Timestamp, Walk};
 use crate::upstream::{Answer, Backoff, Client, PageRequest, UpstreamError};
 
 /// Encoded pages of a lender that are read but not yet committed, in bytes.
@@ -241,6 +241,7 @@ impl Reader {
             progress = Progress::begin(t0, self.upstream.late_window);
             let _ = self.pages.send(Item::Begin(progress.clone()));
         }
+        self.count_snapshot(&progress);
         while let Some(range) = progress.ranges.first() {
             let walk = OneWalk {
                 walk: Walk::Range(0),
@@ -257,6 +258,35 @@ impl Reader {
             OneWalk::live(progress.read).run(self, &mut progress).await?;
             tokio::time::sleep(self.upstream.poll_interval).await;
         }
+    }
+
+    /// Asks in the background how many rows the snapshot has left, for the people who watch it; tried once.
+    fn count_snapshot(&self, progress: &Progress) {
+        let client = Arc::clone(&self.client);
+        let left = |range: &Range| PageRequest {
+            since: range.highest.or(range.since),
+            until: Some(range.stop),
+            cursor: None,
+            limit: 1,
+            include_total: true,
+        };
+        let requests: Vec<_> = progress.ranges.iter().map(left).collect();
+        tokio::spawn(async move {
+            let mut left = 0;
+            for request in requests {
+                let answer = client.page(&request).await;
+                match answer.and_then(|answer| Ok(answer.page()?.total)) {
+                    Ok(Some(total)) => left += total,
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::debug!("counting the rows of the snapshot: {}", policy::chain(&error));
+                        return;
+                    }
+                }
+            }
+            let metrics = client.metrics();
+            metrics.snapshot_rows.set(i64::try_from(left).unwrap_or(i64::MAX));
+        });
     }
 
     /// Waits for room, then hands a page over.
@@ -373,6 +403,7 @@ impl OneWalk {
             until: self.until,
             cursor: self.cursor.clone(),
             limit,
+            include_total: false,
         }
     }
 

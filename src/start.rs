@@ -403,10 +403,7 @@ impl Starter {
                 continue;
             }
             let (lender, account_count, took) = (&pipeline.lender, pipeline.index.len(), begun.elapsed());
-            pipeline
-                .metrics
-                .accounts
-                .set(i64::try_from(account_count).unwrap_or(i64::MAX));
+            pipeline.show_state();
             tracing::info!(
                 lender,
                 account_count,

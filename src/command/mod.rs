@@ -2,6 +2,9 @@
 
 pub mod config;
 pub mod cursor;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod progress_bar;
 pub mod run;
 pub mod schema;
 pub mod setup;

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::Failure;
+use super::{Failure, progress_bar};
 use crate::avro::{ACCOUNT_NAME, ACCOUNT_SCHEMA, Encoder, Frame};
 use crate::config::{Config, Encoding, SecretSource};
 use crate::metrics::{LenderMetrics, Metrics};
@@ -122,7 +122,11 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
         undecided: watch::Sender::new(lenders.len()),
         any_ran: watch::Sender::new(false),
     });
-    let reports = tokio::spawn(report(Arc::clone(&process), lenders.clone()));
+    let mut watchers = JoinSet::new();
+    watchers.spawn(report(Arc::clone(&process), lenders.clone()));
+    for lender in &lenders {
+        watchers.spawn(progress_bar::follow(lender.clone(), process.metrics.lender(lender)));
+    }
     let mut running = JoinSet::new();
     for lender in &lenders {
         running.spawn(supervise(Arc::clone(&process), lender.clone()));
@@ -133,7 +137,7 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
-    reports.abort();
+    watchers.shutdown().await;
     for lender in &lenders {
         tracing::info!(lender, "at the end: {}", process.metrics.lender(lender).line());
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::TestbedError;
 use super::directory::lock;
-use super::process::Process;
+use super::process::{Output, Process};
 
 /// Kafka's oldest supported Java for brokers, and that of the pinned registry.
 pub(super) const JAVA_MINIMUM: u32 = 17;
@@ -130,7 +130,14 @@ fn fetch(cache: &Path, artifact: &Artifact, directory: &Path) -> Result<(), Test
     let mut arguments = vec!["--quiet".to_owned(), "--batch-mode".to_owned()];
     arguments.extend(artifact.goal.iter().map(|&argument| argument.to_owned()));
     arguments.push(format!("-DoutputDirectory={}", fetched.display()));
-    Process::start(&format!("mvn for {}", artifact.name), "mvn", &arguments, &work)?.wait_for_success(FETCH_BOUND)?;
+    Process::start(
+        &format!("mvn for {}", artifact.name),
+        "mvn",
+        &arguments,
+        &work,
+        Output::Log,
+    )?
+    .wait_for_success(FETCH_BOUND)?;
 
     fs::rename(&fetched, directory).map_err(TestbedError::io("move into place", directory))?;
     fs::remove_dir_all(&work).map_err(TestbedError::io("remove", &work))

@@ -15,7 +15,7 @@ use super::TestbedError;
 use super::artifacts::{self, Installed, Jvm};
 use super::directory::RunDirectory;
 use super::ports;
-use super::process::Process;
+use super::process::{Output, Process};
 
 /// A start takes 1–2 s on two idle cores, three nodes several times that.
 const START_BOUND: Duration = Duration::from_secs(90);
@@ -192,7 +192,13 @@ impl Broker {
         command.push(class.to_owned());
         command.extend_from_slice(arguments);
         command.push(self.properties_path(node).display().to_string());
-        Process::start(&format!("kafka-{what}-{}", node.id), "java", &command, directory)
+        Process::start(
+            &format!("kafka-{what}-{}", node.id),
+            "java",
+            &command,
+            directory,
+            Output::Log,
+        )
     }
 
     fn properties_path(&self, node: &Node) -> PathBuf {

@@ -28,7 +28,7 @@ pub(super) fn lock(path: &Path) -> Result<File, TestbedError> {
 }
 
 /// A directory that goes when this is dropped. After a crash, the next testbed in the same cache removes it.
-pub(super) struct RunDirectory {
+pub struct RunDirectory {
     path: PathBuf,
     /// Held as long as the directory is in use.
     _in_use: File,
@@ -37,7 +37,9 @@ pub(super) struct RunDirectory {
 const IN_USE: &str = "in-use";
 
 impl RunDirectory {
-    pub(super) fn create(cache: &Path) -> Result<Self, TestbedError> {
+    /// # Errors
+    /// When it cannot be written to.
+    pub fn create(cache: &Path) -> Result<Self, TestbedError> {
         let parent = cache.join("run");
         fs::create_dir_all(&parent).map_err(TestbedError::io("create", &parent))?;
         // Nobody may look at a directory that is there but not yet locked.
@@ -49,7 +51,7 @@ impl RunDirectory {
         Ok(Self { path, _in_use: in_use })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

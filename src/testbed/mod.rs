@@ -32,8 +32,10 @@ use docker::{Contained, Engine};
 
 pub use artifacts::default_cache;
 pub use broker::{Broker, BrokerOptions};
+pub use directory::RunDirectory;
 pub use docker::DockerError;
 pub use error::TestbedError;
+pub use process::{Output, Process};
 pub use registry::{Registry, RegistryOptions};
 
 /// Names a broker that runs already; the testbed then starts none.

@@ -21,6 +21,7 @@ use super::TestbedError;
 const SUPERVISOR: &str = r#"
 exec 3<&0 </dev/null
 "$@" 3<&- & child=$!
+exec 2>/dev/null
 (
     while read -r signal <&3; do kill -"$signal" "$child"; done
     kill -KILL "$child"
@@ -51,8 +52,17 @@ pub(super) fn poll<T, E>(bound: Duration, mut check: impl FnMut() -> Result<Opti
     }
 }
 
+/// Where a program's output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Into `<name>.log` in its directory.
+    Log,
+    /// To this process's own standard output and error.
+    Terminal,
+}
+
 /// A running program; killed when this is dropped or when this process ends.
-pub(super) struct Process {
+pub struct Process {
     name: String,
     supervisor: Child,
     signals: Option<ChildStdin>,
@@ -60,16 +70,26 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Runs `program` in `directory`, with its output in `<name>.log` there.
-    pub(super) fn start(
+    /// Runs `program` in `directory`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(
         name: &str,
         program: &str,
         arguments: &[String],
         directory: &Path,
+        output: Output,
     ) -> Result<Self, TestbedError> {
         let log = directory.join(format!("{name}.log"));
-        let output = File::create(&log).map_err(TestbedError::io("create the log", &log))?;
-        let errors = output.try_clone().map_err(TestbedError::io("share the log", &log))?;
+        let (output, errors) = match output {
+            Output::Log => {
+                let output = File::create(&log).map_err(TestbedError::io("create the log", &log))?;
+                let errors = output.try_clone().map_err(TestbedError::io("share the log", &log))?;
+                (Stdio::from(output), Stdio::from(errors))
+            }
+            Output::Terminal => (Stdio::inherit(), Stdio::inherit()),
+        };
         let mut supervisor = Command::new("sh")
             .args(["-c", SUPERVISOR, "testbed", program])
             .args(arguments)
@@ -109,7 +129,10 @@ impl Process {
     }
 
     /// Waits for a program that ends by itself, and for its success.
-    pub(super) fn wait_for_success(mut self, bound: Duration) -> Result<(), TestbedError> {
+    ///
+    /// # Errors
+    /// When it takes longer than `bound`, or fails.
+    pub fn wait_for_success(mut self, bound: Duration) -> Result<(), TestbedError> {
         let status = poll(bound, || self.ended())?.ok_or_else(|| self.not_ready(bound))?;
         if status.success() {
             return Ok(());
@@ -122,7 +145,10 @@ impl Process {
     }
 
     /// SIGKILL: no last words.
-    pub(super) fn kill(self) -> Result<(), TestbedError> {
+    ///
+    /// # Errors
+    /// When it is still there after a while.
+    pub fn kill(self) -> Result<(), TestbedError> {
         self.end("KILL", KILL_BOUND)
     }
 
@@ -143,6 +169,12 @@ impl Process {
                 bound,
             }),
         }
+    }
+
+    /// # Errors
+    /// When the system does not say.
+    pub fn has_ended(&mut self) -> Result<bool, TestbedError> {
+        Ok(self.ended()?.is_some())
     }
 
     fn ended(&mut self) -> Result<Option<ExitStatus>, TestbedError> {

@@ -11,7 +11,7 @@ use super::TestbedError;
 use super::artifacts::{self, Installed, Jvm};
 use super::directory::RunDirectory;
 use super::ports;
-use super::process::Process;
+use super::process::{Output, Process};
 
 /// A start takes 1–6 s on two idle cores.
 pub(super) const START_BOUND: Duration = Duration::from_secs(90);
@@ -109,7 +109,7 @@ impl Registry {
         ]);
         let process = self
             .process
-            .insert(Process::start("registry", "java", &command, directory)?);
+            .insert(Process::start("registry", "java", &command, directory, Output::Log)?);
         let port = self.port;
         process.wait_until_ready(START_BOUND, |_| serves(port).unwrap_or(false))
     }

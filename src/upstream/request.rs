@@ -14,6 +14,8 @@ pub struct PageRequest {
     pub cursor: Option<String>,
     /// 1–1000.
     pub limit: u16,
+    /// Whether upstream is to count the rows of the whole filter, which costs it an extra query.
+    pub include_total: bool,
 }
 
 impl PageRequest {
@@ -36,6 +38,9 @@ impl PageRequest {
         query
             .append_pair("limit", &self.limit.to_string())
             .append_pair("sort", "asc");
+        if self.include_total {
+            query.append_pair("includeTotal", "true");
+        }
         drop(query);
         url
     }
@@ -63,9 +68,10 @@ mod tests {
             until: Some(Timestamp(1_780_000_000_123)),
             cursor: Some("a+b=&".into()),
             limit: 7,
+            include_total: true,
         };
         let expected = "https://host/base/admin/v3/lenders/l%2F1/exports/S1/D02?since=1970-01-01T00%3A00%3A00.000Z\
-                        &until=2026-05-28T20%3A26%3A40.123Z&cursor=a%2Bb%3D%26&limit=7&sort=asc";
+                        &until=2026-05-28T20%3A26%3A40.123Z&cursor=a%2Bb%3D%26&limit=7&sort=asc&includeTotal=true";
         assert_eq!(request.url(&base, "l/1").as_str(), expected);
     }
 }

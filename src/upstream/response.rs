@@ -34,6 +34,8 @@ impl fmt::Display for RequestId {
 pub struct PageBody<'a> {
     pub rows: Vec<&'a RawValue>,
     pub next_cursor: Option<String>,
+    /// Rows of the whole filter, where upstream was asked for them and counted them all.
+    pub total: Option<u64>,
     /// How upstream understood the bounds.
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
@@ -95,6 +97,11 @@ struct Pagination {
     // A missing member is no end of data: only a null is.
     #[serde(deserialize_with = "Option::deserialize")]
     next_cursor: Option<String>,
+    // Only shown to people: whatever else stands there is as good as nothing.
+    #[serde(default)]
+    total: serde_json::Value,
+    #[serde(default)]
+    total_exact: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +145,7 @@ pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
     Ok(PageBody {
         rows: rows.0,
         next_cursor: pagination.next_cursor,
+        total: pagination.total.as_u64().filter(|_| pagination.total_exact != false),
         since,
         until,
     })
@@ -192,7 +200,20 @@ mod tests {
             page.since.map(|at| at.to_string()).as_deref(),
             Some("2026-05-29T07:20:55.000Z")
         );
-        assert_eq!(page.until, None);
+        assert_eq!((page.until, page.total), (None, None));
+        for (total, expected) in [
+            (r#""total":7,"totalExact":true"#, Some(7)),
+            (r#""total":7"#, Some(7)),
+            (r#""total":10000,"totalExact":false,"totalNote":"capped""#, None),
+            (r#""total":"many""#, None),
+        ] {
+            let counted = OK.replace(r#""total":null"#, total);
+            assert_eq!(
+                super::page(&counted).map(|page| page.total).ok(),
+                Some(expected),
+                "{total}"
+            );
+        }
     }
 
     #[test]

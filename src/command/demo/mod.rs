@@ -1,0 +1,315 @@
+//! `demo`: is the promise true? Everything on one machine: a broker, a registry, an upstream, the source, live changes, a
+//! SIGKILL in the middle of a transaction, and what an independent reader finds afterwards.
+
+mod reader;
+mod stage;
+
+use std::collections::HashMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError;
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use super::Failure;
+use crate::policy::Exit;
+use crate::registry::{Registry, RegistryError};
+use crate::shutdown::{self, Shutdown};
+use crate::simulator::StartError;
+use crate::testbed::TestbedError;
+use reader::{Account, Isolation, Record};
+use stage::{LENDER_COUNT, Stage};
+
+/// Nothing takes longer that works.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: small, and left running to play with\n\n  d02-source demo --rows 10000 --keep")]
+pub struct Args {
+    /// Accounts upstream, over two lenders
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=4_000_000))]
+    rows: u32,
+    /// Leave everything running at the end, until Ctrl-C, and say where it is
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Why the demo ends early.
+#[derive(Debug, Error)]
+pub enum DemoError {
+    #[error("starting the testbed")]
+    Testbed(#[from] TestbedError),
+    #[error("starting the simulator")]
+    Simulator(#[from] StartError),
+    #[error("{doing} {what}")]
+    Io {
+        doing: &'static str,
+        what: String,
+        source: io::Error,
+    },
+    #[error("{doing}")]
+    Kafka { doing: &'static str, source: KafkaError },
+    #[error("reading a schema")]
+    Registry(#[from] RegistryError),
+    #[error("decoding a record")]
+    Decode(#[from] crate::avro::DecodeError),
+    #[error("waited {} in vain: {what}", humantime::format_duration(PATIENCE))]
+    TookTooLong { what: &'static str },
+    #[error("the source ended by itself while {doing}")]
+    SourceEnded { doing: &'static str },
+    #[error("the source was killed {tries} times and never in the middle of a transaction")]
+    NeverOpen { tries: u32 },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl DemoError {
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Testbed(_) | Self::Io { .. } => {
+                "see the message; the first start also fetches Kafka and a registry by Maven"
+            }
+            Self::Simulator(_) => "free a port on 127.0.0.1",
+            Self::Kafka { .. } | Self::Registry(_) | Self::TookTooLong { .. } | Self::NeverOpen { .. } => {
+                "try again on a quieter machine; if it stays so, report it"
+            }
+            Self::SourceEnded { .. } => "its last lines, above, say why",
+            Self::Decode(_) => "this is a defect: report it",
+            Self::Interrupted => "nothing",
+        }
+    }
+}
+
+/// Runs away from the runtime's threads: a demo mostly waits for other processes.
+pub async fn execute(args: Args) -> Result<Exit, Failure> {
+    let (sender, shutdown) = shutdown::channel();
+    super::listen_for_signals(sender)?;
+    let runtime = Handle::current();
+    let played = tokio::task::spawn_blocking(move || play(&args, &shutdown, &runtime)).await;
+    let played = played.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+    match played {
+        Ok(true) => Ok(Exit::Done),
+        Ok(false) => Ok(Exit::Failed),
+        Err(DemoError::Interrupted) => Ok(Exit::Done),
+        Err(error) => Err(Failure::of(Exit::Failed, &error, error.advice())),
+    }
+}
+
+/// Whether everything held.
+fn play(args: &Args, shutdown: &Shutdown, runtime: &Handle) -> Result<bool, DemoError> {
+    println!(
+        "1. Kafka, a schema registry, and an upstream with {} accounts of {LENDER_COUNT} lenders",
+        args.rows
+    );
+    let begun = Instant::now();
+    let mut stage = Stage::set(args.rows, shutdown.clone(), runtime)?;
+    println!("   kafka {}", stage.servers());
+    println!("   schema registry {}", stage.registry_url());
+    println!("   upstream {}", stage.simulator.base_url());
+    println!("   ready after {}", seconds(begun));
+
+    println!("\n2. The first walk: d02-source run");
+    let begun = Instant::now();
+    stage.start_source()?;
+    let mut audience = Audience::new(&stage, runtime)?;
+    let account_count = stage.account_count();
+    audience.wait_for(&mut stage, "the first walk", |audience| {
+        audience.latest.len() == account_count
+    })?;
+    println!(
+        "   {account_count} accounts are in {}, after {}",
+        stage.accounts_topic(),
+        seconds(begun)
+    );
+
+    println!("\n3. Accounts change upstream; as an independent read_committed consumer sees them arrive");
+    audience.watch_changes(&mut stage)?;
+
+    println!("\n4. A fifth of all accounts changes, and SIGKILL hits the source while a transaction is open");
+    kill_in_a_transaction(&mut stage)?;
+    let begun = Instant::now();
+    stage.catch_up()?;
+    println!(
+        "   started again: run --until-caught-up ended with 0 after {}",
+        seconds(begun)
+    );
+
+    println!("\n5. The proof: all records of {}, read anew", stage.accounts_topic());
+    let holds = prove(&stage)?;
+    println!(
+        "\n{} in {}",
+        if holds {
+            "Every promise held"
+        } else {
+            "A PROMISE DID NOT HOLD"
+        },
+        seconds(stage.begun)
+    );
+    if args.keep {
+        stage.keep()?;
+    }
+    Ok(holds)
+}
+
+fn seconds(since: Instant) -> String {
+    format!("{:.1} s", since.elapsed().as_secs_f64())
+}
+
+/// Kills the source with a transaction open, which is looked at after its death.
+fn kill_in_a_transaction(stage: &mut Stage) -> Result<(), DemoError> {
+    const TRIES: u32 = 10;
+    let topic = stage.accounts_topic();
+    let watch = reader::Watch::new(&stage.servers(), &topic)?;
+    for attempt in 0..TRIES {
+        stage.change_many(attempt);
+        let begun = Instant::now();
+        while watch.open_count()? == 0 && begun.elapsed() < Duration::from_secs(5) {
+            stage.check_shutdown()?;
+        }
+        stage.kill_source()?;
+        let open_count = watch.open_count()?;
+        if open_count > 0 {
+            println!("   killed; its transaction is still open on {open_count} of the partitions of {topic}");
+            return Ok(());
+        }
+        // Between two transactions: nothing to see. Once more.
+        stage.start_source()?;
+    }
+    Err(DemoError::NeverOpen { tries: TRIES })
+}
+
+/// Who reads along, and knows what stood there before.
+struct Audience {
+    follower: reader::Follower,
+    latest: HashMap<String, Record>,
+    registry: Registry,
+    runtime: Handle,
+    schemas: HashMap<u32, crate::avro::Decoder>,
+}
+
+impl Audience {
+    fn new(stage: &Stage, runtime: &Handle) -> Result<Self, DemoError> {
+        Ok(Self {
+            follower: reader::Follower::new(&stage.servers(), &stage.accounts_topic())?,
+            latest: HashMap::new(),
+            registry: stage.registry()?,
+            runtime: runtime.clone(),
+            schemas: HashMap::new(),
+        })
+    }
+
+    fn wait_for(
+        &mut self,
+        stage: &mut Stage,
+        what: &'static str,
+        is_there: impl Fn(&Self) -> bool,
+    ) -> Result<(), DemoError> {
+        let mut begun = Instant::now();
+        while !is_there(self) {
+            if let Some(record) = self.follower.next()? {
+                begun = Instant::now();
+                self.latest.insert(record.key.clone(), record);
+                continue;
+            }
+            stage.check(what)?;
+            if begun.elapsed() > PATIENCE {
+                return Err(DemoError::TookTooLong { what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes a few accounts and prints what arrives.
+    fn watch_changes(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
+        const CHANGES: usize = 8;
+        let mut awaited: HashMap<String, Instant> = HashMap::new();
+        for id in stage.change_few(CHANGES) {
+            awaited.insert(id, Instant::now());
+        }
+        let begun = Instant::now();
+        while !awaited.is_empty() {
+            let Some(record) = self.follower.next()? else {
+                stage.check("changes were on their way")?;
+                if begun.elapsed() > PATIENCE {
+                    return Err(DemoError::TookTooLong { what: "live changes" });
+                }
+                continue;
+            };
+            let took = awaited.remove(&record.key).map(|changed_at| changed_at.elapsed());
+            let (before, after) = (self.latest.get(&record.key).cloned(), record.clone());
+            self.latest.insert(record.key.clone(), record);
+            if let Some(took) = took {
+                let before = before.map(|before| self.account(&before)).transpose()?;
+                println!("   {}", self.account(&after)?.changes_since(before.as_ref(), took));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes a value with nothing but the registry.
+    fn account(&mut self, record: &Record) -> Result<Account, DemoError> {
+        let crate::avro::Framed::Confluent { schema_id, datum } = crate::avro::unframe(&record.value)? else {
+            return Ok(Account::default());
+        };
+        if !self.schemas.contains_key(&schema_id) {
+            let schema = self.runtime.block_on(self.registry.schema(schema_id))?;
+            self.schemas.insert(schema_id, crate::avro::Decoder::new(&schema)?);
+        }
+        let json = serde_json::to_value(self.schemas[&schema_id].decode(datum)?).unwrap_or_default();
+        Ok(Account::of(&record.key, json))
+    }
+}
+
+/// Holds what a consumer sees against what upstream shows, and says so.
+fn prove(stage: &Stage) -> Result<bool, DemoError> {
+    let (servers, topic) = (stage.servers(), stage.accounts_topic());
+    let records = reader::all(&servers, &topic, Isolation::ReadCommitted)?;
+    let with_aborted = reader::all(&servers, &topic, Isolation::ReadUncommitted)?;
+    let letters = reader::all(&servers, &stage.dead_letters_topic(), Isolation::ReadCommitted)?;
+    let verdict = reader::Verdict::of(&records, &letters, &stage.rows());
+    let mut holds = true;
+    let mut say = |is_so: bool, text: String| {
+        holds &= is_so;
+        println!("   {} {text}", if is_so { '✓' } else { '✗' });
+    };
+    say(
+        verdict.missing + verdict.stale + verdict.surplus == 0,
+        format!(
+            "nothing lost: {} accounts, each at the version that upstream shows ({} missing, {} stale, {} surplus)",
+            verdict.account_count, verdict.missing, verdict.stale, verdict.surplus
+        ),
+    );
+    say(
+        verdict.buried == verdict.unusable,
+        format!(
+            "nothing vanished: {} of {} rows that cannot be accounts stand in {}, with the reason",
+            verdict.buried,
+            verdict.unusable,
+            stage.dead_letters_topic()
+        ),
+    );
+    say(
+        verdict.doubled == 0,
+        format!(
+            "nothing doubled: {} records, {} of them twice the same version",
+            records.len(),
+            verdict.doubled
+        ),
+    );
+    say(
+        verdict.out_of_order == 0,
+        format!(
+            "in order: updated_at goes back {} times within a key",
+            verdict.out_of_order
+        ),
+    );
+    let aborted = with_aborted.len() - records.len().min(with_aborted.len());
+    say(
+        aborted > 0,
+        format!(
+            "{aborted} records of the transaction that was killed are in the topic; no read_committed consumer sees them"
+        ),
+    );
+    Ok(holds)
+}
