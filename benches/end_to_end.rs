@@ -1,0 +1,231 @@
+//! What does the whole path cost, beside what the same bytes cost without us? `cargo bench --bench end_to_end`
+//!
+//! A broker, a registry and a simulator run on this machine beside what is measured. Everything that is compared is
+//! measured in turn in this one run, three times; medians are reported. With `-- --write`, the figures and the picture go
+//! into `docs/`.
+
+#[path = "end_to_end/ceiling.rs"]
+mod ceiling;
+#[path = "end_to_end/picture.rs"]
+mod picture;
+#[path = "end_to_end/process.rs"]
+mod process;
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use d02_source::testbed::Testbed;
+use process::{Figures, Source};
+
+const ROUNDS: usize = 3;
+
+/// What stands in the middle of sorted values.
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A simulated upstream in a process of its own.
+struct Upstream {
+    child: Child,
+    /// Open as long as it runs: it may have more to say.
+    _output: BufReader<ChildStdout>,
+    base_url: String,
+}
+
+impl Upstream {
+    fn start(row_count: u32, latency: Duration) -> Self {
+        let latency = format!("{}ms", latency.as_millis());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
+            .args(["simulate", "--tie-group", "1,5,1500", "--latency", &latency, "--rows"])
+            .arg(row_count.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the simulator starts");
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let base_url = output
+            .by_ref()
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.strip_prefix("base_url = \"")?.trim_end_matches('"').to_owned()))
+            .expect("the simulator says where it listens");
+        Self {
+            child,
+            _output: output,
+            base_url,
+        }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() {
+    let testbed = Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::policy::chain(&error)));
+    let mut report = Report::default();
+
+    let row_count = 500_000;
+    let (mut walks, mut ceilings) = (Vec::new(), Vec::new());
+    let upstream = Upstream::start(row_count, Duration::ZERO);
+    for round in 0..ROUNDS {
+        let source = Source::new(&testbed, &upstream.base_url, &format!("walk{round}"));
+        let walk = source.catch_up();
+        assert_eq!(walk.account_count, u64::from(row_count), "the walk is complete");
+        let ceiling = ceiling::produce(
+            &testbed.bootstrap_servers(),
+            &source.accounts_topic(),
+            walk.rows_a_transaction,
+        );
+        eprintln!("round {round}: {walk:?} {ceiling:?}");
+        walks.push(walk);
+        ceilings.push(ceiling);
+    }
+    report.walk(row_count, &walks, &ceilings);
+    drop(upstream);
+
+    let sizes = [100_000, 2_000_000].map(|row_count| {
+        let upstream = Upstream::start(row_count, Duration::ZERO);
+        let figures = (0..ROUNDS).map(|round| {
+            let figures = Source::new(&testbed, &upstream.base_url, &format!("size{row_count}-{round}")).catch_up();
+            eprintln!("{row_count} rows: {figures:?}");
+            figures
+        });
+        (row_count, figures.collect::<Vec<_>>())
+    });
+    report.sizes(&sizes);
+
+    let row_count = 1_000_000;
+    let upstream = Upstream::start(row_count, Duration::ZERO);
+    let source = Source::new(&testbed, &upstream.base_url, "restore");
+    source.catch_up();
+    let restarts: Vec<_> = (0..ROUNDS).map(|_| source.catch_up()).collect();
+    let small = Upstream::start(1, Duration::ZERO);
+    let empty = Source::new(&testbed, &small.base_url, "empty");
+    empty.catch_up();
+    let empties: Vec<_> = (0..ROUNDS).map(|_| empty.catch_up()).collect();
+    eprintln!("restarts: {restarts:?} {empties:?}");
+    report.restore(row_count, &restarts, &empties);
+    drop((upstream, small));
+
+    let row_count = 100_000;
+    let upstream = Upstream::start(row_count, Duration::from_millis(100));
+    let slow =
+        (0..ROUNDS).map(|round| Source::new(&testbed, &upstream.base_url, &format!("latency{round}")).catch_up());
+    let slow: Vec<Figures> = slow.collect();
+    report.latency(row_count, &slow);
+
+    println!("{}", report.text);
+    if std::env::args().any(|argument| argument == "--write") {
+        report.write();
+    }
+}
+
+/// The figures as they stand in docs/performance.md.
+#[derive(Default)]
+struct Report {
+    text: String,
+    bars: Vec<(String, f64)>,
+}
+
+impl Report {
+    fn line(&mut self, line: &str) {
+        writeln!(self.text, "{line}").expect("a String takes everything");
+    }
+
+    fn walk(&mut self, row_count: u32, walks: &[Figures], ceilings: &[ceiling::Ceiling]) {
+        let rows = f64::from(row_count);
+        let rate = |figures: &[Figures]| rows / median(figures.iter().map(|figures| figures.wall.as_secs_f64()));
+        let reading = rows / median(walks.iter().map(|walk| walk.reading.as_secs_f64()));
+        let ceiling = rows / median(ceilings.iter().map(|ceiling| ceiling.wall.as_secs_f64()));
+        let share = |of: fn(&Figures) -> Duration| {
+            let pairs = walks.iter().zip(ceilings);
+            median(pairs.map(|(walk, ceiling)| ceiling.wall.as_secs_f64() / of(walk).as_secs_f64()))
+        };
+        let cpu = |seconds: f64| seconds / rows * 1e6;
+        let walk_cpu = cpu(median(walks.iter().map(|walk| walk.cpu.as_secs_f64())));
+        let ceiling_cpu = cpu(median(ceilings.iter().map(|ceiling| ceiling.cpu.as_secs_f64())));
+        let peak = median(walks.iter().map(|walk| walk.peak_bytes as f64)) / f64::from(1 << 20);
+        let whole = rate(walks);
+        self.line(&format!(
+            "**First walk over {row_count} accounts** (`run --until-caught-up`)\n"
+        ));
+        self.line("| | rows/s | of the ceiling | CPU seconds per million rows |");
+        self.line("|---|---|---|---|");
+        self.line(&format!(
+            "| the whole process, from its start to its end | {whole:.0} | {:.2} | {walk_cpu:.1} |",
+            share(|walk| walk.wall)
+        ));
+        self.line(&format!(
+            "| of it, from the claim to the end | {reading:.0} | {:.2} | |",
+            share(|walk| walk.reading)
+        ));
+        self.line(&format!(
+            "| ceiling: the same records by a bare transactional librdkafka loop | {ceiling:.0} | 1 | {ceiling_cpu:.1} |"
+        ));
+        self.line(&format!("\nPeak memory of the process: {peak:.0} MiB.\n"));
+        self.bars.push(("whole process".to_owned(), whole));
+        self.bars.push(("claim to end".to_owned(), reading));
+        self.bars.push(("ceiling".to_owned(), ceiling));
+    }
+
+    fn sizes(&mut self, sizes: &[(u32, Vec<Figures>)]) {
+        self.line("**Cost of a row by the number of accounts**\n");
+        self.line("| accounts | rows/s from the claim on | CPU seconds per million rows | peak memory |");
+        self.line("|---|---|---|---|");
+        for (row_count, figures) in sizes {
+            let rows = f64::from(*row_count);
+            let rate = rows / median(figures.iter().map(|figures| figures.reading.as_secs_f64()));
+            let cpu = median(figures.iter().map(|figures| figures.cpu.as_secs_f64())) / rows * 1e6;
+            let peak = median(figures.iter().map(|figures| figures.peak_bytes as f64)) / f64::from(1 << 20);
+            self.line(&format!("| {row_count} | {rate:.0} | {cpu:.1} | {peak:.0} MiB |"));
+            self.bars.push((format!("{row_count} accounts"), rate));
+        }
+        self.line("");
+    }
+
+    fn restore(&mut self, row_count: u32, restarts: &[Figures], empties: &[Figures]) {
+        let restore = median(restarts.iter().map(|figures| figures.restore.as_secs_f64()));
+        let wall = median(restarts.iter().map(|figures| figures.wall.as_secs_f64()));
+        let resident = |figures: &[Figures]| median(figures.iter().map(|figures| figures.restored_bytes as f64));
+        let each = (resident(restarts) - resident(empties)) / f64::from(row_count);
+        self.line(&format!("**Restart at rest with {row_count} accounts**\n"));
+        self.line("| | |");
+        self.line("|---|---|");
+        self.line(&format!("| restore of the index, as the log says | {restore:.1} s |"));
+        self.line(&format!("| the whole process, to caught up | {wall:.1} s |"));
+        self.line(&format!(
+            "| memory an account: resident after the restore, less that of a process with one account | {each:.0} bytes |\n"
+        ));
+    }
+
+    fn latency(&mut self, row_count: u32, figures: &[Figures]) {
+        let rate = f64::from(row_count) / median(figures.iter().map(|figures| figures.reading.as_secs_f64()));
+        self.line(&format!(
+            "**Upstream takes 100 ms an answer**: {rate:.0} rows/s over {row_count} accounts, one request at a time of \
+             1000 rows.\n"
+        ));
+        self.bars.push(("100 ms an answer".to_owned(), rate));
+    }
+
+    /// Puts the figures between the marks in docs/performance.md, and the picture beside it.
+    fn write(&self) {
+        const BEGIN: &str = "<!-- figures: cargo bench --bench end_to_end -- --write -->\n";
+        const END: &str = "<!-- end of the figures -->";
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        let page = docs.join("performance.md");
+        let text = std::fs::read_to_string(&page).expect("docs/performance.md");
+        let (head, rest) = text.split_once(BEGIN).expect("the mark before the figures");
+        let (_, tail) = rest.split_once(END).expect("the mark after the figures");
+        std::fs::write(&page, format!("{head}{BEGIN}\n{}\n{END}{tail}", self.text.trim_end())).expect("written");
+        std::fs::write(docs.join("performance.svg"), picture::bars("rows a second", &self.bars)).expect("written");
+    }
+}

@@ -1,0 +1,130 @@
+//! The same records in transactions of the same size, by librdkafka and nothing else.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{BorrowedHeaders, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+
+use super::process::own_cpu;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Ceiling {
+    pub wall: Duration,
+    pub cpu: Duration,
+}
+
+struct Record {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    headers: OwnedHeaders,
+}
+
+/// Counts delivery reports, so that nothing has to poll for them.
+#[derive(Clone, Default)]
+struct Deliveries(Arc<(AtomicU64, Mutex<()>, Condvar)>);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        assert!(result.is_ok(), "a record is not delivered");
+        if self.0.0.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let _guard = self.0.1.lock().expect("no panic holds it");
+            self.0.2.notify_all();
+        }
+    }
+}
+
+/// Writes the records of `topic` once more, to a topic of the same form.
+pub fn produce(servers: &str, topic: &str, rows_a_transaction: usize) -> Ceiling {
+    let records = read(servers, topic);
+    let target = format!("{topic}.ceiling");
+    create(servers, &target);
+    let deliveries = Deliveries::default();
+    let producer: ThreadedProducer<Deliveries> = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("transactional.id", &target)
+        .set("compression.type", "lz4")
+        .set("queue.buffering.max.messages", "250000")
+        .set("partitioner", "murmur2_random")
+        .create_with_context(deliveries.clone())
+        .expect("a producer");
+    producer.init_transactions(PATIENCE).expect("a transactional producer");
+    let (begun, cpu_before) = (Instant::now(), own_cpu());
+    for batch in records.chunks(rows_a_transaction) {
+        producer.begin_transaction().expect("begun");
+        for record in batch {
+            deliveries.0.0.fetch_add(1, Ordering::SeqCst);
+            let mut next = BaseRecord::to(&target)
+                .key(&record.key)
+                .payload(&record.value)
+                .headers(record.headers.clone());
+            while let Err((error, back)) = producer.send(next) {
+                assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
+                next = back;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let mut guard = deliveries.0.1.lock().expect("no panic holds it");
+        while deliveries.0.0.load(Ordering::SeqCst) > 0 {
+            guard = deliveries.0.2.wait(guard).expect("no panic holds it");
+        }
+        drop(guard);
+        producer.commit_transaction(PATIENCE).expect("committed");
+    }
+    Ceiling {
+        wall: begun.elapsed(),
+        cpu: own_cpu() - cpu_before,
+    }
+}
+
+/// Six partitions, as the source's own.
+fn create(servers: &str, topic: &str) {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .create()
+        .expect("an admin client");
+    let new = NewTopic::new(topic, 6, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let created = runtime.block_on(admin.create_topics([&new], &AdminOptions::new()));
+    assert!(created.expect("an answer")[0].is_ok());
+}
+
+fn read(servers: &str, topic: &str) -> Vec<Record> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "ceiling")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..6 {
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .expect("a partition");
+    }
+    consumer.assign(&list).expect("assigned");
+    let (mut records, mut ended) = (Vec::new(), 0);
+    while ended < 6 {
+        match consumer.poll(PATIENCE).expect("something comes") {
+            Ok(message) => records.push(Record {
+                key: message.key().unwrap_or_default().to_vec(),
+                value: message.payload().unwrap_or_default().to_vec(),
+                headers: message.headers().map(BorrowedHeaders::detach).unwrap_or_default(),
+            }),
+            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(error) => panic!("reading {topic}: {error}"),
+        }
+    }
+    records
+}

@@ -1,0 +1,101 @@
+//! What does a row cost on its way: parse, encode, decide, each for itself? `cargo bench --bench hot_path`
+
+use std::sync::LazyLock;
+
+use d02_source::account::{Scratch, read_row};
+use d02_source::avro::{Encoder, Frame};
+use d02_source::index::{Candidate, Index, News};
+use d02_source::simulator::{LenderOptions, Options, Simulator};
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use serde_json::value::RawValue;
+
+/// A page.
+const ROW_COUNT: u32 = 1_000;
+
+const LENDER: &str = "5f0c0000-0000-4000-8000-000000000001";
+
+static ROWS: LazyLock<Vec<Box<RawValue>>> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let lender = LenderOptions {
+        rows: ROW_COUNT,
+        ..LenderOptions::numbered(1)
+    };
+    let options = Options {
+        lenders: vec![lender],
+        ..Options::default()
+    };
+    let simulator = runtime.block_on(Simulator::start(options)).expect("a simulator");
+    let rows = simulator.rows(0).into_iter();
+    rows.map(|row| RawValue::from_string(row.json).expect("JSON")).collect()
+});
+
+fn main() {
+    divan::main();
+}
+
+/// JSON text to a typed account and its digest.
+#[divan::bench]
+fn parse(bencher: Bencher<'_, '_>) {
+    let byte_count: usize = ROWS.iter().map(|row| row.get().len()).sum();
+    let mut scratch = Scratch::default();
+    bencher
+        .counter(ItemsCount::new(ROWS.len()))
+        .counter(BytesCount::new(byte_count))
+        .bench_local(|| {
+            for row in ROWS.iter() {
+                black_box(read_row(black_box(row), LENDER, &mut scratch)).expect("an account");
+            }
+        });
+}
+
+/// A typed account to framed Avro.
+#[divan::bench]
+fn encode(bencher: Bencher<'_, '_>) {
+    let mut scratch = Scratch::default();
+    let rows: Vec<_> = ROWS
+        .iter()
+        .map(|row| read_row(row, LENDER, &mut scratch).expect("an account"))
+        .collect();
+    let encoder = Encoder::new(Frame::Confluent { schema_id: 7 });
+    let mut bytes = Vec::new();
+    bencher.counter(ItemsCount::new(rows.len())).bench_local(|| {
+        bytes.clear();
+        for row in &rows {
+            encoder.encode(black_box(&row.account), &mut bytes).expect("encodable");
+        }
+        black_box(&bytes);
+    });
+}
+
+/// Which rows are news, against an index of so many accounts: all of them are, and are remembered.
+#[divan::bench(args = [0, 100_000, 2_000_000])]
+fn decide(bencher: Bencher<'_, '_>, held_count: u32) {
+    let mut scratch = Scratch::default();
+    let rows: Vec<_> = ROWS
+        .iter()
+        .map(|row| read_row(row, LENDER, &mut scratch).expect("an account"))
+        .collect();
+    let mut index = Index::default();
+    for number in 0..held_count {
+        index.restore(&format!("{number:024x}"), 1, rows[0].digest);
+    }
+    let mut pass = 0;
+    bencher.counter(ItemsCount::new(rows.len())).bench_local(|| {
+        pass += 1;
+        let mut news = News::default();
+        for row in &rows {
+            let candidate = Candidate {
+                public_id: &row.account.public_id,
+                // Later than what the pass before left.
+                updated_at: row.account.updated_at + pass,
+                created_at: row.account.created_at,
+                digest: row.digest,
+                requested: 1,
+                received: 2,
+            };
+            black_box(index.decide(&mut news, black_box(&candidate), 0));
+        }
+        index.remember(news);
+    });
+}
