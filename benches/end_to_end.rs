@@ -70,14 +70,42 @@ impl Drop for Upstream {
 }
 
 fn main() {
+    // cargo adds `--bench`.
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let is_asked = |part: &str| asked.iter().any(|argument| argument == part);
+    let is_written = is_asked("--write");
     let testbed = Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::policy::chain(&error)));
     let mut report = Report::default();
+    for (part, measure) in PARTS {
+        if is_written || asked.is_empty() || is_asked(part) {
+            measure(&testbed, &mut report);
+        }
+    }
+    println!("{}", report.text);
+    if is_written {
+        report.write();
+    }
+}
 
+type Part = (&'static str, fn(&Testbed, &mut Report));
+
+/// What can be asked for by name; all of it, if nothing is.
+const PARTS: [Part; 4] = [
+    ("walk", walk),
+    ("sizes", sizes),
+    ("restore", restore),
+    ("latency", latency),
+];
+
+fn walk(testbed: &Testbed, report: &mut Report) {
     let row_count = 500_000;
     let (mut walks, mut ceilings) = (Vec::new(), Vec::new());
     let upstream = Upstream::start(row_count, Duration::ZERO);
     for round in 0..ROUNDS {
-        let source = Source::new(&testbed, &upstream.base_url, &format!("walk{round}"));
+        let source = Source::new(testbed, &upstream.base_url, &format!("walk{round}"));
         let walk = source.catch_up();
         assert_eq!(walk.account_count, u64::from(row_count), "the walk is complete");
         let ceiling = ceiling::produce(
@@ -90,43 +118,41 @@ fn main() {
         ceilings.push(ceiling);
     }
     report.walk(row_count, &walks, &ceilings);
-    drop(upstream);
+}
 
-    let sizes = [100_000, 2_000_000].map(|row_count| {
-        let upstream = Upstream::start(row_count, Duration::ZERO);
-        let figures = (0..ROUNDS).map(|round| {
-            let figures = Source::new(&testbed, &upstream.base_url, &format!("size{row_count}-{round}")).catch_up();
-            eprintln!("{row_count} rows: {figures:?}");
-            figures
-        });
-        (row_count, figures.collect::<Vec<_>>())
-    });
-    report.sizes(&sizes);
+/// First walks, each into topics of its own.
+fn first_walks(testbed: &Testbed, name: &str, row_count: u32, latency: Duration) -> Vec<Figures> {
+    let upstream = Upstream::start(row_count, latency);
+    let walk = |round| {
+        let figures = Source::new(testbed, &upstream.base_url, &format!("{name}-{row_count}-{round}")).catch_up();
+        eprintln!("{name}, {row_count} rows: {figures:?}");
+        figures
+    };
+    (0..ROUNDS).map(walk).collect()
+}
 
+fn sizes(testbed: &Testbed, report: &mut Report) {
+    let figures = |row_count| (row_count, first_walks(testbed, "size", row_count, Duration::ZERO));
+    report.sizes(&[100_000, 2_000_000].map(figures));
+}
+
+fn restore(testbed: &Testbed, report: &mut Report) {
     let row_count = 1_000_000;
-    let upstream = Upstream::start(row_count, Duration::ZERO);
-    let source = Source::new(&testbed, &upstream.base_url, "restore");
-    source.catch_up();
-    let restarts: Vec<_> = (0..ROUNDS).map(|_| source.catch_up()).collect();
-    let small = Upstream::start(1, Duration::ZERO);
-    let empty = Source::new(&testbed, &small.base_url, "empty");
-    empty.catch_up();
-    let empties: Vec<_> = (0..ROUNDS).map(|_| empty.catch_up()).collect();
-    eprintln!("restarts: {restarts:?} {empties:?}");
-    report.restore(row_count, &restarts, &empties);
-    drop((upstream, small));
+    let restarts = |name, row_count| {
+        let upstream = Upstream::start(row_count, Duration::ZERO);
+        let source = Source::new(testbed, &upstream.base_url, name);
+        source.catch_up();
+        let figures: Vec<_> = (0..ROUNDS).map(|_| source.catch_up()).collect();
+        eprintln!("{name}: {figures:?}");
+        figures
+    };
+    report.restore(row_count, &restarts("full", row_count), &restarts("empty", 1));
+}
 
+fn latency(testbed: &Testbed, report: &mut Report) {
     let row_count = 100_000;
-    let upstream = Upstream::start(row_count, Duration::from_millis(100));
-    let slow =
-        (0..ROUNDS).map(|round| Source::new(&testbed, &upstream.base_url, &format!("latency{round}")).catch_up());
-    let slow: Vec<Figures> = slow.collect();
-    report.latency(row_count, &slow);
-
-    println!("{}", report.text);
-    if std::env::args().any(|argument| argument == "--write") {
-        report.write();
-    }
+    let figures = first_walks(testbed, "latency", row_count, Duration::from_millis(100));
+    report.latency(row_count, &figures);
 }
 
 /// The figures as they stand in docs/performance.md.

@@ -130,7 +130,13 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         #[cfg(feature = "demo")]
-        Command::Demo(args) => on_runtime(command::demo::execute(args)),
+        Command::Demo(args) => {
+            if !layers.files.is_empty() || !layers.set.is_empty() {
+                let message = "demo has a configuration of its own: leave out --config and --set";
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            on_runtime(command::demo::execute(args))
+        }
         Command::Simulate(args) => on_runtime(async {
             let served = command::simulate::execute(args).await;
             served.map_err(|error| Failure::new(error.exit(), chain(&error)))?;

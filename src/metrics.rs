@@ -72,7 +72,7 @@ lender_metrics! {
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge accounts "Accounts in the index";
     Gauge ranges "Ranges of the snapshot that are still being read";
-    Gauge snapshot_rows "Rows of the snapshot that were left when this process began with it; 0 while upstream has not said";
+    Gauge snapshot_rows "Rows of the snapshot that this process reads, as upstream counted them at its start; 0 while it has not said";
     Counter snapshot_rows_read_total "Rows of the snapshot that were read and decided";
 }
 

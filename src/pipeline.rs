@@ -358,14 +358,19 @@ impl Pipeline {
     fn reopen(&mut self, error: &SinkError, attempted: &Record) -> Result<Outcome, Stopped> {
         self.is_certain = false;
         let mut backoff = Backoff::default();
-        self.warn(error, &mut backoff);
         let mut after = policy::after_sink(error);
         let mut why = policy::chain(error);
+        let mut advice = policy::sink_advice(error);
         loop {
-            match after {
-                AfterSink::Reopen => {}
-                AfterSink::LookForClaim => self.look_for_claim()?,
-                AfterSink::Stop(exit) => return Err(Stopped::because(exit, why)),
+            if let AfterSink::Stop(exit) = after {
+                return Err(Stopped::because(exit, format!("{why} → {advice}")));
+            }
+            let wait = backoff.next(None);
+            if backoff.is_worth_a_line() {
+                tracing::warn!(lender = self.lender, advice, "degraded, reopening: {why}");
+            }
+            if after == AfterSink::LookForClaim {
+                self.look_for_claim()?;
             }
             self.metrics.reopens_total.inc();
             match self.try_reopen(attempted) {
@@ -376,8 +381,8 @@ impl Pipeline {
                 }
                 Ok(None) => return Err(taken_over()),
                 Err(error) => {
-                    let wait = self.warn(&error, &mut backoff);
                     (after, why) = (policy::after_sink(&error), policy::chain(&error));
+                    advice = policy::sink_advice(&error);
                     if self.shutdown.is_requested() {
                         return Err(Stopped {
                             exit: Exit::Done,
@@ -385,7 +390,7 @@ impl Pipeline {
                             is_failed: false,
                         });
                     }
-                    self.sleep(wait);
+                    self.shutdown.sleep(wait);
                 }
             }
         }
@@ -425,7 +430,7 @@ impl Pipeline {
                     return Err(taken_over());
                 }
             }
-            self.sleep(STEP);
+            self.shutdown.sleep(STEP);
         }
         if self.shutdown.is_requested() {
             // Whether somebody took over is not known; a producer made now would fence them.
@@ -487,24 +492,6 @@ impl Pipeline {
             exit: ended.exit(),
             why: Some(format!("{} → {}", policy::chain(ended), ended.advice())),
             is_failed: ended.is_failed(),
-        }
-    }
-
-    fn warn(&self, error: &SinkError, backoff: &mut Backoff) -> Duration {
-        let wait = backoff.next(None);
-        if backoff.is_worth_a_line() {
-            let (lender, advice) = (&self.lender, policy::sink_advice(error));
-            tracing::warn!(lender, advice, "degraded, reopening: {}", policy::chain(error));
-        }
-        wait
-    }
-
-    fn sleep(&self, wait: Duration) {
-        /// A shutdown is noticed this soon.
-        const STEP: Duration = Duration::from_millis(100);
-        let until = Instant::now() + wait;
-        while Instant::now() < until && !self.shutdown.is_requested() {
-            std::thread::sleep(STEP.min(wait));
         }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet, spawn_blocking};
 
 use crate::account::{self, Digest, Rejected, Scratch};
 use crate::avro::{EncodeError, Encoder};
@@ -22,8 +22,8 @@ use crate::clock;
 use crate::config;
 use crate::index::Tick;
 use crate::policy::{self, AfterRequest, Exit};
-use crate::progress::{Progress, Range, Step, Timestamp, Walk};
-use crate::upstream::{Answer, Backoff, Client, PageRequest, UpstreamError};
+use crate::progress::{Progress, Step, Timestamp, Walk};
+use crate::upstream::{Answer, Backoff, Client, PageBody, PageRequest, UpstreamError};
 
 /// Encoded pages of a lender that are read but not yet committed, in bytes.
 const MAX_BUFFERED: u32 = 64 << 20;
@@ -36,6 +36,9 @@ const FRESH_WALKS_BEFORE_STUCK: u32 = 3;
 
 /// Good pages after which a halved page size doubles again.
 const PAGES_BEFORE_LARGER: u32 = 20;
+
+/// Longer tokens fit neither a URL nor the cursor record.
+const MAX_CURSOR: usize = 4096;
 
 /// A row that is dated further ahead of its own answer is counted and warned about.
 const AHEAD_TOLERANCE: i64 = 1_000;
@@ -174,6 +177,10 @@ pub enum Unverified {
     Repeated,
     #[error("the third empty page in a row says that there is more")]
     Empty,
+    #[error("it has more rows than a page can have")]
+    TooManyRows,
+    #[error("`nextCursor` has {length} bytes, {MAX_CURSOR} are plenty")]
+    LongCursor { length: usize },
 }
 
 /// What every walk of a lender needs.
@@ -241,7 +248,11 @@ impl Reader {
             progress = Progress::begin(t0, self.upstream.late_window);
             let _ = self.pages.send(Item::Begin(progress.clone()));
         }
-        self.count_snapshot(&progress);
+        // Given up with the reading.
+        let mut counting = JoinSet::new();
+        if !progress.ranges.is_empty() {
+            counting.spawn(count_snapshot(Arc::clone(&self.client), progress.clone()));
+        }
         while let Some(range) = progress.ranges.first() {
             let walk = OneWalk {
                 walk: Walk::Range(0),
@@ -260,41 +271,37 @@ impl Reader {
         }
     }
 
-    /// Asks in the background how many rows the snapshot has left, for the people who watch it; tried once.
-    fn count_snapshot(&self, progress: &Progress) {
-        let client = Arc::clone(&self.client);
-        let left = |range: &Range| PageRequest {
-            since: range.highest.or(range.since),
-            until: Some(range.stop),
-            cursor: None,
-            limit: 1,
-            include_total: true,
-        };
-        let requests: Vec<_> = progress.ranges.iter().map(left).collect();
-        tokio::spawn(async move {
-            let mut left = 0;
-            for request in requests {
-                let answer = client.page(&request).await;
-                match answer.and_then(|answer| Ok(answer.page()?.total)) {
-                    Ok(Some(total)) => left += total,
-                    Ok(None) => return,
-                    Err(error) => {
-                        tracing::debug!("counting the rows of the snapshot: {}", policy::chain(&error));
-                        return;
-                    }
-                }
-            }
-            let metrics = client.metrics();
-            metrics.snapshot_rows.set(i64::try_from(left).unwrap_or(i64::MAX));
-        });
-    }
-
     /// Waits for room, then hands a page over.
     async fn hand_over(&self, mut page: Page) {
         let size = u32::try_from(page.size()).unwrap_or(u32::MAX).clamp(1, MAX_BUFFERED);
         page._room = self.room.clone().acquire_many_owned(size).await.ok();
         let _ = self.pages.send(Item::Page(page));
     }
+}
+
+/// Asks how many rows the snapshot has left, for the people who watch it; tried once.
+async fn count_snapshot(client: Arc<Client>, progress: Progress) {
+    let metrics = client.metrics();
+    let mut count = metrics.snapshot_rows_read_total.get();
+    for range in &progress.ranges {
+        let request = PageRequest {
+            since: range.highest.or(range.since),
+            until: Some(range.stop),
+            cursor: None,
+            limit: 1,
+            include_total: true,
+        };
+        let answer = client.page(&request).await;
+        match answer.and_then(|answer| Ok(answer.page()?.total)) {
+            Ok(Some(left)) => count += left,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!("counting the rows of the snapshot: {}", policy::chain(&error));
+                return;
+            }
+        }
+    }
+    metrics.snapshot_rows.set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
 /// One walk over D02: a range or a live one.
@@ -466,10 +473,10 @@ impl OneWalk {
         // A fresh walk reads the rows of its first `updated_at` again: only what is new says that it got any further.
         if page.step.highest > self.highest {
             self.fresh_count = 0;
+            self.backoff = Backoff::default();
         }
         self.highest = page.step.highest;
         self.doubtful_count = 0;
-        self.backoff = Backoff::default();
         self.good_count += 1;
         if self.good_count.is_multiple_of(PAGES_BEFORE_LARGER) {
             self.limit = self
@@ -514,10 +521,7 @@ impl OneWalk {
         }
         if self.doubtful_count >= TRIES_BEFORE_FRESH_WALK {
             self.doubtful_count = 0;
-            let (lender, position) = (
-                &*reader.lender,
-                self.highest.map(|at| at.to_string()).unwrap_or_default(),
-            );
+            let (lender, position) = (&*reader.name, self.highest.map(|at| at.to_string()).unwrap_or_default());
             if self.fresh_count > 0 && self.fresh_count.is_multiple_of(FRESH_WALKS_BEFORE_STUCK) {
                 tracing::error!(lender, position, "stuck: {text}; nothing is skipped, it is tried on");
                 if reader.is_until_caught_up {
@@ -573,7 +577,7 @@ impl Judge {
             Err(error) => return Ok(Err(Fault::Upstream(error))),
         };
         let unverified = |why| Ok(Err(Fault::Unverified(why, answer.request_id.clone())));
-        if let Err(why) = self.verify_envelope(body.since, body.until, body.next_cursor.as_deref(), body.rows.len()) {
+        if let Err(why) = self.verify_envelope(&body) {
             return unverified(why);
         }
         let row_hashes: Arc<[u64]> = body
@@ -632,15 +636,12 @@ impl Judge {
         }))
     }
 
-    fn verify_envelope(
-        &self,
-        since: Option<Timestamp>,
-        until: Option<Timestamp>,
-        next_cursor: Option<&str>,
-        row_count: usize,
-    ) -> Result<(), Unverified> {
+    fn verify_envelope(&self, body: &PageBody<'_>) -> Result<(), Unverified> {
         let shown = |at: Option<Timestamp>| at.map_or_else(|| "null".to_owned(), |at| at.to_string());
-        for (bound, asked, found) in [("since", self.asked.since, since), ("until", self.asked.until, until)] {
+        for (bound, asked, found) in [
+            ("since", self.asked.since, body.since),
+            ("until", self.asked.until, body.until),
+        ] {
             if asked != found {
                 return Err(Unverified::Bound {
                     bound,
@@ -649,10 +650,20 @@ impl Judge {
                 });
             }
         }
-        if next_cursor.is_some() && next_cursor == self.asked.cursor.as_deref() {
+        if body.are_too_many {
+            return Err(Unverified::TooManyRows);
+        }
+        let Some(next_cursor) = &body.next_cursor else {
+            return Ok(());
+        };
+        if self.asked.cursor.as_ref() == Some(next_cursor) {
             return Err(Unverified::SameCursor);
         }
-        if row_count == 0 && next_cursor.is_some() && self.empty_count >= 2 {
+        if next_cursor.len() > MAX_CURSOR {
+            let length = next_cursor.len();
+            return Err(Unverified::LongCursor { length });
+        }
+        if body.rows.is_empty() && self.empty_count >= 2 {
             return Err(Unverified::Empty);
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Has somebody asked us to end? One flag for tasks, which await it, and threads, which look.
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::watch;
 
 /// The asking side.
@@ -24,6 +26,20 @@ impl ShutdownSender {
 impl Shutdown {
     pub fn is_requested(&self) -> bool {
         *self.0.borrow()
+    }
+
+    /// Blocks for `wait`, or until it was requested.
+    pub fn sleep(&self, wait: Duration) {
+        /// A request is noticed this soon.
+        const STEP: Duration = Duration::from_millis(100);
+        let until = Instant::now() + wait;
+        while !self.is_requested() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(STEP.min(left));
+        }
     }
 
     /// Returns once it was requested; never, if nobody can any more.

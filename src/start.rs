@@ -269,7 +269,7 @@ impl Starter {
                     policy::chain(&error)
                 );
             }
-            std::thread::sleep(wait.min(Duration::from_secs(5)));
+            self.shutdown.sleep(wait.min(Duration::from_secs(5)));
         }
     }
 

@@ -179,11 +179,24 @@ fn empty(servers: &str, topic: &str, partitions: &[i32]) {
 }
 
 #[test]
-fn a_topic_that_takes_too_small_records_is_refused() {
+fn a_topic_that_takes_too_small_records_is_refused_and_never_created() {
     let world = World::new(&[10]);
+    let topic = world.topic("dead");
     let small = ("D02__KAFKA__TOPIC_SETTINGS__DEAD_LETTERS__MAX_MESSAGE_BYTES", "2000");
-    world.command(&["setup"], &[small]).expect_exit(2);
-    refused(&world, &["run"], "max.message.bytes is 2000, it must be at least 65536");
+    let mut source = world.command(&["setup"], &[small]);
+    source.expect_exit(2);
+    let expected = r#"kafka.topic_settings.dead_letters."max.message.bytes" is 2000, it must be at least 65536"#;
+    assert!(source.log().contains(expected), "{}", source.log());
+    assert!(kafka::partitions(&world.servers, &topic).is_empty());
+    let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "2000");
+    RUNTIME
+        .block_on(async { admin(&world.servers).create_topics([&new], &AdminOptions::new()).await })
+        .expect("an answer");
+    refused(
+        &world,
+        &["run"],
+        &format!("topic {topic}: max.message.bytes is 2000, it must be at least 65536"),
+    );
 }
 
 #[test]

@@ -69,9 +69,11 @@ fn contains(log: &str, texts: &[&str]) {
     }
 }
 
+/// Requests for pages, without those that only ask how many rows there are.
 fn exports(world: &World) -> Vec<RequestLog> {
     let all = world.simulator.requests().into_iter();
-    all.filter(|request| request.path.contains("/exports/")).collect()
+    all.filter(|request| request.path.contains("/exports/") && query(request, "includeTotal").is_none())
+        .collect()
 }
 
 fn count(world: &World, end: &str) -> usize {
@@ -112,6 +114,22 @@ fn pause_after(world: &World, code: u16) -> i64 {
 }
 
 // Tokens and credentials.
+
+#[test]
+fn upstream_is_asked_once_how_much_a_snapshot_has_and_not_at_all_after_it() {
+    let world = fresh_world();
+    let totals = || {
+        let all = world.simulator.requests().into_iter();
+        let is_total = |request: &RequestLog| query(request, "includeTotal").as_deref() == Some("true");
+        all.filter(is_total).collect::<Vec<_>>()
+    };
+    catch_up(&world, &[]);
+    let asked = totals();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(query(&asked[0], "limit").as_deref(), Some("1"));
+    catch_up(&world, &[]);
+    assert_eq!(totals().len(), 1);
+}
 
 #[test]
 fn a_token_that_expires_in_the_middle_is_refreshed_without_a_login() {

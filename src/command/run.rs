@@ -47,7 +47,7 @@ struct Process {
     shutdown: Shutdown,
     is_until_caught_up: bool,
     to_start: mpsc::UnboundedSender<ToStart>,
-    /// How many lenders have not yet run or failed for the first time.
+    /// How many lenders have not yet run or failed since they were last tried.
     undecided: watch::Sender<usize>,
     /// Whether any lender ever ran.
     any_ran: watch::Sender<bool>,
@@ -218,6 +218,9 @@ async fn supervise(process: Arc<Process>, lender: String) -> Exit {
                 if is_ending {
                     return Exit::Done;
                 }
+                // It may yet be the one that runs.
+                process.undecided.send_modify(|count| *count += 1);
+                is_first = true;
             }
         }
         wait = (wait * 2).min(Duration::from_secs(900));
@@ -286,7 +289,9 @@ async fn run_once(process: &Arc<Process>, lender: &str, is_first: &mut bool) -> 
     }
     let pipeline = match pipeline.await {
         Ok(Ok(pipeline)) => pipeline,
-        Ok(Err(_)) | Err(_) if process.shutdown.is_requested() => return as_asked(),
+        // Interrupted.
+        Ok(Err(error)) if error.exit() == Exit::Done => return as_asked(),
+        Err(_) if process.shutdown.is_requested() => return as_asked(),
         Ok(Err(error)) => {
             return refused(
                 error.exit(),

@@ -281,6 +281,7 @@ impl<W: Write> Printer<W> {
     fn content(&mut self, record: &TopicRecord) -> Result<Result<Content, String>, Stop> {
         self.count += 1;
         let content = match (self.kind, &record.value) {
+            _ if record.headers.is_none() => Err("the name of one of its headers is no UTF-8".to_owned()),
             (_, None) => Ok(Content::Tombstone),
             (Kind::Accounts, Some(value)) => self.decoders.account(value).map_err(Stop::Failed)?,
             (Kind::Cursor, Some(value)) => Content::json(value),
@@ -357,7 +358,8 @@ impl Decoders {
 
 /// Whether a character is better shown by its number: it moves the cursor, colours, or turns the text around it.
 fn is_unprintable(char: char) -> bool {
-    char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    char.is_control()
+        || matches!(char, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Returns when standard output is a pipe whose reader is gone; never, if it is anything else.

@@ -1,5 +1,6 @@
 //! Which clients talk to Kafka, and with which settings? One place, so that no client lacks what a promise rests on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use rdkafka::client::Client;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult};
 use rdkafka::producer::{ProducerContext, ThreadedProducer};
 use secrecy::ExposeSecret;
 
@@ -166,6 +167,8 @@ impl Cluster {
             .set("fetch.wait.max.ms", "10")
             // librdkafka pauses a full partition for a second; reading is all that happens at a start.
             .set("fetch.queue.backoff.ms", "5")
+            // Fetched ahead of what is taken in; a quarter of the default, which would stay with the process for good.
+            .set("queued.max.messages.kbytes", "16384")
             .set("check.crcs", "true");
         Ok(config)
     }
@@ -278,6 +281,25 @@ impl ProducerContext for Context {
             self.0.delivered.notify_all();
         }
     }
+}
+
+/// The name of a header is not UTF-8.
+#[derive(Debug)]
+pub(super) struct NotText;
+
+/// What `read` takes from a record's headers; `None` where there are none.
+///
+/// rdkafka 0.39 panics at a name that is no UTF-8, which anybody who may write to a topic can send.
+pub(super) fn headers<'m, T>(
+    message: &'m BorrowedMessage<'_>,
+    read: impl FnOnce(&'m BorrowedHeaders) -> T,
+) -> Result<Option<T>, NotText> {
+    let Some(headers) = message.headers() else {
+        return Ok(None);
+    };
+    catch_unwind(AssertUnwindSafe(|| read(headers)))
+        .map(Some)
+        .map_err(|_| NotText)
 }
 
 /// Partition counts by metadata.

@@ -14,7 +14,6 @@
 //! - It fails when nothing moves any more for a while. No cursor is never concluded from not having found one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -22,7 +21,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::cluster::{self, Cluster, Context, Isolation};
+use super::cluster::{self, Cluster, Context, Isolation, NotText};
 use super::{SinkError, transaction_timeout};
 use crate::account::Digest;
 use crate::index::Index;
@@ -444,22 +443,14 @@ fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<
     Ok(())
 }
 
-/// The name of a header is not UTF-8.
-#[derive(Debug)]
-struct NotText;
-
 /// The text of the header `name`; `None` where there is none, or it is no text.
 fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Result<Option<&'m str>, NotText> {
-    let Some(headers) = message.headers() else {
-        return Ok(None);
-    };
-    // rdkafka 0.39 panics at a name that is no UTF-8, which anybody who may write to the topic can send.
-    let found = catch_unwind(AssertUnwindSafe(|| {
+    let value = cluster::headers(message, |headers| {
         headers
             .iter()
             .find(|header| header.key == name)
             .map(|header| header.value)
-    }));
-    let value = found.map_err(|_| NotText)?.flatten();
+    })?;
+    let value = value.flatten().flatten();
     Ok(value.and_then(|value| std::str::from_utf8(value).ok()))
 }

@@ -14,7 +14,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Reason;
-use super::cluster::{Cluster, ClusterError, Context, Isolation};
+use super::cluster::{self, Cluster, ClusterError, Context, Isolation};
 use super::recovery::is_passing;
 use crate::policy::Exit;
 use crate::shutdown::Shutdown;
@@ -41,7 +41,8 @@ pub struct TopicRecord {
     /// Milliseconds since the epoch.
     pub timestamp: Option<i64>,
     pub key: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// `None`: the name of one is no UTF-8.
+    pub headers: Option<Vec<(String, Option<Vec<u8>>)>>,
     /// `None`: a tombstone.
     pub value: Option<Vec<u8>>,
 }
@@ -49,7 +50,7 @@ pub struct TopicRecord {
 impl TopicRecord {
     /// The last header of this name, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().rfind(|(found, _)| found == name)?;
+        let (_, value) = self.headers.iter().flatten().rfind(|(found, _)| found == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 }
@@ -472,7 +473,7 @@ fn kafka(reader: &BaseConsumer<Context>, doing: &'static str, topic: &str, sourc
 }
 
 fn record(message: &BorrowedMessage<'_>) -> TopicRecord {
-    let headers = message.headers().map(|headers| {
+    let headers = cluster::headers(message, |headers| {
         let owned =
             |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
         headers.iter().map(owned).collect()
@@ -483,7 +484,7 @@ fn record(message: &BorrowedMessage<'_>) -> TopicRecord {
         offset: message.offset(),
         timestamp: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
-        headers: headers.unwrap_or_default(),
+        headers: headers.map(Option::unwrap_or_default).ok(),
         value: message.payload().map(<[u8]>::to_vec),
     }
 }

@@ -71,6 +71,8 @@ pub enum TopicError {
     Cluster(#[from] ClusterError),
     #[error("{key}.\"cleanup.policy\" is {found}, but it can only be compact")]
     CleanupSetting { key: &'static str, found: String },
+    #[error("{key}.\"max.message.bytes\" is {found}, it must be at least {MIN_MAX_MESSAGE}")]
+    SmallSetting { key: &'static str, found: usize },
     #[error("no answer from {servers} within {}{reason}", humantime::format_duration(LIMIT))]
     Unreachable {
         servers: String,
@@ -108,6 +110,7 @@ impl TopicError {
     pub fn advice(&self) -> &str {
         match self {
             Self::Cluster(_) => "correct kafka.properties",
+            Self::SmallSetting { .. } => "raise it, or leave it out",
             Self::CleanupSetting { .. } => "leave it out: the latest record of every key has to stay",
             Self::Unreachable { .. } => {
                 "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties"
@@ -142,6 +145,7 @@ impl TopicError {
         match self {
             Self::Cluster(_)
             | Self::CleanupSetting { .. }
+            | Self::SmallSetting { .. }
             | Self::Missing { .. }
             | Self::CleanupPolicy { .. }
             | Self::NoSetting { .. }
@@ -167,7 +171,7 @@ pub async fn ensure_topics(
 ) -> Result<Vec<Checked>, TopicError> {
     let wanted = wanted(kafka, lenders);
     for topic in &wanted {
-        topic.check_cleanup_setting()?;
+        topic.check_settings()?;
     }
     let clients = Clients::new(cluster, &kafka.bootstrap_servers)?;
     let mut missing = Vec::new();
@@ -275,11 +279,17 @@ impl Role {
 }
 
 impl Wanted<'_> {
-    fn check_cleanup_setting(&self) -> Result<(), TopicError> {
-        match self.setting.settings.get(CLEANUP_POLICY) {
-            Some(found) if self.role.is_compacted() && found != COMPACT => Err(TopicError::CleanupSetting {
+    /// What is asked for must be what can be used, before anything is created so.
+    fn check_settings(&self) -> Result<(), TopicError> {
+        let setting = |name| self.setting.settings.get(name);
+        if let Some(found) = setting(CLEANUP_POLICY).filter(|found| self.role.is_compacted() && *found != COMPACT) {
+            let (key, found) = (self.role.key(), found.clone());
+            return Err(TopicError::CleanupSetting { key, found });
+        }
+        match setting(MAX_MESSAGE).and_then(|size| size.parse().ok()) {
+            Some(found) if found < MIN_MAX_MESSAGE => Err(TopicError::SmallSetting {
                 key: self.role.key(),
-                found: found.clone(),
+                found,
             }),
             _ => Ok(()),
         }
@@ -761,7 +771,7 @@ mod tests {
     #[test]
     fn the_configuration_cannot_ask_for_another_cleanup_policy() {
         let asked = setting(6, -1, &[(CLEANUP_POLICY, "compact,delete")]);
-        let error = accounts(&asked).check_cleanup_setting().expect_err("must be compacted");
+        let error = accounts(&asked).check_settings().expect_err("must be compacted");
         assert_eq!(
             error.to_string(),
             "kafka.topic_settings.accounts.\"cleanup.policy\" is compact,delete, but it can only be compact"
@@ -770,7 +780,7 @@ mod tests {
             role: Role::DeadLetters,
             ..accounts(&asked)
         };
-        assert!(letters.check_cleanup_setting().is_ok());
+        assert!(letters.check_settings().is_ok());
     }
 
     #[test]

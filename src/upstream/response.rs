@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -36,6 +36,8 @@ pub struct PageBody<'a> {
     pub next_cursor: Option<String>,
     /// Rows of the whole filter, where upstream was asked for them and counted them all.
     pub total: Option<u64>,
+    /// There are more rows than a page can have; the rest was passed over.
+    pub are_too_many: bool,
     /// How upstream understood the bounds.
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
@@ -59,10 +61,10 @@ struct Body<'a> {
 /// million rows of one digit.
 const MAX_ROWS: usize = 1000;
 
-/// Longer tokens fit neither a URL nor the cursor record.
-const MAX_CURSOR: usize = 4096;
-
-struct Rows<'a>(Vec<&'a RawValue>);
+struct Rows<'a> {
+    rows: Vec<&'a RawValue>,
+    are_too_many: bool,
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -76,18 +78,25 @@ impl<'de> Visitor<'de> for RowsVisitor {
     type Value = Rows<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at most {MAX_ROWS} rows")
+        f.write_str("an array of rows")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
         let mut read = Vec::new();
-        while let Some(row) = rows.next_element()? {
-            if read.len() == MAX_ROWS {
-                return Err(A::Error::invalid_length(MAX_ROWS + 1, &self));
+        while read.len() < MAX_ROWS {
+            match rows.next_element()? {
+                Some(row) => read.push(row),
+                None => break,
             }
-            read.push(row);
         }
-        Ok(Rows(read))
+        let mut are_too_many = false;
+        while let Some(IgnoredAny) = rows.next_element()? {
+            are_too_many = true;
+        }
+        Ok(Rows {
+            rows: read,
+            are_too_many,
+        })
     }
 }
 
@@ -128,14 +137,6 @@ pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
         )
     })?;
     let Body { rows, pagination, meta } = envelope.body;
-    if let Some(length) = pagination
-        .next_cursor
-        .as_ref()
-        .map(String::len)
-        .filter(|length| *length > MAX_CURSOR)
-    {
-        return Err(format!("nextCursor has {length} bytes, {MAX_CURSOR} are plenty"));
-    }
     let bound = |name, text: Option<String>| match text.as_deref().map(instant) {
         None => Ok(None),
         Some(Some(at)) => Ok(Some(Timestamp(at))),
@@ -143,7 +144,8 @@ pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
     };
     let (since, until) = (bound("since", meta.since)?, bound("until", meta.until)?);
     Ok(PageBody {
-        rows: rows.0,
+        rows: rows.rows,
+        are_too_many: rows.are_too_many,
         next_cursor: pagination.next_cursor,
         total: pagination.total.as_u64().filter(|_| pagination.total_exact != false),
         since,
@@ -237,14 +239,18 @@ mod tests {
     }
 
     #[test]
-    fn more_rows_than_a_page_has_and_endless_cursors_are_no_page() {
+    fn more_rows_than_a_page_has_are_not_kept() {
         let rows = |count: usize| OK.replace(r#"[{"a":1},2]"#, &format!("[{}]", vec!["0"; count].join(",")));
-        assert_eq!(page(&rows(MAX_ROWS)).map(|page| page.rows.len()).ok(), Some(MAX_ROWS));
-        let refused = page(&rows(MAX_ROWS + 1)).err().expect("refused");
-        assert!(refused.starts_with("JSON of another form"), "{refused}");
-        let cursor = OK.replace("\"c\"", &format!("\"{}\"", "c".repeat(MAX_CURSOR + 1)));
-        let refused = page(&cursor).err().expect("refused");
-        assert_eq!(refused, "nextCursor has 4097 bytes, 4096 are plenty");
+        for (count, expected) in [
+            (0, false),
+            (MAX_ROWS, false),
+            (MAX_ROWS + 1, true),
+            (3 * MAX_ROWS, true),
+        ] {
+            let text = rows(count);
+            let page = page(&text).expect("a page");
+            assert_eq!((page.rows.len(), page.are_too_many), (count.min(MAX_ROWS), expected));
+        }
     }
 
     #[test]

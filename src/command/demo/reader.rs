@@ -1,8 +1,8 @@
-//! What does a consumer see that knows nothing of the source but its topics? And is that what was promised?
+//! What does a consumer see that knows nothing of the source but its topics?
 //!
 //! This shares no code with the sink: a mistake there must not hide itself here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -11,7 +11,6 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::DemoError;
-use crate::simulator::{RowKind, StoredRow};
 
 /// For one question to the broker.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -28,7 +27,6 @@ pub struct Record {
     pub key: String,
     pub value: Vec<u8>,
     pub updated_at: Option<i64>,
-    pub digest: String,
 }
 
 impl Record {
@@ -45,7 +43,6 @@ impl Record {
             key: text(message.key()),
             value: message.payload().unwrap_or_default().to_vec(),
             updated_at: header("__source_ts_ms").and_then(|at| at.parse().ok()),
-            digest: header("d02.digest").unwrap_or_default(),
         }
     }
 }
@@ -139,11 +136,29 @@ impl Watch {
 
 /// All records up to the end.
 pub fn all(servers: &str, topic: &str, isolation: Isolation) -> Result<Vec<Record>, DemoError> {
+    let mut records = Vec::new();
+    each(servers, topic, isolation, |message| records.push(Record::of(message)))?;
+    Ok(records)
+}
+
+/// How many records there are up to the end.
+pub fn count(servers: &str, topic: &str, isolation: Isolation) -> Result<usize, DemoError> {
+    let mut count = 0;
+    each(servers, topic, isolation, |_| count += 1)?;
+    Ok(count)
+}
+
+fn each(
+    servers: &str,
+    topic: &str,
+    isolation: Isolation,
+    mut take: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<(), DemoError> {
     let (consumer, partition_count) = assigned(servers, topic, isolation)?;
-    let (mut records, mut ended) = (Vec::new(), HashSet::new());
+    let mut ended = HashSet::new();
     while ended.len() < partition_count {
         match consumer.poll(LIMIT) {
-            Some(Ok(message)) => records.push(Record::of(&message)),
+            Some(Ok(message)) => take(&message),
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 ended.insert(partition);
             }
@@ -155,7 +170,7 @@ pub fn all(servers: &str, topic: &str, isolation: Isolation) -> Result<Vec<Recor
             }
         }
     }
-    Ok(records)
+    Ok(())
 }
 
 /// Reads a topic as it grows.
@@ -212,6 +227,14 @@ impl Account {
         }
     }
 
+    /// Whether every member of `row` that is no null stands here with the same value.
+    pub fn has_all_of(&self, row: &serde_json::Value) -> bool {
+        let members = row.as_object().into_iter().flatten();
+        members
+            .filter(|(_, value)| !value.is_null())
+            .all(|(name, value)| self.fields[name] == *value)
+    }
+
     fn field(&self, name: &str) -> String {
         match &self.fields[name] {
             serde_json::Value::String(text) => text.clone(),
@@ -244,51 +267,5 @@ impl Account {
             changes.join(", "),
             took.as_millis()
         )
-    }
-}
-
-/// What the promises say of a topic and an upstream that stands still.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    pub account_count: usize,
-    pub missing: usize,
-    pub stale: usize,
-    pub surplus: usize,
-    pub doubled: usize,
-    pub out_of_order: usize,
-    /// Rows that cannot be accounts, each content once.
-    pub unusable: usize,
-    /// Of these, those in the dead-letter topic.
-    pub buried: usize,
-}
-
-impl Verdict {
-    pub fn of(records: &[Record], letters: &[Record], rows: &[StoredRow]) -> Self {
-        let mut verdict = Self::default();
-        let mut latest: HashMap<&str, &Record> = HashMap::new();
-        let mut versions = HashSet::new();
-        for record in records {
-            verdict.doubled += usize::from(!versions.insert((&record.key, record.updated_at, &record.digest)));
-            if let Some(before) = latest.insert(&record.key, record) {
-                verdict.out_of_order += usize::from(before.updated_at > record.updated_at);
-            }
-        }
-        let letters: HashSet<&[u8]> = letters.iter().map(|letter| &*letter.value).collect();
-        let mut unusable = HashSet::new();
-        for row in rows {
-            if matches!(row.kind, RowKind::Bad(_)) {
-                unusable.insert(row.json.as_bytes());
-                continue;
-            }
-            verdict.account_count += 1;
-            match latest.get(&*row.id) {
-                None => verdict.missing += 1,
-                Some(record) => verdict.stale += usize::from(record.updated_at != Some(row.updated_at_ms)),
-            }
-        }
-        verdict.surplus = (latest.len() + verdict.missing).saturating_sub(verdict.account_count);
-        verdict.buried = unusable.iter().filter(|json| letters.contains(*json)).count();
-        verdict.unusable = unusable.len();
-        verdict
     }
 }

@@ -18,6 +18,11 @@ pub const LENDER_COUNT: u32 = 2;
 /// arrive.
 const SETTINGS: &str = "poll_interval = \"250ms\"\n\n[transaction]\nmax_rows = 2000\n";
 
+/// This run's own: a broker that the environment names may hold the topics of other runs.
+fn name() -> String {
+    format!("demo-{}", std::process::id())
+}
+
 pub struct Stage {
     // In the order in which they have to go.
     source: Option<Process>,
@@ -62,9 +67,10 @@ impl Stage {
     }
 
     fn config(&self) -> String {
+        let name = name();
         let mut toml = format!(
-            "name = \"demo\"\n\n[kafka]\nbootstrap_servers = \"{}\"\n\n[kafka.topics]\naccounts = \"{}\"\ncursor = \
-             \"demo.cursor\"\ndead_letters = \"{}\"\n\n[schema_registry]\nurl = \"{}\"\n\n[upstream]\nbase_url = \
+            "name = \"{name}\"\n\n[kafka]\nbootstrap_servers = \"{}\"\n\n[kafka.topics]\naccounts = \"{}\"\ncursor = \
+             \"{name}.cursor\"\ndead_letters = \"{}\"\n\n[schema_registry]\nurl = \"{}\"\n\n[upstream]\nbase_url = \
              \"{}\"\n{SETTINGS}",
             self.servers(),
             self.accounts_topic(),
@@ -106,13 +112,12 @@ impl Stage {
         Ok(Registry::new(&settings)?)
     }
 
-    /// A name of this run's own: a broker that the environment names may hold those of others.
     pub fn accounts_topic(&self) -> String {
-        format!("demo-{}.accounts", std::process::id())
+        format!("{}.accounts", name())
     }
 
     pub fn dead_letters_topic(&self) -> String {
-        format!("demo-{}.dead-letters", std::process::id())
+        format!("{}.dead-letters", name())
     }
 
     /// What upstream shows, of all lenders.
@@ -156,16 +161,14 @@ impl Stage {
             program.display().to_string(),
             self.config_path(),
         );
-        let command = [&level, &program, "--config", &config, "run"];
-        let arguments: Vec<String> = command.iter().chain(arguments).map(ToString::to_string).collect();
+        // Nothing that configures the user's own source may reach this one.
+        let foreign = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let foreign = foreign.filter(|name| name.starts_with("D02__"));
+        let mut command: Vec<String> = foreign.map(|name| format!("--unset={name}")).collect();
+        command.extend([level, program, "--config".to_owned(), config, "run".to_owned()]);
+        command.extend(arguments.iter().map(ToString::to_string));
         let directory = self.directory.path();
-        Ok(Process::start(
-            "source",
-            "env",
-            &arguments,
-            directory,
-            Output::Terminal,
-        )?)
+        Ok(Process::start("source", "env", &command, directory, Output::Terminal)?)
     }
 
     pub fn start_source(&mut self) -> Result<(), DemoError> {

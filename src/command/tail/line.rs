@@ -143,7 +143,7 @@ fn key(kind: Kind, key: Option<&[u8]>) -> Shown<'_> {
 
 fn headers(record: &TopicRecord) -> BTreeMap<&str, Header> {
     let mut headers: BTreeMap<&str, Vec<Option<String>>> = BTreeMap::new();
-    for (name, value) in &record.headers {
+    for (name, value) in record.headers.iter().flatten() {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| hexadecimal(bytes));
         headers.entry(name).or_default().push(value.as_deref().map(text));
     }
@@ -181,7 +181,10 @@ mod tests {
             offset: 7,
             timestamp: Some(1_780_000_000_123),
             key: Some(b"k".to_vec()),
-            headers: vec![("__connect.errors.exception.message".into(), Some(b"why".to_vec()))],
+            headers: Some(vec![(
+                "__connect.errors.exception.message".into(),
+                Some(b"why".to_vec()),
+            )]),
             value: Some(value.to_vec()),
         }
     }
@@ -222,11 +225,11 @@ mod tests {
     #[test]
     fn keys_and_headers_are_shown_whatever_they_are() {
         let mut record = record(b"{}");
-        record.headers = vec![
+        record.headers = Some(vec![
             ("a".into(), None),
             ("b".into(), Some(vec![0xFF])),
             ("b".into(), Some(b"text".to_vec())),
-        ];
+        ]);
         record.timestamp = None;
         let shown = |record: &TopicRecord| {
             let line = json(Kind::Cursor, record, &Content::json(b"{}"));
@@ -250,7 +253,7 @@ mod tests {
     fn a_tombstone_has_the_value_null() {
         let mut record = record(b"");
         record.value = None;
-        record.headers = vec![("__op".into(), Some(b"d".to_vec()))];
+        record.headers = Some(vec![("__op".into(), Some(b"d".to_vec()))]);
         let line = json(Kind::Accounts, &record, &Ok(Content::Tombstone));
         assert!(
             line.ends_with(r#""op":"d","headers":{"__op":"d"},"value":null}"#),

@@ -283,7 +283,7 @@ mod tests {
             offset,
             timestamp: Some(1_780_000_000_123),
             key: Some(key.as_bytes().to_vec()),
-            headers: headers.collect(),
+            headers: Some(headers.collect()),
             value: None,
         }
     }
