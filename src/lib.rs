@@ -18,7 +18,7 @@
 //! | | [`start`] | a lender claimed, restored and checked, or refused |
 //! | shell | [`command`] | a subcommand a file |
 //! | beside | [`simulator`] | an independent upstream; never imports `upstream` |
-//! | | `testbed` | a broker and a registry on this machine, for the tests |
+//! | | `testbed` | a broker and a registry on this machine, for the demo and the tests |
 
 pub mod account;
 pub mod avro;

@@ -47,7 +47,7 @@ enum Command {
     Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
     Config(command::config::Arguments),
-    /// See the promise hold, on this machine alone: broker, upstream, source, a kill, and the proof
+    /// Show that the promise holds: every part on this machine, a kill, and the proof
     #[cfg(feature = "demo")]
     Demo(command::demo::Args),
     /// Serve an Exports API on a local port: seeded rows, live changes, faults

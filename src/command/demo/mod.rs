@@ -133,7 +133,10 @@ fn play(args: &Args, shutdown: &Shutdown, runtime: &Handle) -> Result<bool, Demo
     );
 
     println!("\n3. Accounts change upstream; as an independent read_committed consumer sees them arrive");
-    audience.watch_changes(&mut stage)?;
+    // With every third change of an account its due date moves.
+    for _ in 0..3 {
+        audience.watch_changes(&mut stage)?;
+    }
 
     println!("\n4. A fifth of all accounts changes, and SIGKILL hits the source while a transaction is open");
     kill_in_a_transaction(&mut stage)?;
@@ -235,7 +238,7 @@ impl Audience {
 
     /// Changes a few accounts and prints what arrives.
     fn watch_changes(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
-        const CHANGES: usize = 8;
+        const CHANGES: usize = 4;
         let mut awaited: HashMap<String, Instant> = HashMap::new();
         for id in stage.change_few(CHANGES) {
             awaited.insert(id, Instant::now());
