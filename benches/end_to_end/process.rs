@@ -30,6 +30,7 @@ pub struct Figures {
 pub struct Source {
     name: String,
     config: PathBuf,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Source {
@@ -45,7 +46,17 @@ impl Source {
         );
         let config = std::env::temp_dir().join(format!("{name}.toml"));
         fs::write(&config, toml).expect("the configuration is written");
-        Self { name, config }
+        Self {
+            name,
+            config,
+            environment: Vec::new(),
+        }
+    }
+
+    /// Runs with these variables too.
+    pub fn with(mut self, environment: &[(&'static str, &'static str)]) -> Self {
+        self.environment.extend(environment);
+        self
     }
 
     pub fn accounts_topic(&self) -> String {
@@ -59,6 +70,7 @@ impl Source {
             .arg("--config")
             .arg(&self.config)
             .args(["run", "--until-caught-up"])
+            .envs(self.environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
