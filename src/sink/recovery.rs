@@ -76,6 +76,9 @@ fn read_to_end(
             parts.insert(*partition, part);
         }
     }
+    // Partitions whose leader is not known when they are assigned wait for librdkafka's next look at them, up to a second.
+    cluster::partition_count(reader.client(), topic, QUERY_LIMIT)
+        .map_err(|source| kafka(&reader, "asking for the partitions", source))?;
     assign(&reader, topic, &parts)?;
     let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
     while !parts.is_empty() {
