@@ -120,20 +120,17 @@ fn walk(testbed: &Testbed, report: &mut Report) {
     report.walk(row_count, &walks, &ceilings);
 }
 
-/// First walks, each into topics of its own.
-fn first_walks(testbed: &Testbed, name: &str, row_count: u32, latency: Duration) -> Vec<Figures> {
-    let upstream = Upstream::start(row_count, latency);
-    let walk = |round| {
-        let figures = Source::new(testbed, &upstream.base_url, &format!("{name}-{row_count}-{round}")).catch_up();
-        eprintln!("{name}, {row_count} rows: {figures:?}");
-        figures
-    };
-    (0..ROUNDS).map(walk).collect()
-}
-
 fn sizes(testbed: &Testbed, report: &mut Report) {
-    let figures = |row_count| (row_count, first_walks(testbed, "size", row_count, Duration::ZERO));
-    report.sizes(&[100_000, 2_000_000].map(figures));
+    let first_walks = |row_count| {
+        let upstream = Upstream::start(row_count, Duration::ZERO);
+        let walk = |round| {
+            let figures = Source::new(testbed, &upstream.base_url, &format!("size-{row_count}-{round}")).catch_up();
+            eprintln!("{row_count} rows: {figures:?}");
+            figures
+        };
+        (row_count, (0..ROUNDS).map(walk).collect())
+    };
+    report.sizes(&[100_000, 2_000_000].map(first_walks));
 }
 
 fn restore(testbed: &Testbed, report: &mut Report) {
@@ -156,9 +153,21 @@ fn restore(testbed: &Testbed, report: &mut Report) {
 }
 
 fn latency(testbed: &Testbed, report: &mut Report) {
-    let row_count = 100_000;
-    let figures = first_walks(testbed, "latency", row_count, Duration::from_millis(100));
-    report.latency(row_count, &figures);
+    let row_count = 200_000;
+    let upstream = Upstream::start(row_count, Duration::from_millis(100));
+    let walks = |parallelism: u32| {
+        let walk = |round| {
+            let name = format!("latency-{parallelism}-{round}");
+            let source = Source::new(testbed, &upstream.base_url, &name);
+            let figures = source
+                .set(format!("upstream.snapshot_parallelism={parallelism}"))
+                .catch_up();
+            eprintln!("{parallelism} ranges: {figures:?}");
+            figures
+        };
+        (parallelism, (0..ROUNDS).map(walk).collect())
+    };
+    report.latency(row_count, &[1, 4, 8, 16].map(walks));
 }
 
 /// The figures as they stand in docs/performance.md.
@@ -245,13 +254,22 @@ impl Report {
         ));
     }
 
-    fn latency(&mut self, row_count: u32, figures: &[Figures]) {
-        let rate = f64::from(row_count) / median(figures.iter().map(|figures| figures.reading.as_secs_f64()));
+    fn latency(&mut self, row_count: u32, walks: &[(u32, Vec<Figures>)]) {
         self.line(&format!(
-            "**Upstream takes 100 ms an answer**: {rate:.0} rows/s over {row_count} accounts, one request at a time of \
-             1000 rows.\n"
+            "**Upstream takes 100 ms an answer**, pages of 1000 rows, {row_count} accounts\n"
         ));
-        self.bars.push(("100 ms an answer".to_owned(), rate));
+        self.line("| `snapshot_parallelism` | rows/s from the claim on | of one range |");
+        self.line("|---|---|---|");
+        let rate = |figures: &[Figures]| {
+            f64::from(row_count) / median(figures.iter().map(|figures| figures.reading.as_secs_f64()))
+        };
+        let one = rate(&walks[0].1);
+        for (parallelism, figures) in walks {
+            let rate = rate(figures);
+            self.line(&format!("| {parallelism} | {rate:.0} | {:.1} |", rate / one));
+            self.bars.push((format!("100 ms, {parallelism} ranges"), rate));
+        }
+        self.line("");
     }
 
     /// Puts the figures between the marks in docs/performance.md, and the picture beside it.

@@ -219,6 +219,12 @@ impl Index {
         self.held.get(&Key::new(public_id)).is_some()
     }
 
+    /// Whether the account is held, or written by the batch itself.
+    pub fn holds(&self, news: &News, public_id: &str) -> bool {
+        let key = Key::new(public_id);
+        news.held.contains_key(&key) || self.held.get(&key).is_some()
+    }
+
     /// Decides one row, later rows of a batch against earlier ones, and notes in `news` what it writes.
     ///
     /// `first_snapshot_at` (milliseconds) tells an account that was there before the source from one created since.

@@ -64,6 +64,9 @@ lender_metrics! {
     Counter stale_rows_total "Rows not written because a newer version is held";
     Counter undecided_rows_total "Rows left for a later reading";
     Counter regressed_rows_total "Rows older than what is held though read later";
+    Counter ignored_rows_total "Rows older than start_from whose account is not held";
+    Counter sweeps_total "Sweeps for late rows that ended";
+    Counter sweep_rows_total "Rows in verified pages of sweeps";
     Counter ahead_rows_total "Rows dated more than a second ahead of upstream's own clock";
     Counter invalid_fields_total "Fields whose value did not fit: null in the account, kept in extra";
     Counter unreal_dates_total "Dates that are no real day: kept as text, the parsed field is null";
@@ -112,6 +115,7 @@ impl LenderMetrics {
             (&self.stale_rows_total, "stale"),
             (&self.undecided_rows_total, "undecided"),
             (&self.regressed_rows_total, "regressed"),
+            (&self.ignored_rows_total, "before start_from"),
             (&self.ahead_rows_total, "dated ahead"),
             (&self.invalid_fields_total, "invalid fields"),
             (&self.unreal_dates_total, "unreal dates"),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 use crate::account::{Digest, Reason, shortened};
 use crate::config;
@@ -13,7 +14,7 @@ use crate::failpoint;
 use crate::index::{Candidate, Index, News, Verdict};
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterSink, Exit};
-use crate::progress::{Progress, Record, Walk};
+use crate::progress::{Progress, Record, Split, Timestamp, Walk};
 use crate::reader::{Ended, Entry, Item, Page};
 use crate::shutdown::Shutdown;
 use crate::sink::{AccountRecord, DeadLetterDigests, DeadLetterRecord, Records, SinkError, Transactions};
@@ -32,12 +33,18 @@ pub struct Pipeline {
     pub settings: config::Transaction,
     pub metrics: LenderMetrics,
     pub shutdown: Shutdown,
-    pub is_until_caught_up: bool,
     pub own_time_outs: Vec<Instant>,
     /// Whether what is committed is known. While it is not, nothing may be written, a release neither: it could stand
     /// over another owner's record, or over rows that landed.
     pub is_certain: bool,
     pub committed_at: Instant,
+    pub late_window: Duration,
+    /// Older rows of accounts that are not held are ignored.
+    pub start_from: Option<Timestamp>,
+    /// Of the sweep under way, as far as it is committed.
+    pub sweep_left: Option<Timestamp>,
+    /// What is committed, for those who read.
+    pub committed: watch::Sender<Progress>,
 }
 
 /// Lines of one kind that a transaction may add to the log: an upstream that turns to rubbish must not fill it.
@@ -78,12 +85,19 @@ enum Outcome {
     NotLanded,
 }
 
-/// Pages that go into one transaction; none: a heartbeat.
+/// What goes into one transaction, in the reader's order; nothing: a heartbeat.
 #[derive(Debug, Default)]
 struct Batch {
-    begin: Option<Progress>,
-    pages: Vec<Page>,
+    moves: Vec<Move>,
     row_count: usize,
+}
+
+/// What moves the progress.
+#[derive(Debug)]
+enum Move {
+    Begin(Progress),
+    Page(Page),
+    Split(Split),
 }
 
 /// What one transaction will write, and what is true once it is committed.
@@ -98,6 +112,11 @@ struct Decided<'a> {
     /// The first few are named in the log.
     regressed_ids: Vec<&'a str>,
     regressed: u64,
+    /// Older than `start_from`, of accounts that are not held.
+    ignored: u64,
+    snapshot_row_count: u64,
+    /// The lowest `updated_at` that the sweep under way could not decide.
+    sweep_left: Option<Timestamp>,
 }
 
 impl Decided<'_> {
@@ -146,17 +165,7 @@ impl Pipeline {
                 checked_at = Instant::now();
             }
             let decided = self.commit(&batch)?;
-            let of_snapshot = batch.pages.iter().filter(|page| page.step.walk != Walk::Live);
-            let row_count: usize = of_snapshot.map(|page| page.entries.len()).sum();
-            self.metrics.snapshot_rows_read_total.inc_by(row_count as u64);
-            let is_caught_up = batch
-                .pages
-                .last()
-                .is_some_and(|page| page.step.walk == Walk::Live && page.step.is_last);
             self.remember(decided);
-            if is_caught_up && self.is_until_caught_up {
-                return Ok(Stopped::as_asked());
-            }
         }
     }
 
@@ -189,14 +198,10 @@ impl Pipeline {
 
     /// Judges every row against what is held, later ones against earlier ones.
     fn decide<'a>(&self, batch: &'a Batch) -> Decided<'a> {
-        let mut record = Record {
+        let record = Record {
             sequence: self.record.sequence + 1,
             ..self.record.clone()
         };
-        if let Some(begin) = &batch.begin {
-            record.progress = begin.clone();
-        }
-        let first_snapshot_at = record.progress.first_snapshot_at.map_or(i64::MAX, |at| at.0);
         let mut decided = Decided {
             records: Records::default(),
             record,
@@ -207,15 +212,33 @@ impl Pipeline {
             undecided: 0,
             regressed_ids: Vec::new(),
             regressed: 0,
+            ignored: 0,
+            snapshot_row_count: 0,
+            sweep_left: self.sweep_left,
         };
-        for page in &batch.pages {
-            for entry in &page.entries {
-                self.decide_entry(page, entry, first_snapshot_at, &mut decided);
+        for step in &batch.moves {
+            match step {
+                Move::Begin(progress) => decided.record.progress = progress.clone(),
+                Move::Split(split) => decided.record.progress.split(*split),
+                Move::Page(page) => self.decide_page(page, &mut decided),
             }
-            decided.record.progress.advance(&page.step);
         }
         decided.record.accounts = Some(self.index.with(&decided.news));
         decided
+    }
+
+    fn decide_page<'a>(&self, page: &'a Page, decided: &mut Decided<'a>) {
+        let first_snapshot_at = decided.record.progress.first_snapshot_at.map_or(i64::MAX, |at| at.0);
+        for entry in &page.entries {
+            self.decide_entry(page, entry, first_snapshot_at, decided);
+        }
+        let mut step = page.step.clone();
+        match step.walk {
+            Walk::Range(_) => decided.snapshot_row_count += page.entries.len() as u64,
+            Walk::Sweep if step.is_last => step.left = decided.sweep_left.take(),
+            Walk::Live | Walk::Sweep => {}
+        }
+        decided.record.progress.advance(&step, self.late_window);
     }
 
     fn decide_entry<'a>(&self, page: &'a Page, entry: &'a Entry, first_snapshot_at: i64, decided: &mut Decided<'a>) {
@@ -246,6 +269,11 @@ impl Pipeline {
             };
             return self.bury(page, json, Digest::of_bytes(json), reason, Some(public_id), decided);
         }
+        let is_old = self.start_from.is_some_and(|start_from| row.updated_at < start_from.0);
+        if is_old && !self.index.holds(&decided.news, public_id) {
+            decided.ignored += 1;
+            return;
+        }
         let candidate = Candidate {
             public_id,
             updated_at: row.updated_at,
@@ -261,7 +289,13 @@ impl Pipeline {
             }
             Verdict::Repeated => decided.repeated += 1,
             Verdict::Stale => decided.stale += 1,
-            Verdict::Undecided => decided.undecided += 1,
+            Verdict::Undecided => {
+                decided.undecided += 1;
+                if page.step.walk == Walk::Sweep {
+                    let at = Timestamp(row.updated_at);
+                    decided.sweep_left = Some(decided.sweep_left.map_or(at, |left| left.min(at)));
+                }
+            }
             Verdict::Regressed => {
                 decided.regressed += 1;
                 if decided.regressed_ids.len() < MAX_LINES {
@@ -306,6 +340,8 @@ impl Pipeline {
         metrics.stale_rows_total.inc_by(decided.stale);
         metrics.undecided_rows_total.inc_by(decided.undecided);
         metrics.regressed_rows_total.inc_by(decided.regressed);
+        metrics.ignored_rows_total.inc_by(decided.ignored);
+        metrics.snapshot_rows_read_total.inc_by(decided.snapshot_row_count);
         let lender = &self.lender;
         for public_id in &decided.regressed_ids {
             let public_id = &*shortened(public_id);
@@ -337,6 +373,7 @@ impl Pipeline {
             .dead_letters
             .into_iter()
             .for_each(|digest| self.dead_letters.insert(digest));
+        self.sweep_left = decided.sweep_left;
         self.record = decided.record;
         self.show_state();
     }
@@ -346,6 +383,13 @@ impl Pipeline {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.accounts.set(count(self.index.len()));
         self.metrics.ranges.set(count(self.record.progress.ranges.len()));
+        self.committed.send_if_modified(|committed| {
+            let is_new = *committed != self.record.progress;
+            if is_new {
+                committed.clone_from(&self.record.progress);
+            }
+            is_new
+        });
     }
 
     /// The one way back for everything uncertain: a new producer, then what the cursor record says.
@@ -488,6 +532,9 @@ impl Pipeline {
     }
 
     fn ended(&self, ended: &Ended) -> Stopped {
+        if matches!(ended, Ended::CaughtUp) {
+            return Stopped::as_asked();
+        }
         Stopped {
             exit: ended.exit(),
             why: Some(format!("{} → {}", policy::chain(ended), ended.advice())),
@@ -542,23 +589,24 @@ impl Inbox {
                     item = self.items.recv() => item,
                     () = tokio::time::sleep_until(until) => return Next::Batch(batch),
                 };
-                if batch.pages.is_empty() {
+                if batch.moves.is_empty() {
                     until = tokio::time::Instant::now() + settings.max_delay;
                 }
                 match item {
                     Some(Item::Begin(progress)) => {
-                        batch.begin = Some(progress);
+                        batch.moves.push(Move::Begin(progress));
                         return Next::Batch(batch);
                     }
+                    Some(Item::Split(split)) => batch.moves.push(Move::Split(split)),
                     Some(Item::Page(page)) => {
                         batch.row_count += page.entries.len();
                         let is_live_end = page.step.walk == Walk::Live && page.step.is_last;
-                        batch.pages.push(page);
+                        batch.moves.push(Move::Page(page));
                         if batch.row_count >= settings.max_rows || (is_live_end && self.items.is_empty()) {
                             return Next::Batch(batch);
                         }
                     }
-                    Some(Item::End(ended)) if batch.pages.is_empty() => return Next::Ended(ended),
+                    Some(Item::End(ended)) if batch.moves.is_empty() => return Next::Ended(ended),
                     Some(Item::End(ended)) => {
                         self.ended = Some(ended);
                         return Next::Batch(batch);

@@ -8,6 +8,7 @@
 //! ```
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,6 +18,15 @@ use crate::account::instant;
 /// A moment of upstream's clock in milliseconds since the epoch, written as upstream writes it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    pub fn before(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+}
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,9 +76,11 @@ pub struct Range {
 /// Which reading a page belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Walk {
-    /// The range at this place of [`Progress::ranges`].
-    Range(usize),
+    /// The range with this `stop`: ranges do not overlap, so no two have the same.
+    Range(Timestamp),
     Live,
+    /// What may have become visible late, between the marks.
+    Sweep,
 }
 
 /// How far a page takes its walk.
@@ -83,7 +95,17 @@ pub struct Step {
     pub highest: Option<Timestamp>,
     /// Upstream's clock when the walk's first answer was computed.
     pub clock: Timestamp,
+    /// With the last page of a sweep: the lowest `updated_at` of a row that it left for the next one.
+    pub left: Option<Timestamp>,
     pub is_last: bool,
+}
+
+/// A range becomes two: it ends at `at`, and a fresh walk reads `[at, stop)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// The range's `stop` so far.
+    pub stop: Timestamp,
+    pub at: Timestamp,
 }
 
 /// Ranges and marks; none of them before the first snapshot began.
@@ -99,15 +121,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins the first snapshot at `t0`, upstream's clock.
-    pub fn begin(t0: Timestamp, late_window: std::time::Duration) -> Self {
-        let late_window = i64::try_from(late_window.as_millis()).unwrap_or(i64::MAX);
+    /// Begins the first snapshot at `t0`, upstream's clock; it leaves out what is older than `start_from`.
+    pub fn begin(t0: Timestamp, late_window: Duration, start_from: Option<Timestamp>) -> Self {
+        let start_from = start_from.map(|start_from| start_from.min(t0));
         Self {
             first_snapshot_at: Some(t0),
             read: Some(t0),
-            settled: Some(Timestamp(t0.0.saturating_sub(late_window))),
+            settled: Some(t0.before(late_window)),
             ranges: vec![Range {
-                since: None,
+                since: start_from,
                 until: Some(t0),
                 stop: t0,
                 cursor: None,
@@ -119,13 +141,17 @@ impl Progress {
     /// Moves on by one verified page.
     ///
     /// `read` never passes the clock of the walk's first answer: a row dated ahead of it is read again by the next walk,
-    /// and nothing that appears below such a row is missed (Complete).
-    pub fn advance(&mut self, step: &Step) {
+    /// and nothing that appears below such a row is missed. `settled` never passes what a sweep itself read, nor what may
+    /// still have become visible after its first answer (Complete).
+    pub fn advance(&mut self, step: &Step, late_window: Duration) {
         match step.walk {
-            Walk::Range(place) if step.is_last => {
-                self.ranges.remove(place);
-            }
-            Walk::Range(place) => {
+            Walk::Range(stop) => {
+                let place = self.ranges.iter().position(|range| range.stop == stop);
+                let place = place.expect("a range is there until its last page");
+                if step.is_last {
+                    self.ranges.remove(place);
+                    return;
+                }
                 let range = &mut self.ranges[place];
                 range.since = step.since;
                 range.until = step.until;
@@ -136,8 +162,46 @@ impl Progress {
                 let highest = step.highest.map(|highest| highest.min(step.clock));
                 self.read = self.read.max(highest);
             }
-            Walk::Live => {}
+            Walk::Sweep if step.is_last => {
+                let expected_from = step.clock.before(late_window);
+                let read = step.until.map(|until| until.min(expected_from));
+                self.settled = self
+                    .settled
+                    .max(read.map(|read| step.left.map_or(read, |left| left.min(read))));
+            }
+            Walk::Live | Walk::Sweep => {}
         }
+    }
+
+    /// Makes two ranges of one. It keeps its bounds and its cursor and ends at its first row at or after `at`, so nothing
+    /// below `at` is left out; the new one reads everything from `at` on, so nothing above is (Complete).
+    pub fn split(&mut self, split: Split) {
+        let range = self.ranges.iter_mut().find(|range| range.stop == split.stop);
+        let range = range.expect("a range is there until its last page");
+        debug_assert!(
+            range.highest.or(range.since).is_none_or(|position| position < split.at) && split.at < split.stop
+        );
+        range.stop = split.at;
+        self.ranges.push(Range::fresh(split.at, split.stop));
+        self.ranges.sort_by_key(|range| range.stop);
+    }
+}
+
+impl Range {
+    /// A walk over `[since, stop)` that has not begun.
+    pub fn fresh(since: Timestamp, stop: Timestamp) -> Self {
+        Self {
+            since: Some(since),
+            until: Some(stop),
+            stop,
+            cursor: None,
+            highest: None,
+        }
+    }
+
+    /// Where it stands: everything before is read. `None` where it reads from the oldest row on and has none yet.
+    pub fn position(&self) -> Option<Timestamp> {
+        self.highest.max(self.since)
     }
 }
 
@@ -294,8 +358,15 @@ impl RecordKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use std::time::Duration;
+
+    const WINDOW: Duration = Duration::from_millis(100);
+
+    fn begin(t0: i64) -> Progress {
+        Progress::begin(Timestamp(t0), WINDOW, None)
+    }
 
     fn step(walk: Walk, highest: i64, clock: i64, is_last: bool) -> Step {
         let next_cursor = (!is_last).then(|| "next".to_owned());
@@ -307,48 +378,157 @@ mod tests {
             next_cursor,
             highest,
             clock,
+            left: None,
             is_last,
         }
     }
 
     #[test]
     fn a_range_moves_by_its_pages_and_goes_with_its_last() {
-        let mut progress = Progress::begin(Timestamp(500), Duration::from_millis(100));
+        let mut progress = begin(500);
+        let walk = Walk::Range(Timestamp(500));
         assert_eq!(progress.settled, Some(Timestamp(400)));
-        progress.advance(&step(Walk::Range(0), 30, 900, false));
+        progress.advance(&step(walk, 30, 900, false), WINDOW);
         assert_eq!(progress.ranges[0].cursor.as_deref(), Some("next"));
         assert_eq!(progress.ranges[0].highest, Some(Timestamp(30)));
-        progress.advance(&step(Walk::Range(0), 40, 900, true));
+        progress.advance(&step(walk, 40, 900, true), WINDOW);
         assert!(progress.ranges.is_empty());
         assert_eq!(progress.read, Some(Timestamp(500)));
     }
 
     #[test]
+    fn a_snapshot_begins_at_start_from_and_never_after_its_end() {
+        let since = |start_from| {
+            let progress = Progress::begin(Timestamp(500), WINDOW, Some(Timestamp(start_from)));
+            progress.ranges[0].since
+        };
+        assert_eq!((since(30), since(900)), (Some(Timestamp(30)), Some(Timestamp(500))));
+    }
+
+    #[test]
     fn read_never_passes_the_clock_of_the_walk_and_never_goes_back() {
-        let mut progress = Progress::begin(Timestamp(500), Duration::ZERO);
+        let mut progress = begin(500);
         for (highest, clock, is_last, expected) in [
             (700, 900, false, 500),
             (700, 900, true, 700),
             (999, 900, true, 900),
             (600, 950, true, 900),
         ] {
-            progress.advance(&step(Walk::Live, highest, clock, is_last));
+            progress.advance(&step(Walk::Live, highest, clock, is_last), WINDOW);
             assert_eq!(
                 progress.read,
                 Some(Timestamp(expected)),
                 "highest {highest}, clock {clock}"
             );
         }
-        progress.advance(&Step {
+        let empty = Step {
             highest: None,
             ..step(Walk::Live, 0, 990, true)
-        });
+        };
+        progress.advance(&empty, WINDOW);
         assert_eq!(progress.read, Some(Timestamp(900)));
     }
 
     #[test]
+    fn settled_passes_neither_the_sweeps_end_nor_its_clock_nor_what_it_left_and_never_goes_back() {
+        let mut progress = begin(500);
+        for (until, clock, left, is_last, expected) in [
+            (450, 900, None, false, 400),
+            (450, 900, None, true, 450),
+            (800, 900, Some(460), true, 460),
+            (950, 900, None, true, 800),
+            (950, 900, Some(850), true, 800),
+            (700, 900, None, true, 800),
+        ] {
+            let step = Step {
+                until: Some(Timestamp(until)),
+                left: left.map(Timestamp),
+                ..step(Walk::Sweep, 0, clock, is_last)
+            };
+            progress.advance(&step, WINDOW);
+            assert_eq!(progress.settled, Some(Timestamp(expected)), "{step:?}");
+        }
+        assert_eq!(progress.read, Some(Timestamp(500)));
+    }
+
+    /// What can happen to the ranges: one is split at a share of what is left of it, or moves on by such a share, or ends.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Split(prop::sample::Index, f64),
+        Page(prop::sample::Index, f64),
+        Last(prop::sample::Index),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let (range, share) = (any::<prop::sample::Index>(), 0.0..1.0);
+        prop_oneof![
+            (range, share.clone()).prop_map(|(range, share)| Event::Split(range, share)),
+            (any::<prop::sample::Index>(), share).prop_map(|(range, share)| Event::Page(range, share)),
+            any::<prop::sample::Index>().prop_map(Event::Last),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn splitting_advancing_and_reading_back_never_lose_or_overlap_a_part_of_time(
+            events in prop::collection::vec(event(), 0..60)
+        ) {
+            const T0: i64 = 1_000_000;
+            let mut progress = Progress::begin(Timestamp(T0), WINDOW, Some(Timestamp(0)));
+            // What was read, as spans of time.
+            let mut read: Vec<(i64, i64)> = Vec::new();
+            for event in events {
+                if progress.ranges.is_empty() {
+                    break;
+                }
+                let (Event::Split(range, _) | Event::Page(range, _) | Event::Last(range)) = &event;
+                let range = progress.ranges[range.index(progress.ranges.len())].clone();
+                let position = range.position().expect("it begins somewhere").0;
+                let part = |share: f64| position + ((range.stop.0 - position) as f64 * share) as i64;
+                match event {
+                    Event::Split(_, share) => {
+                        let at = part(share);
+                        if position < at && at < range.stop.0 {
+                            progress.split(Split { stop: range.stop, at: Timestamp(at) });
+                        }
+                    }
+                    Event::Page(_, share) => {
+                        let highest = part(share).min(range.stop.0 - 1);
+                        read.push((position, highest));
+                        let step = Step { since: range.since, until: range.until, ..step(Walk::Range(range.stop), highest, T0, false) };
+                        progress.advance(&step, WINDOW);
+                    }
+                    Event::Last(_) => {
+                        read.push((position, range.stop.0));
+                        progress.advance(&step(Walk::Range(range.stop), range.stop.0 - 1, T0, true), WINDOW);
+                    }
+                }
+                let record = Record {
+                    instance: None, epoch: 1, sequence: 1, base_url: String::new(), progress: progress.clone(),
+                    accounts: None, partitions: String::new(),
+                };
+                progress = Record::from_json(record.to_json().as_bytes()).expect("readable").progress;
+                // What is read and what is left, one after another, are all of the time, none of it left twice.
+                let mut left: Vec<_> = progress.ranges.iter()
+                    .map(|range| (range.position().expect("it begins somewhere").0, range.stop.0))
+                    .collect();
+                left.sort_unstable();
+                prop_assert!(left.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{:?}", left);
+                let mut all: Vec<_> = read.iter().chain(&left).copied().collect();
+                all.sort_unstable();
+                let mut end = 0;
+                for (from, to) in all {
+                    prop_assert!(from <= end, "a gap from {end} to {from}");
+                    end = end.max(to);
+                }
+                prop_assert_eq!(end, T0);
+            }
+        }
+    }
+
+    #[test]
     fn version_1_of_the_record_is_this_text() {
-        let mut progress = Progress::begin(Timestamp(1_780_000_000_123), Duration::from_secs(600));
+        let mut progress = Progress::begin(Timestamp(1_780_000_000_123), Duration::from_secs(600), None);
         progress.ranges[0].cursor = Some("b\"".into());
         let record = Record {
             instance: Some("i".into()),

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::config;
@@ -15,7 +16,7 @@ use crate::failpoint;
 use crate::metrics::LenderMetrics;
 use crate::pipeline::Pipeline;
 use crate::policy::{self, AfterSink, Exit};
-use crate::progress::{Progress, Record, RecordKey};
+use crate::progress::{Progress, Record, RecordKey, Timestamp};
 use crate::shutdown::Shutdown;
 use crate::sink::{
     Cluster, CursorRecords, Records, SinkError, Topics, Transactions, restore_accounts, restore_dead_letters,
@@ -138,7 +139,6 @@ pub struct Starter {
     pub config: config::Config,
     pub instance: String,
     pub shutdown: Shutdown,
-    pub is_until_caught_up: bool,
 }
 
 type Started = (Candidate, Result<Pipeline, StartError>);
@@ -329,10 +329,15 @@ impl Starter {
             settings: self.config.transaction.clone(),
             metrics: candidate.metrics.clone(),
             shutdown: self.shutdown.clone(),
-            is_until_caught_up: self.is_until_caught_up,
             own_time_outs: Vec::new(),
             is_certain: true,
             committed_at: Instant::now(),
+            late_window: self.config.upstream.late_window,
+            start_from: self.config.lenders[&candidate.lender]
+                .start_from
+                .map(|at| Timestamp(at.timestamp_millis())),
+            sweep_left: None,
+            committed: watch::Sender::new(record.progress.clone()),
         };
         pipeline.claim(&record)?;
         Ok(pipeline)

@@ -221,7 +221,9 @@ fn the_help_of_every_command_has_an_example() {
             continue;
         };
         let names = list.lines().take_while(|line| !line.is_empty());
+        // Longer descriptions go on in lines that are indented further.
         for name in names
+            .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
             .filter_map(|line| line.split_whitespace().next())
             .filter(|name| *name != "help")
         {
@@ -256,14 +258,14 @@ fn a_key_without_effect_is_warned_about_once() {
         "--set",
         "errors.tolerance=none",
         "--set",
-        "upstream.late_sweep_interval=2m",
+        "upstream.reconcile_interval=1d",
         "run",
         "--until-caught-up",
     ];
     let mut source = world.command(&args, &[]);
     source.expect_exit(0);
     let log = source.log();
-    for key in ["errors.tolerance", "upstream.late_sweep_interval"] {
+    for key in ["errors.tolerance", "upstream.reconcile_interval"] {
         assert_eq!(log.matches(key).count(), 1, "{log}");
         assert!(
             log.contains(&format!(" WARN {key} (--set) has no effect in this version")),

@@ -429,6 +429,7 @@ fn one_of_three_brokers_killed_under_load_loses_and_doubles_nothing() {
     world.simulator.set_latency(Duration::from_millis(50));
     let mut source = world.command(&["run", "--until-caught-up"], &[("D02__TRANSACTION__MAX_ROWS", "1000")]);
     wait_for("some accounts", || {
+        assert!(source.is_running(), "{}", source.log());
         (world.simulator.counts().row_count > 10_000).then_some(())
     });
     source.wait_for_line("claimed and restored");

@@ -24,18 +24,24 @@ fn options(rows: u32) -> Options {
     options
 }
 
+/// For a page of the snapshot: live walks go on beside it.
+fn snapshot_fault(effect: Effect) -> Fault {
+    Fault::export(effect).until(true)
+}
+
 /// One fault after another, each on a page that has a cursor, with good pages between them.
 fn push(world: &World, effects: &[(Effect, u32)]) {
     for (at, (effect, times)) in effects.iter().enumerate() {
         let skip = u32::try_from(at).expect("few faults") * 2 + 1;
-        let fault = Fault::export(effect.clone()).cursor(true).skip(skip).times(*times);
+        let fault = snapshot_fault(effect.clone()).cursor(true).skip(skip).times(*times);
         world.simulator.push_fault(fault);
     }
 }
 
 /// `run --until-caught-up` with small pages and these `--set`s.
 fn command(world: &World, set: &[&str], environment: &[(&str, &str)]) -> Source {
-    let mut args = vec!["--set", "upstream.page_size=50"];
+    // Nothing lies between the marks, so a sweep is one request without rows.
+    let mut args = vec!["--set", "upstream.page_size=50", "--set", "upstream.late_window=1ms"];
     for assignment in set {
         args.extend(["--set", assignment]);
     }
@@ -69,10 +75,11 @@ fn contains(log: &str, texts: &[&str]) {
     }
 }
 
-/// Requests for pages, without those that only ask how many rows there are.
+/// Requests for pages of the snapshot and the sweep, without those that only ask how many rows it has.
 fn exports(world: &World) -> Vec<RequestLog> {
     let all = world.simulator.requests().into_iter();
-    all.filter(|request| request.path.contains("/exports/") && query(request, "includeTotal").is_none())
+    all.filter(|request| request.path.contains("/exports/"))
+        .filter(|request| query(request, "until").is_some() && query(request, "includeTotal").is_none())
         .collect()
 }
 
@@ -192,7 +199,7 @@ fn a_login_or_a_refresh_that_stumbles_is_tried_again() {
     }
     world
         .simulator
-        .push_fault(Fault::export(Effect::TokenRevoked).cursor(true));
+        .push_fault(snapshot_fault(Effect::TokenRevoked).cursor(true));
     world.simulator.push_fault(Fault::on(Endpoint::Refresh, status(500)));
     let log = catch_up(&world, &[]);
     assert_eq!(
@@ -296,7 +303,7 @@ fn a_password_of_digits_alone_can_come_from_the_environment_and_the_right_public
 #[test]
 fn a_dataset_that_is_not_served_and_a_foreign_lender_end_with_4() {
     let world = fresh_world();
-    world.simulator.push_fault(Fault::export(status(404)));
+    world.simulator.push_fault(snapshot_fault(status(404)));
     let mut source = command(&world, &[], &[]);
     source.expect_exit(4);
     contains(
@@ -308,7 +315,7 @@ fn a_dataset_that_is_not_served_and_a_foreign_lender_end_with_4() {
     );
     assert_eq!(exports(&world).len(), 1, "404 is not tried again");
 
-    world.simulator.push_fault(Fault::export(status(403)));
+    world.simulator.push_fault(snapshot_fault(status(403)));
     let mut source = command(&world, &[], &[]);
     source.expect_exit(4);
     let lender = world.lender(0).public_id;
@@ -400,7 +407,7 @@ fn a_body_that_is_too_large_when_decompressed_halves_the_page() {
     });
     world
         .simulator
-        .push_fault(Fault::export(Effect::OversizedBody { bytes: 3_000_000_000 }));
+        .push_fault(snapshot_fault(Effect::OversizedBody { bytes: 3_000_000_000 }));
     // About 0.7 MB a page of 1,000, a tenth of it on the wire.
     let log = catch_up(&world, &["upstream.max_body=256KiB", "upstream.page_size=1000"]);
     contains(
@@ -475,7 +482,7 @@ fn https_with_an_authority_of_its_own_works_and_without_it_is_refused() {
 fn what_is_no_envelope_is_asked_for_again() {
     let world = fresh_world();
     let html = Effect::Html { code: StatusCode::OK };
-    world.simulator.push_fault(Fault::export(html.clone()).cursor(false));
+    world.simulator.push_fault(snapshot_fault(html.clone()).cursor(false));
     push(
         &world,
         &[
@@ -539,15 +546,18 @@ fn a_page_that_contradicts_what_was_asked_is_discarded_and_asked_for_again() {
 #[test]
 fn a_page_that_stays_wrong_brings_a_fresh_walk_from_the_highest_row() {
     let world = fresh_world();
-    let fault = Fault::export(Effect::CursorAnswersItself).cursor(true).skip(3).times(3);
+    let fault = snapshot_fault(Effect::CursorAnswersItself)
+        .cursor(true)
+        .skip(3)
+        .times(3);
     world.simulator.push_fault(fault);
     let log = catch_up(&world, &[]);
     assert!(!log.contains("stuck"), "{log}");
     let fresh = exports(&world)
         .into_iter()
-        .filter(|request| query(request, "cursor").is_none() && query(request, "until").is_some())
+        .filter(|request| query(request, "cursor").is_none())
         .collect::<Vec<_>>();
-    assert_eq!(fresh.len(), 2, "the snapshot and its fresh walk: {fresh:?}");
+    assert_eq!(fresh.len(), 3, "the snapshot, its fresh walk, the sweep: {fresh:?}");
     assert!(
         query(&fresh[0], "since").is_none() && query(&fresh[1], "since").is_some(),
         "{fresh:?}"
@@ -561,7 +571,7 @@ fn a_walk_that_stays_wrong_is_stuck_and_ends_with_4_and_nothing_is_skipped() {
     // Its first page is good, so that it has somewhere to begin afresh.
     world
         .simulator
-        .push_fault(Fault::export(Effect::BoundsNotEchoed).skip(1).times(1_000));
+        .push_fault(snapshot_fault(Effect::BoundsNotEchoed).skip(1).times(1_000));
     let mut source = command(&world, &[], &[]);
     source.expect_exit(4);
     let log = source.log();
@@ -581,7 +591,7 @@ fn a_cursor_that_is_always_dead_within_a_group_of_one_time_is_stuck_and_ends_wit
     let world = World::with(options);
     world
         .simulator
-        .push_fault(Fault::export(status(500)).cursor(true).times(1_000));
+        .push_fault(snapshot_fault(status(500)).cursor(true).times(1_000));
     // Every fresh walk reads its first page, which holds nothing but the rows of the same time again.
     let mut source = command(&world, &["upstream.page_size=20"], &[]);
     source.expect_exit(4);
@@ -608,7 +618,7 @@ fn dead_cursors_bring_a_fresh_walk_from_the_highest_row() {
     let world = fresh_world();
     world
         .simulator
-        .push_fault(Fault::export(Effect::AllCursorsDead).cursor(true).skip(4));
+        .push_fault(snapshot_fault(Effect::AllCursorsDead).cursor(true).skip(4));
     let log = catch_up(&world, &[]);
     contains(&log, &["upstream answered 500: "]);
     let requests = exports(&world);
@@ -649,7 +659,7 @@ fn a_page_that_comes_twice_among_rows_of_one_time_is_noticed() {
     let world = fresh_world();
     world
         .simulator
-        .push_fault(Fault::export(Effect::DuplicatePage).cursor(true).skip(4));
+        .push_fault(snapshot_fault(Effect::DuplicatePage).cursor(true).skip(4));
     let log = catch_up(&world, &[]);
     contains(&log, &["every row of it was in the page before"]);
 }

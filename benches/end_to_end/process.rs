@@ -31,6 +31,7 @@ pub struct Source {
     name: String,
     config: PathBuf,
     environment: Vec<(&'static str, &'static str)>,
+    settings: Vec<String>,
 }
 
 impl Source {
@@ -50,12 +51,19 @@ impl Source {
             name,
             config,
             environment: Vec::new(),
+            settings: Vec::new(),
         }
     }
 
     /// Runs with these variables too.
     pub fn with(mut self, environment: &[(&'static str, &'static str)]) -> Self {
         self.environment.extend(environment);
+        self
+    }
+
+    /// Runs with this `--set` too.
+    pub fn set(mut self, assignment: String) -> Self {
+        self.settings.extend(["--set".to_owned(), assignment]);
         self
     }
 
@@ -69,6 +77,7 @@ impl Source {
         let mut child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
             .arg("--config")
             .arg(&self.config)
+            .args(&self.settings)
             .args(["run", "--until-caught-up"])
             .envs(self.environment.iter().copied())
             .stderr(Stdio::piped())

@@ -13,7 +13,7 @@ use crate::config::{Config, Encoding, SecretSource};
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Pipeline, Stopped};
 use crate::policy::{self, AfterRequest, Exit};
-use crate::reader::Reader;
+use crate::reader::{self, Reader};
 use crate::registry::{self, Registry};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{Checked, Cluster, Topics};
@@ -107,7 +107,6 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
         config: config.clone(),
         instance,
         shutdown: shutdown.clone(),
-        is_until_caught_up: args.until_caught_up,
     };
     tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
     let process = Arc::new(Process {
@@ -303,16 +302,17 @@ async fn run_once(process: &Arc<Process>, lender: &str, is_first: &mut bool) -> 
     };
     process.any_ran.send_replace(true);
     process.decided(is_first);
-    let (reader, inbox) = Reader::new(
+    let (reader, inbox) = Reader::new(reader::Setting {
         client,
-        Encoder::new(frame),
-        lender,
-        &pipeline.public_id,
-        &process.config.upstream,
-        process.is_until_caught_up,
-        topics.accounts.max_message,
-    );
-    let reading = tokio::spawn(reader.run(pipeline.record.progress.clone(), login.clock));
+        encoder: Encoder::new(frame),
+        name: lender,
+        lender: &pipeline.public_id,
+        upstream: &process.config.upstream,
+        is_until_caught_up: process.is_until_caught_up,
+        max_message: topics.accounts.max_message,
+        committed: pipeline.committed.subscribe(),
+    });
+    let reading = tokio::spawn(reader.run(login.clock, pipeline.start_from));
     let (ended, end) = oneshot::channel();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new()

@@ -158,12 +158,12 @@ pub const KEYS: &[Key] = &[
         duration("1ms", "1d", "every sweep reads the whole window again"),
         Some("10m"),
     ),
-    later(
+    key(
         "upstream.late_sweep_interval",
         duration("1ms", "1d", "late rows wait for as long"),
         Some("1m"),
     ),
-    later(
+    key(
         "upstream.snapshot_parallelism",
         Kind::Whole {
             min: 1,
@@ -193,7 +193,7 @@ pub const KEYS: &[Key] = &[
     key("lenders.*.password", Kind::Secret, None),
     key("lenders.*.subdomain", Kind::Word, None),
     key("lenders.*.public_id", Kind::Word, None),
-    later("lenders.*.start_from", Kind::Time, None),
+    key("lenders.*.start_from", Kind::Time, None),
     // Kafka.
     key("kafka.bootstrap_servers", Kind::Servers, Some("localhost:9092")),
     key("kafka.create_topics", Kind::Flag, Some("true")),

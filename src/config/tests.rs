@@ -750,10 +750,6 @@ fn four_topics_stay_four_for_every_lender() {
 #[test]
 fn what_has_no_effect_yet_is_said_once_for_each_key_that_someone_set() {
     assert_eq!(file(REFERENCE).fine().warnings, Vec::<String>::new());
-    assert_eq!(
-        set(&["upstream.snapshot_parallelism=1"]).fine().warnings,
-        Vec::<String>::new()
-    );
     let idle = [
         ("avro.extra", "none"),
         ("changes.initial", "true"),
@@ -767,11 +763,8 @@ fn what_has_no_effect_yet_is_said_once_for_each_key_that_someone_set() {
         ("kafka.topic_settings.changes.max.message.bytes", "1"),
         ("kafka.topic_settings.changes.partitions", "6"),
         ("kafka.topics.changes", "x"),
-        ("lenders.acme.start_from", "2026-01-01T00:00:00Z"),
-        ("upstream.late_sweep_interval", "1m"),
         ("upstream.max_requests_per_second", "5"),
         ("upstream.reconcile_interval", "1d"),
-        ("upstream.snapshot_parallelism", "4"),
     ];
     let assignments: Vec<String> = idle.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let assignments: Vec<&str> = assignments.iter().map(String::as_str).collect();

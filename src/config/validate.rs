@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::ConfigError;
-use super::layers::Values;
+use super::layers::{Entry, Values};
 use super::{Config, Encoding, Topics};
 
 /// The longest name of a topic that Kafka takes, in characters.
@@ -204,11 +204,8 @@ fn twins(config: &Config, conflict: &mut impl FnMut(&str, String)) {
 
 /// One line for every key that was set and does nothing yet.
 pub(super) fn warnings(values: &Values) -> Vec<String> {
-    let idle = values.entries.iter().filter(|(name, entry)| {
-        // One range is what this version reads, so asking for one is no surprise.
-        let granted = name.as_str() == "upstream.snapshot_parallelism" && entry.text == "1";
-        !entry.key.built && !entry.is_default() && !granted
-    });
+    let is_idle = |entry: &Entry| !entry.key.built && !entry.is_default();
+    let idle = values.entries.iter().filter(|(_, entry)| is_idle(entry));
     idle.map(|(name, entry)| format!("{name} ({}) has no effect in this version", entry.layer))
         .collect()
 }

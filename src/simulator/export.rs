@@ -55,7 +55,8 @@ fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
     let effect = if query.include_total {
         None
     } else {
-        shared.next_effect(Endpoint::Export, &lender.subdomain, query.cursor.is_some())
+        let (cursor, until) = (query.cursor.is_some(), query.filter.until.is_some());
+        shared.next_effect(Endpoint::Export, &lender.subdomain, cursor, until)
     };
     match effect {
         Some(Effect::TokenRevoked) => {

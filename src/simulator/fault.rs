@@ -32,6 +32,9 @@ pub struct Fault {
     /// Whether the request carries a cursor; `None`: either.
     #[serde(default)]
     pub cursor: Option<bool>,
+    /// Whether the request has an `until`: a snapshot's and a sweep's have one, live ones have not. `None`: either.
+    #[serde(default)]
+    pub until: Option<bool>,
     /// Matching requests that pass before the first one is met.
     #[serde(default)]
     pub skip: u32,
@@ -113,6 +116,7 @@ impl Fault {
             endpoint,
             lender: None,
             cursor: None,
+            until: None,
             skip: 0,
             times: once(),
         }
@@ -137,6 +141,13 @@ impl Fault {
         self
     }
 
+    /// Only for requests with, or only for those without an `until`.
+    #[must_use]
+    pub fn until(mut self, with: bool) -> Self {
+        self.until = Some(with);
+        self
+    }
+
     /// Lets so many matching requests pass first.
     #[must_use]
     pub fn skip(mut self, requests: u32) -> Self {
@@ -151,11 +162,12 @@ impl Fault {
         self
     }
 
-    fn matches(&self, endpoint: Endpoint, subdomain: &str, cursor: bool) -> bool {
+    fn matches(&self, endpoint: Endpoint, subdomain: &str, cursor: bool, until: bool) -> bool {
         let needs_cursor = matches!(self.effect, Effect::DuplicatePage | Effect::CursorAnswersItself);
         self.endpoint == endpoint
             && self.lender.as_deref().is_none_or(|own| own == subdomain)
             && self.cursor.is_none_or(|with| with == cursor)
+            && self.until.is_none_or(|with| with == until)
             && (cursor || !needs_cursor)
     }
 }
@@ -209,10 +221,10 @@ impl Script {
     }
 
     /// The effect that a request meets. A fault that lets it pass counts it.
-    pub(super) fn take(&mut self, endpoint: Endpoint, subdomain: &str, cursor: bool) -> Option<Effect> {
+    pub(super) fn take(&mut self, endpoint: Endpoint, subdomain: &str, cursor: bool, until: bool) -> Option<Effect> {
         let mut due = None;
         for (at, fault) in self.0.iter_mut().enumerate() {
-            if !fault.matches(endpoint, subdomain, cursor) {
+            if !fault.matches(endpoint, subdomain, cursor, until) {
                 continue;
             }
             if fault.skip == 0 {
@@ -269,7 +281,7 @@ mod tests {
     use super::*;
 
     fn take(script: &mut Script, cursor: bool) -> Option<Effect> {
-        script.take(Endpoint::Export, "acme", cursor)
+        script.take(Endpoint::Export, "acme", cursor, false)
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn answer(shared: &Shared, endpoint: Endpoint, subdomain: &str, body:
         Endpoint::Login | Endpoint::Export => login(shared, subdomain, body),
     };
     let answer = result.unwrap_or_else(|(status, message)| Answer::error(status, message, request_id));
-    match shared.next_effect(endpoint, subdomain, false) {
+    match shared.next_effect(endpoint, subdomain, false, false) {
         Some(effect) => answer.under(&effect, request_id),
         None => answer,
     }

@@ -256,9 +256,9 @@ impl Shared {
         format!("req_{:016x}", self.secret.wrapping_add(self.next_number()))
     }
 
-    fn next_effect(&self, endpoint: Endpoint, subdomain: &str, cursor: bool) -> Option<Effect> {
+    fn next_effect(&self, endpoint: Endpoint, subdomain: &str, cursor: bool, until: bool) -> Option<Effect> {
         let mut control = self.control();
-        let effect = control.script.take(endpoint, subdomain, cursor)?;
+        let effect = control.script.take(endpoint, subdomain, cursor, until)?;
         control.counts.fault_count += 1;
         Some(effect)
     }

@@ -1,0 +1,244 @@
+//! Does an answer count? It is held to what was asked, and its rows become bytes.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::walk::Fault;
+use super::{DeadRow, EncodedRow, Ended, Entry, Page, Span, Unverified};
+use crate::account::{self, Digest, Scratch};
+use crate::avro::{EncodeError, Encoder};
+use crate::clock;
+use crate::metrics::LenderMetrics;
+use crate::progress::{Step, Timestamp, Walk};
+use crate::upstream::{Answer, PageBody, PageRequest};
+
+/// A row that is dated further ahead of its own answer is counted and warned about.
+const AHEAD_TOLERANCE: i64 = 1_000;
+
+/// Everything that judging one answer needs, on a thread where that may take its time.
+pub(super) struct Judge {
+    pub encoder: Arc<Encoder>,
+    pub name: Arc<str>,
+    pub lender: Arc<str>,
+    pub walk: Walk,
+    pub asked: PageRequest,
+    pub stop: Option<Timestamp>,
+    pub last: Option<i64>,
+    pub highest: Option<Timestamp>,
+    /// Of the page before.
+    pub row_hashes: Arc<[u64]>,
+    pub clock: Option<Timestamp>,
+    pub empty_count: u32,
+    pub large_value: usize,
+    pub unknown: Arc<Mutex<HashSet<String>>>,
+    pub metrics: LenderMetrics,
+}
+
+impl Judge {
+    /// Verifies and encodes; tells the next cursor as soon as it is known.
+    pub fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Result<Page, Fault>, Ended> {
+        let body = match answer.page() {
+            Ok(body) => body,
+            Err(error) => return Ok(Err(Fault::Upstream(error))),
+        };
+        let unverified = |why| Ok(Err(Fault::Unverified(why, answer.request_id.clone())));
+        if let Err(why) = self.verify_envelope(&body) {
+            return unverified(why);
+        }
+        let row_hashes: Arc<[u64]> = body
+            .rows
+            .iter()
+            .map(|row| Digest::of_bytes(row.get().as_bytes()).0)
+            .collect();
+        if !row_hashes.is_empty() && row_hashes.iter().all(|hash| self.row_hashes.contains(hash)) {
+            return unverified(Unverified::Repeated);
+        }
+        // A walk that was given up meanwhile is no longer interested.
+        let _ = next.send(body.next_cursor.clone());
+        let mut encoded = Encoded::default();
+        let mut is_past_stop = false;
+        let mut last = self.last;
+        for (row, json) in body.rows.iter().enumerate() {
+            let updated_at = encoded.take(json, &self)?;
+            let Some(updated_at) = updated_at else { continue };
+            if last.is_some_and(|last| updated_at < last) {
+                return unverified(Unverified::Order { row });
+            }
+            let (since, until) = (self.asked.since, self.asked.until);
+            if since.is_some_and(|since| updated_at < since.0) || until.is_some_and(|until| updated_at >= until.0) {
+                return unverified(Unverified::Outside { row });
+            }
+            if self.stop.is_some_and(|stop| updated_at >= stop.0) {
+                encoded.entries.pop();
+                is_past_stop = true;
+                break;
+            }
+            last = Some(updated_at);
+        }
+        let here = clock::now().timestamp_millis();
+        let step = Step {
+            walk: self.walk,
+            since: self.asked.since,
+            until: self.asked.until,
+            left: None,
+            is_last: is_past_stop || body.next_cursor.is_none(),
+            next_cursor: body.next_cursor,
+            highest: last.map(Timestamp).max(self.highest),
+            clock: self.clock.or(answer.clock).unwrap_or(Timestamp(here)),
+        };
+        let date = answer.date.unwrap_or(Timestamp(here));
+        self.count(&encoded, last, date);
+        let Encoded { entries, bytes, .. } = encoded;
+        let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());
+        Ok(Ok(Page {
+            step,
+            entries,
+            bytes,
+            requested,
+            received,
+            request_id,
+            row_hashes,
+            _room: None,
+        }))
+    }
+
+    fn verify_envelope(&self, body: &PageBody<'_>) -> Result<(), Unverified> {
+        let shown = |at: Option<Timestamp>| at.map_or_else(|| "null".to_owned(), |at| at.to_string());
+        for (bound, asked, found) in [
+            ("since", self.asked.since, body.since),
+            ("until", self.asked.until, body.until),
+        ] {
+            if asked != found {
+                return Err(Unverified::Bound {
+                    bound,
+                    asked: shown(asked),
+                    found: shown(found),
+                });
+            }
+        }
+        if body.are_too_many {
+            return Err(Unverified::TooManyRows);
+        }
+        let Some(next_cursor) = &body.next_cursor else {
+            return Ok(());
+        };
+        if self.asked.cursor.as_ref() == Some(next_cursor) {
+            return Err(Unverified::SameCursor);
+        }
+        if next_cursor.len() > super::MAX_CURSOR {
+            let length = next_cursor.len();
+            return Err(Unverified::LongCursor { length });
+        }
+        if body.rows.is_empty() && self.empty_count >= 2 {
+            return Err(Unverified::Empty);
+        }
+        Ok(())
+    }
+
+    /// Names a member that D02 is not known to have, the first time it is seen.
+    fn say_once(&self, member: &str) {
+        /// A vendor adds a few in years; an upstream that invents names must not fill the memory or the log.
+        const MAX_NAMES: usize = 200;
+        let mut names = self.unknown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if names.len() < MAX_NAMES && !names.contains(member) {
+            names.insert(member.to_owned());
+            let (lender, member) = (&*self.name, member.chars().take(100).collect::<String>());
+            tracing::warn!(lender, member, "an unknown member: it is in `extra` of the accounts");
+        }
+    }
+
+    fn count(&self, encoded: &Encoded, last: Option<i64>, date: Timestamp) {
+        let metrics = &self.metrics;
+        metrics.pages_total.inc();
+        metrics.rows_total.inc_by(encoded.entries.len() as u64);
+        if self.walk == Walk::Sweep {
+            metrics.sweep_rows_total.inc_by(encoded.entries.len() as u64);
+        }
+        metrics.invalid_fields_total.inc_by(encoded.invalid_count);
+        metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
+        metrics.unknown_fields_total.inc_by(encoded.unknown_count);
+        let limit = date.0 + AHEAD_TOLERANCE;
+        if let Some(last) = last.filter(|last| *last > limit) {
+            let is_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if row.updated_at > limit);
+            metrics
+                .ahead_rows_total
+                .inc_by(encoded.entries.iter().filter(is_ahead).count() as u64);
+            let (lender, at) = (&*self.name, Timestamp(last));
+            tracing::warn!(lender, updated_at = %at, upstream_clock = %date, "rows are dated ahead of upstream's clock");
+        }
+    }
+}
+
+/// The rows of a page as they become bytes.
+#[derive(Default)]
+struct Encoded {
+    entries: Vec<Entry>,
+    bytes: Vec<u8>,
+    scratch: Scratch,
+    invalid_count: u64,
+    unreal_date_count: u64,
+    unknown_count: u64,
+}
+
+impl Encoded {
+    /// Takes one row; gives its `updated_at`, if it has a usable one.
+    fn take(&mut self, json: &RawValue, judge: &Judge) -> Result<Option<i64>, EncodeError> {
+        match account::read_row(json, &judge.lender, &mut self.scratch) {
+            Ok(row) => {
+                let public_id = self.put(row.account.public_id.as_bytes());
+                let start = self.bytes.len();
+                judge.encoder.encode(&row.account, &mut self.bytes)?;
+                let value = self.span_from(start);
+                let is_large = self.bytes.len() - start > judge.large_value;
+                let json = is_large.then(|| self.put(json.get().as_bytes()));
+                self.invalid_count += row.invalid.len() as u64;
+                self.unreal_date_count += u64::from(row.unreal_date_count);
+                self.unknown_count += row.unknown.len() as u64;
+                row.unknown.iter().for_each(|name| judge.say_once(name));
+                let invalid = (!row.invalid.is_empty()).then(|| {
+                    serde_json::to_string(&row.invalid)
+                        .expect("names are always JSON")
+                        .into_boxed_str()
+                });
+                let (updated_at, created_at) = (row.account.updated_at, row.account.created_at);
+                let digest = row.digest;
+                let row = EncodedRow {
+                    public_id,
+                    value,
+                    updated_at,
+                    created_at,
+                    digest,
+                    invalid,
+                    json,
+                };
+                self.entries.push(Entry::Account(row));
+                Ok(Some(updated_at))
+            }
+            Err(rejected) => {
+                let digest = Digest::of_bytes(json.get().as_bytes());
+                let json = self.put(json.get().as_bytes());
+                let updated_at = rejected.updated_at;
+                self.entries.push(Entry::DeadLetter(DeadRow { json, rejected, digest }));
+                Ok(updated_at)
+            }
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.span_from(start)
+    }
+
+    /// `upstream.max_body` is at most 1 GiB, and a page's bytes are fewer than four times its body's.
+    fn span_from(&self, start: usize) -> Span {
+        let place = |place: usize| u32::try_from(place).expect("a page is far smaller than 4 GiB");
+        Span {
+            start: place(start),
+            end: place(self.bytes.len()),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What of upstream is news to the pipeline? Walks over D02 that become verified, encoded pages, each walk in its order.
+//!
+//! ```text
+//! snapshot ── range ─┐                                   beside one another, from T0 on:
+//!          ── range ─┤ each: request ─► verify ─► encode ─► hand over
+//!          ── range ─┤
+//! live     ── walk, pause, walk, pause …
+//! sweep    ── pause, walk between the marks, pause …
+//! ```
+//!
+//! The next request goes out as soon as the answer's `nextCursor` is known, while its rows are still being encoded. What
+//! is handed over waits in a channel that is bounded in bytes, so a slow Kafka stops the reading.
+//!
+//! - `walk`: one walk, and what goes wrong on it
+//! - `judge`: one answer, verified and encoded
+//! - `shares`: which range is read by whom (pure)
+
+mod judge;
+mod shares;
+mod walk;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::account::{Digest, Rejected};
+use crate::avro::{EncodeError, Encoder};
+use crate::clock;
+use crate::config;
+use crate::index::Tick;
+use crate::policy::{self, AfterRequest, Exit};
+use crate::progress::{Progress, Range, Split, Step, Timestamp};
+use crate::upstream::{Client, PageRequest, UpstreamError};
+use shares::Shares;
+use walk::OneWalk;
+
+/// Encoded pages of a lender that are read but not yet committed, in bytes.
+const MAX_BUFFERED: u32 = 64 << 20;
+
+/// Longer tokens fit neither a URL nor the cursor record.
+const MAX_CURSOR: usize = 4096;
+
+/// What the reader hands to the pipeline, in order.
+#[derive(Debug)]
+pub enum Item {
+    /// The first snapshot begins: T0 by upstream's clock.
+    Begin(Progress),
+    Page(Page),
+    /// One of the ranges becomes two. Stands behind the last page that was read under the old bound.
+    Split(Split),
+    /// The reader has ended; nothing follows.
+    End(Ended),
+}
+
+/// A verified page whose rows are encoded.
+pub struct Page {
+    pub step: Step,
+    pub entries: Vec<Entry>,
+    /// Keys, values and dead rows, one after another.
+    bytes: Vec<u8>,
+    pub requested: Tick,
+    pub received: Tick,
+    pub request_id: Option<String>,
+    /// XXH3-64 of each row as received: a page that comes twice within one `updated_at` shows by nothing else.
+    row_hashes: Arc<[u64]>,
+    /// Held until the page is committed.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// A part of a page's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+pub enum Entry {
+    Account(EncodedRow),
+    DeadLetter(DeadRow),
+}
+
+pub struct EncodedRow {
+    pub public_id: Span,
+    pub value: Span,
+    pub updated_at: i64,
+    pub created_at: Option<i64>,
+    pub digest: Digest,
+    /// The header `d02.invalid`.
+    pub invalid: Option<Box<str>>,
+    /// The row as received, kept only where the record may be too large for its topic.
+    pub json: Option<Span>,
+}
+
+pub struct DeadRow {
+    pub json: Span,
+    pub rejected: Box<Rejected>,
+    pub digest: Digest,
+}
+
+/// Without the rows: their contents belong in no log.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (step, request_id) = (&self.step, &self.request_id);
+        f.debug_struct("Page")
+            .field("step", step)
+            .field("row_count", &self.entries.len())
+            .field("request_id", request_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Page {
+    pub fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.bytes(span)).expect("only text is read as text")
+    }
+
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..span.end as usize]
+    }
+
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Why a reader ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// Everything is read, as it was asked for.
+    #[error("caught up")]
+    CaughtUp,
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error("the reading is stuck: {0}")]
+    Stuck(String),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+impl Ended {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::CaughtUp => Exit::Done,
+            Self::Upstream(_) | Self::Stuck(_) => Exit::Refused,
+            Self::Encode(_) => Exit::Failed,
+        }
+    }
+
+    /// What to do about it, for the person who reads the log.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::CaughtUp => "nothing",
+            Self::Upstream(error) => policy::request_advice(error),
+            Self::Stuck(_) => "nothing was skipped; ask the vendor's support with the request id, then run it again",
+            Self::Encode(_) => "this is a defect of the source: report it with this line",
+        }
+    }
+
+    /// Whether the lender may run again once its credentials are mended.
+    pub fn is_failed(&self) -> bool {
+        matches!(self, Self::Upstream(error) if policy::after_request(error) == AfterRequest::Fail)
+    }
+}
+
+/// Why a page does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    #[error("`meta` says {found} for `{bound}`, asked was {asked}")]
+    Bound {
+        bound: &'static str,
+        asked: String,
+        found: String,
+    },
+    #[error("row {row} is older than the one before it")]
+    Order { row: usize },
+    #[error("row {row} lies outside of what was asked for")]
+    Outside { row: usize },
+    #[error("`nextCursor` is the cursor that was sent")]
+    SameCursor,
+    #[error("every row of it was in the page before")]
+    Repeated,
+    #[error("the third empty page in a row says that there is more")]
+    Empty,
+    #[error("it has more rows than a page can have")]
+    TooManyRows,
+    #[error("`nextCursor` has {length} bytes, {MAX_CURSOR} are plenty")]
+    LongCursor { length: usize },
+}
+
+/// What every walk of a lender needs.
+pub struct Reader {
+    client: Arc<Client>,
+    encoder: Arc<Encoder>,
+    /// Its key in the configuration, for the log.
+    name: Arc<str>,
+    /// Its public id.
+    lender: Arc<str>,
+    upstream: config::Upstream,
+    is_until_caught_up: bool,
+    /// A larger record may not fit its topic, so its row is kept. A quarter: key and value both hold the id.
+    large_value: usize,
+    /// Unknown members that were named in the log.
+    unknown: Arc<Mutex<HashSet<String>>>,
+    items: mpsc::UnboundedSender<Item>,
+    room: Arc<Semaphore>,
+    /// As committed.
+    committed: watch::Receiver<Progress>,
+}
+
+/// What a reader is made of.
+pub struct Setting<'a> {
+    pub client: Client,
+    pub encoder: Encoder,
+    /// The lender's key in the configuration.
+    pub name: &'a str,
+    /// Its public id.
+    pub lender: &'a str,
+    pub upstream: &'a config::Upstream,
+    pub is_until_caught_up: bool,
+    /// What the accounts topic takes, in bytes.
+    pub max_message: usize,
+    pub committed: watch::Receiver<Progress>,
+}
+
+impl Reader {
+    pub fn new(setting: Setting<'_>) -> (Self, mpsc::UnboundedReceiver<Item>) {
+        let (items, received) = mpsc::unbounded_channel();
+        let reader = Self {
+            client: Arc::new(setting.client),
+            encoder: Arc::new(setting.encoder),
+            name: setting.name.into(),
+            lender: setting.lender.into(),
+            upstream: setting.upstream.clone(),
+            is_until_caught_up: setting.is_until_caught_up,
+            large_value: setting.max_message / 4,
+            unknown: Arc::default(),
+            items,
+            room: Arc::new(Semaphore::new(MAX_BUFFERED as usize)),
+            committed: setting.committed,
+        };
+        (reader, received)
+    }
+
+    /// Reads on from what is committed, for ever or until caught up. Ends when the lender cannot go on, and says why as the
+    /// last item.
+    ///
+    /// `clock`: upstream's, where T0 is to be taken from it.
+    pub async fn run(self, clock: Option<Timestamp>, start_from: Option<Timestamp>) {
+        let reader = Arc::new(self);
+        if let Err(ended) = reader.read(clock, start_from).await {
+            reader.send(Item::End(ended));
+        }
+    }
+
+    async fn read(self: &Arc<Self>, clock: Option<Timestamp>, start_from: Option<Timestamp>) -> Result<(), Ended> {
+        let mut progress = self.committed.borrow().clone();
+        if progress.first_snapshot_at.is_none() {
+            let t0 = clock.unwrap_or_else(|| {
+                tracing::warn!(
+                    lender = &*self.name,
+                    "upstream's answers carry no Date: this machine's clock is used"
+                );
+                Timestamp(clock::now().timestamp_millis())
+            });
+            progress = Progress::begin(t0, self.upstream.late_window, start_from);
+            self.send(Item::Begin(progress.clone()));
+        }
+        // Given up with the reading.
+        let mut counting = JoinSet::new();
+        if !progress.ranges.is_empty() {
+            counting.spawn(count_snapshot(Arc::clone(&self.client), progress.clone()));
+        }
+        let polled = watch::Sender::new(progress.read);
+        if self.is_until_caught_up {
+            return self.catch_up(progress.ranges, &polled).await;
+        }
+        tokio::try_join!(
+            self.snapshot(progress.ranges),
+            self.poll(&polled),
+            self.sweep(polled.subscribe())
+        )
+        .map(|_| ())
+    }
+
+    /// Reads everything that is left of the snapshot, live walks beside it, then what came meanwhile and what came late.
+    async fn catch_up(
+        self: &Arc<Self>,
+        ranges: Vec<Range>,
+        polled: &watch::Sender<Option<Timestamp>>,
+    ) -> Result<(), Ended> {
+        tokio::select! {
+            read = self.snapshot(ranges) => read?,
+            // It never ends by itself. A walk that is given up half-way has moved no mark.
+            ended = self.poll(polled) => return ended,
+        }
+        self.live_walk(polled).await?;
+        let settled = self.committed.borrow().settled;
+        let read = *polled.borrow();
+        self.sweep_once(settled, read).await?;
+        Err(Ended::CaughtUp)
+    }
+
+    /// Reads the ranges side by side, to the end of each.
+    async fn snapshot(self: &Arc<Self>, ranges: Vec<Range>) -> Result<(), Ended> {
+        let shares = Arc::new(Shares::new(ranges));
+        let mut walks: JoinSet<Result<(), Ended>> = JoinSet::new();
+        for _ in 0..self.upstream.snapshot_parallelism {
+            let (reader, shares) = (Arc::clone(self), Arc::clone(&shares));
+            walks.spawn(async move {
+                while let Some(range) = shares.next().await {
+                    OneWalk::range(&range).run(&reader, Some(&shares)).await?;
+                }
+                Ok(())
+            });
+        }
+        while let Some(ended) = walks.join_next().await {
+            match ended {
+                Ok(ended) => ended?,
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Live walks, one after another; `polled` is the mark `read` as it will be once they are committed.
+    async fn poll(&self, polled: &watch::Sender<Option<Timestamp>>) -> Result<(), Ended> {
+        loop {
+            self.live_walk(polled).await?;
+            tokio::time::sleep(self.upstream.poll_interval).await;
+        }
+    }
+
+    async fn live_walk(&self, polled: &watch::Sender<Option<Timestamp>>) -> Result<(), Ended> {
+        let read = *polled.borrow();
+        let highest = OneWalk::live(read).run(self, None).await?;
+        polled.send_replace(read.max(highest));
+        Ok(())
+    }
+
+    /// Sweeps, one after another, the first one behind the first live walk.
+    async fn sweep(&self, mut polled: watch::Receiver<Option<Timestamp>>) -> Result<(), Ended> {
+        // The sender lives as long as the reading.
+        let _ = polled.changed().await;
+        loop {
+            let (settled, read) = {
+                let committed = self.committed.borrow();
+                (committed.settled, committed.read)
+            };
+            self.sweep_once(settled, read).await?;
+            tokio::time::sleep(self.upstream.late_sweep_interval).await;
+        }
+    }
+
+    async fn sweep_once(&self, settled: Option<Timestamp>, read: Option<Timestamp>) -> Result<(), Ended> {
+        if let Some(until) = read.filter(|read| Some(*read) > settled) {
+            OneWalk::sweep(settled, until).run(self, None).await?;
+            self.client.metrics().sweeps_total.inc();
+        }
+        Ok(())
+    }
+
+    /// Waits for room, then hands a page over.
+    async fn hand_over(&self, mut page: Page) {
+        let size = u32::try_from(page.size()).unwrap_or(u32::MAX).clamp(1, MAX_BUFFERED);
+        page._room = self.room.clone().acquire_many_owned(size).await.ok();
+        self.send(Item::Page(page));
+    }
+
+    fn send(&self, item: Item) {
+        // Nobody listens any more only when the lender has ended already.
+        let _ = self.items.send(item);
+    }
+}
+
+/// Asks how many rows the snapshot has left, for the people who watch it; tried once.
+async fn count_snapshot(client: Arc<Client>, progress: Progress) {
+    let metrics = client.metrics();
+    let mut count = metrics.snapshot_rows_read_total.get();
+    for range in &progress.ranges {
+        let request = PageRequest {
+            since: range.highest.or(range.since),
+            until: Some(range.stop),
+            cursor: None,
+            limit: 1,
+            include_total: true,
+        };
+        let answer = client.page(&request).await;
+        match answer.and_then(|answer| Ok(answer.page()?.total)) {
+            Ok(Some(left)) => count += left,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!("counting the rows of the snapshot: {}", policy::chain(&error));
+                return;
+            }
+        }
+    }
+    metrics.snapshot_rows.set(i64::try_from(count).unwrap_or(i64::MAX));
+}
