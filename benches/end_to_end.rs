@@ -6,6 +6,8 @@
 
 #[path = "end_to_end/ceiling.rs"]
 mod ceiling;
+#[path = "end_to_end/follower.rs"]
+mod follower;
 #[path = "end_to_end/picture.rs"]
 mod picture;
 #[path = "end_to_end/process.rs"]
@@ -39,10 +41,20 @@ struct Upstream {
 
 impl Upstream {
     fn start(row_count: u32, latency: Duration) -> Self {
+        Self::with_changes(row_count, latency, 0)
+    }
+
+    /// With so many changes a second.
+    fn with_changes(row_count: u32, latency: Duration, change_rate: u32) -> Self {
         let latency = format!("{}ms", latency.as_millis());
         let mut child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
-            .args(["simulate", "--tie-group", "1,5,1500", "--latency", &latency, "--rows"])
-            .arg(row_count.to_string())
+            .args(["simulate", "--tie-group", "1,5,1500", "--latency", &latency])
+            .args([
+                "--rows",
+                &row_count.to_string(),
+                "--change-rate",
+                &change_rate.to_string(),
+            ])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the simulator starts");
@@ -93,11 +105,12 @@ fn main() {
 type Part = (&'static str, fn(&Testbed, &mut Report));
 
 /// What can be asked for by name; all of it, if nothing is.
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("walk", walk),
     ("sizes", sizes),
     ("restore", restore),
     ("latency", latency),
+    ("freshness", freshness),
 ];
 
 fn walk(testbed: &Testbed, report: &mut Report) {
@@ -168,6 +181,27 @@ fn latency(testbed: &Testbed, report: &mut Report) {
         (parallelism, (0..ROUNDS).map(walk).collect())
     };
     report.latency(row_count, &[1, 4, 8, 16].map(walks));
+}
+
+fn freshness(testbed: &Testbed, report: &mut Report) {
+    let latency = Duration::from_millis(100);
+    let measure = |what, row_count, latency| {
+        let upstream = Upstream::with_changes(row_count, latency, 100);
+        let source = Source::new(testbed, &upstream.base_url, &format!("fresh-{row_count}"))
+            .set("upstream.poll_interval=250ms".to_owned());
+        let delays = follower::delays(&testbed.bootstrap_servers(), &source);
+        eprintln!("{what}: {} changes", delays.len());
+        (what, delays)
+    };
+    let all = [
+        measure("at rest", 10_000, Duration::ZERO),
+        measure(
+            "beside a snapshot of 3,000,000 accounts, upstream takes 100 ms an answer",
+            3_000_000,
+            latency,
+        ),
+    ];
+    report.freshness(&all);
 }
 
 /// The figures as they stand in docs/performance.md.
@@ -268,6 +302,27 @@ impl Report {
             let rate = rate(figures);
             self.line(&format!("| {parallelism} | {rate:.0} | {:.1} |", rate / one));
             self.bars.push((format!("100 ms, {parallelism} ranges"), rate));
+        }
+        self.line("");
+    }
+
+    fn freshness(&mut self, all: &[(&str, Vec<i64>)]) {
+        self.line(
+            "**From a change upstream to its record, as a `read_committed` consumer gets it**, 100 changes a second,",
+        );
+        self.line("`poll_interval = \"250ms\"`, for 20 s\n");
+        self.line("| | changes | p50 | p99 |");
+        self.line("|---|---|---|---|");
+        for (what, delays) in all {
+            let mut delays = delays.clone();
+            delays.sort_unstable();
+            let at = |share: usize| delays[(delays.len() - 1) * share / 100];
+            self.line(&format!(
+                "| {what} | {} | {} ms | {} ms |",
+                delays.len(),
+                at(50),
+                at(99)
+            ));
         }
         self.line("");
     }

@@ -41,8 +41,8 @@ pub struct Pipeline {
     pub late_window: Duration,
     /// Older rows of accounts that are not held are ignored.
     pub start_from: Option<Timestamp>,
-    /// Of the sweep under way, as far as it is committed.
-    pub sweep_left: Option<Timestamp>,
+    /// The lowest `updated_at` of a row that is left for the next sweep, as far as it is committed.
+    pub left: Option<Timestamp>,
     /// What is committed, for those who read.
     pub committed: watch::Sender<Progress>,
 }
@@ -115,8 +115,8 @@ struct Decided<'a> {
     /// Older than `start_from`, of accounts that are not held.
     ignored: u64,
     snapshot_row_count: u64,
-    /// The lowest `updated_at` that the sweep under way could not decide.
-    sweep_left: Option<Timestamp>,
+    /// The lowest `updated_at` of a row that is left for the next sweep.
+    left: Option<Timestamp>,
 }
 
 impl Decided<'_> {
@@ -214,7 +214,7 @@ impl Pipeline {
             regressed: 0,
             ignored: 0,
             snapshot_row_count: 0,
-            sweep_left: self.sweep_left,
+            left: self.left,
         };
         for step in &batch.moves {
             match step {
@@ -235,7 +235,8 @@ impl Pipeline {
         let mut step = page.step.clone();
         match step.walk {
             Walk::Range(_) => decided.snapshot_row_count += page.entries.len() as u64,
-            Walk::Sweep if step.is_last => step.left = decided.sweep_left.take(),
+            // Whatever was left since the last sweep ended: this one may have passed it before.
+            Walk::Sweep if step.is_last => step.left = decided.left.take(),
             Walk::Live | Walk::Sweep => {}
         }
         decided.record.progress.advance(&step, self.late_window);
@@ -291,10 +292,8 @@ impl Pipeline {
             Verdict::Stale => decided.stale += 1,
             Verdict::Undecided => {
                 decided.undecided += 1;
-                if page.step.walk == Walk::Sweep {
-                    let at = Timestamp(row.updated_at);
-                    decided.sweep_left = Some(decided.sweep_left.map_or(at, |left| left.min(at)));
-                }
+                let at = Timestamp(row.updated_at);
+                decided.left = Some(decided.left.map_or(at, |left| left.min(at)));
             }
             Verdict::Regressed => {
                 decided.regressed += 1;
@@ -373,7 +372,7 @@ impl Pipeline {
             .dead_letters
             .into_iter()
             .for_each(|digest| self.dead_letters.insert(digest));
-        self.sweep_left = decided.sweep_left;
+        self.left = decided.left;
         self.record = decided.record;
         self.show_state();
     }

@@ -95,7 +95,7 @@ pub struct Step {
     pub highest: Option<Timestamp>,
     /// Upstream's clock when the walk's first answer was computed.
     pub clock: Timestamp,
-    /// With the last page of a sweep: the lowest `updated_at` of a row that it left for the next one.
+    /// With the last page of a sweep: the lowest `updated_at` of a row that is left for the next one.
     pub left: Option<Timestamp>,
     pub is_last: bool,
 }

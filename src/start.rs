@@ -336,7 +336,7 @@ impl Starter {
             start_from: self.config.lenders[&candidate.lender]
                 .start_from
                 .map(|at| Timestamp(at.timestamp_millis())),
-            sweep_left: None,
+            left: None,
             committed: watch::Sender::new(record.progress.clone()),
         };
         pipeline.claim(&record)?;

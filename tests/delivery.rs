@@ -51,10 +51,10 @@ fn a_restart_at_rest_writes_nothing_but_cursor_records_and_after_changes_only_th
 fn live_changes_arrive_while_it_runs_and_sigterm_releases_the_lender() {
     let world = World::new(&[500]);
     let mut source = world.run();
-    wait_for("the snapshot", || (accounts_so_far(&world) == 500).then_some(()));
+    wait_for("the snapshot", || (world.accounts_so_far() == 500).then_some(()));
     let changed = world.simulator.touch(0, 20, 1).len();
     wait_for("the changes", || {
-        (accounts_so_far(&world) == 500 + changed).then_some(())
+        (world.accounts_so_far() == 500 + changed).then_some(())
     });
     let began = std::time::Instant::now();
     source.signal("TERM");
@@ -86,15 +86,6 @@ fn accounts_that_change_while_the_walk_goes_on_come_again_in_order_and_once() {
     judge::everything(&records, &world.simulator.rows(0));
     let twice = records.iter().filter(|record| record.header("__op") == "u").count();
     assert!(twice > 0 && twice <= early.len() + late.len(), "{twice} updates");
-}
-
-/// 0 while the topic is not there yet.
-fn accounts_so_far(world: &World) -> usize {
-    if world.simulator.counts().row_count == 0 {
-        0
-    } else {
-        world.accounts().len()
-    }
 }
 
 #[test]
@@ -201,7 +192,7 @@ fn idle_polls_commit_nothing_but_a_heartbeat() {
     let world = World::new(&[50]);
     let heartbeat = [("D02__TRANSACTION__HEARTBEAT_INTERVAL", "2s")];
     let mut source = world.command(&["run"], &heartbeat);
-    wait_for("the snapshot", || (accounts_so_far(&world) == 50).then_some(()));
+    wait_for("the snapshot", || (world.accounts_so_far() == 50).then_some(()));
     let (polls, cursors) = (world.simulator.counts().request_count, world.cursors().len());
     wait_for("fifty polls", || {
         (world.simulator.counts().request_count > polls + 50).then_some(())
@@ -217,7 +208,7 @@ fn a_lender_whose_credentials_are_refused_is_tried_again_beside_one_that_runs() 
     let world = World::new(&[300, 300]);
     let mut source = world.command(&["run"], &[("D02__LENDERS__LENDER_2__PASSWORD", "wrong")]);
     source.wait_for_line("failed; it is tried again");
-    wait_for("the other lender", || (accounts_so_far(&world) == 300).then_some(()));
+    wait_for("the other lender", || (world.accounts_so_far() == 300).then_some(()));
     assert!(source.is_running(), "{}", source.log());
     judge::everything(&world.accounts(), &world.simulator.rows(0));
     source.signal("TERM");
@@ -238,7 +229,7 @@ fn cursor_show_tells_state_and_progress() {
     world.command(&["setup"], &[]).expect_exit(0);
     assert_eq!(shown()[0]["state"], "none");
     let mut source = world.run();
-    wait_for("the snapshot", || (accounts_so_far(&world) == 300).then_some(()));
+    wait_for("the snapshot", || (world.accounts_so_far() == 300).then_some(()));
     let live = wait_for("its end", || {
         Some(shown()[0].clone()).filter(|row| row["range_count"] == 0)
     });

@@ -30,15 +30,6 @@ fn most_ranges(world: &World) -> usize {
     world.cursors().into_iter().map(ranges).max().unwrap_or(0)
 }
 
-/// 0 while the topic is not there yet.
-fn accounts_so_far(world: &World) -> usize {
-    if world.simulator.counts().row_count == 0 {
-        0
-    } else {
-        world.accounts().len()
-    }
-}
-
 /// A row as a person would have written it, at a time in milliseconds.
 fn row(id: &str, at_ms: i64) -> String {
     let at = chrono::DateTime::from_timestamp_millis(at_ms).expect("a time");
@@ -87,7 +78,7 @@ fn an_account_that_changes_during_a_long_snapshot_arrives_while_that_goes_on() {
     world.simulator.set_latency(Duration::from_millis(150));
     let mut source = run(&world, &["upstream.page_size=100"], &["run"]);
     source.wait_for_line("claimed and restored");
-    wait_for("some accounts", || (accounts_so_far(&world) > 500).then_some(()));
+    wait_for("some accounts", || (world.accounts_so_far() > 500).then_some(()));
     let changed = world.simulator.touch(0, 50, 3);
     let changed_at = world.simulator.now_ms() - 60_000;
     let began = Instant::now();
@@ -117,10 +108,10 @@ fn an_account_that_changes_during_a_long_snapshot_arrives_while_that_goes_on() {
 fn a_row_that_becomes_visible_late_is_found_by_a_sweep() {
     let world = World::new(&[500]);
     let mut source = run(&world, &["upstream.late_sweep_interval=300ms"], &["run"]);
-    wait_for("the snapshot", || (accounts_so_far(&world) == 500).then_some(()));
+    wait_for("the snapshot", || (world.accounts_so_far() == 500).then_some(()));
     let changed = world.simulator.touch(0, 10, 1).len();
     wait_for("the changes", || {
-        (accounts_so_far(&world) == 500 + changed).then_some(())
+        (world.accounts_so_far() == 500 + changed).then_some(())
     });
     let late_at = world.simulator.now_ms() - 5_000;
     world.simulator.upsert_json(0, late_at, "late", &row("late", late_at));
@@ -171,8 +162,9 @@ fn what_is_older_than_start_from_is_left_out() {
 
 #[test]
 fn killed_again_and_again_while_ranges_live_walks_and_sweeps_run_nothing_is_lost_or_doubled() {
-    let world = World::new(&[60_000]);
-    world.simulator.set_latency(Duration::from_millis(60));
+    // Far more than is read between the kills.
+    let world = World::new(&[90_000]);
+    world.simulator.set_latency(Duration::from_millis(300));
     let set = [
         "upstream.page_size=500",
         "transaction.max_rows=1000",
@@ -188,7 +180,7 @@ fn killed_again_and_again_while_ranges_live_walks_and_sweeps_run_nothing_is_lost
         let late_at = world.simulator.now_ms() - 3_000;
         let id = format!("late-{number}");
         world.simulator.upsert_json(0, late_at, &id, &row(&id, late_at));
-        let until = Instant::now() + Duration::from_millis(100 + 97 * (number % 9));
+        let until = Instant::now() + Duration::from_millis(300 + 97 * (number % 9));
         wait_for("the moment", || (Instant::now() >= until).then_some(()));
         source.kill();
         kills += 1;
@@ -210,9 +202,13 @@ fn killed_again_and_again_while_ranges_live_walks_and_sweeps_run_nothing_is_lost
 #[test]
 fn a_snapshot_that_was_interrupted_goes_on_where_it_was_though_a_tenth_of_it_changed() {
     let world = World::new(&[30_000]);
-    world.simulator.set_latency(Duration::from_millis(60));
-    let mut source = run(&world, &["transaction.max_rows=1000"], &["run"]);
-    wait_for("some accounts", || (accounts_so_far(&world) > 5_000).then_some(()));
+    world.simulator.set_latency(Duration::from_millis(200));
+    let mut source = run(
+        &world,
+        &["upstream.page_size=500", "transaction.max_rows=1000"],
+        &["run"],
+    );
+    wait_for("some accounts", || (world.accounts_so_far() > 12_000).then_some(()));
     source.kill();
     world.simulator.set_latency(Duration::ZERO);
     let read_before = world.simulator.counts().row_count;

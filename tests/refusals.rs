@@ -317,14 +317,7 @@ fn a_commit_whose_answer_is_lost_has_landed_and_is_not_written_again() {
     let (broker, proxy) = proxied();
     let world = World::new(&[4_000]).on(&broker.bootstrap_servers());
     let mut source = through(&proxy, &world, &["run"], &[("D02__TRANSACTION__MAX_ROWS", "1000")]);
-    let accounts = || {
-        if source_is_ready(&world) {
-            world.accounts().len()
-        } else {
-            0
-        }
-    };
-    wait_for("the snapshot", || (accounts() == 4_000).then_some(()));
+    wait_for("the snapshot", || (world.accounts_so_far() == 4_000).then_some(()));
     // Two pages of one live walk: the first batch does not move the progress.
     proxy.swallow_end_txn_responses(true);
     let changed = world.simulator.touch(0, 1_500, 5).len();
@@ -344,9 +337,7 @@ fn a_commit_whose_answer_is_lost_has_landed_and_is_not_written_again() {
 /// A source whose commit is doubtful, stopped just before it reads back what landed.
 fn doubtful(world: &World, proxy: &KafkaProxy) -> Source {
     let source = through(proxy, world, &["run"], &[("D02_FAILPOINT", "before_reopen:1:2000")]);
-    wait_for("the snapshot", || {
-        (source_is_ready(world) && world.accounts().len() == 500).then_some(())
-    });
+    wait_for("the snapshot", || (world.accounts_so_far() == 500).then_some(()));
     proxy.swallow_end_txn_responses(true);
     world.simulator.touch(0, 100, 5);
     source
@@ -388,11 +379,6 @@ fn a_shutdown_that_cannot_read_back_what_landed_writes_nothing_a_release_neither
     world.catch_up();
     assert_eq!(world.accounts().len(), 600);
     judge::everything(&world.accounts(), &world.simulator.rows(0));
-}
-
-/// The topic is there once anything was read.
-fn source_is_ready(world: &World) -> bool {
-    world.simulator.counts().row_count > 0
 }
 
 #[test]

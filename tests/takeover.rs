@@ -64,9 +64,7 @@ fn one_writer(world: &World) {
 fn a_fenced_instance_that_is_to_end_before_the_new_owners_claim_writes_nothing_more() {
     let world = World::new(&[300]);
     let mut first = world.run();
-    wait_for("the snapshot", || {
-        (world.simulator.counts().row_count > 0 && world.accounts().len() == 300).then_some(())
-    });
+    wait_for("the snapshot", || (world.accounts_so_far() == 300).then_some(()));
     // Somebody who fences and has not claimed yet.
     let id = format!("{}.{}", world.name, world.lender(0).public_id);
     let rival = kafka::producer(&world.servers, &[("transactional.id", &id)]);

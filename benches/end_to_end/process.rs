@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use d02_source::testbed::Testbed;
@@ -71,6 +71,19 @@ impl Source {
         format!("{}.accounts", self.name)
     }
 
+    /// `run`, until the guard is dropped.
+    pub fn run(&self) -> Running {
+        let child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
+            .arg("--config")
+            .arg(&self.config)
+            .args(&self.settings)
+            .arg("run")
+            .env("RUST_LOG", "error")
+            .spawn()
+            .expect("the program starts");
+        Running(child)
+    }
+
     /// `run --until-caught-up`, to its good end.
     pub fn catch_up(&self) -> Figures {
         let (cpu_before, begun) = (children_cpu(), Instant::now());
@@ -124,6 +137,17 @@ impl Source {
             account_count: count(&last, " accounts"),
             rows_a_transaction: usize::try_from(records / transactions.max(1)).expect("a count").max(1),
         }
+    }
+}
+
+/// A program that runs until this is dropped.
+pub struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,10 +1,11 @@
 //! What does a person at a terminal see while a snapshot is read? A bar a lender, with the log lines above it.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::metrics::LenderMetrics;
 
@@ -14,8 +15,8 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 /// As often as an eye follows.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-const COUNTED: &str = "{prefix} {bar:30} {human_pos}/{human_len} rows, {percent} %, {per_sec}, {eta} left";
-const UNCOUNTED: &str = "{prefix} {spinner} {human_pos} rows, {per_sec}";
+const COUNTED: &str = "{prefix} {bar:30} {human_pos}/{human_len} rows, {percent} %, {rate} rows/s, {eta} left";
+const UNCOUNTED: &str = "{prefix} {spinner} {human_pos} rows, {rate} rows/s";
 
 /// Standard error for log lines: the bars make room for them.
 #[derive(Debug, Default)]
@@ -39,7 +40,14 @@ pub async fn follow(lender: String, metrics: LenderMetrics) {
     while metrics.ranges.get() == 0 {
         tokio::time::sleep(INTERVAL).await;
     }
-    let style = |template| ProgressStyle::with_template(template).expect("the templates are well-formed");
+    // indicatif's own rate has digits behind the point.
+    let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        write!(text, "{}", HumanCount(state.per_sec() as u64)).expect("a String takes everything");
+    };
+    let style = |template| {
+        let style = ProgressStyle::with_template(template).expect("the templates are well-formed");
+        style.with_key("rate", rate)
+    };
     let bar = BARS.add(
         ProgressBar::new_spinner()
             .with_style(style(UNCOUNTED))

@@ -105,6 +105,15 @@ impl World {
         kafka::committed(&self.servers, &self.topic("accounts"))
     }
 
+    /// How many account records there are; 0 while the topic is not there yet.
+    pub fn accounts_so_far(&self) -> usize {
+        if self.simulator.counts().row_count == 0 {
+            0
+        } else {
+            self.accounts().len()
+        }
+    }
+
     pub fn cursors(&self) -> Vec<Record> {
         kafka::committed(&self.servers, &self.topic("cursor"))
     }

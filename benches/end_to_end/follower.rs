@@ -1,0 +1,71 @@
+//! How old is a change when a consumer gets it?
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::process::Source;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For how long changes are looked at, once they come.
+const MEASURED: Duration = Duration::from_secs(20);
+
+/// The age of every change that arrives, in milliseconds by this machine's clock, which is upstream's too.
+pub fn delays(servers: &str, source: &Source) -> Vec<i64> {
+    let running = source.run();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "freshness")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "10")
+        .create()
+        .expect("a consumer");
+    let topic = source.accounts_topic();
+    let begun = Instant::now();
+    let is_there = || {
+        let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE).expect("metadata");
+        metadata.topics()[0].partitions().len() == 6
+    };
+    while !is_there() {
+        assert!(begun.elapsed() < PATIENCE, "there is no {topic}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut list = TopicPartitionList::new();
+    for partition in 0..6 {
+        list.add_partition_offset(&topic, partition, Offset::Beginning)
+            .expect("a partition");
+    }
+    consumer.assign(&list).expect("assigned");
+    let began_at = now();
+    let (mut delays, mut first) = (Vec::new(), None);
+    while first.is_none_or(|first: Instant| first.elapsed() < MEASURED) {
+        assert!(first.is_some() || begun.elapsed() < PATIENCE, "no change comes");
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+            continue;
+        };
+        let (message, at) = (message.expect("a record"), now());
+        let headers = message.headers().expect("headers");
+        let changed_at = headers
+            .iter()
+            .find(|header| header.key == "__source_ts_ms")
+            .and_then(|header| header.value);
+        let changed_at = changed_at.and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
+        // What changed before anybody looked waited for the start.
+        if let Some(changed_at) = changed_at.filter(|changed_at| *changed_at > began_at + 2_000) {
+            first.get_or_insert_with(Instant::now);
+            delays.push(at - changed_at);
+        }
+    }
+    drop(running);
+    delays
+}
+
+fn now() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "the very clock that the changes are dated by")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_millis()).expect("before the year 292 million")
+}
