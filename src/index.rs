@@ -191,6 +191,15 @@ impl Index {
         (self.held.len() as u64 + news.new_count, self.checksum ^ news.checksum)
     }
 
+    /// With room for so many accounts: what grows instead leaves its smaller tables behind with the allocator.
+    pub fn with_capacity(account_count: usize) -> Self {
+        /// More than that is made room for as it comes; a number alone must not take gigabytes.
+        const MOST: usize = 1 << 24;
+        let mut index = Self::default();
+        index.held.by_object_id.reserve(account_count.min(MOST));
+        index
+    }
+
     /// Takes a record of `accounts`, in the topic's order.
     pub fn restore(&mut self, public_id: &str, updated_at: i64, digest: Digest) {
         let key = Key::new(public_id);

@@ -377,10 +377,18 @@ impl Starter {
                 .filter(|(_, result)| result.is_ok())
                 .map(|(candidate, _)| candidate)
         };
+        let account_count = |lender: &str| {
+            let mut pipelines = claimed.iter().filter_map(|(_, result)| result.as_ref().ok());
+            let record = pipelines
+                .find(|pipeline| pipeline.public_id == lender)
+                .map(|pipeline| &pipeline.record);
+            let count = record.and_then(|record| record.accounts).map_or(0, |(count, _)| count);
+            usize::try_from(count).unwrap_or(usize::MAX)
+        };
         let mut accounts = self.each_topic(
             going(),
             |topics| &topics.accounts.name,
-            |topic, lenders| restore_accounts(&self.cluster, topic, lenders, &self.shutdown),
+            |topic, lenders| restore_accounts(&self.cluster, topic, lenders, account_count, &self.shutdown),
         );
         let mut dead_letters = self.each_topic(
             going(),

@@ -380,7 +380,7 @@ pub fn restore_dead_letters(
     Ok(restored)
 }
 
-/// Restores the indexes of `lenders` (public ids) from one topic.
+/// Restores the indexes of `lenders` (public ids) from one topic; `account_count` is what is expected of each.
 ///
 /// # Errors
 /// When it cannot be read to its end, or holds what the source did not write.
@@ -388,11 +388,12 @@ pub fn restore_accounts(
     cluster: &Cluster,
     topic: &str,
     lenders: &[String],
+    account_count: impl Fn(&str) -> usize,
     shutdown: &Shutdown,
 ) -> Result<HashMap<String, Index>, SinkError> {
     let mut indexes = lenders
         .iter()
-        .map(|lender| (lender.clone(), Index::default()))
+        .map(|lender| (lender.clone(), Index::with_capacity(account_count(lender))))
         .collect();
     read_to_end(cluster, topic, shutdown, Duration::ZERO, |message| {
         take_account(&mut indexes, message)
