@@ -37,7 +37,9 @@ pub struct Pipeline {
     /// Whether what is committed is known. While it is not, nothing may be written, a release neither: it could stand
     /// over another owner's record, or over rows that landed.
     pub is_certain: bool,
+    /// When the last transaction was; the next heartbeat is counted from it.
     pub committed_at: Instant,
+    /// How long after its `updated_at` a row may still become visible.
     pub late_window: Duration,
     /// Older rows of accounts that are not held are ignored.
     pub start_from: Option<Timestamp>,
@@ -377,7 +379,7 @@ impl Pipeline {
         self.show_state();
     }
 
-    /// Lets the metrics say what is held and what is left.
+    /// Tells the metrics what is held and what is left, and those who read what is committed.
     pub fn show_state(&self) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.accounts.set(count(self.index.len()));

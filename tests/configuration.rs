@@ -252,6 +252,30 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn a_log_in_json_has_an_object_a_line_with_level_lender_and_message() {
+    let world = World::new(&[50]);
+    let mut source = world.command(&["--log", "json", "run", "--until-caught-up"], &[]);
+    source.expect_exit(0);
+    let log = source.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["level"].is_string() && line["message"].is_string()),
+        "{log}"
+    );
+    let restored = |line: &&serde_json::Value| line["message"] == "claimed and restored";
+    let restored = lines.iter().find(restored).expect("the line of a start");
+    assert_eq!(
+        (&restored["lender"], &restored["account_count"]),
+        (&"lender-1".into(), &0.into())
+    );
+}
+
+#[test]
 fn a_key_without_effect_is_warned_about_once() {
     let world = World::new(&[50]);
     let args = [

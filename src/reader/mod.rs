@@ -381,7 +381,7 @@ async fn count_snapshot(client: Arc<Client>, progress: Progress) {
     let mut count = metrics.snapshot_rows_read_total.get();
     for range in &progress.ranges {
         let request = PageRequest {
-            since: range.highest.or(range.since),
+            since: range.position(),
             until: Some(range.stop),
             cursor: None,
             limit: 1,

@@ -158,11 +158,14 @@ fn play(args: &Args, shutdown: &Shutdown, runtime: &Handle) -> Result<bool, Demo
         },
         seconds(stage.begun)
     );
-    match if args.keep { stage.keep() } else { Ok(()) } {
-        // That is how it ends.
-        Ok(()) | Err(DemoError::Interrupted) => Ok(holds),
-        Err(error) => Err(error),
+    if args.keep {
+        let ended = stage.keep();
+        // An interruption is how it is meant to end.
+        if !matches!(ended, DemoError::Interrupted) {
+            return Err(ended);
+        }
     }
+    Ok(holds)
 }
 
 fn seconds(since: Instant) -> String {
@@ -207,7 +210,7 @@ struct Audience {
 impl Audience {
     fn new(stage: &Stage, runtime: &Handle) -> Result<Self, DemoError> {
         Ok(Self {
-            follower: reader::Follower::new(&stage.servers(), &stage.accounts_topic())?,
+            follower: reader::Follower::new(stage.servers(), stage.accounts_topic()),
             latest: HashMap::new(),
             registry: stage.registry()?,
             runtime: runtime.clone(),

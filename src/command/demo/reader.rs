@@ -181,12 +181,12 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub fn new(servers: &str, topic: &str) -> Result<Self, DemoError> {
-        Ok(Self {
-            servers: servers.to_owned(),
-            topic: topic.to_owned(),
+    pub fn new(servers: String, topic: String) -> Self {
+        Self {
+            servers,
+            topic,
             consumer: None,
-        })
+        }
     }
 
     /// The next record, or nothing for the moment.

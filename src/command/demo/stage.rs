@@ -207,10 +207,12 @@ impl Stage {
         Ok(())
     }
 
-    /// Runs on until Ctrl-C, with a few changes a second.
-    pub fn keep(&mut self) -> Result<(), DemoError> {
+    /// Runs on, with a few changes a second, until it is interrupted or something ends by itself: which of them.
+    pub fn keep(&mut self) -> DemoError {
         const PAUSE: Duration = Duration::from_millis(500);
-        self.start_source()?;
+        if let Err(error) = self.start_source() {
+            return error;
+        }
         let config = self.config_path();
         println!("\nThe source runs on, and two accounts change every second. Until Ctrl-C you can try:\n");
         for command in [
@@ -223,7 +225,9 @@ impl Stage {
         }
         loop {
             std::thread::sleep(PAUSE);
-            self.check("it was kept")?;
+            if let Err(error) = self.check("it was kept") {
+                return error;
+            }
             let lender = fastrand::usize(..self.simulator.lender_count());
             self.simulator.touch(lender, 1, fastrand::u64(..));
         }
