@@ -3,6 +3,40 @@
 //!
 //! A point that is reached says so on standard error and waits: for ever, so that the test can kill the process right
 //! there, or for the given time.
+//!
+//! The model test can break a rule besides, to show that a promise catches it: [`is_broken`].
+
+/// A rule that the model test breaks on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// A fresh walk begins at the highest row handed over, not behind it.
+    BoundaryInclusive,
+    /// A batch that did not land is committed again with its rows, not its marks alone.
+    RowsWithTheirMarks,
+    /// What a page held before the version in the index was received does not replace it.
+    StaleIsLeft,
+    /// A sweep begins at the committed `settled`.
+    SweepFromSettled,
+    /// A range that gave a part of itself away is known by its new `stop`.
+    SplitMovesStop,
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The model test runs on one thread.
+    pub static BROKEN: std::cell::Cell<Option<Rule>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether the model test, and nothing else, has this rule broken.
+#[cfg(test)]
+pub fn is_broken(rule: Rule) -> bool {
+    BROKEN.get() == Some(rule)
+}
+
+#[cfg(not(test))]
+pub fn is_broken(_rule: Rule) -> bool {
+    false
+}
 
 /// Waits here if a test asked for it.
 #[cfg(debug_assertions)]

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use twox_hash::XxHash3_64;
 
 use crate::account::{Digest, Op};
+use crate::failpoint::{self, Rule};
 
 /// A moment in the order of one process's requests and answers; later ones are larger. 0: before this start.
 pub type Tick = u64;
@@ -289,6 +290,8 @@ fn judge(held: &Held, row: &Candidate<'_>) -> Verdict {
         }
     } else if requested_after {
         Verdict::Regressed
+    } else if failpoint::is_broken(Rule::StaleIsLeft) {
+        Verdict::Write(Op::Updated)
     } else {
         Verdict::Stale
     }

@@ -18,6 +18,7 @@
 //! | | [`start`] | a lender claimed, restored and checked, or refused |
 //! | shell | [`command`] | a subcommand a file |
 //! | beside | [`simulator`] | an independent upstream; never imports `upstream` |
+//! | | `model` | the model test: all of this on one thread, by a seed |
 //! | | `testbed` | a broker and a registry on this machine, for the demo and the tests |
 
 pub mod account;
@@ -28,6 +29,8 @@ pub mod config;
 pub mod failpoint;
 pub mod index;
 pub mod metrics;
+#[cfg(test)]
+mod model;
 pub mod pipeline;
 pub mod policy;
 pub mod progress;

@@ -28,8 +28,14 @@ impl Shutdown {
         *self.0.borrow()
     }
 
+    /// Waits for `wait`, or until it was requested.
+    pub async fn sleep(&mut self, wait: Duration) {
+        // Nothing follows from which of the two it was.
+        let _ = tokio::time::timeout(wait, self.requested()).await;
+    }
+
     /// Blocks for `wait`, or until it was requested.
-    pub fn sleep(&self, wait: Duration) {
+    pub fn block(&self, wait: Duration) {
         /// A request is noticed this soon.
         const STEP: Duration = Duration::from_millis(100);
         let until = Instant::now() + wait;

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::config;
@@ -19,7 +20,8 @@ use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, RecordKey, Timestamp};
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    Cluster, CursorRecords, Records, SinkError, Topics, Transactions, restore_accounts, restore_dead_letters,
+    Cluster, Committed, CursorRecords, Records, Sink, SinkError, Topics, Transactions, restore_accounts,
+    restore_dead_letters,
 };
 use crate::upstream::Backoff;
 
@@ -126,6 +128,48 @@ impl StartError {
             Self::TakenOver => "nothing, if that was meant; else stop one of the two",
         }
     }
+}
+
+/// What the claim of `instance` says: the record as it is, with the next epoch.
+///
+/// # Errors
+/// When the record is of another source, or keys were spread over other partitions.
+pub fn claim_of(
+    committed: Committed,
+    instance: &str,
+    base_url: String,
+    partitions: String,
+) -> Result<Record, StartError> {
+    // After a reset, what `accounts` holds is adopted; without any record it must hold nothing.
+    let accounts = matches!(committed, Committed::Nothing).then_some((0, 0));
+    let record = match committed {
+        Committed::Record(record) if record.base_url != base_url => {
+            return Err(StartError::OtherSource {
+                found: record.base_url,
+                wanted: base_url,
+            });
+        }
+        Committed::Record(record) if record.partitions != partitions => {
+            let why = partitions_changed(&record.partitions, &partitions);
+            return Err(StartError::Partitions(why));
+        }
+        Committed::Record(record) => *record,
+        Committed::Nothing | Committed::Reset => Record {
+            instance: None,
+            epoch: 0,
+            sequence: 0,
+            base_url,
+            progress: Progress::default(),
+            accounts,
+            partitions,
+        },
+    };
+    Ok(Record {
+        instance: Some(instance.to_owned()),
+        epoch: record.epoch + 1,
+        sequence: record.sequence + 1,
+        ..record
+    })
 }
 
 /// What a changed partition count means, in one sentence.
@@ -269,7 +313,7 @@ impl Starter {
                     policy::chain(&error)
                 );
             }
-            self.shutdown.sleep(wait.min(Duration::from_secs(5)));
+            self.shutdown.block(wait.min(Duration::from_secs(5)));
         }
     }
 
@@ -284,41 +328,7 @@ impl Starter {
         let base_url = self.config.upstream.base_url.to_string();
         self.refuse_live_elsewhere(&key, &base_url, records)?;
         let partitions = transactions.partitions()?;
-        let found = records.current(&key)?;
-        let record = match found {
-            Some((_, Some(record))) => {
-                if record.base_url != base_url {
-                    let found = record.base_url.clone();
-                    return Err(StartError::OtherSource {
-                        found,
-                        wanted: base_url,
-                    });
-                }
-                if record.partitions != partitions {
-                    return Err(StartError::Partitions(partitions_changed(
-                        &record.partitions,
-                        &partitions,
-                    )));
-                }
-                record.clone()
-            }
-            // After a reset, what `accounts` holds is adopted; without any record it must hold nothing.
-            reset_or_none => Record {
-                instance: None,
-                epoch: 0,
-                sequence: 0,
-                base_url,
-                progress: Progress::default(),
-                accounts: reset_or_none.is_none().then_some((0, 0)),
-                partitions,
-            },
-        };
-        let record = Record {
-            instance: Some(self.instance.clone()),
-            epoch: record.epoch + 1,
-            sequence: record.sequence + 1,
-            ..record
-        };
+        let record = claim_of(records.committed(&key)?, &self.instance, base_url, partitions)?;
         let mut pipeline = Pipeline {
             lender: candidate.lender.clone(),
             public_id: candidate.public_id.clone(),
@@ -332,6 +342,7 @@ impl Starter {
             own_time_outs: Vec::new(),
             is_certain: true,
             committed_at: Instant::now(),
+            checked_at: Instant::now(),
             late_window: self.config.upstream.late_window,
             start_from: self.config.lenders[&candidate.lender]
                 .start_from
@@ -439,9 +450,9 @@ pub fn living_age(written_at: i64, record: &Record, heartbeat_interval: Duration
         .map(|_| age)
 }
 
-impl Pipeline {
+impl<S: Sink> Pipeline<S> {
     /// Commits the claim. An uncertain outcome is read back; one that did not land is tried again.
-    fn claim(&mut self, record: &Record) -> Result<(), StartError> {
+    pub fn claim(&mut self, record: &Record) -> Result<(), StartError> {
         const TRIES: u32 = 3;
         let mut tries = 0;
         loop {
@@ -453,8 +464,7 @@ impl Pipeline {
             if policy::after_sink(&error) != AfterSink::Reopen || tries == TRIES {
                 return Err(error.into());
             }
-            let records = self.transactions.reopen()?;
-            match records.current(self.transactions.key())?.and_then(|(_, found)| found) {
+            match self.transactions.reopen()?.record() {
                 Some(found) if found.has_owner_of(record) => return Ok(()),
                 Some(found) if found.epoch >= record.epoch => return Err(StartError::TakenOver),
                 Some(_) | None => {}
@@ -463,7 +473,7 @@ impl Pipeline {
     }
 
     /// Holds the restored index to the record.
-    fn compare(&self) -> Result<(), StartError> {
+    pub fn compare(&self) -> Result<(), StartError> {
         let topic = self.transactions.topics().accounts.name.clone();
         let (found, found_checksum) = (self.index.len() as u64, self.index.checksum());
         match self.record.accounts {

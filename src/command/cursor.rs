@@ -1,5 +1,6 @@
 //! `cursor show` and `cursor reset`: how far each lender is read, and a new beginning.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -217,7 +218,14 @@ async fn log_in(config: &Config, lender: &str) -> Result<String, Failure> {
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let metrics = Metrics::new().lender(lender);
-    let login = Client::login(http, &config.upstream, lender, &config.lenders[lender], metrics).await;
+    let login = Client::login(
+        Arc::new(http),
+        &config.upstream,
+        lender,
+        &config.lenders[lender],
+        metrics,
+    )
+    .await;
     match login {
         Ok((_, login)) => Ok(login.lender_public_id),
         Err(error) => {

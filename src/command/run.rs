@@ -18,7 +18,7 @@ use crate::registry::{self, Registry};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{Checked, Cluster, Topics};
 use crate::start::{Candidate, Starter};
-use crate::upstream::{Backoff, Client, UpstreamError, http_client};
+use crate::upstream::{Backoff, Client, Transport, UpstreamError, http_client};
 
 /// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
 const GROUP_WAIT: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub struct Args {
 /// What the lenders of the process share.
 struct Process {
     config: Config,
-    http: reqwest::Client,
+    http: Arc<dyn Transport>,
     checked: Vec<Checked>,
     registry: Option<Registry>,
     metrics: Metrics,
@@ -111,7 +111,7 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
     tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
     let process = Arc::new(Process {
         config,
-        http,
+        http: Arc::new(http),
         checked,
         registry,
         metrics: Metrics::new(),
@@ -319,7 +319,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, is_first: &mut bool) -> 
         .name(format!("pipeline-{lender}"))
         .spawn(move || {
             // Nobody waits any more only when the process is ending.
-            let _ = ended.send(pipeline.run(inbox, &runtime));
+            let _ = ended.send(runtime.block_on(pipeline.run(inbox)));
         });
     if let Err(error) = thread {
         reading.abort();
@@ -345,7 +345,7 @@ impl Process {
         let mut backoff = Backoff::default();
         loop {
             let result = Client::login(
-                self.http.clone(),
+                Arc::clone(&self.http),
                 &self.config.upstream,
                 lender,
                 config,

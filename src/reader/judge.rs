@@ -28,8 +28,8 @@ pub(super) struct Judge {
     pub stop: Option<Timestamp>,
     pub last: Option<i64>,
     pub highest: Option<Timestamp>,
-    /// Of the page before.
-    pub row_hashes: Arc<[u64]>,
+    /// Of the page before; `None`: it is not known.
+    pub row_hashes: Option<Arc<[u64]>>,
     pub clock: Option<Timestamp>,
     pub empty_count: u32,
     pub large_value: usize,
@@ -53,30 +53,44 @@ impl Judge {
             .iter()
             .map(|row| Digest::of_bytes(row.get().as_bytes()).0)
             .collect();
-        if !row_hashes.is_empty() && row_hashes.iter().all(|hash| self.row_hashes.contains(hash)) {
+        let was_before = |before: &Arc<[u64]>| row_hashes.iter().all(|hash| before.contains(hash));
+        if !row_hashes.is_empty() && self.row_hashes.as_ref().is_some_and(was_before) {
             return unverified(Unverified::Repeated);
         }
+        // Where the page before is not known, only a later time proves that this is another one.
+        let mut is_another = self.row_hashes.is_some() || self.last.is_none() || row_hashes.is_empty();
         // A walk that was given up meanwhile is no longer interested.
         let _ = next.send(body.next_cursor.clone());
         let mut encoded = Encoded::default();
-        let mut is_past_stop = false;
-        let mut last = self.last;
+        // How many rows lie before the stop; what follows them is verified like the rest, and left to the next range.
+        let mut before_stop = None;
+        let (mut last, mut highest) = (self.last, None);
         for (row, json) in body.rows.iter().enumerate() {
             let updated_at = encoded.take(json, &self)?;
             let Some(updated_at) = updated_at else { continue };
             if last.is_some_and(|last| updated_at < last) {
                 return unverified(Unverified::Order { row });
             }
+            if !is_another && last == Some(updated_at) {
+                return Ok(Err(Fault::PerhapsRepeated));
+            }
+            is_another = true;
             let (since, until) = (self.asked.since, self.asked.until);
             if since.is_some_and(|since| updated_at < since.0) || until.is_some_and(|until| updated_at >= until.0) {
                 return unverified(Unverified::Outside { row });
             }
-            if self.stop.is_some_and(|stop| updated_at >= stop.0) {
-                encoded.entries.pop();
-                is_past_stop = true;
-                break;
-            }
             last = Some(updated_at);
+            if self.stop.is_none_or(|stop| updated_at < stop.0) {
+                highest = Some(Timestamp(updated_at));
+            } else {
+                before_stop = before_stop.or(Some(encoded.entries.len() - 1));
+            }
+        }
+        if !is_another {
+            return Ok(Err(Fault::PerhapsRepeated));
+        }
+        if let Some(before_stop) = before_stop {
+            encoded.entries.truncate(before_stop);
         }
         let here = clock::now().timestamp_millis();
         let step = Step {
@@ -84,13 +98,13 @@ impl Judge {
             since: self.asked.since,
             until: self.asked.until,
             left: None,
-            is_last: is_past_stop || body.next_cursor.is_none(),
+            is_last: before_stop.is_some() || body.next_cursor.is_none(),
             next_cursor: body.next_cursor,
-            highest: last.map(Timestamp).max(self.highest),
+            highest: highest.max(self.highest),
             clock: self.clock.or(answer.clock).unwrap_or(Timestamp(here)),
         };
         let date = answer.date.unwrap_or(Timestamp(here));
-        self.count(&encoded, last, date);
+        self.count(&encoded, highest, date);
         let Encoded { entries, bytes, .. } = encoded;
         let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());
         Ok(Ok(Page {
@@ -150,7 +164,7 @@ impl Judge {
         }
     }
 
-    fn count(&self, encoded: &Encoded, last: Option<i64>, date: Timestamp) {
+    fn count(&self, encoded: &Encoded, highest: Option<Timestamp>, date: Timestamp) {
         let metrics = &self.metrics;
         metrics.pages_total.inc();
         metrics.rows_total.inc_by(encoded.entries.len() as u64);
@@ -161,13 +175,13 @@ impl Judge {
         metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
         metrics.unknown_fields_total.inc_by(encoded.unknown_count);
         let limit = date.0 + AHEAD_TOLERANCE;
-        if let Some(last) = last.filter(|last| *last > limit) {
+        if let Some(highest) = highest.filter(|highest| highest.0 > limit) {
             let is_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if row.updated_at > limit);
             metrics
                 .ahead_rows_total
                 .inc_by(encoded.entries.iter().filter(is_ahead).count() as u64);
-            let (lender, at) = (&*self.name, Timestamp(last));
-            tracing::warn!(lender, updated_at = %at, upstream_clock = %date, "rows are dated ahead of upstream's clock");
+            let lender = &*self.name;
+            tracing::warn!(lender, updated_at = %highest, upstream_clock = %date, "rows are dated ahead of upstream's clock");
         }
     }
 }

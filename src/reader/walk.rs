@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 
 use super::judge::Judge;
 use super::shares::Shares;
 use super::{Ended, Item, Page, Reader, Unverified};
+use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
 use crate::progress::{Range, Timestamp, Walk};
 use crate::upstream::{Answer, Backoff, Client, PageRequest, RequestId, UpstreamError};
@@ -31,8 +33,8 @@ pub(super) struct OneWalk {
     highest: Option<Timestamp>,
     /// `updated_at` of the last row under this cursor.
     last: Option<i64>,
-    /// The page before, row by row.
-    row_hashes: Arc<[u64]>,
+    /// The page before, row by row; `None` under a cursor of an earlier process, which did not tell.
+    row_hashes: Option<Arc<[u64]>>,
     /// Upstream's clock at the walk's first answer, also when it goes on as a fresh walk.
     clock: Option<Timestamp>,
     empty_count: u32,
@@ -66,10 +68,21 @@ impl Ahead {
     }
 }
 
+/// Does work that takes a while on a thread where it may. A runtime of one thread does it in its order: what the model
+/// test does must follow from its seed.
+fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => tokio::spawn(async { work() }),
+        _ => spawn_blocking(work),
+    }
+}
+
 /// Why a try brought no page.
 pub(super) enum Fault {
     Upstream(UpstreamError),
     Unverified(Unverified, RequestId),
+    /// The first page under a cursor of an earlier process may be the one before it: only that process could tell.
+    PerhapsRepeated,
 }
 
 impl OneWalk {
@@ -81,6 +94,8 @@ impl OneWalk {
             stop: Some(range.stop),
             cursor: range.cursor.clone(),
             highest: range.highest,
+            last: range.cursor.as_ref().and(range.highest).map(|highest| highest.0),
+            row_hashes: range.cursor.is_none().then(Arc::default),
             ..Self::live(None)
         }
     }
@@ -102,7 +117,7 @@ impl OneWalk {
             cursor: None,
             highest: None,
             last: None,
-            row_hashes: Arc::default(),
+            row_hashes: Some(Arc::default()),
             clock: None,
             empty_count: 0,
             limit: None,
@@ -157,7 +172,10 @@ impl OneWalk {
         let Walk::Range(stop) = self.walk else { return };
         let position = self.highest.max(self.since);
         let stop = shares.split(stop, position, |split| reader.send(Item::Split(split)));
-        (self.walk, self.stop) = (Walk::Range(stop), Some(stop));
+        self.stop = Some(stop);
+        if !failpoint::is_broken(Rule::SplitMovesStop) {
+            self.walk = Walk::Range(stop);
+        }
     }
 
     fn request(&self, reader: &Reader) -> PageRequest {
@@ -194,14 +212,14 @@ impl OneWalk {
             stop: self.stop,
             last: self.last,
             highest: self.highest,
-            row_hashes: Arc::clone(&self.row_hashes),
+            row_hashes: self.row_hashes.clone(),
             clock: self.clock,
             empty_count: self.empty_count,
             large_value: reader.large_value,
             unknown: Arc::clone(&reader.unknown),
             metrics: reader.client.metrics().clone(),
         };
-        let judged = spawn_blocking(move || judge.page(&answer, next));
+        let judged = in_background(move || judge.page(&answer, next));
         if let Ok(Some(cursor)) = next_known.await {
             *ahead = Some(Ahead::start(
                 &reader.client,
@@ -226,7 +244,10 @@ impl OneWalk {
             0
         };
         self.last = page.step.highest.map_or(self.last, |highest| Some(highest.0));
-        self.row_hashes = Arc::clone(&page.row_hashes);
+        // An empty page does not hide the one before it.
+        if !page.row_hashes.is_empty() {
+            self.row_hashes = Some(Arc::clone(&page.row_hashes));
+        }
         // A fresh walk reads the rows of its first `updated_at` again: only what is new says that it got any further.
         if page.step.highest > self.highest {
             self.fresh_count = 0;
@@ -262,6 +283,12 @@ impl OneWalk {
                     AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error.into()),
                 }
                 (policy::chain(&error), policy::request_advice(&error), asked_for)
+            }
+            // Nothing is wrong: no wait, no line.
+            Fault::PerhapsRepeated => {
+                metrics.fresh_walks_total.inc();
+                self.begin_afresh();
+                return Ok(());
             }
             Fault::Unverified(unverified, request_id) => {
                 self.doubtful_count += 1;
@@ -299,10 +326,13 @@ impl OneWalk {
     /// Leaves a cursor that does not help any more: on from the highest row, whose equals come again and are recognised.
     fn begin_afresh(&mut self) {
         self.since = self.highest.or(self.since);
+        if failpoint::is_broken(Rule::BoundaryInclusive) {
+            self.since = self.highest.map(|highest| Timestamp(highest.0 + 1)).or(self.since);
+        }
         self.until = self.stop.or(self.until);
         self.cursor = None;
         self.last = None;
-        self.row_hashes = Arc::default();
+        self.row_hashes = Some(Arc::default());
         self.empty_count = 0;
     }
 }

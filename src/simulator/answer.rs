@@ -102,7 +102,7 @@ impl Answer {
 
 /// A response body: data, pauses, and perhaps an end that comes too early.
 #[derive(Debug)]
-pub(super) struct Body {
+pub struct Body {
     steps: VecDeque<Step>,
     /// What `Content-Length` says; without it the body is chunked.
     length: Option<u64>,

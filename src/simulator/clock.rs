@@ -6,19 +6,33 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::time::Instant;
 
-/// The simulator's clock: the machine's, plus a skew in milliseconds.
-#[derive(Debug, Default)]
+/// The simulator's clock: the machine's when it was made, and what passed since (in tokio's time, which a test can own),
+/// plus a skew.
+#[derive(Debug)]
 pub(super) struct Clock {
+    started_at_ms: i64,
+    started: Instant,
     skew_ms: AtomicI64,
+}
+
+impl Default for Clock {
+    #[allow(clippy::disallowed_methods, reason = "an upstream has a clock of its own")]
+    fn default() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            started_at_ms: millis(since_epoch),
+            started: Instant::now(),
+            skew_ms: AtomicI64::new(0),
+        }
+    }
 }
 
 impl Clock {
     /// Milliseconds since the Unix epoch.
-    #[allow(clippy::disallowed_methods, reason = "an upstream has a clock of its own")]
     pub(super) fn now_ms(&self) -> i64 {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        millis(since_epoch) + self.skew_ms.load(Ordering::Relaxed)
+        self.started_at_ms + millis(self.started.elapsed()) + self.skew_ms.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_skew_ms(&self, skew_ms: i64) {

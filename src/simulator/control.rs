@@ -3,17 +3,17 @@
 //! Everything is under `/simulator`, where the vendor has nothing. It needs no token and meets no fault or latency, and it is neither counted nor logged:
 //! whoever steers and checks a run does not disturb it. Answers are JSON; an error has one member, `error`.
 
+use std::error::Error;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use super::Shared;
 use super::answer::Answer;
@@ -26,7 +26,7 @@ use super::server::MAX_REQUEST_BODY;
 /// Rows that one request adds: seconds of work.
 const MAX_INSERT: usize = 100_000;
 
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 enum ControlError {
     #[error(
         "cannot {method} this; there are GET /simulator/counts, GET /simulator/lenders/{{subdomain}}/rows, POST \
@@ -69,26 +69,26 @@ impl ControlError {
 }
 
 /// Answers a request; `path` is what follows `/simulator`.
-pub(super) async fn answer(
-    shared: &Arc<Shared>,
-    method: &Method,
-    path: &[&str],
-    query: &str,
-    body: Incoming,
-) -> Answer {
+pub(super) async fn answer<B>(shared: &Arc<Shared>, method: &Method, path: &[&str], query: &str, body: B) -> Answer
+where
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
     match control(shared, method, path, query, body).await {
         Ok(answer) => Answer::json(StatusCode::OK, answer),
         Err(error) => Answer::json(error.status(), json!({"error": error.to_string()}).to_string()),
     }
 }
 
-async fn control(
+async fn control<B>(
     shared: &Arc<Shared>,
     method: &Method,
     path: &[&str],
     query: &str,
-    body: Incoming,
-) -> Result<String, ControlError> {
+    body: B,
+) -> Result<String, ControlError>
+where
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
     let mut parameters = Parameters::parse(query);
     match (method, path) {
         (&Method::GET, ["counts"]) => {

@@ -47,6 +47,7 @@ use fault::Script;
 use lender::Lender;
 use store::Row;
 
+pub use answer::Body;
 pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
 pub use rows::{Bad, Odd, RowKind};
 pub use tls::{TlsError, ca_file};
@@ -456,6 +457,14 @@ impl Handle {
     /// The authority's certificate, PEM; only with https.
     pub fn ca_file(&self) -> Option<PathBuf> {
         self.shared.ca_file.clone()
+    }
+
+    /// Answers a request without a socket; `None` while the simulator is down. The body may still break.
+    pub async fn answer<B>(&self, request: hyper::Request<B>) -> Option<hyper::Response<Body>>
+    where
+        B: hyper::body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    {
+        server::respond(&self.shared, request).await.ok()
     }
 
     pub fn lender_count(&self) -> usize {

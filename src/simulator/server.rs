@@ -1,5 +1,6 @@
 //! How does a request get from a socket to its answer?
 
+use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,12 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::Body as RequestBody;
 use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -33,9 +33,9 @@ pub(super) const MAX_REQUEST_BODY: usize = 64 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Closes the connection without an answer.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("the simulator is down")]
-struct Down;
+pub(super) struct Down;
 
 /// Accepts connections until it is dropped; they end with it.
 pub(super) async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Arc<Shared>) {
@@ -89,7 +89,10 @@ async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Share
 }
 
 /// The query runs first, then the latency passes, then `Date` is written: the widest gap that the contract allows.
-async fn respond(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Down> {
+pub(super) async fn respond<B>(shared: &Arc<Shared>, request: Request<B>) -> Result<Response<Body>, Down>
+where
+    B: RequestBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let query = head.uri.query().unwrap_or_default().to_owned();
@@ -147,7 +150,10 @@ async fn respond(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Res
     Ok(response(shared, answer, gzip, &id).await)
 }
 
-async fn authenticate(shared: &Shared, endpoint: Endpoint, subdomain: &str, body: Incoming, id: &str) -> Answer {
+async fn authenticate<B>(shared: &Shared, endpoint: Endpoint, subdomain: &str, body: B, id: &str) -> Answer
+where
+    B: RequestBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
     match Limited::new(body, MAX_REQUEST_BODY).collect().await {
         Ok(body) => login::answer(shared, endpoint, subdomain, &body.to_bytes(), id),
         Err(_) => Answer::error(StatusCode::BAD_REQUEST, "Bad request", id),

@@ -16,11 +16,60 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 
+use crate::progress::Record;
+
 pub use cluster::{Cluster, ClusterError, transaction_timeout};
 pub use recovery::{CursorRecords, DeadLetterDigests, Stored, restore_accounts, restore_dead_letters};
 pub use tail::{Hidden, Tail, TailError, TopicRecord};
 pub use topics::{Checked, TopicError, ensure_topics};
-pub use transaction::{AccountRecord, DeadLetterRecord, Records, Topics, Transactions};
+pub use transaction::{AccountRecord, DeadLetterRecord, Records, Topic, Topics, Transactions, account_size};
+
+/// What the loop needs of Kafka for one lender. The second implementation is the model test's memory.
+pub trait Sink {
+    fn topics(&self) -> &Topics;
+
+    /// Commits `records` and the `progress` that they are, or nothing (Atomic).
+    ///
+    /// # Errors
+    /// Whenever the outcome is not known to be good: then [`Sink::reopen`].
+    fn commit(&self, records: &Records<'_>, progress: &Record, lender: &str) -> Result<(), SinkError>;
+
+    /// The way back from everything uncertain: a new producer, then what is committed.
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached in time, or the cursor topic not be read to its end.
+    fn reopen(&mut self) -> Result<Committed, SinkError>;
+
+    /// What is committed, without a claim to it.
+    ///
+    /// # Errors
+    /// When the cursor topic cannot be read to its end, or lost records.
+    fn committed(&self) -> Result<Committed, SinkError>;
+
+    /// Partition counts as they are now, in the form of the cursor record.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    fn partitions(&self) -> Result<String, SinkError>;
+}
+
+/// What the cursor topic says of a lender.
+#[derive(Debug, Clone)]
+pub enum Committed {
+    Nothing,
+    /// A tombstone: the next start reads from the beginning.
+    Reset,
+    Record(Box<Record>),
+}
+
+impl Committed {
+    pub fn record(self) -> Option<Record> {
+        match self {
+            Self::Record(record) => Some(*record),
+            Self::Nothing | Self::Reset => None,
+        }
+    }
+}
 
 /// Why a call to Kafka did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{self, Cluster, Context, Isolation, NotText};
-use super::{SinkError, transaction_timeout};
+use super::{Committed, SinkError, transaction_timeout};
 use crate::account::Digest;
 use crate::index::Index;
 use crate::progress::{Record, RecordError, RecordKey};
@@ -308,6 +308,18 @@ impl CursorRecords {
             }
         }
         Ok(current)
+    }
+
+    /// What [`CursorRecords::current`] says, by itself.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn committed(&self, key: &RecordKey) -> Result<Committed, SinkError> {
+        Ok(match self.current(key)? {
+            None => Committed::Nothing,
+            Some((_, None)) => Committed::Reset,
+            Some((_, Some(record))) => Committed::Record(Box::new(record.clone())),
+        })
     }
 
     /// Where a tombstone makes the next start begin anew: every partition that holds this key, and every one that was

@@ -14,7 +14,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::cluster::{self, Cluster, ClusterError, Context};
-use super::{CursorRecords, SinkError, transaction_timeout};
+use super::{Committed, CursorRecords, Sink, SinkError, transaction_timeout};
 use crate::account::{Op, Reason as RowReason};
 use crate::failpoint;
 use crate::progress::{Record, RecordKey};
@@ -129,10 +129,6 @@ impl Transactions {
         cluster.producer(transactional_id, smallest, largest)
     }
 
-    pub fn topics(&self) -> &Topics {
-        &self.topics
-    }
-
     pub fn key(&self) -> &RecordKey {
         &self.key
     }
@@ -148,25 +144,6 @@ impl Transactions {
             .map_err(|source| self.kafka("claiming the transactional id", source))
     }
 
-    /// The way back from everything uncertain: a new producer, then what is committed.
-    ///
-    /// # Errors
-    /// When the coordinator cannot be reached in time, or the cursor topic not be read to its end.
-    pub fn reopen(&mut self) -> Result<CursorRecords, SinkError> {
-        failpoint::reach("before_reopen");
-        self.replace_producer()?;
-        self.init()?;
-        self.cursor_records()
-    }
-
-    /// What is committed, without a claim to it.
-    ///
-    /// # Errors
-    /// When the cursor topic cannot be read to its end, or lost records.
-    pub fn cursor_records(&self) -> Result<CursorRecords, SinkError> {
-        CursorRecords::read(&self.cluster, &self.topics.cursor.name, &self.shutdown)?.whole()
-    }
-
     /// Replaces the producer: whatever the old one had under way can change nothing after [`Transactions::init`].
     ///
     /// # Errors
@@ -176,57 +153,10 @@ impl Transactions {
         Ok(())
     }
 
-    /// Commits `records` and the `progress` that they are, or nothing (Atomic).
-    ///
-    /// - Complete: `progress` says no more than `records` and what was committed before them cover, because the caller
-    ///   derives both from the same verified pages.
-    /// - Once: after any error the outcome is unknown, and the caller reads the cursor record back before it decides
-    ///   again; nothing here sends twice.
-    /// - Atomic: records and cursor record are in one transaction, and every delivery report is in before EndTxn goes
-    ///   out, so the commit is EndTxn alone.
-    /// - One writer: a producer that was fenced cannot commit; begin and send may still succeed.
-    ///
-    /// # Errors
-    /// Whenever the outcome is not known to be good: then reopen.
-    pub fn commit(&self, records: &Records<'_>, progress: &Record, lender: &str) -> Result<(), SinkError> {
-        failpoint::reach("before_begin");
-        self.producer
-            .begin_transaction()
-            .map_err(|source| self.kafka("beginning a transaction", source))?;
-        failpoint::reach("after_begin");
-        let middle = records.accounts.len() / 2;
-        for (position, account) in records.accounts.iter().enumerate() {
-            self.send(
-                &self.topics.accounts.name,
-                Some(account.public_id),
-                account.value,
-                account_headers(account, lender),
-            )?;
-            if position == middle {
-                failpoint::reach("while_sending");
-            }
-        }
-        for letter in &records.dead_letters {
-            self.send_dead_letter(letter, lender)?;
-        }
-        let value = progress.to_json();
-        self.send(
-            &self.topics.cursor.name,
-            Some(&self.key.to_json()),
-            value.as_bytes(),
-            OwnedHeaders::new(),
-        )?;
-        self.drain()?;
-        failpoint::reach("before_commit");
-        self.end_transaction()?;
-        failpoint::reach("after_commit");
-        Ok(())
-    }
-
     /// Forgets the lender's cursor record: a tombstone in each of `partitions`.
     ///
     /// # Errors
-    /// As for [`Transactions::commit`].
+    /// As for [`Sink::commit`].
     pub fn commit_tombstones(&self, partitions: &[i32]) -> Result<(), SinkError> {
         self.producer
             .begin_transaction()
@@ -240,29 +170,6 @@ impl Transactions {
         }
         self.drain()?;
         self.end_transaction()
-    }
-
-    /// The size of the largest batch that holds this account alone.
-    pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
-        let invalid = account
-            .invalid
-            .map_or(0, |names| "d02.invalid".len() + names.len() + HEADER_OVERHEAD);
-        let names = ["__op", "__source_ts_ms", "d02.lender", "d02.digest"];
-        let headers: usize = names.iter().map(|name| name.len() + HEADER_OVERHEAD).sum();
-        let texts = 1 + 20 + lender.len() + 23;
-        RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid
-    }
-
-    /// Partition counts as they are now, in the form of the cursor record.
-    ///
-    /// # Errors
-    /// When the cluster does not answer.
-    pub fn partitions(&self) -> Result<String, SinkError> {
-        let name = &self.topics.accounts.name;
-        let count = cluster::partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
-            .map_err(|source| self.kafka("asking for the partitions", source))?
-            .ok_or_else(|| SinkError::NoTopic { topic: name.clone() })?;
-        Ok(format!("accounts={count}"))
     }
 
     fn send_dead_letter(&self, letter: &DeadLetterRecord<'_>, lender: &str) -> Result<(), SinkError> {
@@ -413,6 +320,85 @@ impl Transactions {
             source,
         })
     }
+}
+
+impl Sink for Transactions {
+    fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// - Complete: `progress` says no more than `records` and what was committed before them cover, because the caller
+    ///   derives both from the same verified pages.
+    /// - Once: after any error the outcome is unknown, and the caller reads the cursor record back before it decides
+    ///   again; nothing here sends twice.
+    /// - Atomic: records and cursor record are in one transaction, and every delivery report is in before EndTxn goes
+    ///   out, so the commit is EndTxn alone.
+    /// - One writer: a producer that was fenced cannot commit; begin and send may still succeed.
+    fn commit(&self, records: &Records<'_>, progress: &Record, lender: &str) -> Result<(), SinkError> {
+        failpoint::reach("before_begin");
+        self.producer
+            .begin_transaction()
+            .map_err(|source| self.kafka("beginning a transaction", source))?;
+        failpoint::reach("after_begin");
+        let middle = records.accounts.len() / 2;
+        for (position, account) in records.accounts.iter().enumerate() {
+            self.send(
+                &self.topics.accounts.name,
+                Some(account.public_id),
+                account.value,
+                account_headers(account, lender),
+            )?;
+            if position == middle {
+                failpoint::reach("while_sending");
+            }
+        }
+        for letter in &records.dead_letters {
+            self.send_dead_letter(letter, lender)?;
+        }
+        let value = progress.to_json();
+        self.send(
+            &self.topics.cursor.name,
+            Some(&self.key.to_json()),
+            value.as_bytes(),
+            OwnedHeaders::new(),
+        )?;
+        self.drain()?;
+        failpoint::reach("before_commit");
+        self.end_transaction()?;
+        failpoint::reach("after_commit");
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<Committed, SinkError> {
+        failpoint::reach("before_reopen");
+        self.replace_producer()?;
+        self.init()?;
+        self.committed()
+    }
+
+    fn committed(&self) -> Result<Committed, SinkError> {
+        let records = CursorRecords::read(&self.cluster, &self.topics.cursor.name, &self.shutdown)?.whole()?;
+        records.committed(&self.key)
+    }
+
+    fn partitions(&self) -> Result<String, SinkError> {
+        let name = &self.topics.accounts.name;
+        let count = cluster::partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
+            .map_err(|source| self.kafka("asking for the partitions", source))?
+            .ok_or_else(|| SinkError::NoTopic { topic: name.clone() })?;
+        Ok(format!("accounts={count}"))
+    }
+}
+
+/// The size of the largest batch that holds this account alone.
+pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
+    let invalid = account
+        .invalid
+        .map_or(0, |names| "d02.invalid".len() + names.len() + HEADER_OVERHEAD);
+    let names = ["__op", "__source_ts_ms", "d02.lender", "d02.digest"];
+    let headers: usize = names.iter().map(|name| name.len() + HEADER_OVERHEAD).sum();
+    let texts = 1 + 20 + lender.len() + 23;
+    RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid
 }
 
 /// Two lengths of a header, as variable-length integers.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::UpstreamError;
-use super::http::{Client, Connection};
+use super::http::{Client, Connection, post};
 use super::request::with_path;
 use crate::config;
 use crate::progress::Timestamp;
@@ -142,8 +142,7 @@ impl Auth {
         let body = RefreshBody {
             refresh_token: refresh_token.expose_secret(),
         };
-        let request = connection.http.post(url).json(&body);
-        match connection.send(doing, request).await {
+        match connection.send(doing, post(url, &body)).await {
             Ok(answer) => {
                 let RefreshAnswer { token } = answer.json(doing)?;
                 connection.metrics.token_refreshes_total.inc();
@@ -174,7 +173,7 @@ async fn log_in(
         email: &config.email,
         password: password.expose_secret(),
     };
-    let answer = match connection.send(doing, connection.http.post(url).json(&body)).await {
+    let answer = match connection.send(doing, post(url, &body)).await {
         Err(UpstreamError::Status {
             doing,
             status: status @ (400 | 401 | 403 | 404),

@@ -1,11 +1,15 @@
 //! How does a request travel? One bounded answer a request: in time, in bytes, and never through a redirect.
 
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::{Certificate, Proxy, RequestBuilder, Response, StatusCode, Url, header};
-use secrecy::ExposeSecret;
+use reqwest::{Certificate, Method, Proxy, Request, Response, StatusCode, Url, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::auth::{Auth, Login, Renewal};
 use super::response::{self, PageBody, RequestId};
@@ -19,9 +23,24 @@ use crate::progress::Timestamp;
 /// Connecting takes no longer, or something is wrong.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Carries a request to upstream and the answer back. The second implementation is the model test's: a simulator
+/// without a socket, in a time of its own.
+pub trait Transport: Send + Sync {
+    fn execute(&self, request: Request) -> Execution<'_>;
+}
+
+/// An answer under way.
+pub type Execution<'a> = Pin<Box<dyn Future<Output = reqwest::Result<Response>> + Send + 'a>>;
+
+impl Transport for reqwest::Client {
+    fn execute(&self, request: Request) -> Execution<'_> {
+        Box::pin(self.execute(request))
+    }
+}
+
 /// What every request of a lender shares.
 pub(super) struct Connection {
-    pub http: reqwest::Client,
+    transport: Arc<dyn Transport>,
     pub base_url: Url,
     pub max_body: u64,
     pub metrics: LenderMetrics,
@@ -53,7 +72,7 @@ impl Client {
     /// # Errors
     /// When upstream cannot be reached or refuses the credentials.
     pub async fn login(
-        http: reqwest::Client,
+        transport: Arc<dyn Transport>,
         upstream: &config::Upstream,
         lender: &str,
         config: &config::Lender,
@@ -61,7 +80,7 @@ impl Client {
     ) -> Result<(Self, Login), UpstreamError> {
         let base_url = upstream.base_url.clone();
         let connection = Connection {
-            http,
+            transport,
             base_url,
             max_body: upstream.max_body,
             metrics,
@@ -93,8 +112,7 @@ impl Client {
         let mut renewal = renewals.next();
         loop {
             let (generation, token) = self.auth.token().await;
-            let request = self.connection.http.get(url.clone()).bearer_auth(token.expose_secret());
-            match self.connection.send(doing, request).await {
+            match self.connection.send(doing, get(url.clone(), &token)).await {
                 Err(UpstreamError::Status {
                     status: 401,
                     message,
@@ -138,14 +156,14 @@ impl Client {
 
 impl Connection {
     /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error.
-    pub async fn send(&self, doing: &'static str, request: RequestBuilder) -> Result<Answer, UpstreamError> {
+    pub async fn send(&self, doing: &'static str, request: Request) -> Result<Answer, UpstreamError> {
         let network = |source: reqwest::Error| UpstreamError::Network {
             doing,
             source: source.without_url(),
         };
         self.metrics.requests_total.inc();
         let (started, requested) = (Instant::now(), self.ticks.next());
-        let response = request.send().await.map_err(network)?;
+        let response = self.transport.execute(request).await.map_err(network)?;
         let date = date(&response);
         let clock = date.map(|date| Timestamp((date - started.elapsed()).timestamp_millis()));
         let status = response.status();
@@ -224,6 +242,27 @@ impl Answer {
             request_id: self.request_id.clone(),
         })
     }
+}
+
+/// A request with a token, which nothing prints.
+fn get(url: Url, token: &SecretString) -> Request {
+    let mut request = Request::new(Method::GET, url);
+    // A token that cannot stand in a header is one that upstream refuses.
+    if let Ok(mut value) = header::HeaderValue::try_from(format!("Bearer {}", token.expose_secret())) {
+        value.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+    }
+    request
+}
+
+/// A request with a JSON body.
+pub(super) fn post(url: Url, body: &impl Serialize) -> Request {
+    let json = serde_json::to_vec(body).expect("a body of texts is always JSON");
+    let mut request = Request::new(Method::POST, url);
+    let content_type = header::HeaderValue::from_static("application/json");
+    request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    *request.body_mut() = Some(json.into());
+    request
 }
 
 fn header_text<'a>(response: &'a Response, name: &str) -> Option<&'a str> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use auth::Login;
 pub use backoff::Backoff;
-pub use http::{Answer, Client, certificates, http_client};
+pub use http::{Answer, Client, Execution, Transport, certificates, http_client};
 pub use request::PageRequest;
 pub use response::{PageBody, RequestId};
 

@@ -1,0 +1,323 @@
+//! Kafka, as far as the promises need it: one log of transactions, one producer at a time, and every promise checked at
+//! each commit as a `read_committed` consumer would.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use fastrand::Rng;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::Violation;
+use crate::account::Digest;
+use crate::index::Index;
+use crate::progress::Record;
+use crate::sink::{Committed, DeadLetterDigests, Reason, Records, Sink, SinkError, Topic, Topics};
+
+/// What becomes of a commit, and of the process that asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Lands,
+    /// It lands, and nobody hears of it.
+    AnswerLost,
+    Lost,
+    CrashBefore,
+    CrashAfter,
+}
+
+/// Where crashes come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crashes {
+    Never,
+    /// One commit in so many meets a fate other than landing.
+    OneIn(u32),
+    /// At this commit, counted from 0: before it lands, or after.
+    At {
+        commit: u64,
+        is_after: bool,
+    },
+}
+
+/// The latest record of a key.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub updated_at: i64,
+    pub digest: Digest,
+    pub value: Vec<u8>,
+}
+
+struct State {
+    crashes: Crashes,
+    rng: Rng,
+    /// Who may commit: the last one who asked.
+    producer: u64,
+    record: Option<Record>,
+    accounts: BTreeMap<String, Held>,
+    dead_letters: Vec<Digest>,
+    /// Every version ever written.
+    written: HashMap<String, HashSet<(i64, Vec<u8>)>>,
+    commit_count: u64,
+    crash_count: u64,
+    fence_count: u64,
+    violation: Option<Violation>,
+}
+
+/// Clones are the same broker.
+#[derive(Clone)]
+pub struct Broker(Arc<Mutex<State>>);
+
+impl Broker {
+    pub fn new(rng: Rng, crashes: Crashes) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            crashes,
+            rng,
+            producer: 0,
+            record: None,
+            accounts: BTreeMap::new(),
+            dead_letters: Vec::new(),
+            written: HashMap::new(),
+            commit_count: 0,
+            crash_count: 0,
+            fence_count: 0,
+            violation: None,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("nothing panics while it holds the lock")
+    }
+
+    /// From now on every commit lands, but for the one that is to crash.
+    pub fn calm(&self) {
+        let mut state = self.state();
+        if let Crashes::OneIn(_) = state.crashes {
+            state.crashes = Crashes::Never;
+        }
+    }
+
+    pub fn violate(&self, promise: &'static str, what: String) {
+        let violation = Violation { promise, what };
+        self.state().violation.get_or_insert(violation);
+    }
+
+    pub fn violation(&self) -> Option<Violation> {
+        self.state().violation.clone()
+    }
+
+    pub fn commit_count(&self) -> u64 {
+        self.state().commit_count
+    }
+
+    pub fn crash_count(&self) -> u64 {
+        self.state().crash_count
+    }
+
+    pub fn fence_count(&self) -> u64 {
+        self.state().fence_count
+    }
+
+    pub fn latest(&self, key: &str) -> Option<Held> {
+        self.state().accounts.get(key).cloned()
+    }
+
+    pub fn has_dead_letter(&self, digest: Digest) -> bool {
+        self.state().dead_letters.contains(&digest)
+    }
+
+    /// What a start restores.
+    pub fn restore(&self) -> (Index, DeadLetterDigests) {
+        let state = self.state();
+        let (mut index, mut dead_letters) = (Index::default(), DeadLetterDigests::default());
+        for (key, held) in &state.accounts {
+            index.restore(key, held.updated_at, held.digest);
+        }
+        state
+            .dead_letters
+            .iter()
+            .for_each(|digest| dead_letters.insert(*digest));
+        (index, dead_letters)
+    }
+
+    /// A new process's producer, which fences all before it.
+    pub fn producer(&self, topics: Topics) -> Producer {
+        let broker = self.clone();
+        let number = broker.state().init();
+        Producer {
+            broker,
+            topics,
+            number,
+            is_dead: Arc::default(),
+        }
+    }
+}
+
+impl State {
+    fn init(&mut self) -> u64 {
+        self.producer += 1;
+        self.producer
+    }
+
+    fn fate(&mut self) -> Fate {
+        match self.crashes {
+            Crashes::Never => Fate::Lands,
+            Crashes::OneIn(many) => {
+                let fates = [Fate::AnswerLost, Fate::Lost, Fate::CrashBefore, Fate::CrashAfter];
+                if self.rng.u32(..many) == 0 {
+                    fates[self.rng.usize(..fates.len())]
+                } else {
+                    Fate::Lands
+                }
+            }
+            Crashes::At { commit, is_after } if commit == self.commit_count => {
+                self.crashes = Crashes::Never;
+                if is_after { Fate::CrashAfter } else { Fate::CrashBefore }
+            }
+            Crashes::At { .. } => Fate::Lands,
+        }
+    }
+
+    fn violate(&mut self, promise: &'static str, what: String) {
+        self.violation.get_or_insert(Violation { promise, what });
+    }
+
+    fn append(&mut self, records: &Records<'_>, record: &Record) {
+        let record = Record::from_json(record.to_json().as_bytes()).expect("what was written can be read");
+        for account in &records.accounts {
+            let (key, version) = (account.public_id, (account.updated_at, account.value.to_vec()));
+            let before = self.accounts.get(key).map(|held| held.updated_at);
+            if before.is_some_and(|before| before > account.updated_at) {
+                let what = format!("{key} went back from {before:?} to {}", account.updated_at);
+                self.violate("In order", what);
+            }
+            if !self.written.entry(key.to_owned()).or_default().insert(version) {
+                self.violate("Once", format!("{key} at {} is written twice", account.updated_at));
+            }
+            let held = Held {
+                updated_at: account.updated_at,
+                digest: account.digest,
+                value: account.value.to_vec(),
+            };
+            self.accounts.insert(key.to_owned(), held);
+        }
+        for letter in &records.dead_letters {
+            if self.dead_letters.contains(&letter.digest) {
+                self.violate("Once", format!("a dead letter is written twice: {}", letter.reason));
+            }
+            self.dead_letters.push(letter.digest);
+        }
+        if let Some(before) = &self.record {
+            let is_later = (before.epoch, before.sequence) < (record.epoch, record.sequence);
+            let is_others =
+                before.instance.is_some() && record.instance.is_some() && before.instance != record.instance;
+            if !is_later || is_others && before.epoch == record.epoch {
+                let of = |record: &Record| (record.instance.clone(), record.epoch, record.sequence);
+                let what = format!("{:?} follows {:?}", of(&record), of(before));
+                self.violate("One writer", what);
+            }
+        }
+        let found = (self.accounts.len() as u64, self.checksum());
+        if record.accounts.is_some_and(|wanted| wanted != found) {
+            let what = format!("the record says {:?}, the topic has {found:?}", record.accounts);
+            self.violate("Atomic", what);
+        }
+        self.record = Some(record);
+    }
+
+    /// Computed anew, and not by the index.
+    fn checksum(&self) -> u64 {
+        let hash = |key: &str, held: &Held| {
+            let bytes = [key.as_bytes(), &held.updated_at.to_le_bytes()].concat();
+            twox_hash::XxHash3_64::oneshot(&bytes)
+        };
+        self.accounts.iter().fold(0, |sum, (key, held)| sum ^ hash(key, held))
+    }
+}
+
+/// The producer of one process.
+pub struct Producer {
+    broker: Broker,
+    topics: Topics,
+    number: u64,
+    is_dead: Arc<AtomicBool>,
+}
+
+impl Producer {
+    /// Set once the process has crashed: whatever it still does changes nothing.
+    pub fn is_dead(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_dead)
+    }
+
+    fn alive(&self) -> Result<(), SinkError> {
+        if self.is_dead.load(Ordering::SeqCst) {
+            return Err(SinkError::Interrupted);
+        }
+        Ok(())
+    }
+
+    fn crash(&self, state: &mut State) -> SinkError {
+        state.crash_count += 1;
+        self.is_dead.store(true, Ordering::SeqCst);
+        SinkError::Interrupted
+    }
+}
+
+fn failed(code: RDKafkaErrorCode) -> SinkError {
+    SinkError::Kafka {
+        doing: "committing a transaction",
+        reason: Reason::default(),
+        source: KafkaError::MessageProduction(code),
+    }
+}
+
+impl Sink for Producer {
+    fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    fn commit(&self, records: &Records<'_>, progress: &Record, _lender: &str) -> Result<(), SinkError> {
+        self.alive()?;
+        let mut state = self.broker.state();
+        if state.producer != self.number {
+            state.fence_count += 1;
+            return Err(failed(RDKafkaErrorCode::Fenced));
+        }
+        let fate = state.fate();
+        state.commit_count += 1;
+        if matches!(fate, Fate::Lands | Fate::AnswerLost | Fate::CrashAfter) {
+            state.append(records, progress);
+        }
+        match fate {
+            Fate::Lands => Ok(()),
+            Fate::AnswerLost | Fate::Lost => Err(failed(RDKafkaErrorCode::OperationTimedOut)),
+            Fate::CrashBefore | Fate::CrashAfter => Err(self.crash(&mut state)),
+        }
+    }
+
+    fn reopen(&mut self) -> Result<Committed, SinkError> {
+        self.alive()?;
+        self.number = self.broker.state().init();
+        self.committed()
+    }
+
+    fn committed(&self) -> Result<Committed, SinkError> {
+        self.alive()?;
+        let record = self.broker.state().record.clone();
+        Ok(record.map_or(Committed::Nothing, |record| Committed::Record(Box::new(record))))
+    }
+
+    fn partitions(&self) -> Result<String, SinkError> {
+        Ok("accounts=6".to_owned())
+    }
+}
+
+pub fn topics() -> Topics {
+    let topic = |name: &str| Topic {
+        name: name.to_owned(),
+        max_message: 1 << 20,
+    };
+    Topics {
+        accounts: topic("accounts"),
+        cursor: topic("cursor"),
+        dead_letters: topic("dead-letters"),
+    }
+}
