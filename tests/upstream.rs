@@ -101,6 +101,11 @@ fn limits(world: &World) -> Vec<u16> {
     exports(world).iter().map(limit).collect()
 }
 
+fn status_count(requests: &[RequestLog], end: &str, status: u16) -> usize {
+    let is_it = |request: &&RequestLog| request.path.ends_with(end) && request.status == Some(status);
+    requests.iter().filter(is_it).count()
+}
+
 fn status(code: u16) -> Effect {
     Effect::status(StatusCode::from_u16(code).expect("a status"))
 }
@@ -415,6 +420,44 @@ fn a_body_that_is_too_large_when_decompressed_halves_the_page() {
         &["the answer is larger than upstream.max_body (262144 bytes) (request id req_"],
     );
     assert_eq!(limits(&world)[..4], [1000, 500, 250, 250]);
+}
+
+// The limit of requests.
+
+#[test]
+fn no_more_requests_are_sent_than_the_limit_allows_whatever_reads_at_the_same_time() {
+    const RATE: i64 = 8;
+    let world = World::with(options(2_000));
+    let set = [
+        "upstream.max_requests_per_second=8",
+        "upstream.snapshot_parallelism=4",
+        "upstream.poll_interval=500ms",
+    ];
+    catch_up(&world, &set);
+    let requests = world.simulator.requests();
+    assert!(requests.len() > 40, "{} requests", requests.len());
+    for (first, from) in requests.iter().enumerate() {
+        for (last, to) in requests.iter().enumerate().skip(first) {
+            // Some may have been under way for a second.
+            let allowed = RATE + RATE * (to.at_ms - from.at_ms + 1_000) / 1_000;
+            let found = (last - first + 1) as i64;
+            assert!(found <= allowed, "{found} requests in {} ms", to.at_ms - from.at_ms);
+        }
+    }
+}
+
+#[test]
+fn logins_count_against_the_limit_also_those_that_fail() {
+    let world = World::with(options(60));
+    world
+        .simulator
+        .push_fault(Fault::on(Endpoint::Login, status(502)).times(2));
+    catch_up(&world, &["upstream.max_requests_per_second=1"]);
+    let requests = world.simulator.requests();
+    assert_eq!(status_count(&requests, "/login", 502), 2);
+    // Without the limit, the first comes again after less than half a second.
+    let pause = requests[1].at_ms - requests[0].at_ms;
+    assert!(pause > 600, "{pause} ms between the first two logins");
 }
 
 // Connections.

@@ -143,7 +143,8 @@ impl Auth {
             refresh_token: refresh_token.expose_secret(),
         };
         let request = connection.http.post(url).json(&body);
-        match connection.send(doing, request).await {
+        let turn = connection.route.turn().await;
+        match connection.send(turn, doing, request).await {
             Ok(answer) => {
                 let RefreshAnswer { token } = answer.json(doing)?;
                 connection.metrics.token_refreshes_total.inc();
@@ -164,6 +165,7 @@ async fn log_in(
     config: &config::Lender,
 ) -> Result<(LoginAnswer, Option<Timestamp>), UpstreamError> {
     let doing = "logging in";
+    let turn = connection.route.turn().await;
     let secret = |source| UpstreamError::Secret {
         lender: lender.to_owned(),
         source,
@@ -174,7 +176,10 @@ async fn log_in(
         email: &config.email,
         password: password.expose_secret(),
     };
-    let answer = match connection.send(doing, connection.http.post(url).json(&body)).await {
+    let answer = match connection
+        .send(turn, doing, connection.http.post(url).json(&body))
+        .await
+    {
         Err(UpstreamError::Status {
             doing,
             status: status @ (400 | 401 | 403 | 404),

@@ -1,5 +1,6 @@
 //! How does a request travel? One bounded answer a request: in time, in bytes, and never through a redirect.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -8,7 +9,9 @@ use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 
 use super::auth::{Auth, Login, Renewal};
+use super::rate::Turn;
 use super::response::{self, PageBody, RequestId};
+use super::route::Route;
 use super::{ClientError, PageRequest, UpstreamError};
 use crate::clock::Ticks;
 use crate::config;
@@ -25,6 +28,7 @@ pub(super) struct Connection {
     pub base_url: Url,
     pub max_body: u64,
     pub metrics: LenderMetrics,
+    pub route: Arc<Route>,
     ticks: Ticks,
 }
 
@@ -58,6 +62,7 @@ impl Client {
         lender: &str,
         config: &config::Lender,
         metrics: LenderMetrics,
+        route: Arc<Route>,
     ) -> Result<(Self, Login), UpstreamError> {
         let base_url = upstream.base_url.clone();
         let connection = Connection {
@@ -65,6 +70,7 @@ impl Client {
             base_url,
             max_body: upstream.max_body,
             metrics,
+            route,
             ticks: Ticks::default(),
         };
         let (auth, login) = Auth::login(&connection, lender, config.clone()).await?;
@@ -92,9 +98,10 @@ impl Client {
         let mut renewals = [Renewal::Refresh, Renewal::Login].into_iter();
         let mut renewal = renewals.next();
         loop {
+            let turn = self.connection.route.turn().await;
             let (generation, token) = self.auth.token().await;
             let request = self.connection.http.get(url.clone()).bearer_auth(token.expose_secret());
-            match self.connection.send(doing, request).await {
+            match self.connection.send(turn, doing, request).await {
                 Err(UpstreamError::Status {
                     status: 401,
                     message,
@@ -138,7 +145,13 @@ impl Client {
 
 impl Connection {
     /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error.
-    pub async fn send(&self, doing: &'static str, request: RequestBuilder) -> Result<Answer, UpstreamError> {
+    /// `_turn` was waited for before, so that neither the time-out nor what is measured here includes the wait.
+    pub async fn send(
+        &self,
+        _turn: Turn,
+        doing: &'static str,
+        request: RequestBuilder,
+    ) -> Result<Answer, UpstreamError> {
         let network = |source: reqwest::Error| UpstreamError::Network {
             doing,
             source: source.without_url(),

@@ -4,13 +4,17 @@
 //! - `response`: what an answer says (pure)
 //! - `auth`: tokens
 //! - `http`: the connection
+//! - `route`: what outlasts a login
+//! - `rate`: when the next request may go out
 //! - `backoff`: how long to wait before the next try
 
 mod auth;
 mod backoff;
 mod http;
+mod rate;
 mod request;
 mod response;
+mod route;
 
 use std::time::Duration;
 
@@ -19,6 +23,7 @@ pub use backoff::Backoff;
 pub use http::{Answer, Client, certificates, http_client};
 pub use request::PageRequest;
 pub use response::{PageBody, RequestId};
+pub use route::Route;
 
 /// Why a request brought no page. Each text ends with upstream's request id where there is one.
 #[derive(Debug, thiserror::Error)]
