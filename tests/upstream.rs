@@ -101,11 +101,6 @@ fn limits(world: &World) -> Vec<u16> {
     exports(world).iter().map(limit).collect()
 }
 
-fn status_count(requests: &[RequestLog], end: &str, status: u16) -> usize {
-    let is_it = |request: &&RequestLog| request.path.ends_with(end) && request.status == Some(status);
-    requests.iter().filter(is_it).count()
-}
-
 fn status(code: u16) -> Effect {
     Effect::status(StatusCode::from_u16(code).expect("a status"))
 }
@@ -161,6 +156,110 @@ fn a_token_that_expires_in_the_middle_is_refreshed_without_a_login() {
         refused <= count(&world, "/refresh-token") * 2,
         "a refused token is not tried on and on"
     );
+}
+
+/// Many small pages from a slow upstream, four walks and live ones beside one another, for longer than a token is good.
+fn slow_world(token_lifetime: Duration) -> (World, Source) {
+    let world = World::with(Options {
+        token_lifetime,
+        latency: Duration::from_millis(300),
+        ..options(ROWS)
+    });
+    let set = ["upstream.page_size=5", "upstream.snapshot_parallelism=4"];
+    let mut args: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    args.push("run");
+    let source = world.command(&args, &[]);
+    (world, source)
+}
+
+/// Where the first request stands that has this end of its path and this status.
+fn position(requests: &[RequestLog], end: &str, status: u16) -> Option<usize> {
+    let is_it = |request: &RequestLog| request.path.ends_with(end) && request.status == Some(status);
+    requests.iter().position(is_it)
+}
+
+fn status_count(requests: &[RequestLog], end: &str, status: u16) -> usize {
+    let is_it = |request: &&RequestLog| request.path.ends_with(end) && request.status == Some(status);
+    requests.iter().filter(is_it).count()
+}
+
+#[test]
+fn a_token_is_refreshed_once_for_all_walks_before_it_ends_and_nobody_waits_for_that() {
+    let (world, mut source) = slow_world(Duration::from_secs(14));
+    let slow = Effect::Hang(Duration::from_secs(1));
+    world.simulator.push_fault(Fault::on(Endpoint::Refresh, slow));
+    let requests = wait_for("a refresh and pages with what it brought", || {
+        let requests = world.simulator.requests();
+        let refresh = position(&requests, "/refresh-token", 200)?;
+        (requests.len() > refresh + 30).then_some(requests)
+    });
+    assert!(source.is_running(), "{}", source.log());
+    assert_eq!(status_count(&requests, "/D02", 401), 0, "{}", source.log());
+    assert_eq!(
+        (count(&world, "/login"), count(&world, "/refresh-token")),
+        (1, 1),
+        "{}",
+        source.log()
+    );
+    let refresh = position(&requests, "/refresh-token", 200).expect("it was there");
+    let beside = &requests[refresh + 1];
+    assert!(beside.at_ms - requests[refresh].at_ms < 1_000, "{beside:?}");
+    let log = source.log();
+    assert!(!log.contains("WARN") && !log.contains("eyJ"), "{log}");
+}
+
+#[test]
+fn an_early_refresh_that_fails_leaves_the_token_in_use_and_is_tried_again_with_pauses() {
+    let (world, mut source) = slow_world(Duration::from_secs(10));
+    world
+        .simulator
+        .push_fault(Fault::on(Endpoint::Refresh, status(503)).times(1_000));
+    let requests = wait_for("the end of the token", || {
+        let requests = world.simulator.requests();
+        position(&requests, "/D02", 401).map(|_| requests)
+    });
+    let failed = position(&requests, "/refresh-token", 503).expect("an early try");
+    let ended = position(&requests, "/D02", 401).expect("it was there");
+    assert!(failed < ended, "early");
+    assert!(
+        status_count(&requests[failed..ended], "/D02", 200) > 0,
+        "the old token is used"
+    );
+    let tries = status_count(&requests[..ended], "/refresh-token", 503);
+    let seconds = (requests[ended].at_ms - requests[failed].at_ms) / 1_000;
+    assert!(tries as i64 <= seconds + 1, "{tries} tries in {seconds} s");
+
+    world.simulator.clear_faults();
+    wait_for("pages with a new token", || {
+        let requests = world.simulator.requests();
+        let refresh = position(&requests, "/refresh-token", 200)?;
+        (status_count(&requests[refresh..], "/D02", 200) > 10).then_some(())
+    });
+    assert!(source.is_running(), "{}", source.log());
+    assert_eq!(count(&world, "/login"), 1, "{}", source.log());
+    let log = source.log();
+    let early = log.lines().find(|line| line.contains("refreshing the token early"));
+    let why = "refreshing the token: upstream answered 503: Service Unavailable (request id req_";
+    assert!(early.is_some_and(|line| line.contains(why)), "{log}");
+    assert!(!log.contains("eyJ"), "{log}");
+}
+
+#[test]
+fn a_refresh_token_that_is_refused_early_is_left_alone_until_the_token_ends_and_a_login_follows() {
+    let (world, mut source) = slow_world(Duration::from_secs(10));
+    wait_for("a page", || position(&world.simulator.requests(), "/D02", 200));
+    world.simulator.revoke_refresh_tokens();
+    let requests = wait_for("pages after a second login", || {
+        let requests = world.simulator.requests();
+        let login = requests.iter().rposition(|request| request.path.ends_with("/login"))?;
+        (count(&world, "/login") == 2 && requests.len() > login + 10).then_some(requests)
+    });
+    let early = position(&requests, "/refresh-token", 401).expect("an early try");
+    let ended = position(&requests, "/D02", 401).expect("the token ended");
+    assert!(status_count(&requests[early..ended], "/D02", 200) > 0, "early");
+    assert_eq!(status_count(&requests, "/refresh-token", 401), 2, "one early, one late");
+    assert!(source.is_running(), "{}", source.log());
+    contains(&source.log(), &["the token cannot be refreshed any more"]);
 }
 
 #[test]

@@ -98,8 +98,10 @@ impl Client {
         let mut renewals = [Renewal::Refresh, Renewal::Login].into_iter();
         let mut renewal = renewals.next();
         loop {
+            self.auth.ready(&self.connection).await;
             let turn = self.connection.route.turn().await;
-            let (generation, token) = self.auth.token().await;
+            // Only now: it may have been replaced meanwhile, and whoever has a turn must not wait any more.
+            let (generation, token) = self.auth.token();
             let request = self.connection.http.get(url.clone()).bearer_auth(token.expose_secret());
             match self.connection.send(turn, doing, request).await {
                 Err(UpstreamError::Status {
@@ -129,7 +131,7 @@ impl Client {
                     request_id,
                     ..
                 }) => {
-                    let (public_id, token_lender) = (self.lender_public_id.clone(), self.token_lender().await);
+                    let (public_id, token_lender) = (self.lender_public_id.clone(), self.token_lender());
                     return Err(UpstreamError::Forbidden {
                         public_id,
                         token_lender,

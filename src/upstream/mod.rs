@@ -2,7 +2,8 @@
 //!
 //! - `request`: which page (pure)
 //! - `response`: what an answer says (pure)
-//! - `auth`: tokens
+//! - `auth`: which token goes with a request, and what replaces it
+//! - `token`: how long one is good (pure)
 //! - `http`: the connection
 //! - `route`: what outlasts a login
 //! - `rate`: when the next request may go out
@@ -15,6 +16,7 @@ mod rate;
 mod request;
 mod response;
 mod route;
+mod token;
 
 use std::time::Duration;
 
