@@ -521,7 +521,7 @@ fn a_body_that_is_too_large_when_decompressed_halves_the_page() {
     assert_eq!(limits(&world)[..4], [1000, 500, 250, 250]);
 }
 
-// The limit of requests.
+// The limit of requests, and the clocks.
 
 #[test]
 fn no_more_requests_are_sent_than_the_limit_allows_whatever_reads_at_the_same_time() {
@@ -557,6 +557,28 @@ fn logins_count_against_the_limit_also_those_that_fail() {
     // Without the limit, the first comes again after less than half a second.
     let pause = requests[1].at_ms - requests[0].at_ms;
     assert!(pause > 600, "{pause} ms between the first two logins");
+}
+
+#[test]
+fn a_clock_that_differs_from_upstreams_is_warned_about_once_and_stands_in_the_line() {
+    let world = fresh_world();
+    world.simulator.set_clock_skew(7_200_000);
+    let log = catch_up(&world, &[]);
+    let skews = |before: &str, after: &str| -> Vec<f64> {
+        let parts = log.split(before).skip(1).filter_map(|rest| rest.split_once(after));
+        parts.filter_map(|(number, _)| number.parse().ok()).collect()
+    };
+    let warned = skews("upstream's clock is ", " s ahead of this machine's");
+    let summed_up = skews("upstream's clock ", " s ahead");
+    assert_eq!((warned.len(), summed_up.len()), (1, 1), "{log}");
+    for skew in [warned[0], summed_up[0]] {
+        assert!((skew - 7_200.0).abs() < 5.0, "{log}");
+    }
+    contains(&log, &["WARN", "NTP"]);
+
+    world.simulator.set_clock_skew(0);
+    let log = catch_up(&world, &[]);
+    assert!(!log.contains("upstream's clock"), "{log}");
 }
 
 // Connections.

@@ -218,7 +218,7 @@ async fn log_in(config: &Config, lender: &str) -> Result<String, Failure> {
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let metrics = Metrics::new().lender(lender);
-    let route = Arc::new(Route::new(&config.upstream));
+    let route = Arc::new(Route::new(lender, &config.upstream));
     let login = Client::login(http, &config.upstream, lender, &config.lenders[lender], metrics, route).await;
     match login {
         Ok((_, login)) => Ok(login.lender_public_id),

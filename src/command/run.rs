@@ -188,7 +188,7 @@ async fn report(process: Arc<Process>, lenders: Vec<String>) {
 
 /// Runs one lender, again and again while its credentials are refused.
 async fn supervise(process: Arc<Process>, lender: String) -> Exit {
-    let route = Arc::new(Route::new(&process.config.upstream));
+    let route = Arc::new(Route::new(&lender, &process.config.upstream));
     let mut is_first = true;
     let mut wait = Duration::from_secs(60);
     loop {

@@ -161,9 +161,13 @@ impl Connection {
         self.metrics.requests_total.inc();
         let (started, requested) = (Instant::now(), self.ticks.next());
         let response = request.send().await.map_err(network)?;
-        let date = date(&response);
-        let clock = date.map(|date| Timestamp((date - started.elapsed()).timestamp_millis()));
+        let (date, took) = (date(&response), started.elapsed());
+        let clock = date.map(|date| Timestamp((date - took).timestamp_millis()));
         let status = response.status();
+        // An error may be a gateway's, with a clock of its own.
+        if let (StatusCode::OK, Some(date)) = (status, date) {
+            self.route.compare_clocks(date, took, &self.metrics);
+        }
         let request_id = RequestId::of(header_text(&response, "x-request-id"));
         let retry_after =
             header_text(&response, header::RETRY_AFTER.as_str()).and_then(|text| response::retry_after(text, date));

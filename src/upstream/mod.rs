@@ -5,7 +5,7 @@
 //! - `auth`: which token goes with a request, and what replaces it
 //! - `token`: how long one is good (pure)
 //! - `http`: the connection
-//! - `route`: what outlasts a login
+//! - `route`: what outlasts a login; the clocks at both ends
 //! - `rate`: when the next request may go out
 //! - `backoff`: how long to wait before the next try
 
