@@ -12,6 +12,9 @@ pub fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
+/// Two clocks that differ by more, in seconds, are not explained by a network or by rounding.
+pub const NOTABLE_SKEW: f64 = 30.0;
+
 /// Orders the requests and answers of one lender: each tick is larger than all before it.
 #[derive(Debug, Default)]
 pub struct Ticks(AtomicU64);

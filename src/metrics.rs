@@ -1,12 +1,18 @@
 //! What is counted, under which name, and what does it mean? Every counter of the process, with label and help.
 
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::clock::NOTABLE_SKEW;
+
+/// For what is no whole number.
+pub type FloatGauge = Gauge<f64, AtomicU64>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LenderLabel {
@@ -77,6 +83,7 @@ lender_metrics! {
     Gauge ranges "Ranges of the snapshot that are still being read";
     Gauge snapshot_rows "Rows of the snapshot that this process reads, as upstream counted them at its start; 0 while it has not said";
     Counter snapshot_rows_read_total "Rows of the snapshot that were read and decided";
+    FloatGauge upstream_clock_skew_seconds "Upstream's clock minus this machine's, to about a second, by the last quick answer that had a Date";
 }
 
 impl Metrics {
@@ -132,6 +139,11 @@ impl LenderMetrics {
                 write!(line, ", {} {what}", counter.get()).expect("a String takes everything");
             }
         }
+        let skew = self.upstream_clock_skew_seconds.get();
+        if skew.abs() > NOTABLE_SKEW {
+            let side = if skew > 0.0 { "ahead" } else { "behind" };
+            write!(line, ", upstream's clock {:.0} s {side}", skew.abs()).expect("a String takes everything");
+        }
         line
     }
 }
@@ -168,5 +180,13 @@ mod tests {
             "{}",
             lender.line()
         );
+        for (skew, expected) in [
+            (30.0, "1 retries"),
+            (-45.4, ", upstream's clock 45 s behind"),
+            (7200.4, ", upstream's clock 7200 s ahead"),
+        ] {
+            lender.upstream_clock_skew_seconds.set(skew);
+            assert!(lender.line().ends_with(expected), "{}", lender.line());
+        }
     }
 }

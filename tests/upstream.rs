@@ -158,6 +158,110 @@ fn a_token_that_expires_in_the_middle_is_refreshed_without_a_login() {
     );
 }
 
+/// Many small pages from a slow upstream, four walks and live ones beside one another, for longer than a token is good.
+fn slow_world(token_lifetime: Duration) -> (World, Source) {
+    let world = World::with(Options {
+        token_lifetime,
+        latency: Duration::from_millis(300),
+        ..options(ROWS)
+    });
+    let set = ["upstream.page_size=5", "upstream.snapshot_parallelism=4"];
+    let mut args: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    args.push("run");
+    let source = world.command(&args, &[]);
+    (world, source)
+}
+
+/// Where the first request stands that has this end of its path and this status.
+fn position(requests: &[RequestLog], end: &str, status: u16) -> Option<usize> {
+    let is_it = |request: &RequestLog| request.path.ends_with(end) && request.status == Some(status);
+    requests.iter().position(is_it)
+}
+
+fn status_count(requests: &[RequestLog], end: &str, status: u16) -> usize {
+    let is_it = |request: &&RequestLog| request.path.ends_with(end) && request.status == Some(status);
+    requests.iter().filter(is_it).count()
+}
+
+#[test]
+fn a_token_is_refreshed_once_for_all_walks_before_it_ends_and_nobody_waits_for_that() {
+    let (world, mut source) = slow_world(Duration::from_secs(14));
+    let slow = Effect::Hang(Duration::from_secs(1));
+    world.simulator.push_fault(Fault::on(Endpoint::Refresh, slow));
+    let requests = wait_for("a refresh and pages with what it brought", || {
+        let requests = world.simulator.requests();
+        let refresh = position(&requests, "/refresh-token", 200)?;
+        (requests.len() > refresh + 30).then_some(requests)
+    });
+    assert!(source.is_running(), "{}", source.log());
+    assert_eq!(status_count(&requests, "/D02", 401), 0, "{}", source.log());
+    assert_eq!(
+        (count(&world, "/login"), count(&world, "/refresh-token")),
+        (1, 1),
+        "{}",
+        source.log()
+    );
+    let refresh = position(&requests, "/refresh-token", 200).expect("it was there");
+    let beside = &requests[refresh + 1];
+    assert!(beside.at_ms - requests[refresh].at_ms < 1_000, "{beside:?}");
+    let log = source.log();
+    assert!(!log.contains("WARN") && !log.contains("eyJ"), "{log}");
+}
+
+#[test]
+fn an_early_refresh_that_fails_leaves_the_token_in_use_and_is_tried_again_with_pauses() {
+    let (world, mut source) = slow_world(Duration::from_secs(10));
+    world
+        .simulator
+        .push_fault(Fault::on(Endpoint::Refresh, status(503)).times(1_000));
+    let requests = wait_for("the end of the token", || {
+        let requests = world.simulator.requests();
+        position(&requests, "/D02", 401).map(|_| requests)
+    });
+    let failed = position(&requests, "/refresh-token", 503).expect("an early try");
+    let ended = position(&requests, "/D02", 401).expect("it was there");
+    assert!(failed < ended, "early");
+    assert!(
+        status_count(&requests[failed..ended], "/D02", 200) > 0,
+        "the old token is used"
+    );
+    let tries = status_count(&requests[..ended], "/refresh-token", 503);
+    let seconds = (requests[ended].at_ms - requests[failed].at_ms) / 1_000;
+    assert!(tries as i64 <= seconds + 1, "{tries} tries in {seconds} s");
+
+    world.simulator.clear_faults();
+    wait_for("pages with a new token", || {
+        let requests = world.simulator.requests();
+        let refresh = position(&requests, "/refresh-token", 200)?;
+        (status_count(&requests[refresh..], "/D02", 200) > 10).then_some(())
+    });
+    assert!(source.is_running(), "{}", source.log());
+    assert_eq!(count(&world, "/login"), 1, "{}", source.log());
+    let log = source.log();
+    let early = log.lines().find(|line| line.contains("refreshing the token early"));
+    let why = "refreshing the token: upstream answered 503: Service Unavailable (request id req_";
+    assert!(early.is_some_and(|line| line.contains(why)), "{log}");
+    assert!(!log.contains("eyJ"), "{log}");
+}
+
+#[test]
+fn a_refresh_token_that_is_refused_early_is_left_alone_until_the_token_ends_and_a_login_follows() {
+    let (world, mut source) = slow_world(Duration::from_secs(10));
+    wait_for("a page", || position(&world.simulator.requests(), "/D02", 200));
+    world.simulator.revoke_refresh_tokens();
+    let requests = wait_for("pages after a second login", || {
+        let requests = world.simulator.requests();
+        let login = requests.iter().rposition(|request| request.path.ends_with("/login"))?;
+        (count(&world, "/login") == 2 && requests.len() > login + 10).then_some(requests)
+    });
+    let early = position(&requests, "/refresh-token", 401).expect("an early try");
+    let ended = position(&requests, "/D02", 401).expect("the token ended");
+    assert!(status_count(&requests[early..ended], "/D02", 200) > 0, "early");
+    assert_eq!(status_count(&requests, "/refresh-token", 401), 2, "one early, one late");
+    assert!(source.is_running(), "{}", source.log());
+    contains(&source.log(), &["the token cannot be refreshed any more"]);
+}
+
 #[test]
 fn a_revoked_token_is_refreshed_once_and_where_that_does_not_help_a_login_follows() {
     let world = fresh_world();
@@ -333,6 +437,8 @@ fn a_dataset_that_is_not_served_and_a_foreign_lender_end_with_4() {
 #[test]
 fn retry_after_is_honoured_in_seconds_and_as_a_date() {
     let world = fresh_world();
+    // The date is one of upstream's clock: by this machine's it is long past.
+    world.simulator.set_clock_skew(-7_200_000);
     let (seconds, date) = (RetryAfter::Seconds(2), RetryAfter::DateIn(3));
     push(&world, &[(status_with(429, seconds), 1), (status_with(503, date), 1)]);
     let log = catch_up(&world, &[]);
@@ -415,6 +521,66 @@ fn a_body_that_is_too_large_when_decompressed_halves_the_page() {
         &["the answer is larger than upstream.max_body (262144 bytes) (request id req_"],
     );
     assert_eq!(limits(&world)[..4], [1000, 500, 250, 250]);
+}
+
+// The limit of requests, and the clocks.
+
+#[test]
+fn no_more_requests_are_sent_than_the_limit_allows_whatever_reads_at_the_same_time() {
+    const RATE: i64 = 8;
+    let world = World::with(options(2_000));
+    let set = [
+        "upstream.max_requests_per_second=8",
+        "upstream.snapshot_parallelism=4",
+        "upstream.poll_interval=500ms",
+    ];
+    catch_up(&world, &set);
+    let requests = world.simulator.requests();
+    assert!(requests.len() > 40, "{} requests", requests.len());
+    for (first, from) in requests.iter().enumerate() {
+        for (last, to) in requests.iter().enumerate().skip(first) {
+            // Some may have been under way for a second.
+            let allowed = RATE + RATE * (to.at_ms - from.at_ms + 1_000) / 1_000;
+            let found = (last - first + 1) as i64;
+            assert!(found <= allowed, "{found} requests in {} ms", to.at_ms - from.at_ms);
+        }
+    }
+}
+
+#[test]
+fn logins_count_against_the_limit_also_those_that_fail() {
+    let world = World::with(options(60));
+    world
+        .simulator
+        .push_fault(Fault::on(Endpoint::Login, status(502)).times(2));
+    catch_up(&world, &["upstream.max_requests_per_second=1"]);
+    let requests = world.simulator.requests();
+    assert_eq!(status_count(&requests, "/login", 502), 2);
+    // Without the limit, the first comes again after less than half a second.
+    let pause = requests[1].at_ms - requests[0].at_ms;
+    assert!(pause > 600, "{pause} ms between the first two logins");
+}
+
+#[test]
+fn a_clock_that_differs_from_upstreams_is_warned_about_once_and_stands_in_the_line() {
+    let world = fresh_world();
+    world.simulator.set_clock_skew(7_200_000);
+    let log = catch_up(&world, &[]);
+    let skews = |before: &str, after: &str| -> Vec<f64> {
+        let parts = log.split(before).skip(1).filter_map(|rest| rest.split_once(after));
+        parts.filter_map(|(number, _)| number.parse().ok()).collect()
+    };
+    let warned = skews("upstream's clock is ", " s ahead of this machine's");
+    let summed_up = skews("upstream's clock ", " s ahead");
+    assert_eq!((warned.len(), summed_up.len()), (1, 1), "{log}");
+    for skew in [warned[0], summed_up[0]] {
+        assert!((skew - 7_200.0).abs() < 5.0, "{log}");
+    }
+    contains(&log, &["WARN", "NTP"]);
+
+    world.simulator.set_clock_skew(0);
+    let log = catch_up(&world, &[]);
+    assert!(!log.contains("upstream's clock"), "{log}");
 }
 
 // Connections.

@@ -14,7 +14,7 @@ use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{Cluster, CursorRecords, SinkError, Stored, Topics, Transactions};
 use crate::start::{Starter, living_age};
-use crate::upstream::{Client, http_client};
+use crate::upstream::{Client, Route, http_client};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -218,14 +218,9 @@ async fn log_in(config: &Config, lender: &str) -> Result<String, Failure> {
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let metrics = Metrics::new().lender(lender);
-    let login = Client::login(
-        Arc::new(http),
-        &config.upstream,
-        lender,
-        &config.lenders[lender],
-        metrics,
-    )
-    .await;
+    let route = Arc::new(Route::new(lender, &config.upstream));
+    let (upstream, config) = (&config.upstream, &config.lenders[lender]);
+    let login = Client::login(Arc::new(http), upstream, lender, config, metrics, route).await;
     match login {
         Ok((_, login)) => Ok(login.lender_public_id),
         Err(error) => {

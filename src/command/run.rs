@@ -18,7 +18,7 @@ use crate::registry::{self, Registry};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{Checked, Cluster, Topics};
 use crate::start::{Candidate, Starter};
-use crate::upstream::{Backoff, Client, Transport, UpstreamError, http_client};
+use crate::upstream::{Backoff, Client, Route, Transport, UpstreamError, http_client};
 
 /// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
 const GROUP_WAIT: Duration = Duration::from_secs(10);
@@ -188,11 +188,12 @@ async fn report(process: Arc<Process>, lenders: Vec<String>) {
 
 /// Runs one lender, again and again while its credentials are refused.
 async fn supervise(process: Arc<Process>, lender: String) -> Exit {
+    let route = Arc::new(Route::new(&lender, &process.config.upstream));
     let mut is_first = true;
     let mut wait = Duration::from_secs(60);
     loop {
         let began = Instant::now();
-        let (stopped, did_run) = run_once(&process, &lender, &mut is_first).await;
+        let (stopped, did_run) = run_once(&process, &lender, &route, &mut is_first).await;
         if let Some(why) = &stopped.why {
             let exit = stopped.exit.code();
             tracing::error!(lender, exit, "stopped: {why}");
@@ -226,7 +227,7 @@ async fn supervise(process: Arc<Process>, lender: String) -> Exit {
     }
 }
 
-async fn run_once(process: &Arc<Process>, lender: &str, is_first: &mut bool) -> (Stopped, bool) {
+async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_first: &mut bool) -> (Stopped, bool) {
     let refused = |exit, why: String, is_failed| {
         (
             Stopped {
@@ -253,7 +254,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, is_first: &mut bool) -> 
         // Nothing is open yet that would have to be ended.
         biased;
         () = shutdown.requested() => return as_asked(),
-        logged_in = process.log_in(lender, &metrics) => logged_in,
+        logged_in = process.log_in(lender, &metrics, route) => logged_in,
     };
     let (client, login) = match logged_in {
         Ok(logged_in) => logged_in,
@@ -340,6 +341,7 @@ impl Process {
         &self,
         lender: &str,
         metrics: &LenderMetrics,
+        route: &Arc<Route>,
     ) -> Result<(Client, crate::upstream::Login), UpstreamError> {
         let config = &self.config.lenders[lender];
         let mut backoff = Backoff::default();
@@ -350,6 +352,7 @@ impl Process {
                 lender,
                 config,
                 metrics.clone(),
+                Arc::clone(route),
             )
             .await;
             let error = match result {

@@ -172,7 +172,7 @@ pub const KEYS: &[Key] = &[
         },
         Some("4"),
     ),
-    later(
+    key(
         "upstream.max_requests_per_second",
         Kind::Number {
             min: 0.001,

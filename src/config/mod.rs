@@ -71,7 +71,7 @@ pub struct Upstream {
     pub late_sweep_interval: Duration,
     /// Ranges of the snapshot read side by side. 4: the round trip hides behind the others, the vendor hardly notices.
     pub snapshot_parallelism: usize,
-    /// Requests a second over all lenders; no limit by default.
+    /// Requests a second of one lender, logins included; no limit by default.
     pub max_requests_per_second: Option<f64>,
     /// Certificates (PEM) to trust beside the system's.
     pub ca_file: Option<PathBuf>,

@@ -763,7 +763,6 @@ fn what_has_no_effect_yet_is_said_once_for_each_key_that_someone_set() {
         ("kafka.topic_settings.changes.max.message.bytes", "1"),
         ("kafka.topic_settings.changes.partitions", "6"),
         ("kafka.topics.changes", "x"),
-        ("upstream.max_requests_per_second", "5"),
         ("upstream.reconcile_interval", "1d"),
     ];
     let assignments: Vec<String> = idle.iter().map(|(key, value)| format!("{key}={value}")).collect();

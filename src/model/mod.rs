@@ -38,7 +38,7 @@ use crate::shutdown;
 use crate::simulator::{LenderOptions, Options, Simulator};
 use crate::sink::{DeadLetterDigests, Sink};
 use crate::start::claim_of;
-use crate::upstream::Client;
+use crate::upstream::{Client, Route};
 use broker::{Broker, Crashes, topics};
 use upstream::{EVENTS, Event, InProcess, World};
 
@@ -113,13 +113,15 @@ impl Process {
     }
 
     async fn log_in(&self) -> (Client, crate::upstream::Login) {
+        let route = Arc::new(Route::new("lender-1", &self.scenario.upstream));
         loop {
             let transport = Arc::new(InProcess {
                 simulator: self.simulator.clone(),
                 timeout: self.scenario.upstream.request_timeout,
             });
             let (upstream, metrics) = (&self.scenario.upstream, self.scenario.metrics.clone());
-            match Client::login(transport, upstream, "lender-1", &self.scenario.lender, metrics).await {
+            let (lender, route) = (&self.scenario.lender, Arc::clone(&route));
+            match Client::login(transport, upstream, "lender-1", lender, metrics, route).await {
                 Ok(logged_in) => return logged_in,
                 Err(_) => sleep(Duration::from_millis(200)).await,
             }
@@ -230,7 +232,7 @@ impl Play {
             late_window: millis(rng, &[300, 1_000, 4_000]),
             late_sweep_interval: millis(rng, &[100, 500, 3_000]),
             snapshot_parallelism: [1, 2, 4][rng.usize(..3)],
-            max_requests_per_second: None,
+            max_requests_per_second: [None, None, Some(20.0)][rng.usize(..3)],
             ca_file: None,
             proxy: None,
             reconcile_interval: None,
@@ -259,7 +261,8 @@ impl Play {
     async fn play(self) -> (Played, Option<Violation>) {
         let mut rng = Rng::with_seed(self.seed);
         let begin_ms = BEGIN_MS + rng.i64(0..1_000);
-        let simulator = empty_simulator(begin_ms).await;
+        let token_lifetime = Duration::from_secs([3, 60, 3_600][rng.usize(..3)]);
+        let simulator = empty_simulator(begin_ms, token_lifetime).await;
         let scenario = Self::scenario(&mut rng, "http://127.0.0.1", &simulator.lender(0), begin_ms);
         let scenario = Arc::new(scenario);
         let mut world = World::new(simulator.handle(), rng.fork(), scenario.upstream.late_window);
@@ -357,13 +360,14 @@ impl Play {
 }
 
 /// A simulator without rows whose clock begins at `begin_ms`.
-async fn empty_simulator(begin_ms: i64) -> Simulator {
+async fn empty_simulator(begin_ms: i64, token_lifetime: Duration) -> Simulator {
     let lender = LenderOptions {
         rows: 0,
         ..LenderOptions::numbered(1)
     };
     let options = Options {
         lenders: vec![lender],
+        token_lifetime,
         ..Options::default()
     };
     let simulator = Simulator::start(options).await.expect("a simulator");
@@ -506,7 +510,7 @@ mod tests {
         faults: &[Fault],
     ) -> Option<Violation> {
         paused_runtime().block_on(async {
-            let simulator = empty_simulator(BEGIN_MS).await;
+            let simulator = empty_simulator(BEGIN_MS, Duration::from_secs(3_600)).await;
             let mut rng = Rng::with_seed(0);
             let mut scenario = Play::scenario(&mut rng, "http://127.0.0.1", &simulator.lender(0), BEGIN_MS);
             scenario.start_from = None;

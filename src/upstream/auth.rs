@@ -1,14 +1,26 @@
-//! Which token goes with a request? One at a time for a lender, renewed once for all requests that were refused with it.
+//! Which token goes with a request? One at a time for a lender, renewed once for all requests.
+//!
+//! ```text
+//! received ───────────── good ────────────── due ──── good ──── over, or refused
+//!                                            one request refreshes   every request waits for
+//!                                            it, the others go on    the one that renews it
+//! ```
+//!
+//! An early refresh that fails leaves the token in use; a refused one brings a refresh, then a login, then an error.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use std::error::Error;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use super::UpstreamError;
-use super::http::{Client, Connection, post};
+use super::http::{Answer, Client, Connection, post};
 use super::request::with_path;
+use super::token::{MIN_PAUSE, Token};
+use super::{Backoff, UpstreamError};
+use crate::clock;
 use crate::config;
 use crate::progress::Timestamp;
 
@@ -22,16 +34,30 @@ pub struct Login {
 
 /// The token in use and the one that renews it.
 struct Tokens {
-    token: SecretString,
+    token: Token,
     refresh: SecretString,
     /// Counts the tokens: a request refused with an older one is simply sent again.
     generation: u64,
+    /// By upstream: it is being replaced, or that failed.
+    is_refused: bool,
+    /// Whether the token that renews it was refused: only a login helps, once the token is refused too.
+    is_last: bool,
 }
 
 pub(super) struct Auth {
+    /// Never locked across an `await`.
     tokens: Mutex<Tokens>,
+    /// Locked while one request renews the token for all.
+    renewing: tokio::sync::Mutex<Early>,
     lender: String,
     config: config::Lender,
+}
+
+/// What became of the early refreshes of the token in use.
+#[derive(Default)]
+struct Early {
+    backoff: Backoff,
+    not_before: Option<Instant>,
 }
 
 /// How a refused token is replaced.
@@ -73,19 +99,11 @@ impl Auth {
         lender: &str,
         config: config::Lender,
     ) -> Result<(Self, Login), UpstreamError> {
-        let (answer, clock) = log_in(connection, lender, &config).await?;
-        let login = Login {
-            lender_public_id: answer.lender_public_id,
-            clock,
-        };
-        let tokens = Tokens {
-            token: answer.token,
-            refresh: answer.refresh_token,
-            generation: 0,
-        };
+        let (login, tokens) = log_in(connection, lender, &config, 0).await?;
         Ok((
             Self {
                 tokens: Mutex::new(tokens),
+                renewing: tokio::sync::Mutex::default(),
                 lender: lender.to_owned(),
                 config,
             },
@@ -93,38 +111,107 @@ impl Auth {
         ))
     }
 
-    pub async fn token(&self) -> (u64, SecretString) {
-        let tokens = self.tokens.lock().await;
-        (tokens.generation, tokens.token.clone())
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token in use and its generation.
+    pub fn token(&self) -> (u64, SecretString) {
+        let tokens = self.tokens();
+        (tokens.generation, tokens.token.secret.clone())
     }
 
     pub fn email(&self) -> &str {
         &self.config.email
     }
 
-    /// Replaces the token of `generation`, unless that happened meanwhile; `true` if it did.
+    /// Waits while a token that is over or refused is replaced; refreshes one that is due. Never fails: with the token that
+    /// is then in use a request goes out, and what upstream answers decides.
+    pub async fn ready(&self, connection: &Connection) {
+        let (is_due, is_over) = {
+            let (tokens, now) = (self.tokens(), Instant::now());
+            (tokens.is_due(now), tokens.is_refused || tokens.token.is_over(now))
+        };
+        if is_over {
+            let mut early = self.renewing.lock().await;
+            self.refresh_early(connection, &mut early).await;
+        } else if is_due && let Ok(mut early) = self.renewing.try_lock() {
+            self.refresh_early(connection, &mut early).await;
+        }
+    }
+
+    /// Refreshes the token if it is still due and was not tried just now.
+    async fn refresh_early(&self, connection: &Connection, early: &mut Early) {
+        let now = Instant::now();
+        let (generation, refresh) = {
+            let tokens = self.tokens();
+            if !tokens.is_due(now) || early.not_before.is_some_and(|at| now < at) {
+                return;
+            }
+            (tokens.generation, tokens.refresh.clone())
+        };
+        // Counts also if this request is given up half-way.
+        early.not_before = Some(now + MIN_PAUSE);
+        let lender = &*self.lender;
+        match self.refresh(connection, &refresh).await {
+            Ok(Some(token)) => {
+                *self.tokens() = Tokens::new(token, refresh, generation + 1);
+                *early = Early::default();
+            }
+            Ok(None) => {
+                self.tokens().is_last = true;
+                tracing::info!(
+                    lender,
+                    "the token cannot be refreshed any more: it is used until it is refused"
+                );
+            }
+            Err(error) => {
+                connection.metrics.retries_total.inc();
+                let wait = early.backoff.next(retry_after(&error)).max(MIN_PAUSE);
+                early.not_before = Some(Instant::now() + wait);
+                if early.backoff.is_worth_a_line() {
+                    let error = &error as &dyn Error;
+                    tracing::warn!(
+                        lender,
+                        ?wait,
+                        error,
+                        "refreshing the token early: the old one is still used"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Replaces the token of `generation`, which was refused, unless that happened meanwhile; `true` if it did.
     pub async fn renew(
         &self,
         connection: &Connection,
         generation: u64,
         renewal: Renewal,
     ) -> Result<bool, UpstreamError> {
-        let mut tokens = self.tokens.lock().await;
-        if tokens.generation != generation {
-            return Ok(true);
-        }
-        if renewal == Renewal::Refresh
-            && let Some(token) = self.refresh(connection, &tokens.refresh).await?
+        let is_current = |tokens: &Tokens| tokens.generation == generation;
         {
-            (tokens.token, tokens.generation) = (token, generation + 1);
-            return Ok(false);
+            let mut tokens = self.tokens();
+            tokens.is_refused |= is_current(&tokens);
         }
-        let (answer, _) = log_in(connection, &self.lender, &self.config).await?;
-        *tokens = Tokens {
-            token: answer.token,
-            refresh: answer.refresh_token,
-            generation: generation + 1,
+        let mut early = self.renewing.lock().await;
+        let refresh = {
+            let tokens = self.tokens();
+            if !is_current(&tokens) {
+                return Ok(true);
+            }
+            tokens.refresh.clone()
         };
+        let refreshed = match renewal {
+            Renewal::Refresh => self.refresh(connection, &refresh).await?.map(|token| (token, refresh)),
+            Renewal::Login => None,
+        };
+        let tokens = match refreshed {
+            Some((token, refresh)) => Tokens::new(token, refresh, generation + 1),
+            None => log_in(connection, &self.lender, &self.config, generation + 1).await?.1,
+        };
+        *self.tokens() = tokens;
+        *early = Early::default();
         Ok(false)
     }
 
@@ -133,7 +220,7 @@ impl Auth {
         &self,
         connection: &Connection,
         refresh_token: &SecretString,
-    ) -> Result<Option<SecretString>, UpstreamError> {
+    ) -> Result<Option<Token>, UpstreamError> {
         let doing = "refreshing the token";
         let url = with_path(
             &connection.base_url,
@@ -142,11 +229,12 @@ impl Auth {
         let body = RefreshBody {
             refresh_token: refresh_token.expose_secret(),
         };
-        match connection.send(doing, post(url, &body)).await {
+        let turn = connection.route.turn().await;
+        match connection.send(turn, doing, post(url, &body)).await {
             Ok(answer) => {
                 let RefreshAnswer { token } = answer.json(doing)?;
                 connection.metrics.token_refreshes_total.inc();
-                Ok(Some(token))
+                Ok(Some(received(token, &answer)))
             }
             Err(UpstreamError::Status {
                 status: 400 | 401 | 403 | 404,
@@ -157,12 +245,55 @@ impl Auth {
     }
 }
 
+impl Tokens {
+    fn new(token: Token, refresh: SecretString, generation: u64) -> Self {
+        Self {
+            token,
+            refresh,
+            generation,
+            is_refused: false,
+            is_last: false,
+        }
+    }
+
+    /// Whether it is to be refreshed early. What is refused is renewed by who met the refusal, and its error counts there.
+    fn is_due(&self, now: Instant) -> bool {
+        self.token.is_due(now) && !self.is_refused && !self.is_last
+    }
+}
+
+/// A token that has just come. The clock that made it is upstream's, or where that is not known, ours.
+fn received(secret: SecretString, answer: &Answer) -> Token {
+    let clock = match answer.date {
+        // It was cut to the second: so much later it may have been.
+        Some(date) => Timestamp(date.0 + 1_000),
+        None => Timestamp(clock::now().timestamp_millis()),
+    };
+    Token::new(secret, clock, Instant::now())
+}
+
+/// How long upstream wants to be left alone.
+fn retry_after(error: &UpstreamError) -> Option<Duration> {
+    match error {
+        UpstreamError::Status { retry_after, .. } => *retry_after,
+        UpstreamError::Network { .. }
+        | UpstreamError::TooLarge { .. }
+        | UpstreamError::NoEnvelope { .. }
+        | UpstreamError::Credentials { .. }
+        | UpstreamError::Forbidden { .. }
+        | UpstreamError::OtherLender { .. }
+        | UpstreamError::Secret { .. } => None,
+    }
+}
+
 async fn log_in(
     connection: &Connection,
     lender: &str,
     config: &config::Lender,
-) -> Result<(LoginAnswer, Option<Timestamp>), UpstreamError> {
+    generation: u64,
+) -> Result<(Login, Tokens), UpstreamError> {
     let doing = "logging in";
+    let turn = connection.route.turn().await;
     let secret = |source| UpstreamError::Secret {
         lender: lender.to_owned(),
         source,
@@ -173,7 +304,7 @@ async fn log_in(
         email: &config.email,
         password: password.expose_secret(),
     };
-    let answer = match connection.send(doing, post(url, &body)).await {
+    let answer = match connection.send(turn, doing, post(url, &body)).await {
         Err(UpstreamError::Status {
             doing,
             status: status @ (400 | 401 | 403 | 404),
@@ -192,50 +323,28 @@ async fn log_in(
         }
         other => other?,
     };
-    let login: LoginAnswer = answer.json(doing)?;
-    if let Some(wanted) = config
-        .public_id
-        .as_ref()
-        .filter(|wanted| **wanted != login.lender_public_id)
-    {
-        let (lender, wanted, found) = (lender.to_owned(), wanted.clone(), login.lender_public_id);
+    let LoginAnswer {
+        lender_public_id,
+        token,
+        refresh_token,
+    } = answer.json(doing)?;
+    if let Some(wanted) = config.public_id.as_ref().filter(|wanted| **wanted != lender_public_id) {
+        let (lender, wanted, found) = (lender.to_owned(), wanted.clone(), lender_public_id);
         return Err(UpstreamError::OtherLender { lender, wanted, found });
     }
     connection.metrics.logins_total.inc();
-    Ok((login, answer.clock))
+    let login = Login {
+        lender_public_id,
+        clock: answer.clock,
+    };
+    let tokens = Tokens::new(received(token, &answer), refresh_token, generation);
+    Ok((login, tokens))
 }
 
 impl Client {
     /// The `lenderId` claim of the token in use, for the message of a 403.
-    pub(super) async fn token_lender(&self) -> String {
-        let (_, token) = self.auth.token().await;
-        lender_claim(token.expose_secret()).unwrap_or_else(|| "(not readable)".to_owned())
-    }
-}
-
-/// Reads a JWT's `lenderId` without verifying it.
-fn lender_claim(jwt: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Claims {
-        lender_id: String,
-    }
-    let payload = jwt.split('.').nth(1)?.trim_end_matches('=');
-    let claims = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
-    serde_json::from_slice(&claims)
-        .ok()
-        .map(|Claims { lender_id }| lender_id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lender_claim_is_read_and_rubbish_is_not() {
-        let payload = BASE64_URL_SAFE_NO_PAD.encode(r#"{"lenderId":"5f0c","exp":1}"#);
-        assert_eq!(lender_claim(&format!("h.{payload}.s")).as_deref(), Some("5f0c"));
-        assert_eq!(lender_claim("h.x.s"), None);
-        assert_eq!(lender_claim(""), None);
+    pub(super) fn token_lender(&self) -> String {
+        let tokens = self.auth.tokens();
+        tokens.token.lender().unwrap_or_else(|| "(not readable)".to_owned())
     }
 }

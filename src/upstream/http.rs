@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::auth::{Auth, Login, Renewal};
+use super::rate::Turn;
 use super::response::{self, PageBody, RequestId};
+use super::route::Route;
 use super::{ClientError, PageRequest, UpstreamError};
 use crate::clock::Ticks;
 use crate::config;
@@ -44,6 +46,7 @@ pub(super) struct Connection {
     pub base_url: Url,
     pub max_body: u64,
     pub metrics: LenderMetrics,
+    pub route: Arc<Route>,
     ticks: Ticks,
 }
 
@@ -77,6 +80,7 @@ impl Client {
         lender: &str,
         config: &config::Lender,
         metrics: LenderMetrics,
+        route: Arc<Route>,
     ) -> Result<(Self, Login), UpstreamError> {
         let base_url = upstream.base_url.clone();
         let connection = Connection {
@@ -84,6 +88,7 @@ impl Client {
             base_url,
             max_body: upstream.max_body,
             metrics,
+            route,
             ticks: Ticks::default(),
         };
         let (auth, login) = Auth::login(&connection, lender, config.clone()).await?;
@@ -111,8 +116,11 @@ impl Client {
         let mut renewals = [Renewal::Refresh, Renewal::Login].into_iter();
         let mut renewal = renewals.next();
         loop {
-            let (generation, token) = self.auth.token().await;
-            match self.connection.send(doing, get(url.clone(), &token)).await {
+            self.auth.ready(&self.connection).await;
+            let turn = self.connection.route.turn().await;
+            // Only now: it may have been replaced meanwhile, and whoever has a turn must not wait any more.
+            let (generation, token) = self.auth.token();
+            match self.connection.send(turn, doing, get(url.clone(), &token)).await {
                 Err(UpstreamError::Status {
                     status: 401,
                     message,
@@ -140,7 +148,7 @@ impl Client {
                     request_id,
                     ..
                 }) => {
-                    let (public_id, token_lender) = (self.lender_public_id.clone(), self.token_lender().await);
+                    let (public_id, token_lender) = (self.lender_public_id.clone(), self.token_lender());
                     return Err(UpstreamError::Forbidden {
                         public_id,
                         token_lender,
@@ -156,7 +164,8 @@ impl Client {
 
 impl Connection {
     /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error.
-    pub async fn send(&self, doing: &'static str, request: Request) -> Result<Answer, UpstreamError> {
+    /// `_turn` was waited for before, so that neither the time-out nor what is measured here includes the wait.
+    pub async fn send(&self, _turn: Turn, doing: &'static str, request: Request) -> Result<Answer, UpstreamError> {
         let network = |source: reqwest::Error| UpstreamError::Network {
             doing,
             source: source.without_url(),
@@ -164,9 +173,13 @@ impl Connection {
         self.metrics.requests_total.inc();
         let (started, requested) = (Instant::now(), self.ticks.next());
         let response = self.transport.execute(request).await.map_err(network)?;
-        let date = date(&response);
-        let clock = date.map(|date| Timestamp((date - started.elapsed()).timestamp_millis()));
+        let (date, took) = (date(&response), started.elapsed());
+        let clock = date.map(|date| Timestamp((date - took).timestamp_millis()));
         let status = response.status();
+        // An error may be a gateway's, with a clock of its own.
+        if let (StatusCode::OK, Some(date)) = (status, date) {
+            self.route.compare_clocks(date, took, &self.metrics);
+        }
         let request_id = RequestId::of(header_text(&response, "x-request-id"));
         let retry_after =
             header_text(&response, header::RETRY_AFTER.as_str()).and_then(|text| response::retry_after(text, date));

@@ -2,15 +2,21 @@
 //!
 //! - `request`: which page (pure)
 //! - `response`: what an answer says (pure)
-//! - `auth`: tokens
+//! - `auth`: which token goes with a request, and what replaces it
+//! - `token`: how long one is good (pure)
 //! - `http`: the connection
+//! - `route`: what outlasts a login; the clocks at both ends
+//! - `rate`: when the next request may go out
 //! - `backoff`: how long to wait before the next try
 
 mod auth;
 mod backoff;
 mod http;
+mod rate;
 mod request;
 mod response;
+mod route;
+mod token;
 
 use std::time::Duration;
 
@@ -19,6 +25,7 @@ pub use backoff::Backoff;
 pub use http::{Answer, Client, Execution, Transport, certificates, http_client};
 pub use request::PageRequest;
 pub use response::{PageBody, RequestId};
+pub use route::Route;
 
 /// Why a request brought no page. Each text ends with upstream's request id where there is one.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,163 @@
+//! What of a lender's way to upstream outlasts a login? How fast it may be used, and how far the clocks at its ends differ.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::rate::{Rate, Turn};
+use crate::clock::{self, NOTABLE_SKEW};
+use crate::config;
+use crate::metrics::LenderMetrics;
+
+/// An answer that took longer says little about the clock: half of that is how wrong it can be.
+const MAX_DURATION: Duration = Duration::from_secs(5);
+
+/// A skew that was warned about is news again when it has moved by more, in seconds.
+const MOVED: f64 = 60.0;
+
+/// Between two warnings. A clock that jumps about must not fill the log.
+const PAUSE: Duration = Duration::from_secs(600);
+
+/// One lender's way to upstream, from one login to the next.
+pub struct Route {
+    /// Its key in the configuration, for the log.
+    lender: String,
+    rate: Option<Rate>,
+    warned: Mutex<Warned>,
+}
+
+/// The last skew that was warned about, in seconds, and when.
+#[derive(Debug, Default)]
+struct Warned(Option<(f64, Instant)>);
+
+impl Route {
+    pub fn new(lender: &str, upstream: &config::Upstream) -> Self {
+        Self {
+            lender: lender.to_owned(),
+            rate: upstream.max_requests_per_second.map(Rate::new),
+            warned: Mutex::default(),
+        }
+    }
+
+    /// Waits until the next request may go out.
+    pub(super) async fn turn(&self) -> Turn {
+        match &self.rate {
+            Some(rate) => rate.turn().await,
+            None => Turn::free(),
+        }
+    }
+
+    /// Takes note of how upstream's clock differs from ours, by the `Date` of an answer that has just come.
+    pub(super) fn compare_clocks(&self, date: DateTime<Utc>, took: Duration, metrics: &LenderMetrics) {
+        if took > MAX_DURATION {
+            return;
+        }
+        let seconds = skew(date, clock::now(), took);
+        metrics.upstream_clock_skew_seconds.set(seconds);
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_news(seconds, Instant::now()) {
+            let lender = &*self.lender;
+            tracing::warn!(
+                lender,
+                advice = "let NTP set the clock of this machine, or tell the vendor if it is theirs that is wrong",
+                "{}: ages shown here are wrong by that; what is read is not, its bounds come from upstream's Date",
+                shown(seconds)
+            );
+        }
+    }
+}
+
+/// Upstream's clock minus ours, in seconds. `Date` is cut to the second, and was written somewhere between request and
+/// answer: the middle of both is wrong by half a second and half the request at most.
+fn skew(date: DateTime<Utc>, here: DateTime<Utc>, took: Duration) -> f64 {
+    (date - here).as_seconds_f64() + 0.5 + took.as_secs_f64() / 2.0
+}
+
+fn shown(seconds: f64) -> String {
+    let side = if seconds > 0.0 { "ahead of" } else { "behind" };
+    format!("upstream's clock is {:.0} s {side} this machine's", seconds.abs())
+}
+
+impl Warned {
+    /// Whether this skew is worth a warning, which then counts as given.
+    fn is_news(&mut self, seconds: f64, now: Instant) -> bool {
+        let has_moved = match self.0 {
+            None => true,
+            Some((_, at)) if now - at < PAUSE => return false,
+            Some((before, _)) => (seconds - before).abs() > MOVED,
+        };
+        let is_notable = seconds.abs() > NOTABLE_SKEW;
+        if !is_notable {
+            self.0 = None;
+        } else if has_moved {
+            self.0 = Some((seconds, now));
+        }
+        is_notable && has_moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn the_skew_is_the_difference_in_the_middle_of_second_and_request() {
+        let date = at("2026-11-24T10:00:00Z");
+        let cases = [
+            ("2026-11-24T10:00:00.500Z", 0, 0.0),
+            ("2026-11-24T10:00:01.500Z", 2_000, 0.0),
+            ("2026-11-24T09:00:00.500Z", 0, 3_600.0),
+            ("2026-11-24T10:01:00.500Z", 0, -60.0),
+        ];
+        for (here, took, expected) in cases {
+            let found = skew(date, at(here), Duration::from_millis(took));
+            assert!((found - expected).abs() < 1e-6, "{here}: {found}");
+        }
+        assert_eq!(shown(3_599.7), "upstream's clock is 3600 s ahead of this machine's");
+        assert_eq!(shown(-60.0), "upstream's clock is 60 s behind this machine's");
+    }
+
+    #[test]
+    fn a_skew_is_warned_about_once_and_again_when_it_has_moved() {
+        let begun = Instant::now();
+        let mut warned = Warned::default();
+        // Minute, skew, whether it is news.
+        for (minute, seconds, expected) in [
+            (0, 29.0, false),
+            (0, -31.0, true),
+            (1, -31.0, false),
+            (2, 500.0, false),
+            (11, -90.0, false),
+            (12, -92.0, true),
+            (13, 0.0, false),
+            (14, -92.0, false),
+            (23, 3.0, false),
+            (24, -92.0, true),
+            (40, 92.0, true),
+        ] {
+            let now = begun + Duration::from_secs(minute * 60);
+            assert_eq!(warned.is_news(seconds, now), expected, "{seconds} s after {minute} min");
+        }
+    }
+
+    #[test]
+    fn a_slow_answer_says_nothing_about_the_clock() {
+        let metrics = LenderMetrics::default();
+        let upstream = config::load(config::Layers::default())
+            .expect("the defaults")
+            .config
+            .upstream;
+        let route = Route::new("acme", &upstream);
+        let date = at("2001-01-01T00:00:00Z");
+        route.compare_clocks(date, MAX_DURATION + Duration::from_millis(1), &metrics);
+        assert_eq!(metrics.upstream_clock_skew_seconds.get(), 0.0);
+        route.compare_clocks(date, MAX_DURATION, &metrics);
+        assert!(metrics.upstream_clock_skew_seconds.get() < -700_000_000.0);
+    }
+}
