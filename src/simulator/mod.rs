@@ -8,7 +8,7 @@
 //!                      └── export ─┬─ query, cursor
 //!                                  ├─ fault      what goes wrong next
 //!                                  └─ lender ─┬─ store   the order of rows
-//!                                             └─ rows    what a row looks like
+//!      live ─── changes at rates ─────┘         └─ rows    what a row looks like
 //! ```
 
 mod answer;
@@ -18,7 +18,9 @@ mod cursor;
 mod export;
 mod fault;
 mod lender;
+mod live;
 mod login;
+mod options;
 mod query;
 mod rows;
 mod server;
@@ -38,8 +40,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, yield_now};
-use tokio::time::{Instant, interval};
+use tokio::task::JoinHandle;
 use twox_hash::XxHash3_64;
 
 use clock::Clock;
@@ -48,15 +49,11 @@ use lender::Lender;
 use store::Row;
 
 pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
+pub use options::{LenderOptions, Options, Total};
 pub use rows::{Bad, Odd, RowKind};
 pub use tls::{TlsError, ca_file};
 
-/// 2025-06-01T00:00:00Z: seeded rows are the same on every day, and never dated ahead.
-const NEWEST_AT_MS: i64 = 1_748_736_000_000;
 const MAX_LOGGED_REQUESTS: usize = 10_000;
-const LIVE_INTERVAL: Duration = Duration::from_millis(10);
-/// Rows of a live change under one lock: a walk waits no longer than a few pages would take.
-const MOST_AT_ONCE: f64 = 200.0;
 
 /// Why a simulator does not start.
 #[derive(Debug, Error)]
@@ -65,107 +62,6 @@ pub enum StartError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot serve https")]
     Tls(#[from] TlsError),
-}
-
-/// What a simulator is like from the start.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Port 0: any free one.
-    pub listen: SocketAddr,
-    pub lenders: Vec<LenderOptions>,
-    /// Rows, ids and live changes follow from it.
-    pub seed: u64,
-    pub token_lifetime: Duration,
-    pub refresh_token_lifetime: Duration,
-    /// Compresses for clients that accept it.
-    pub gzip: bool,
-    /// Serves https with a fresh authority, whose certificate is written into this directory.
-    pub tls: Option<PathBuf>,
-    /// DNS names that the certificate has beside `localhost`; the first one stands in the base URL.
-    pub tls_names: Vec<String>,
-    /// How `includeTotal` is answered.
-    pub total: Total,
-    /// Passes between query and answer.
-    pub latency: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            lenders: vec![LenderOptions::numbered(1)],
-            seed: 1,
-            token_lifetime: Duration::from_secs(3_600),
-            refresh_token_lifetime: Duration::from_secs(86_400),
-            gzip: false,
-            tls: None,
-            tls_names: Vec::new(),
-            total: Total::Exact,
-            latency: Duration::ZERO,
-        }
-    }
-}
-
-/// One lender: its credentials and its rows at the start.
-#[derive(Debug, Clone)]
-pub struct LenderOptions {
-    pub subdomain: String,
-    pub public_id: String,
-    pub email: String,
-    pub password: String,
-    /// At most 2^24.
-    pub rows: u32,
-    /// Sizes of groups with one `updated_at`, repeated over the rows; empty: all differ.
-    pub tie_groups: Vec<u32>,
-    /// Share of odd rows, 0–1.
-    pub odd_rate: f64,
-    /// Share of bad rows, 0–1.
-    pub bad_rate: f64,
-    /// So many of the oldest rows have 1.2 MB each.
-    pub oversized_rows: u32,
-    /// `updated_at` of the newest seeded row.
-    pub newest_at_ms: i64,
-    /// Time over which the seeded rows are spread.
-    pub span: Duration,
-    /// Live changes to accounts, a second.
-    pub change_rate: f64,
-    /// New accounts, a second.
-    pub insert_rate: f64,
-    /// Rows that vanish, a second.
-    pub delete_rate: f64,
-}
-
-impl LenderOptions {
-    /// The lender `lender-<number>` with 1,000 sound rows, some of them tied.
-    pub fn numbered(number: u32) -> Self {
-        let subdomain = format!("lender-{number}");
-        let hash = XxHash3_64::oneshot(subdomain.as_bytes());
-        Self {
-            public_id: format!("{:08x}-{:04x}-4000-8000-{number:012x}", hash >> 32, hash & 0xffff),
-            email: format!("exports@{subdomain}.example"),
-            password: format!("secret-{number}"),
-            subdomain,
-            rows: 1_000,
-            tie_groups: vec![1, 1, 1, 3, 1, 1, 10],
-            odd_rate: 0.0,
-            bad_rate: 0.0,
-            oversized_rows: 0,
-            newest_at_ms: NEWEST_AT_MS,
-            span: Duration::from_secs(400 * 86_400),
-            change_rate: 0.0,
-            insert_rate: 0.0,
-            delete_rate: 0.0,
-        }
-    }
-}
-
-/// How `includeTotal` is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Total {
-    Exact,
-    /// No more than so many are counted.
-    Capped(usize),
-    Timeout,
 }
 
 /// What a client needs to log in.
@@ -374,7 +270,7 @@ impl Simulator {
             let rates = lender.rates;
             if rates.change + rates.insert + rates.delete > 0.0 {
                 let rng = Rng::with_seed(options.seed.wrapping_add(index as u64));
-                tasks.push(tokio::spawn(live(shared.clone(), index, rng)));
+                tasks.push(tokio::spawn(live::change(shared.clone(), index, rng)));
             }
         }
         Ok(Self {
@@ -403,47 +299,6 @@ impl Drop for Simulator {
             task.abort();
         }
     }
-}
-
-/// Changes, adds and deletes a lender's rows at its rates. What is late is made up for.
-async fn live(shared: Arc<Shared>, index: usize, mut rng: Rng) {
-    let rates = shared.lenders[index].rates;
-    let (mut changes, mut inserts, mut deletes) = (0.0, 0.0, 0.0);
-    let mut ticks = interval(LIVE_INTERVAL);
-    let mut last = Instant::now();
-    loop {
-        let now = ticks.tick().await;
-        let passed = now.duration_since(last).as_secs_f64();
-        last = now;
-        changes += rates.change * passed;
-        while let Some(count) = next_batch(&mut changes) {
-            shared.touch(index, count, &mut rng);
-            yield_now().await;
-        }
-        inserts += rates.insert * passed;
-        while let Some(count) = next_batch(&mut inserts) {
-            shared.insert(index, count);
-            yield_now().await;
-        }
-        deletes += rates.delete * passed;
-        while let Some(count) = next_batch(&mut deletes) {
-            shared.delete(index, count, &mut rng);
-            yield_now().await;
-        }
-    }
-}
-
-/// Takes whole rows off what is due, no more than may be done under one lock.
-fn next_batch(due: &mut f64) -> Option<usize> {
-    let count = due.trunc().min(MOST_AT_ONCE);
-    *due -= count;
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 0 and `MOST_AT_ONCE`"
-    )]
-    let count = count as usize;
-    (count > 0).then_some(count)
 }
 
 impl Handle {
