@@ -94,7 +94,8 @@ impl Answer {
             | Effect::CursorAnswersItself
             | Effect::EmptyPageWithCursor
             | Effect::TokenRevoked
-            | Effect::AllCursorsDead => {}
+            | Effect::AllCursorsDead
+            | Effect::Mixed => {}
         }
         self
     }

@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::Shared;
 use super::answer::Answer;
 use super::clock::iso;
-use super::fault::{ScriptError, parse_script};
+use super::fault::{Script, ScriptError, parse_script};
 use super::query::percent_decode;
 use super::rows::RowKind;
 use super::server::MAX_REQUEST_BODY;
@@ -143,12 +143,13 @@ async fn control(
             for fault in faults {
                 control.script.push(fault);
             }
-            Ok(json!({ "pending_fault_count": control.script.len() }).to_string())
+            Ok(fault_counts(&control.script).to_string())
         }
         (&Method::DELETE, ["faults"]) => {
             parameters.end()?;
-            shared.control().script.clear();
-            Ok(json!({ "pending_fault_count": 0 }).to_string())
+            let mut control = shared.control();
+            control.script.clear();
+            Ok(fault_counts(&control.script).to_string())
         }
         (&Method::POST, ["latency"]) => {
             let latency_ms = parameters.take("ms")?.ok_or(ControlError::Missing { name: "ms" })?;
@@ -176,11 +177,20 @@ fn counts(shared: &Shared) -> Value {
         "request_count": counts.request_count,
         "row_count": counts.row_count,
         "fault_count": counts.fault_count,
-        "pending_fault_count": control.script.len(),
+        "pending_fault_count": control.script.pending_count(),
+        "standing_fault_count": control.script.standing_count(),
         "change_count": counts.change_count,
         "insert_count": counts.insert_count,
         "delete_count": counts.delete_count,
         "lenders": lenders,
+    })
+}
+
+/// What is still to be met, and what stays for ever.
+fn fault_counts(script: &Script) -> Value {
+    json!({
+        "pending_fault_count": script.pending_count(),
+        "standing_fault_count": script.standing_count(),
     })
 }
 

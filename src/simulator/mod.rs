@@ -255,7 +255,7 @@ impl Simulator {
             ca_file,
             numbers: AtomicU64::new(0),
             control: Mutex::new(Control {
-                script: Script::default(),
+                script: Script::new(options.seed),
                 page_limit: None,
                 down: false,
                 latency: options.latency,
@@ -370,9 +370,9 @@ impl Handle {
         self.shared.control().script.clear();
     }
 
-    /// Faults that no request has met yet.
+    /// Faults that requests are still to meet. Those that stay for ever are not among them.
     pub fn fault_count(&self) -> usize {
-        self.shared.control().script.len()
+        self.shared.control().script.pending_count()
     }
 
     /// From now on, a larger `limit` is answered with 504.
