@@ -95,6 +95,7 @@ impl Answer {
             | Effect::EmptyPageWithCursor
             | Effect::TokenRevoked
             | Effect::AllCursorsDead
+            | Effect::Vanish { .. }
             | Effect::Mixed => {}
         }
         self

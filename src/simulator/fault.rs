@@ -102,6 +102,9 @@ pub enum Effect {
     TokenRevoked,
     /// All cursors given so far are dead; one that this request carries too.
     AllCursorsDead,
+    /// So many rows are deleted that this walk is still to read, the nearest behind this page, which is answered as ever. Fewer
+    /// if fewer are left, none on the last page.
+    Vanish { count: usize },
     /// One of those that a client gets over by asking again, at random: 429 and 503 with and without `Retry-After`, 500, 502,
     /// 504, `Html`, `CutOffJson`, `WrongTopLevelTypes`, `WrongContentType`, `Reset`, `Hang` and `SlowBody` of a second,
     /// `PageOutOfOrder`, `BoundsNotEchoed`, `EmptyPageWithCursor`, `TokenRevoked`.
@@ -238,6 +241,7 @@ impl Effect {
             | Self::EmptyPageWithCursor
             | Self::TokenRevoked
             | Self::AllCursorsDead
+            | Self::Vanish { .. }
             | Self::Mixed => true,
         }
     }
@@ -479,13 +483,16 @@ mod tests {
 {"effect":{"hang":"30s"},"lender":"lender-2"}
 {"effect":"token_revoked"}
 {"effect":{"status":{"code":401}},"endpoint":"refresh"}
-{"effect":"mixed","rate":0.05,"times":7}
+{"effect":{"vanish":{"count":3}},"rate":0.05,"times":7}
 "#;
         let faults = parse_script(text).expect("a good script");
         assert_eq!(faults.len(), 5);
         assert_eq!((faults[0].skip, faults[0].times, faults[0].rate), (3, Some(2), None));
         assert_eq!(faults[1].effect, Effect::Hang(Duration::from_secs(30)));
-        assert_eq!(faults[4], Fault::export(Effect::Mixed).rate(0.05).times(7));
+        assert_eq!(
+            faults[4],
+            Fault::export(Effect::Vanish { count: 3 }).rate(0.05).times(7)
+        );
         for bad in [
             r#"{"effect":"reset","tmies":2}"#,
             r#"{"effect":{"status":{"code":7}}}"#,

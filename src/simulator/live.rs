@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::task::yield_now;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout_at};
 
 use super::Shared;
 
@@ -16,7 +16,7 @@ const MOST_AT_ONCE: usize = 200;
 /// Changes, adds and deletes a lender's rows at its rates. What a busy machine did not do in time is made up for.
 pub(super) async fn change(shared: Arc<Shared>, index: usize, mut rng: Rng) {
     let rates = shared.lenders[index].rates;
-    let (mut changes, mut inserts, mut deletes) = (0.0, 0.0, 0.0);
+    let (mut changes, mut inserts, mut deletes, mut lates, mut aheads) = (0.0, 0.0, 0.0, 0.0, 0.0);
     let mut ticks = interval(LIVE_INTERVAL);
     let mut last = Instant::now();
     loop {
@@ -38,6 +38,29 @@ pub(super) async fn change(shared: Arc<Shared>, index: usize, mut rng: Rng) {
             shared.delete(index, count, &mut rng);
             yield_now().await;
         }
+        lates += rates.late * passed;
+        while let Some(count) = next_batch(&mut lates) {
+            shared.change_late(index, count, rates.late_by, &mut rng);
+            yield_now().await;
+        }
+        aheads += rates.ahead * passed;
+        while let Some(count) = next_batch(&mut aheads) {
+            shared.change_ahead(index, count, rates.ahead_by, &mut rng);
+            yield_now().await;
+        }
+    }
+}
+
+/// Makes a lender's late changes visible when their time has come.
+pub(super) async fn reveal(shared: Arc<Shared>, index: usize) {
+    let late_came = &shared.lenders[index].late_came;
+    loop {
+        match shared.reveal(index, Instant::now(), MOST_AT_ONCE) {
+            // Over when the next one is due, or when one has come that may be due before it.
+            Some(next) => timeout_at(next, late_came.notified()).await.unwrap_or_default(),
+            None => late_came.notified().await,
+        }
+        yield_now().await;
     }
 }
 

@@ -41,15 +41,16 @@ use fastrand::Rng;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use twox_hash::XxHash3_64;
 
 use clock::Clock;
 use fault::Script;
 use lender::Lender;
-use store::Row;
+use store::{Filter, Key, Row};
 
 pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
-pub use options::{LenderOptions, Options, Total};
+pub use options::{DEFAULT_BY, LenderOptions, MAX_SHIFT, Options, Total, UnknownTotal};
 pub use rows::{Bad, Odd, RowKind};
 pub use tls::{TlsError, ca_file};
 
@@ -105,10 +106,15 @@ pub struct Counts {
     pub row_count: u64,
     /// Faults that a request met.
     pub fault_count: u64,
-    /// Accounts that were changed, at a rate or because it was asked for.
+    /// Accounts that were changed, at a rate or because it was asked for; late changes and those dated ahead not among them.
     pub change_count: u64,
     pub insert_count: u64,
+    /// Rows that were taken out, those that vanished ahead of a walk among them.
     pub delete_count: u64,
+    /// Late changes that have become visible.
+    pub late_count: u64,
+    /// Changes that were dated ahead.
+    pub ahead_count: u64,
 }
 
 /// What can be changed while it runs.
@@ -177,10 +183,37 @@ impl Shared {
         ids
     }
 
+    fn change_late(&self, lender: usize, count: usize, by: Duration, rng: &mut Rng) -> Vec<String> {
+        self.lenders[lender].change_late(&self.clock, count, by, rng)
+    }
+
+    /// Gives when the next late change becomes visible.
+    fn reveal(&self, lender: usize, now: Instant, most: usize) -> Option<Instant> {
+        let (count, next) = self.lenders[lender].reveal(now, most);
+        self.control().counts.late_count += count;
+        next
+    }
+
+    fn change_ahead(&self, lender: usize, count: usize, by: Duration, rng: &mut Rng) -> Vec<String> {
+        let ids = self.lenders[lender].change_ahead(&self.clock, count, by, rng);
+        self.control().counts.ahead_count += ids.len() as u64;
+        ids
+    }
+
+    fn vanish(&self, lender: usize, filter: &Filter, after: Option<&Key>, limit: usize, count: usize) {
+        let gone = self.lenders[lender].vanish(filter, after, limit, count);
+        self.control().counts.delete_count += gone;
+    }
+
     fn remove(&self, lender: usize, id: &str) -> bool {
         let removed = self.lenders[lender].write().remove(id);
         self.control().counts.delete_count += u64::from(removed);
         removed
+    }
+
+    fn pending_late_count(&self) -> usize {
+        let pending = self.lenders.iter().map(|lender| lender.read().late_count());
+        pending.sum()
     }
 
     fn log(&self, request: RequestLog, row_count: usize) {
@@ -256,7 +289,7 @@ impl Simulator {
             numbers: AtomicU64::new(0),
             control: Mutex::new(Control {
                 script: Script::new(options.seed),
-                page_limit: None,
+                page_limit: options.page_limit,
                 down: false,
                 latency: options.latency,
                 total: options.total,
@@ -265,10 +298,11 @@ impl Simulator {
                 counts: Counts::default(),
             }),
         });
+        shared.clock.set_skew_ms(options.clock_skew_ms);
         let mut tasks = vec![tokio::spawn(server::serve(listener, acceptor, shared.clone()))];
         for (index, lender) in shared.lenders.iter().enumerate() {
-            let rates = lender.rates;
-            if rates.change + rates.insert + rates.delete > 0.0 {
+            tasks.push(tokio::spawn(live::reveal(shared.clone(), index)));
+            if lender.rates.are_any() {
                 let rng = Rng::with_seed(options.seed.wrapping_add(index as u64));
                 tasks.push(tokio::spawn(live::change(shared.clone(), index, rng)));
             }
@@ -341,7 +375,8 @@ impl Handle {
         data.store.put(id.into(), updated_at_ms, row);
     }
 
-    /// Changes amounts, and of some the due date, of up to `count` different accounts, now. Gives their ids. Bad rows stay.
+    /// Changes amounts, and of some the due date, of up to `count` different accounts, now. Gives their ids. Bad rows stay,
+    /// and so do accounts that are dated ahead.
     pub fn touch(&self, lender: usize, count: usize, seed: u64) -> Vec<String> {
         self.shared.touch(lender, count, &mut Rng::with_seed(seed))
     }
@@ -349,6 +384,22 @@ impl Handle {
     /// Adds `count` accounts, now. Gives their ids.
     pub fn insert(&self, lender: usize, count: usize) -> Vec<String> {
         self.shared.insert(lender, count)
+    }
+
+    /// As `touch`, but each change becomes visible only after a random time of up to `by`, under the `updated_at` of now. Until
+    /// then the account stands as it was; if it is changed or deleted before, the late change is dropped.
+    pub fn change_late(&self, lender: usize, count: usize, by: Duration, seed: u64) -> Vec<String> {
+        self.shared.change_late(lender, count, by, &mut Rng::with_seed(seed))
+    }
+
+    /// Late changes that are not visible yet, of all lenders.
+    pub fn pending_late_count(&self) -> usize {
+        self.shared.pending_late_count()
+    }
+
+    /// As `touch`, but with an `updated_at` that lies `by` ahead. Such an account is not changed again before that time.
+    pub fn change_ahead(&self, lender: usize, count: usize, by: Duration, seed: u64) -> Vec<String> {
+        self.shared.change_ahead(lender, count, by, &mut Rng::with_seed(seed))
     }
 
     /// Takes up to `count` different generated rows out, without a trace. Gives their ids.

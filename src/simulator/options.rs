@@ -1,13 +1,21 @@
 //! What can a simulator be asked to be like?
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use thiserror::Error;
 use twox_hash::XxHash3_64;
 
 /// 2025-06-01T00:00:00Z: seeded rows are the same on every day, and never dated ahead.
 const NEWEST_AT_MS: i64 = 1_748_736_000_000;
+/// How late a change is at most, or how far ahead it is dated, if nothing is said: what a slow transaction, or a clock that
+/// nobody sets, brings about.
+pub const DEFAULT_BY: Duration = Duration::from_secs(5);
+/// A hundred years: how far a clock or a row is moved at most. Years keep four digits, and no sum overflows.
+pub const MAX_SHIFT: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// What a simulator is like from the start.
 #[derive(Debug, Clone)]
@@ -27,6 +35,10 @@ pub struct Options {
     pub tls_names: Vec<String>,
     /// How `includeTotal` is answered.
     pub total: Total,
+    /// A larger `limit` is answered with 504.
+    pub page_limit: Option<usize>,
+    /// The simulator's clock minus the machine's, in milliseconds.
+    pub clock_skew_ms: i64,
     /// Passes between query and answer.
     pub latency: Duration,
 }
@@ -43,6 +55,8 @@ impl Default for Options {
             tls: None,
             tls_names: Vec::new(),
             total: Total::Exact,
+            page_limit: None,
+            clock_skew_ms: 0,
             latency: Duration::ZERO,
         }
     }
@@ -75,6 +89,14 @@ pub struct LenderOptions {
     pub insert_rate: f64,
     /// Rows that vanish, a second.
     pub delete_rate: f64,
+    /// Changes that become visible after the time that they are dated, a second.
+    pub late_rate: f64,
+    /// After up to so much time.
+    pub late_by: Duration,
+    /// Changes that are dated ahead, a second.
+    pub ahead_rate: f64,
+    /// By so much time.
+    pub ahead_by: Duration,
 }
 
 impl LenderOptions {
@@ -97,6 +119,10 @@ impl LenderOptions {
             change_rate: 0.0,
             insert_rate: 0.0,
             delete_rate: 0.0,
+            late_rate: 0.0,
+            late_by: DEFAULT_BY,
+            ahead_rate: 0.0,
+            ahead_by: DEFAULT_BY,
         }
     }
 }
@@ -108,4 +134,47 @@ pub enum Total {
     /// No more than so many are counted.
     Capped(usize),
     Timeout,
+}
+
+/// A text that names no way to answer `includeTotal`.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a total is exact, timeout or capped:N, for example capped:1000")]
+pub struct UnknownTotal;
+
+impl FromStr for Total {
+    type Err = UnknownTotal;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTotal> {
+        match (text, text.strip_prefix("capped:")) {
+            ("exact", _) => Ok(Self::Exact),
+            ("timeout", _) => Ok(Self::Timeout),
+            (_, Some(most)) => most.parse().map(Self::Capped).map_err(|_| UnknownTotal),
+            (_, None) => Err(UnknownTotal),
+        }
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact => formatter.write_str("exact"),
+            Self::Capped(most) => write!(formatter, "capped:{most}"),
+            Self::Timeout => formatter.write_str("timeout"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_total_is_read_as_it_is_written() {
+        for total in [Total::Exact, Total::Capped(1_000), Total::Timeout] {
+            assert_eq!(total.to_string().parse(), Ok(total));
+        }
+        for text in ["", "capped", "capped:", "capped:-1", "capped:many", "Exact", "1000"] {
+            assert_eq!(text.parse::<Total>(), Err(UnknownTotal), "{text}");
+        }
+    }
 }
