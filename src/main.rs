@@ -51,7 +51,7 @@ enum Command {
     #[cfg(feature = "demo")]
     Demo(command::demo::Args),
     /// Serve an Exports API on a local port: seeded rows, live changes, faults
-    Simulate(command::simulate::Args),
+    Simulate(Box<command::simulate::Args>),
 }
 
 fn main() -> ExitCode {
@@ -138,7 +138,7 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             on_runtime(command::demo::execute(args))
         }
         Command::Simulate(args) => on_runtime(async {
-            let served = command::simulate::execute(args).await;
+            let served = command::simulate::execute(*args).await;
             served.map_err(|error| Failure::new(error.exit(), chain(&error)))?;
             Ok(Exit::Done)
         }),

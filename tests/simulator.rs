@@ -1,5 +1,7 @@
 //! Does the simulator keep the Exports API's contract over real HTTP?
 
+mod adverse;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 

@@ -11,12 +11,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::policy::Exit;
 use crate::simulator::{
-    Handle, LenderOptions, Options, ScriptError, Simulator, StartError, ca_file, parse_script, reachable,
+    DEFAULT_BY, Effect, Fault, Handle, LenderOptions, MAX_SHIFT, Options, ScriptError, Simulator, StartError, Total,
+    ca_file, parse_script, reachable,
 };
 
 const EXAMPLE: &str = r#"Example: 100,000 rows with groups of up to 1,500 equal timestamps, 50 changes a second, new accounts and deletions, some odd and bad rows
 
   d02-source simulate --port 8099 --rows 100000 --tie-group 1,5,1500 --change-rate 50 --insert-rate 3 --delete-rate 1 --odd-rate 0.01 --bad-rate 0.001
+
+An upstream that is hard to read: one request in fifty fails, changes become visible up to ten seconds late, some are dated ahead, and its clock is slow
+
+  d02-source simulate --port 8099 --rows 100000 --change-rate 50 --fault-rate 0.02 --late-rate 5 --late-by 10s --ahead-rate 1 --clock-skew -90s
 
 Over https, for other machines that know this one as "simulator":
 
@@ -28,8 +33,13 @@ A fault script has a JSON object a line, met in this order by the requests that 
   {"effect":{"hang":"30s"},"lender":"lender-2"}
   {"effect":"token_revoked"}
   {"effect":{"status":{"code":401}},"endpoint":"refresh"}
+  {"effect":{"vanish":{"count":3}},"rate":0.05}
 
-Effects: status, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, token_revoked, all_cursors_dead.
+With a rate, each request that matches and that nothing before meets is met with this probability, for ever if "times" does not bound it; what is drawn follows from --seed and from the requests.
+
+Effects: status, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, token_revoked, all_cursors_dead; vanish (so many rows that the walk is still to read are deleted, those right behind the page); mixed.
+
+The effect mixed, which is also that of --fault-rate, is one of those that a client gets over by asking again: 429 and 503 with and without Retry-After (1 s), 500, 502, 504, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang (1 s), slow_body (1 s), page_out_of_order, bounds_not_echoed, empty_page_with_cursor, token_revoked.
 
 While it runs, it can be steered and looked into on the same port, under /simulator. That needs no token: whoever reaches the port can use it, which is this machine alone unless --listen says otherwise. Lenders go by their subdomain. Answers are JSON.
 
@@ -38,9 +48,14 @@ While it runs, it can be steered and looked into on the same port, under /simula
   curl -X POST 'localhost:8099/simulator/lenders/lender-1/touch?count=100'     changes so many accounts, now; &seed= makes the choice repeatable
   curl -X POST 'localhost:8099/simulator/lenders/lender-1/insert?count=10'
   curl -X POST 'localhost:8099/simulator/lenders/lender-1/delete?count=10'     or ?id=
+  curl -X POST 'localhost:8099/simulator/lenders/lender-1/late?count=10&by_ms=5000'    changes, visible up to so much after their updated_at
+  curl -X POST 'localhost:8099/simulator/lenders/lender-1/ahead?count=10&by_ms=5000'   changes, with an updated_at so much ahead
   curl --data-binary @faults.jsonl localhost:8099/simulator/faults             adds a fault script
-  curl -X DELETE localhost:8099/simulator/faults                               forgets what has not been met
-  curl -X POST 'localhost:8099/simulator/latency?ms=100'"#;
+  curl -X DELETE localhost:8099/simulator/faults                               forgets what has not been met, and --fault-rate
+  curl -X POST 'localhost:8099/simulator/latency?ms=100'
+  curl -X POST 'localhost:8099/simulator/page-limit?most=100'                  504 for a larger limit; DELETE ends it
+  curl -X POST 'localhost:8099/simulator/total?as=capped:1000'                 or exact, or timeout
+  curl -X POST 'localhost:8099/simulator/clock?skew_ms=-90000'                 its clock minus this machine's"#;
 
 /// Serves an Exports API on a local port: rows, live changes, faults
 #[derive(Debug, clap::Args)]
@@ -79,12 +94,33 @@ pub struct Args {
     /// Rows that vanish, a second, each lender
     #[arg(long, default_value_t = 0.0, value_parser = rate)]
     delete_rate: f64,
+    /// Changes that become visible after their updated_at, a second, each lender; dropped if the account changes before
+    #[arg(long, default_value_t = 0.0, value_parser = rate)]
+    late_rate: f64,
+    /// They become visible after a random time of up to so much
+    #[arg(long, value_name = "TIME", default_value_t = DEFAULT_BY.into(), requires = "late_rate", value_parser = shift)]
+    late_by: humantime::Duration,
+    /// Changes whose updated_at lies ahead, a second, each lender; such an account is not changed again before that time
+    #[arg(long, default_value_t = 0.0, value_parser = rate)]
+    ahead_rate: f64,
+    /// It lies ahead by so much
+    #[arg(long, value_name = "TIME", default_value_t = DEFAULT_BY.into(), requires = "ahead_rate", value_parser = shift)]
+    ahead_by: humantime::Duration,
     /// How long a token is good
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     token_lifetime: Duration,
     /// Wait before each answer
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
     latency: Duration,
+    /// How far its clock is ahead of this machine's; -90s: behind it
+    #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = skew_ms)]
+    clock_skew: i64,
+    /// Answers 504 to a larger limit
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    page_limit: Option<u16>,
+    /// How includeTotal is answered: exact, timeout, or capped:N
+    #[arg(long, default_value_t = Total::Exact)]
+    total: Total,
     /// Compresses for clients that accept gzip
     #[arg(long)]
     gzip: bool,
@@ -100,6 +136,9 @@ pub struct Args {
     /// JSON lines, see below
     #[arg(long, value_name = "FILE")]
     fault_script: Option<PathBuf>,
+    /// Share of export requests that meet a mixed fault, after what the fault script has in order; see below
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    fault_rate: f64,
 }
 
 /// For the answer to a health check, which comes at once from a simulator that is well.
@@ -136,7 +175,7 @@ pub async fn execute(args: Args) -> Result<(), SimulateError> {
     if args.health_check {
         return health_check(&args).await;
     }
-    let faults = match &args.fault_script {
+    let mut faults = match &args.fault_script {
         Some(path) => {
             let script = fs::read_to_string(path).map_err(|source| SimulateError::ReadScript {
                 path: path.clone(),
@@ -146,6 +185,9 @@ pub async fn execute(args: Args) -> Result<(), SimulateError> {
         }
         None => Vec::new(),
     };
+    if args.fault_rate > 0.0 {
+        faults.push(Fault::export(Effect::Mixed).rate(args.fault_rate));
+    }
     let mut terminate = signal(SignalKind::terminate()).map_err(SimulateError::Signals)?;
     let simulator = Simulator::start(options(args)).await?;
     for fault in faults {
@@ -191,6 +233,10 @@ fn options(args: Args) -> Options {
             change_rate: args.change_rate,
             insert_rate: args.insert_rate,
             delete_rate: args.delete_rate,
+            late_rate: args.late_rate,
+            late_by: args.late_by.into(),
+            ahead_rate: args.ahead_rate,
+            ahead_by: args.ahead_by.into(),
             ..LenderOptions::numbered(number)
         })
         .collect();
@@ -202,6 +248,9 @@ fn options(args: Args) -> Options {
         gzip: args.gzip,
         tls: args.tls,
         tls_names: args.tls_name,
+        total: args.total,
+        page_limit: args.page_limit.map(usize::from),
+        clock_skew_ms: args.clock_skew,
         latency: args.latency,
         ..Options::default()
     }
@@ -237,6 +286,21 @@ fn dns_name(text: &str) -> Result<String, String> {
     (text.len() <= 253 && text.split('.').all(is_label))
         .then(|| text.to_owned())
         .ok_or_else(|| "not a DNS name".to_owned())
+}
+
+/// A length of time that a clock or a row may be moved by.
+fn shift(text: &str) -> Result<humantime::Duration, String> {
+    let shift: humantime::Duration = text.parse().map_err(|error| format!("{error}; an example is 90s"))?;
+    (*shift <= MAX_SHIFT)
+        .then_some(shift)
+        .ok_or_else(|| "more than a hundred years".to_owned())
+}
+
+/// In milliseconds; to either side.
+fn skew_ms(text: &str) -> Result<i64, String> {
+    let (sign, length) = text.strip_prefix('-').map_or((1, text), |length| (-1, length));
+    let skew_ms = shift(length)?.as_millis();
+    Ok(sign * i64::try_from(skew_ms).expect("a hundred years fit"))
 }
 
 fn share(text: &str) -> Result<f64, String> {

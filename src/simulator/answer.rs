@@ -94,7 +94,9 @@ impl Answer {
             | Effect::CursorAnswersItself
             | Effect::EmptyPageWithCursor
             | Effect::TokenRevoked
-            | Effect::AllCursorsDead => {}
+            | Effect::AllCursorsDead
+            | Effect::Vanish { .. }
+            | Effect::Mixed => {}
         }
         self
     }

@@ -4,6 +4,7 @@
 //! whoever steers and checks a run does not disturb it. Answers are JSON; an error has one member, `error`.
 
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,13 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::answer::Answer;
-use super::clock::iso;
-use super::fault::{ScriptError, parse_script};
+use super::clock::{iso, millis};
+use super::fault::{Script, ScriptError, parse_script};
 use super::query::percent_decode;
 use super::rows::RowKind;
 use super::server::MAX_REQUEST_BODY;
+use super::{DEFAULT_BY, MAX_SHIFT, Shared, Total, UnknownTotal};
 
 /// Rows that one request adds: seconds of work.
 const MAX_INSERT: usize = 100_000;
@@ -30,7 +31,8 @@ const MAX_INSERT: usize = 100_000;
 enum ControlError {
     #[error(
         "cannot {method} this; there are GET /simulator/counts, GET /simulator/lenders/{{subdomain}}/rows, POST \
-         /simulator/lenders/{{subdomain}}/touch, …/insert and …/delete, POST and DELETE /simulator/faults, and POST /simulator/latency"
+         /simulator/lenders/{{subdomain}}/touch, …/insert, …/delete, …/late and …/ahead, POST and DELETE /simulator/faults and \
+         /simulator/page-limit, POST /simulator/latency, /simulator/total and /simulator/clock"
     )]
     Path { method: Method },
     #[error("there is no lender {subdomain:?}, only {known}")]
@@ -45,6 +47,10 @@ enum ControlError {
     Missing { name: &'static str },
     #[error("no more than {MAX_INSERT} rows can be added at once")]
     TooMany,
+    #[error("{name} is at most a hundred years, {} milliseconds", MAX_SHIFT.as_millis())]
+    TooFar { name: &'static str },
+    #[error("there is no total {text:?}; {error}")]
+    Total { text: String, error: UnknownTotal },
     #[error("either id, or count and seed")]
     IdOrCount,
     #[error("the body cannot be read: it may have {MAX_REQUEST_BODY} bytes of UTF-8")]
@@ -61,6 +67,8 @@ impl ControlError {
             | Self::Parameter { .. }
             | Self::Missing { .. }
             | Self::TooMany
+            | Self::TooFar { .. }
+            | Self::Total { .. }
             | Self::IdOrCount
             | Self::Body
             | Self::Script { .. } => StatusCode::BAD_REQUEST,
@@ -133,6 +141,28 @@ where
             let ids = in_background(shared, move |shared| shared.delete(lender, count, &mut rng)).await;
             Ok(json!({ "ids": ids }).to_string())
         }
+        (&Method::POST, ["lenders", subdomain, "late"]) => {
+            let lender = find(shared, subdomain)?;
+            let (count, by, mut rng) = (
+                parameters.take("count")?.unwrap_or(1),
+                parameters.by()?,
+                parameters.rng()?,
+            );
+            parameters.end()?;
+            let ids = in_background(shared, move |shared| shared.change_late(lender, count, by, &mut rng)).await;
+            Ok(json!({ "ids": ids }).to_string())
+        }
+        (&Method::POST, ["lenders", subdomain, "ahead"]) => {
+            let lender = find(shared, subdomain)?;
+            let (count, by, mut rng) = (
+                parameters.take("count")?.unwrap_or(1),
+                parameters.by()?,
+                parameters.rng()?,
+            );
+            parameters.end()?;
+            let ids = in_background(shared, move |shared| shared.change_ahead(lender, count, by, &mut rng)).await;
+            Ok(json!({ "ids": ids }).to_string())
+        }
         (&Method::POST, ["faults"]) => {
             parameters.end()?;
             let script = Limited::new(body, MAX_REQUEST_BODY).collect().await;
@@ -143,18 +173,46 @@ where
             for fault in faults {
                 control.script.push(fault);
             }
-            Ok(json!({ "pending_fault_count": control.script.len() }).to_string())
+            Ok(fault_counts(&control.script).to_string())
         }
         (&Method::DELETE, ["faults"]) => {
             parameters.end()?;
-            shared.control().script.clear();
-            Ok(json!({ "pending_fault_count": 0 }).to_string())
+            let mut control = shared.control();
+            control.script.clear();
+            Ok(fault_counts(&control.script).to_string())
         }
         (&Method::POST, ["latency"]) => {
-            let latency_ms = parameters.take("ms")?.ok_or(ControlError::Missing { name: "ms" })?;
+            let latency_ms = parameters.needed("ms")?;
             parameters.end()?;
             shared.control().latency = Duration::from_millis(latency_ms);
             Ok(json!({ "latency_ms": latency_ms }).to_string())
+        }
+        (&Method::POST, ["page-limit"]) => {
+            let most: NonZeroUsize = parameters.needed("most")?;
+            parameters.end()?;
+            shared.control().page_limit = Some(most.get());
+            Ok(json!({ "page_limit": most }).to_string())
+        }
+        (&Method::DELETE, ["page-limit"]) => {
+            parameters.end()?;
+            shared.control().page_limit = None;
+            Ok(json!({ "page_limit": null }).to_string())
+        }
+        (&Method::POST, ["total"]) => {
+            let text: String = parameters.needed("as")?;
+            parameters.end()?;
+            let total: Total = text.parse().map_err(|error| ControlError::Total { text, error })?;
+            shared.control().total = total;
+            Ok(json!({ "total": total.to_string() }).to_string())
+        }
+        (&Method::POST, ["clock"]) => {
+            let skew_ms: i64 = parameters.needed("skew_ms")?;
+            parameters.end()?;
+            if skew_ms.unsigned_abs() > millis(MAX_SHIFT).unsigned_abs() {
+                return Err(ControlError::TooFar { name: "skew_ms" });
+            }
+            shared.clock.set_skew_ms(skew_ms);
+            Ok(json!({ "skew_ms": skew_ms }).to_string())
         }
         _ => Err(ControlError::Path { method: method.clone() }),
     }
@@ -170,17 +228,30 @@ fn counts(shared: &Shared) -> Value {
         })
     });
     let lenders: Vec<_> = lenders.collect();
+    let pending_late_count = shared.pending_late_count();
     let control = shared.control();
     let counts = control.counts;
     json!({
         "request_count": counts.request_count,
         "row_count": counts.row_count,
         "fault_count": counts.fault_count,
-        "pending_fault_count": control.script.len(),
+        "pending_fault_count": control.script.pending_count(),
+        "standing_fault_count": control.script.standing_count(),
         "change_count": counts.change_count,
         "insert_count": counts.insert_count,
         "delete_count": counts.delete_count,
+        "late_count": counts.late_count,
+        "pending_late_count": pending_late_count,
+        "ahead_count": counts.ahead_count,
         "lenders": lenders,
+    })
+}
+
+/// What is still to be met, and what stays for ever.
+fn fault_counts(script: &Script) -> Value {
+    json!({
+        "pending_fault_count": script.pending_count(),
+        "standing_fault_count": script.standing_count(),
     })
 }
 
@@ -255,6 +326,18 @@ impl Parameters {
             Ok(read) => Ok(Some(read)),
             Err(_) => Err(ControlError::Value { name, value }),
         }
+    }
+
+    fn needed<T: FromStr>(&mut self, name: &'static str) -> Result<T, ControlError> {
+        self.take(name)?.ok_or(ControlError::Missing { name })
+    }
+
+    fn by(&mut self) -> Result<Duration, ControlError> {
+        let by = self.take("by_ms")?.map_or(DEFAULT_BY, Duration::from_millis);
+        if by > MAX_SHIFT {
+            return Err(ControlError::TooFar { name: "by_ms" });
+        }
+        Ok(by)
     }
 
     /// From `seed`; without one, different each time.

@@ -76,6 +76,10 @@ fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
         .transpose()
         .map_err(|error| failed(error.to_string()))?;
 
+    if let Some(Effect::Vanish { count }) = &effect {
+        let after = sent.as_ref().and_then(Cursor::after);
+        shared.vanish(index, &query.filter, after.as_ref(), query.limit, *count);
+    }
     let at = Place {
         lender: index,
         epoch,

@@ -1,15 +1,18 @@
 //! What goes wrong next, and for which request?
 //!
-//! Faults are a script: a request takes the first one in it that matches and is due. They come after authentication, so an
-//! export fault meets a request that would otherwise have been answered with a page.
+//! Faults are a script: a request takes the first one in it that matches and is due; if there is none, those with a rate
+//! take their chances, one after another. They come after authentication, so an export fault meets a request that would
+//! otherwise have been answered with a page.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use fastrand::Rng;
 use hyper::StatusCode;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
+use twox_hash::XxHash3_64;
 
 /// A line of a fault script that cannot be used.
 #[derive(Debug, Error)]
@@ -38,9 +41,12 @@ pub struct Fault {
     /// Matching requests that pass before the first one is met.
     #[serde(default)]
     pub skip: u32,
-    /// Requests that are met.
-    #[serde(default = "once")]
-    pub times: u32,
+    /// Requests that are met. `None`: one, or with a rate all that are to come.
+    #[serde(default)]
+    pub times: Option<u32>,
+    /// The probability that a matching request is met, above 0 and up to 1; `None`: it is met for certain, in order.
+    #[serde(default, deserialize_with = "rate")]
+    pub rate: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -96,6 +102,13 @@ pub enum Effect {
     TokenRevoked,
     /// All cursors given so far are dead; one that this request carries too.
     AllCursorsDead,
+    /// So many rows are deleted that this walk is still to read, the nearest behind this page, which is answered as ever. Fewer
+    /// if fewer are left, none on the last page.
+    Vanish { count: usize },
+    /// One of those that a client gets over by asking again, at random: 429 and 503 with and without `Retry-After`, 500, 502,
+    /// 504, `Html`, `CutOffJson`, `WrongTopLevelTypes`, `WrongContentType`, `Reset`, `Hang` and `SlowBody` of a second,
+    /// `PageOutOfOrder`, `BoundsNotEchoed`, `EmptyPageWithCursor`, `TokenRevoked`.
+    Mixed,
 }
 
 /// The `Retry-After` header.
@@ -118,7 +131,8 @@ impl Fault {
             cursor: None,
             until: None,
             skip: 0,
-            times: once(),
+            times: None,
+            rate: None,
         }
     }
 
@@ -158,8 +172,36 @@ impl Fault {
     /// Meets so many requests.
     #[must_use]
     pub fn times(mut self, requests: u32) -> Self {
-        self.times = requests;
+        self.times = Some(requests);
         self
+    }
+
+    /// Meets a matching request with this probability, above 0 and up to 1, for ever if `times` does not bound it.
+    #[must_use]
+    pub fn rate(mut self, rate: f64) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    fn is_for_ever(&self) -> bool {
+        self.rate.is_some() && self.times.is_none()
+    }
+
+    /// Whether this was the last request that it meets.
+    fn is_spent(&mut self) -> bool {
+        if self.is_for_ever() {
+            return false;
+        }
+        let left = self.times.unwrap_or(1).saturating_sub(1);
+        self.times = Some(left);
+        left == 0
+    }
+
+    /// Whether a matching request may be met; one that is let pass is counted.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        is_due
     }
 
     fn matches(&self, endpoint: Endpoint, subdomain: &str, cursor: bool, until: bool) -> bool {
@@ -198,49 +240,118 @@ impl Effect {
             | Self::CursorAnswersItself
             | Self::EmptyPageWithCursor
             | Self::TokenRevoked
-            | Self::AllCursorsDead => true,
+            | Self::AllCursorsDead
+            | Self::Vanish { .. }
+            | Self::Mixed => true,
         }
+    }
+
+    /// What `Mixed` draws from.
+    fn recoverable() -> Vec<Self> {
+        let second = Duration::from_secs(1);
+        let later = |code| Self::Status {
+            code,
+            retry_after: Some(RetryAfter::Seconds(1)),
+        };
+        vec![
+            Self::status(StatusCode::TOO_MANY_REQUESTS),
+            later(StatusCode::TOO_MANY_REQUESTS),
+            Self::status(StatusCode::INTERNAL_SERVER_ERROR),
+            Self::status(StatusCode::BAD_GATEWAY),
+            Self::status(StatusCode::SERVICE_UNAVAILABLE),
+            later(StatusCode::SERVICE_UNAVAILABLE),
+            Self::status(StatusCode::GATEWAY_TIMEOUT),
+            Self::Html { code: StatusCode::OK },
+            Self::CutOffJson,
+            Self::WrongTopLevelTypes,
+            Self::WrongContentType,
+            Self::Reset,
+            Self::Hang(second),
+            Self::SlowBody(second),
+            Self::PageOutOfOrder,
+            Self::BoundsNotEchoed,
+            Self::EmptyPageWithCursor,
+            Self::TokenRevoked,
+        ]
     }
 }
 
 /// The faults still to come.
-#[derive(Debug, Default)]
-pub(super) struct Script(VecDeque<Fault>);
+#[derive(Debug)]
+pub(super) struct Script {
+    in_order: VecDeque<Fault>,
+    by_rate: Vec<Fault>,
+    rng: Rng,
+}
 
 impl Script {
+    /// Chance follows from the seed, and from the requests that come.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            in_order: VecDeque::new(),
+            by_rate: Vec::new(),
+            rng: Rng::with_seed(XxHash3_64::oneshot_with_seed(seed, b"faults")),
+        }
+    }
+
     pub(super) fn push(&mut self, fault: Fault) {
-        self.0.push_back(fault);
+        if fault.rate.is_some() {
+            self.by_rate.push(fault);
+        } else {
+            self.in_order.push_back(fault);
+        }
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.in_order.clear();
+        self.by_rate.clear();
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// Faults that requests are still to meet: all but those that stay for ever.
+    pub(super) fn pending_count(&self) -> usize {
+        let by_rate = self.by_rate.iter().filter(|fault| !fault.is_for_ever());
+        self.in_order.len() + by_rate.count()
+    }
+
+    /// Faults that stay for ever.
+    pub(super) fn standing_count(&self) -> usize {
+        self.by_rate.iter().filter(|fault| fault.is_for_ever()).count()
     }
 
     /// The effect that a request meets. A fault that lets it pass counts it.
     pub(super) fn take(&mut self, endpoint: Endpoint, subdomain: &str, cursor: bool, until: bool) -> Option<Effect> {
-        let mut due = None;
-        for (at, fault) in self.0.iter_mut().enumerate() {
-            if !fault.matches(endpoint, subdomain, cursor, until) {
-                continue;
+        let matches = |fault: &Fault| fault.matches(endpoint, subdomain, cursor, until);
+        let met = self
+            .in_order
+            .iter_mut()
+            .position(|fault| matches(fault) && fault.is_due());
+        if let Some(at) = met {
+            let effect = self.in_order[at].effect.clone();
+            if self.in_order[at].is_spent() {
+                self.in_order.remove(at);
             }
-            if fault.skip == 0 {
-                due = Some(at);
-                break;
-            }
-            fault.skip -= 1;
+            return Some(self.drawn(effect));
         }
-        let at = due?;
-        let fault = &mut self.0[at];
-        let effect = fault.effect.clone();
-        fault.times = fault.times.saturating_sub(1);
-        if fault.times == 0 {
-            self.0.remove(at);
+        let rng = &mut self.rng;
+        let met = self.by_rate.iter_mut().position(|fault| {
+            let rate = fault.rate.unwrap_or_default();
+            matches(fault) && fault.is_due() && rng.f64() < rate
+        });
+        let at = met?;
+        let effect = self.by_rate[at].effect.clone();
+        if self.by_rate[at].is_spent() {
+            self.by_rate.remove(at);
         }
-        Some(effect)
+        Some(self.drawn(effect))
+    }
+
+    fn drawn(&mut self, effect: Effect) -> Effect {
+        if effect != Effect::Mixed {
+            return effect;
+        }
+        let mut effects = Effect::recoverable();
+        let at = self.rng.usize(..effects.len());
+        effects.swap_remove(at)
     }
 }
 
@@ -262,8 +373,13 @@ pub fn parse_script(text: &str) -> Result<Vec<Fault>, ScriptError> {
         .collect()
 }
 
-fn once() -> u32 {
-    1
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let rate = f64::deserialize(deserializer)?;
+    if rate > 0.0 && rate <= 1.0 {
+        Ok(Some(rate))
+    } else {
+        Err(D::Error::custom("a rate is above 0 and at most 1"))
+    }
 }
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StatusCode, D::Error> {
@@ -286,7 +402,7 @@ mod tests {
 
     #[test]
     fn faults_are_met_in_order_by_the_requests_they_are_meant_for() {
-        let mut script = Script::default();
+        let mut script = Script::new(1);
         script.push(Fault::export(Effect::Reset).cursor(true).skip(1));
         script.push(Fault::export(Effect::CutOffJson).times(2));
         script.push(Fault::export(Effect::PageOutOfOrder).lender("other"));
@@ -296,7 +412,67 @@ mod tests {
         assert_eq!(take(&mut script, false), None);
         assert_eq!(take(&mut script, true), Some(Effect::Reset));
         assert_eq!(take(&mut script, true), None);
-        assert_eq!(script.len(), 2);
+        assert_eq!(script.pending_count(), 2);
+    }
+
+    /// Which of so many requests are met.
+    fn met(script: &mut Script, requests: usize) -> Vec<bool> {
+        (0..requests).map(|_| take(script, true).is_some()).collect()
+    }
+
+    fn count(met: &[bool]) -> usize {
+        met.iter().filter(|met| **met).count()
+    }
+
+    #[test]
+    fn a_rate_meets_its_share_for_ever_as_the_seed_says() {
+        let script = |seed| {
+            let mut script = Script::new(seed);
+            script.push(Fault::export(Effect::Reset).rate(0.05));
+            script
+        };
+        let first = met(&mut script(1), 10_000);
+        // Ten standard deviations to either side.
+        assert!((280..720).contains(&count(&first)), "{}", count(&first));
+        assert_eq!(first, met(&mut script(1), 10_000));
+        assert_ne!(first, met(&mut script(2), 10_000));
+        let mut script = script(1);
+        assert_eq!((script.pending_count(), script.standing_count()), (0, 1));
+        script.clear();
+        assert_eq!((count(&met(&mut script, 1_000)), script.standing_count()), (0, 0));
+    }
+
+    #[test]
+    fn a_rate_can_skip_requests_and_end_and_comes_after_what_is_in_order() {
+        let mut script = Script::new(1);
+        script.push(Fault::export(Effect::Reset).rate(1.0).skip(3).times(2));
+        script.push(Fault::export(Effect::CutOffJson).rate(1.0));
+        script.push(Fault::export(Effect::PageOutOfOrder));
+        assert_eq!((script.pending_count(), script.standing_count()), (2, 1));
+        let effects: Vec<_> = (0..8).filter_map(|_| take(&mut script, true)).collect();
+        let expected = [
+            Effect::PageOutOfOrder,
+            Effect::CutOffJson,
+            Effect::CutOffJson,
+            Effect::CutOffJson,
+            Effect::Reset,
+            Effect::Reset,
+            Effect::CutOffJson,
+            Effect::CutOffJson,
+        ];
+        assert_eq!(effects, expected);
+        assert_eq!((script.pending_count(), script.standing_count()), (0, 1));
+        assert_eq!(script.take(Endpoint::Login, "acme", false, false), None);
+    }
+
+    #[test]
+    fn a_mixed_fault_is_each_of_the_recoverable_ones_in_time() {
+        let mut script = Script::new(1);
+        script.push(Fault::export(Effect::Mixed).rate(1.0));
+        let met: Vec<_> = (0..1_000).filter_map(|_| take(&mut script, false)).collect();
+        let recoverable = Effect::recoverable();
+        assert!(met.len() == 1_000 && met.iter().all(|effect| recoverable.contains(effect)));
+        assert!(recoverable.iter().all(|effect| met.contains(effect)));
     }
 
     #[test]
@@ -307,15 +483,24 @@ mod tests {
 {"effect":{"hang":"30s"},"lender":"lender-2"}
 {"effect":"token_revoked"}
 {"effect":{"status":{"code":401}},"endpoint":"refresh"}
+{"effect":{"vanish":{"count":3}},"rate":0.05,"times":7}
 "#;
         let faults = parse_script(text).expect("a good script");
-        assert_eq!(faults.len(), 4);
-        assert_eq!((faults[0].skip, faults[0].times), (3, 2));
+        assert_eq!(faults.len(), 5);
+        assert_eq!((faults[0].skip, faults[0].times, faults[0].rate), (3, Some(2), None));
         assert_eq!(faults[1].effect, Effect::Hang(Duration::from_secs(30)));
+        assert_eq!(
+            faults[4],
+            Fault::export(Effect::Vanish { count: 3 }).rate(0.05).times(7)
+        );
         for bad in [
             r#"{"effect":"reset","tmies":2}"#,
             r#"{"effect":{"status":{"code":7}}}"#,
             r#"{"effect":"duplicate_page","endpoint":"login"}"#,
+            r#"{"effect":"mixed","endpoint":"refresh"}"#,
+            r#"{"effect":"reset","rate":0}"#,
+            r#"{"effect":"reset","rate":1.01}"#,
+            r#"{"effect":"reset","rate":null}"#,
         ] {
             let text = format!("\n{bad}");
             assert_eq!(parse_script(&text).expect_err(bad).line, 2);

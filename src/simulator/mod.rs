@@ -8,7 +8,7 @@
 //!                      └── export ─┬─ query, cursor
 //!                                  ├─ fault      what goes wrong next
 //!                                  └─ lender ─┬─ store   the order of rows
-//!                                             └─ rows    what a row looks like
+//!      live ─── changes at rates ─────┘         └─ rows    what a row looks like
 //! ```
 
 mod answer;
@@ -18,7 +18,9 @@ mod cursor;
 mod export;
 mod fault;
 mod lender;
+mod live;
 mod login;
+mod options;
 mod query;
 mod rows;
 mod server;
@@ -38,26 +40,22 @@ use std::time::Duration;
 use fastrand::Rng;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, yield_now};
-use tokio::time::{Instant, interval};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use twox_hash::XxHash3_64;
 
 use clock::Clock;
 use fault::Script;
 use lender::Lender;
-use store::Row;
+use store::{Filter, Key, Row};
 
 pub use answer::Body;
 pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
+pub use options::{DEFAULT_BY, LenderOptions, MAX_SHIFT, Options, Total, UnknownTotal};
 pub use rows::{Bad, Odd, RowKind};
 pub use tls::{TlsError, ca_file};
 
-/// 2025-06-01T00:00:00Z: seeded rows are the same on every day, and never dated ahead.
-const NEWEST_AT_MS: i64 = 1_748_736_000_000;
 const MAX_LOGGED_REQUESTS: usize = 10_000;
-const LIVE_INTERVAL: Duration = Duration::from_millis(10);
-/// Rows of a live change under one lock: a walk waits no longer than a few pages would take.
-const MOST_AT_ONCE: f64 = 200.0;
 
 /// Why a simulator does not start.
 #[derive(Debug, Error)]
@@ -66,107 +64,6 @@ pub enum StartError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot serve https")]
     Tls(#[from] TlsError),
-}
-
-/// What a simulator is like from the start.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Port 0: any free one.
-    pub listen: SocketAddr,
-    pub lenders: Vec<LenderOptions>,
-    /// Rows, ids and live changes follow from it.
-    pub seed: u64,
-    pub token_lifetime: Duration,
-    pub refresh_token_lifetime: Duration,
-    /// Compresses for clients that accept it.
-    pub gzip: bool,
-    /// Serves https with a fresh authority, whose certificate is written into this directory.
-    pub tls: Option<PathBuf>,
-    /// DNS names that the certificate has beside `localhost`; the first one stands in the base URL.
-    pub tls_names: Vec<String>,
-    /// How `includeTotal` is answered.
-    pub total: Total,
-    /// Passes between query and answer.
-    pub latency: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            lenders: vec![LenderOptions::numbered(1)],
-            seed: 1,
-            token_lifetime: Duration::from_secs(3_600),
-            refresh_token_lifetime: Duration::from_secs(86_400),
-            gzip: false,
-            tls: None,
-            tls_names: Vec::new(),
-            total: Total::Exact,
-            latency: Duration::ZERO,
-        }
-    }
-}
-
-/// One lender: its credentials and its rows at the start.
-#[derive(Debug, Clone)]
-pub struct LenderOptions {
-    pub subdomain: String,
-    pub public_id: String,
-    pub email: String,
-    pub password: String,
-    /// At most 2^24.
-    pub rows: u32,
-    /// Sizes of groups with one `updated_at`, repeated over the rows; empty: all differ.
-    pub tie_groups: Vec<u32>,
-    /// Share of odd rows, 0–1.
-    pub odd_rate: f64,
-    /// Share of bad rows, 0–1.
-    pub bad_rate: f64,
-    /// So many of the oldest rows have 1.2 MB each.
-    pub oversized_rows: u32,
-    /// `updated_at` of the newest seeded row.
-    pub newest_at_ms: i64,
-    /// Time over which the seeded rows are spread.
-    pub span: Duration,
-    /// Live changes to accounts, a second.
-    pub change_rate: f64,
-    /// New accounts, a second.
-    pub insert_rate: f64,
-    /// Rows that vanish, a second.
-    pub delete_rate: f64,
-}
-
-impl LenderOptions {
-    /// The lender `lender-<number>` with 1,000 sound rows, some of them tied.
-    pub fn numbered(number: u32) -> Self {
-        let subdomain = format!("lender-{number}");
-        let hash = XxHash3_64::oneshot(subdomain.as_bytes());
-        Self {
-            public_id: format!("{:08x}-{:04x}-4000-8000-{number:012x}", hash >> 32, hash & 0xffff),
-            email: format!("exports@{subdomain}.example"),
-            password: format!("secret-{number}"),
-            subdomain,
-            rows: 1_000,
-            tie_groups: vec![1, 1, 1, 3, 1, 1, 10],
-            odd_rate: 0.0,
-            bad_rate: 0.0,
-            oversized_rows: 0,
-            newest_at_ms: NEWEST_AT_MS,
-            span: Duration::from_secs(400 * 86_400),
-            change_rate: 0.0,
-            insert_rate: 0.0,
-            delete_rate: 0.0,
-        }
-    }
-}
-
-/// How `includeTotal` is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Total {
-    Exact,
-    /// No more than so many are counted.
-    Capped(usize),
-    Timeout,
 }
 
 /// What a client needs to log in.
@@ -210,10 +107,15 @@ pub struct Counts {
     pub row_count: u64,
     /// Faults that a request met.
     pub fault_count: u64,
-    /// Accounts that were changed, at a rate or because it was asked for.
+    /// Accounts that were changed, at a rate or because it was asked for; late changes and those dated ahead not among them.
     pub change_count: u64,
     pub insert_count: u64,
+    /// Rows that were taken out, those that vanished ahead of a walk among them.
     pub delete_count: u64,
+    /// Late changes that have become visible.
+    pub late_count: u64,
+    /// Changes that were dated ahead.
+    pub ahead_count: u64,
 }
 
 /// What can be changed while it runs.
@@ -282,10 +184,37 @@ impl Shared {
         ids
     }
 
+    fn change_late(&self, lender: usize, count: usize, by: Duration, rng: &mut Rng) -> Vec<String> {
+        self.lenders[lender].change_late(&self.clock, count, by, rng)
+    }
+
+    /// Gives when the next late change becomes visible.
+    fn reveal(&self, lender: usize, now: Instant, most: usize) -> Option<Instant> {
+        let (count, next) = self.lenders[lender].reveal(now, most);
+        self.control().counts.late_count += count;
+        next
+    }
+
+    fn change_ahead(&self, lender: usize, count: usize, by: Duration, rng: &mut Rng) -> Vec<String> {
+        let ids = self.lenders[lender].change_ahead(&self.clock, count, by, rng);
+        self.control().counts.ahead_count += ids.len() as u64;
+        ids
+    }
+
+    fn vanish(&self, lender: usize, filter: &Filter, after: Option<&Key>, limit: usize, count: usize) {
+        let gone = self.lenders[lender].vanish(filter, after, limit, count);
+        self.control().counts.delete_count += gone;
+    }
+
     fn remove(&self, lender: usize, id: &str) -> bool {
         let removed = self.lenders[lender].write().remove(id);
         self.control().counts.delete_count += u64::from(removed);
         removed
+    }
+
+    fn pending_late_count(&self) -> usize {
+        let pending = self.lenders.iter().map(|lender| lender.read().late_count());
+        pending.sum()
     }
 
     fn log(&self, request: RequestLog, row_count: usize) {
@@ -360,8 +289,8 @@ impl Simulator {
             ca_file,
             numbers: AtomicU64::new(0),
             control: Mutex::new(Control {
-                script: Script::default(),
-                page_limit: None,
+                script: Script::new(options.seed),
+                page_limit: options.page_limit,
                 down: false,
                 latency: options.latency,
                 total: options.total,
@@ -370,12 +299,13 @@ impl Simulator {
                 counts: Counts::default(),
             }),
         });
+        shared.clock.set_skew_ms(options.clock_skew_ms);
         let mut tasks = vec![tokio::spawn(server::serve(listener, acceptor, shared.clone()))];
         for (index, lender) in shared.lenders.iter().enumerate() {
-            let rates = lender.rates;
-            if rates.change + rates.insert + rates.delete > 0.0 {
+            tasks.push(tokio::spawn(live::reveal(shared.clone(), index)));
+            if lender.rates.are_any() {
                 let rng = Rng::with_seed(options.seed.wrapping_add(index as u64));
-                tasks.push(tokio::spawn(live(shared.clone(), index, rng)));
+                tasks.push(tokio::spawn(live::change(shared.clone(), index, rng)));
             }
         }
         Ok(Self {
@@ -404,47 +334,6 @@ impl Drop for Simulator {
             task.abort();
         }
     }
-}
-
-/// Changes, adds and deletes a lender's rows at its rates. What is late is made up for.
-async fn live(shared: Arc<Shared>, index: usize, mut rng: Rng) {
-    let rates = shared.lenders[index].rates;
-    let (mut changes, mut inserts, mut deletes) = (0.0, 0.0, 0.0);
-    let mut ticks = interval(LIVE_INTERVAL);
-    let mut last = Instant::now();
-    loop {
-        let now = ticks.tick().await;
-        let passed = now.duration_since(last).as_secs_f64();
-        last = now;
-        changes += rates.change * passed;
-        while let Some(count) = next_batch(&mut changes) {
-            shared.touch(index, count, &mut rng);
-            yield_now().await;
-        }
-        inserts += rates.insert * passed;
-        while let Some(count) = next_batch(&mut inserts) {
-            shared.insert(index, count);
-            yield_now().await;
-        }
-        deletes += rates.delete * passed;
-        while let Some(count) = next_batch(&mut deletes) {
-            shared.delete(index, count, &mut rng);
-            yield_now().await;
-        }
-    }
-}
-
-/// Takes whole rows off what is due, no more than may be done under one lock.
-fn next_batch(due: &mut f64) -> Option<usize> {
-    let count = due.trunc().min(MOST_AT_ONCE);
-    *due -= count;
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 0 and `MOST_AT_ONCE`"
-    )]
-    let count = count as usize;
-    (count > 0).then_some(count)
 }
 
 impl Handle {
@@ -495,7 +384,8 @@ impl Handle {
         data.store.put(id.into(), updated_at_ms, row);
     }
 
-    /// Changes amounts, and of some the due date, of up to `count` different accounts, now. Gives their ids. Bad rows stay.
+    /// Changes amounts, and of some the due date, of up to `count` different accounts, now. Gives their ids. Bad rows stay,
+    /// and so do accounts that are dated ahead.
     pub fn touch(&self, lender: usize, count: usize, seed: u64) -> Vec<String> {
         self.shared.touch(lender, count, &mut Rng::with_seed(seed))
     }
@@ -503,6 +393,22 @@ impl Handle {
     /// Adds `count` accounts, now. Gives their ids.
     pub fn insert(&self, lender: usize, count: usize) -> Vec<String> {
         self.shared.insert(lender, count)
+    }
+
+    /// As `touch`, but each change becomes visible only after a random time of up to `by`, under the `updated_at` of now. Until
+    /// then the account stands as it was; if it is changed or deleted before, the late change is dropped.
+    pub fn change_late(&self, lender: usize, count: usize, by: Duration, seed: u64) -> Vec<String> {
+        self.shared.change_late(lender, count, by, &mut Rng::with_seed(seed))
+    }
+
+    /// Late changes that are not visible yet, of all lenders.
+    pub fn pending_late_count(&self) -> usize {
+        self.shared.pending_late_count()
+    }
+
+    /// As `touch`, but with an `updated_at` that lies `by` ahead. Such an account is not changed again before that time.
+    pub fn change_ahead(&self, lender: usize, count: usize, by: Duration, seed: u64) -> Vec<String> {
+        self.shared.change_ahead(lender, count, by, &mut Rng::with_seed(seed))
     }
 
     /// Takes up to `count` different generated rows out, without a trace. Gives their ids.
@@ -524,9 +430,9 @@ impl Handle {
         self.shared.control().script.clear();
     }
 
-    /// Faults that no request has met yet.
+    /// Faults that requests are still to meet. Those that stay for ever are not among them.
     pub fn fault_count(&self) -> usize {
-        self.shared.control().script.len()
+        self.shared.control().script.pending_count()
     }
 
     /// From now on, a larger `limit` is answered with 504.

@@ -62,9 +62,11 @@ impl Store {
         }
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&Row> {
+    /// A row and the time in the order that it has.
+    pub(super) fn get(&self, id: &str) -> Option<(i64, &Row)> {
         let (id, updated_at_ms) = self.updated_at.get_key_value(id)?;
-        self.rows.get(&(*updated_at_ms, id.clone()))
+        let row = self.rows.get(&(*updated_at_ms, id.clone()))?;
+        Some((*updated_at_ms, row))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Row)> {
@@ -82,8 +84,7 @@ impl Store {
 
     /// Up to `limit` rows behind `after`, or from the start of the range.
     pub(super) fn page(&self, filter: &Filter, after: Option<&Key>, limit: usize) -> Page<'_> {
-        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.clone()));
-        let mut walk = self.scan(filter, from);
+        let mut walk = self.rest(filter, after);
         let mut last = None;
         let rows = walk
             .by_ref()
@@ -95,6 +96,12 @@ impl Store {
             .collect();
         let next = walk.next().and(last).cloned();
         Page { rows, next }
+    }
+
+    /// What a walk is still to read: the rows behind `after`, or all of the range.
+    pub(super) fn rest(&self, filter: &Filter, after: Option<&Key>) -> impl Iterator<Item = (&Key, &Row)> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.clone()));
+        self.scan(filter, from)
     }
 
     /// The up to `limit` rows that end with `last`: the page before the one behind it.
