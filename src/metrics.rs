@@ -80,6 +80,7 @@ lender_metrics! {
     Counter transactions_total "Transactions committed, heartbeats included";
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge accounts "Accounts in the index";
+    Gauge stuck_walks "Walks that get nowhere: the same place fails again and again";
     Gauge ranges "Ranges of the snapshot that are still being read";
     Gauge snapshot_rows "Rows of the snapshot that this process reads, as upstream counted them at its start; 0 while it has not said";
     Counter snapshot_rows_read_total "Rows of the snapshot that were read and decided";
@@ -133,6 +134,9 @@ impl LenderMetrics {
         ];
         if let Some(share) = self.snapshot_share() {
             write!(line, ", snapshot {:.0} %", share * 100.0).expect("a String takes everything");
+        }
+        if self.stuck_walks.get() > 0 {
+            write!(line, ", {} walks STUCK", self.stuck_walks.get()).expect("a String takes everything");
         }
         for (counter, what) in odd {
             if counter.get() > 0 {

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,7 +14,7 @@ use crate::index::{Candidate, Index, News, Verdict};
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, Split, Timestamp, Walk};
-use crate::reader::{Ended, Entry, Item, Page};
+use crate::reader::{Ended, Entry, Incoming, Item, Page};
 use crate::shutdown::Shutdown;
 use crate::sink::{
     AccountRecord, Committed, DeadLetterDigests, DeadLetterRecord, Records, Sink, SinkError, Transactions, account_size,
@@ -139,11 +138,8 @@ impl<S: Sink> Pipeline<S> {
     /// Runs the lender until it is asked to end, cannot go on, or has caught up, and releases it.
     ///
     /// Awaits what is read, but blocks while it commits: for a thread of its own.
-    pub async fn run(mut self, inbox: UnboundedReceiver<Item>) -> Stopped {
-        let mut inbox = Inbox {
-            items: inbox,
-            ended: None,
-        };
+    pub async fn run(mut self, incoming: Incoming) -> Stopped {
+        let mut inbox = Inbox { incoming, ended: None };
         let stopped = match self.read_on(&mut inbox).await {
             Ok(stopped) | Err(stopped) => stopped,
         };
@@ -557,7 +553,7 @@ fn taken_over() -> Stopped {
 
 /// What comes from the reader, gathered into batches.
 struct Inbox {
-    items: UnboundedReceiver<Item>,
+    incoming: Incoming,
     /// Came while a batch was gathered; follows it.
     ended: Option<Ended>,
 }
@@ -584,7 +580,7 @@ impl Inbox {
                 // An end comes first: what is gathered is read again.
                 biased;
                 () = shutdown.requested() => return Next::Shutdown,
-                item = self.items.recv() => item,
+                item = self.incoming.next() => item,
                 () = tokio::time::sleep_until(until) => return Next::Batch(batch),
             };
             if batch.moves.is_empty() {
@@ -600,7 +596,7 @@ impl Inbox {
                     batch.row_count += page.entries.len();
                     let is_live_end = page.step.walk == Walk::Live && page.step.is_last;
                     batch.moves.push(Move::Page(page));
-                    if batch.row_count >= settings.max_rows || (is_live_end && self.items.is_empty()) {
+                    if batch.row_count >= settings.max_rows || (is_live_end && !self.incoming.is_live_waiting()) {
                         return Next::Batch(batch);
                     }
                 }

@@ -60,6 +60,7 @@ struct State {
     crash_count: u64,
     fence_count: u64,
     violation: Option<Violation>,
+    is_away: bool,
 }
 
 /// Clones are the same broker.
@@ -80,6 +81,7 @@ impl Broker {
             crash_count: 0,
             fence_count: 0,
             violation: None,
+            is_away: false,
         })))
     }
 
@@ -93,6 +95,16 @@ impl Broker {
         if let Crashes::OneIn(_) = state.crashes {
             state.crashes = Crashes::Never;
         }
+    }
+
+    /// While it is away, every call fails.
+    pub fn set_away(&self, is_away: bool) {
+        self.state().is_away = is_away;
+    }
+
+    /// Forgets a violation that a test meant.
+    pub fn forgive(&self) {
+        self.state().violation = None;
     }
 
     pub fn violate(&self, promise: &'static str, what: String) {
@@ -250,6 +262,9 @@ impl Producer {
     fn alive(&self) -> Result<(), SinkError> {
         if self.is_dead.load(Ordering::SeqCst) {
             return Err(SinkError::Interrupted);
+        }
+        if self.broker.state().is_away {
+            return Err(failed(RDKafkaErrorCode::AllBrokersDown));
         }
         Ok(())
     }

@@ -492,7 +492,7 @@ mod tests {
             };
             let (undisturbed, violation) = play(Crashes::Never).run();
             assert_eq!(violation, None, "seed {seed}");
-            for commit in 0..undisturbed.commits.min(60) {
+            for commit in 0..undisturbed.commits.min(40) {
                 for is_after in [false, true] {
                     let (played, violation) = play(Crashes::At { commit, is_after }).run();
                     assert_eq!(violation, None, "seed {seed}, commit {commit}, after: {is_after}");
@@ -502,82 +502,191 @@ mod tests {
         }
     }
 
-    /// What was found by a seed once, played by hand: everything else upstream is well.
-    fn by_hand(
-        tie_sizes: &[u32],
-        crashes: Crashes,
-        set: impl FnOnce(&mut Scenario),
-        faults: &[Fault],
-    ) -> Option<Violation> {
-        paused_runtime().block_on(async {
+    /// Everything but the processes, set up by hand.
+    struct Stage {
+        simulator: Simulator,
+        world: World,
+        broker: Broker,
+        scenario: Arc<Scenario>,
+    }
+
+    impl Stage {
+        /// Groups of rows with one time each, a second apart, read in pages of `page_size` by so many walks.
+        async fn new(tie_sizes: &[u32], page_size: u16, walk_count: usize, crashes: Crashes) -> Self {
             let simulator = empty_simulator(BEGIN_MS, Duration::from_secs(3_600)).await;
             let mut rng = Rng::with_seed(0);
             let mut scenario = Play::scenario(&mut rng, "http://127.0.0.1", &simulator.lender(0), BEGIN_MS);
-            scenario.start_from = None;
-            set(&mut scenario);
+            (scenario.start_from, scenario.transaction.max_rows) = (None, 1);
+            scenario.upstream.page_size = page_size;
+            scenario.upstream.snapshot_parallelism = walk_count;
+            scenario.upstream.poll_interval = Duration::from_secs(1);
             let mut world = World::new(simulator.handle(), rng, scenario.upstream.late_window);
-            for (number, size) in (0..).zip(tie_sizes) {
-                (0..*size).for_each(|_| world.insert_at(BEGIN_MS - 60_000 + 1_000 * number));
+            for (number, size) in (1..).zip(tie_sizes.iter().rev()) {
+                (0..*size).for_each(|_| world.insert_at(BEGIN_MS - 1_000 * number));
             }
-            let (scenario, broker) = (Arc::new(scenario), Broker::new(Rng::with_seed(0), crashes));
-            let process = |number| Process {
-                simulator: simulator.handle(),
-                broker: broker.clone(),
-                scenario: Arc::clone(&scenario),
-                number,
-                is_until_caught_up: true,
-            };
-            let mut stopped = None;
-            if crashes != Crashes::Never {
-                stopped = process(1).run().await;
-                assert!(stopped.is_none(), "it was to crash");
+            Self {
+                simulator,
+                world,
+                broker: Broker::new(Rng::with_seed(0), crashes),
+                scenario: Arc::new(scenario),
             }
-            faults.iter().for_each(|fault| simulator.push_fault(fault.clone()));
-            while stopped.is_none() {
-                stopped = process(2).run().await;
+        }
+
+        fn process(&self, is_until_caught_up: bool) -> Process {
+            Process {
+                simulator: self.simulator.handle(),
+                broker: self.broker.clone(),
+                scenario: Arc::clone(&self.scenario),
+                number: fastrand::u64(..),
+                is_until_caught_up,
             }
-            assert_eq!(simulator.fault_count(), 0, "a fault was not met");
-            complete(&simulator, &broker, &scenario);
-            broker.violation()
-        })
+        }
+
+        /// Reads everything; the promises are to hold.
+        async fn catch_up(&self) {
+            let stopped = self.process(true).run().await.expect("no crash");
+            assert_eq!(stopped.exit, Exit::Done, "{stopped:?}");
+            self.judge();
+        }
+
+        #[track_caller]
+        fn judge(&self) {
+            assert_eq!(self.simulator.fault_count(), 0, "a fault was not met");
+            complete(&self.simulator, &self.broker, &self.scenario);
+            assert_eq!(self.broker.violation(), None);
+        }
     }
 
     #[test]
     fn a_page_in_wrong_order_whose_first_row_is_past_a_split_does_not_end_the_range() {
-        let fault = Fault::export(Effect::PageOutOfOrder).cursor(true);
-        let violation = by_hand(
-            &[1; 60],
-            Crashes::Never,
-            |scenario| (scenario.upstream.page_size, scenario.upstream.snapshot_parallelism) = (40, 4),
-            &[fault],
-        );
-        assert_eq!(violation, None);
+        paused_runtime().block_on(async {
+            let stage = Stage::new(&[1; 60], 40, 4, Crashes::Never).await;
+            stage
+                .simulator
+                .push_fault(Fault::export(Effect::PageOutOfOrder).cursor(true));
+            stage.catch_up().await;
+        });
     }
 
     #[test]
     fn a_page_served_twice_to_a_walk_that_was_resumed_within_one_time_skips_nothing() {
-        let fault = Fault::export(Effect::DuplicatePage).times(2);
         let crashes = Crashes::At {
             commit: 4,
             is_after: true,
         };
-        let set = |scenario: &mut Scenario| {
-            (scenario.upstream.page_size, scenario.upstream.snapshot_parallelism) = (10, 1);
-            scenario.transaction.max_rows = 1;
-        };
-        assert_eq!(by_hand(&[60], crashes, set, &[fault]), None);
+        paused_runtime().block_on(async {
+            let stage = Stage::new(&[60], 10, 1, crashes).await;
+            assert!(stage.process(true).run().await.is_none(), "it was to crash");
+            stage
+                .simulator
+                .push_fault(Fault::export(Effect::DuplicatePage).times(2));
+            stage.catch_up().await;
+        });
     }
 
     #[test]
     fn a_page_served_twice_behind_an_empty_one_skips_nothing() {
-        let faults = [
-            Fault::export(Effect::EmptyPageWithCursor).cursor(true).skip(1),
-            Fault::export(Effect::DuplicatePage).skip(1),
-        ];
-        let set = |scenario: &mut Scenario| {
-            (scenario.upstream.page_size, scenario.upstream.snapshot_parallelism) = (10, 1);
-        };
-        assert_eq!(by_hand(&[60], Crashes::Never, set, &faults), None);
+        paused_runtime().block_on(async {
+            let stage = Stage::new(&[60], 10, 1, Crashes::Never).await;
+            let empty = Fault::export(Effect::EmptyPageWithCursor).cursor(true).skip(1);
+            stage.simulator.push_fault(empty);
+            stage.simulator.push_fault(Fault::export(Effect::DuplicatePage).skip(1));
+            stage.catch_up().await;
+        });
+    }
+
+    #[test]
+    fn a_query_that_upstream_does_not_manage_is_asked_for_in_parts() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 200], 50, 2, Crashes::Never).await;
+            stage.simulator.set_scan_limit_504(Some(30));
+            stage.catch_up().await;
+            // The live walk too, and the sweep behind it.
+            for _ in 0..60 {
+                sleep(Duration::from_secs(1)).await;
+                stage.world.happen(Event::Insert).await;
+            }
+            stage.catch_up().await;
+        });
+    }
+
+    #[test]
+    fn a_walk_that_asks_in_parts_and_is_killed_goes_on_behind_the_last_of_them() {
+        paused_runtime().block_on(async {
+            for commit in 2..9 {
+                let crashes = Crashes::At { commit, is_after: true };
+                let stage = Stage::new(&[1; 150], 50, 1, crashes).await;
+                stage.simulator.set_scan_limit_504(Some(60));
+                assert!(
+                    stage.process(true).run().await.is_none(),
+                    "commit {commit}: it was to crash"
+                );
+                stage.catch_up().await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_spot_where_every_cursor_is_dead_is_found_named_and_not_skipped() {
+        paused_runtime().block_on(async {
+            let stage = Stage::new(&[5, 60, 5], 10, 1, Crashes::Never).await;
+            let mut tied: Vec<_> = stage.simulator.rows(0);
+            tied.retain(|row| row.updated_at_ms == BEGIN_MS - 2_000);
+            stage.simulator.poison(Some(&tied[30].id));
+            let stopped = stage.process(true).run().await.expect("no crash");
+            assert_eq!(stopped.exit, Exit::Refused);
+            let why = stopped.why.expect("a reason");
+            let place = format!("at 2026-05-31T23:59:58.000Z, behind account {}", tied[29].id);
+            assert!(why.contains(&place) && why.contains("request id req_"), "{why}");
+            assert!(
+                stage.broker.latest(&tied[29].id).is_some(),
+                "what lies before it is read"
+            );
+            stage.simulator.poison(None);
+            stage.broker.forgive();
+            stage.catch_up().await;
+        });
+    }
+
+    #[test]
+    fn a_stuck_range_shows_and_does_not_hold_up_what_is_live() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[5, 60, 5], 10, 2, Crashes::Never).await;
+            let poisoned = stage.simulator.rows(0)[40].id.clone();
+            stage.simulator.poison(Some(&poisoned));
+            let running = stage.process(false).start();
+            sleep(Duration::from_secs(600)).await;
+            assert_eq!(stage.scenario.metrics.stuck_walks.get(), 1);
+            stage.world.insert_at(stage.simulator.now_ms());
+            let newest = stage.simulator.rows(0).pop().expect("rows").id;
+            sleep(Duration::from_secs(3)).await;
+            assert!(stage.broker.latest(&newest).is_some(), "live goes on");
+            stage.simulator.poison(None);
+            sleep(Duration::from_secs(120)).await;
+            assert_eq!(stage.scenario.metrics.stuck_walks.get(), 0);
+            stage.judge();
+            running.abort();
+        });
+    }
+
+    #[test]
+    fn a_broker_that_is_away_stops_the_requests() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 50], 10, 2, Crashes::Never).await;
+            let running = stage.process(false).start();
+            sleep(Duration::from_secs(60)).await;
+            stage.broker.set_away(true);
+            stage.world.insert_at(stage.simulator.now_ms());
+            sleep(Duration::from_secs(10)).await;
+            let before = stage.simulator.counts().request_count;
+            sleep(Duration::from_secs(3_600)).await;
+            assert_eq!(stage.simulator.counts().request_count, before);
+            stage.broker.set_away(false);
+            sleep(Duration::from_secs(90)).await;
+            assert!(stage.simulator.counts().request_count > before);
+            stage.judge();
+            running.abort();
+        });
     }
 
     /// Tries seeds with a rule broken until a promise catches it.

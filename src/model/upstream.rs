@@ -68,11 +68,13 @@ pub enum Event {
     KillCursors,
     RevokeTokens,
     PageLimit,
+    ScanLimit,
+    Poison,
     Latency,
     Down,
 }
 
-pub const EVENTS: [Event; 14] = [
+pub const EVENTS: [Event; 16] = [
     Event::Change,
     Event::ChangeMany,
     Event::Late,
@@ -85,6 +87,8 @@ pub const EVENTS: [Event; 14] = [
     Event::KillCursors,
     Event::RevokeTokens,
     Event::PageLimit,
+    Event::ScanLimit,
+    Event::Poison,
     Event::Latency,
     Event::Down,
 ];
@@ -237,6 +241,14 @@ impl World {
                 let most = self.rng.usize(1..5);
                 self.simulator.set_page_limit_504(self.rng.bool().then_some(most));
             }
+            Event::ScanLimit => {
+                let most = self.rng.usize(1..30);
+                self.simulator.set_scan_limit_504(self.rng.bool().then_some(most));
+            }
+            Event::Poison => {
+                let id = self.any().filter(|_| self.rng.bool());
+                self.simulator.poison(id.as_deref());
+            }
             Event::Latency => self.simulator.set_latency(Duration::from_millis(self.rng.u64(..400))),
             Event::Down => {
                 self.simulator.set_down(true);
@@ -250,6 +262,8 @@ impl World {
     pub fn mend(&self) {
         self.simulator.clear_faults();
         self.simulator.set_page_limit_504(None);
+        self.simulator.set_scan_limit_504(None);
+        self.simulator.poison(None);
         self.simulator.set_latency(Duration::from_millis(5));
         self.simulator.set_down(false);
     }

@@ -25,7 +25,8 @@ pub(super) struct Judge {
     pub lender: Arc<str>,
     pub walk: Walk,
     pub asked: PageRequest,
-    pub stop: Option<Timestamp>,
+    /// Where the walk ends; what it asked for may end before.
+    pub end: Option<Timestamp>,
     pub last: Option<i64>,
     pub highest: Option<Timestamp>,
     /// Of the page before; `None`: it is not known.
@@ -62,8 +63,8 @@ impl Judge {
         // A walk that was given up meanwhile is no longer interested.
         let _ = next.send(body.next_cursor.clone());
         let mut encoded = Encoded::default();
-        // How many rows lie before the stop; what follows them is verified like the rest, and left to the next range.
-        let mut before_stop = None;
+        // How many rows lie before the end; what follows them is verified like the rest, and left to the next range.
+        let mut before_end = None;
         let (mut last, mut highest) = (self.last, None);
         for (row, json) in body.rows.iter().enumerate() {
             let updated_at = encoded.take(json, &self)?;
@@ -80,30 +81,38 @@ impl Judge {
                 return unverified(Unverified::Outside { row });
             }
             last = Some(updated_at);
-            if self.stop.is_none_or(|stop| updated_at < stop.0) {
+            if self.end.is_none_or(|end| updated_at < end.0) {
                 highest = Some(Timestamp(updated_at));
             } else {
-                before_stop = before_stop.or(Some(encoded.entries.len() - 1));
+                before_end = before_end.or(Some(encoded.entries.len() - 1));
             }
         }
         if !is_another {
             return Ok(Err(Fault::PerhapsRepeated));
         }
-        if let Some(before_stop) = before_stop {
-            encoded.entries.truncate(before_stop);
+        if let Some(before_end) = before_end {
+            encoded.entries.truncate(before_end);
         }
-        let here = clock::now().timestamp_millis();
+        let is_over = body.next_cursor.is_none();
+        let is_last = before_end.is_some() || is_over && self.is_all();
+        let (since, until) = if is_over && !is_last {
+            (self.asked.until, self.end)
+        } else {
+            (self.asked.since, self.asked.until)
+        };
         let step = Step {
             walk: self.walk,
-            since: self.asked.since,
-            until: self.asked.until,
+            since,
+            until,
             left: None,
-            is_last: before_stop.is_some() || body.next_cursor.is_none(),
+            is_last,
             next_cursor: body.next_cursor,
             highest: highest.max(self.highest),
-            clock: self.clock.or(answer.clock).unwrap_or(Timestamp(here)),
+            clock: self.clock.or(answer.clock).unwrap_or(answer.sent_at),
         };
-        let date = answer.date.unwrap_or(Timestamp(here));
+        let date = answer
+            .date
+            .unwrap_or_else(|| Timestamp(clock::now().timestamp_millis()));
         self.count(&encoded, highest, date);
         let Encoded { entries, bytes, .. } = encoded;
         let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());
@@ -116,7 +125,17 @@ impl Judge {
             request_id,
             row_hashes,
             _room: None,
+            _done: None,
         }))
+    }
+
+    /// Whether what was asked for reaches to the walk's end.
+    fn is_all(&self) -> bool {
+        match (self.asked.until, self.end) {
+            (Some(until), Some(end)) => until >= end,
+            (until, None) => until.is_none(),
+            (None, Some(_)) => true,
+        }
     }
 
     fn verify_envelope(&self, body: &PageBody<'_>) -> Result<(), Unverified> {

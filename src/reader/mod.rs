@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The next request goes out as soon as the answer's `nextCursor` is known, while its rows are still being encoded. What
-//! is handed over waits in a channel that is bounded in bytes, so a slow Kafka stops the reading.
+//! is handed over waits in channels that are bounded in bytes, and no live walk or sweep begins before the one before it is
+//! committed: so a slow Kafka slows the reading down, and one that is away stops it. What is live is taken first.
 //!
 //! - `walk`: one walk, and what goes wrong on it
 //! - `judge`: one answer, verified and encoded
@@ -20,11 +21,14 @@ mod shares;
 mod walk;
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::account::{Digest, Rejected};
 use crate::avro::{EncodeError, Encoder};
@@ -36,10 +40,13 @@ use crate::policy::{self, AfterRequest, Exit};
 use crate::progress::{Progress, Range, Split, Step, Timestamp};
 use crate::upstream::{Client, PageRequest, UpstreamError};
 use shares::Shares;
-use walk::OneWalk;
+use walk::{OneWalk, Walked};
 
-/// Encoded pages of a lender that are read but not yet committed, in bytes.
+/// Encoded pages of a lender's snapshot and sweeps that are read but not yet committed, in bytes.
 const MAX_BUFFERED: u32 = 64 << 20;
+
+/// The same of its live walks, which do not wait for the others.
+const MAX_BUFFERED_LIVE: u32 = 16 << 20;
 
 /// Longer tokens fit neither a URL nor the cursor record.
 const MAX_CURSOR: usize = 4096;
@@ -69,6 +76,33 @@ pub struct Page {
     row_hashes: Arc<[u64]>,
     /// Held until the page is committed.
     _room: Option<OwnedSemaphorePermit>,
+    /// With the last page of a walk: dropped once it is committed.
+    _done: Option<oneshot::Sender<Infallible>>,
+}
+
+/// What comes from a reader.
+#[derive(Debug)]
+pub struct Incoming {
+    live: mpsc::UnboundedReceiver<Item>,
+    rest: mpsc::UnboundedReceiver<Item>,
+}
+
+impl Incoming {
+    /// The next item; `None` when the reader is gone. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Item> {
+        tokio::select! {
+            // What is live is what people wait for: it does not stand behind a snapshot.
+            biased;
+            Some(item) = self.live.recv() => Some(item),
+            Some(item) = self.rest.recv() => Some(item),
+            else => None,
+        }
+    }
+
+    /// Whether something live waits.
+    pub fn is_live_waiting(&self) -> bool {
+        !self.live.is_empty()
+    }
 }
 
 /// A part of a page's bytes.
@@ -124,6 +158,14 @@ impl Page {
 
     pub fn size(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The `public_id` of its last account.
+    fn last_id(&self) -> Option<&str> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Account(row) => Some(self.text(row.public_id)),
+            Entry::DeadLetter(_) => None,
+        })
     }
 }
 
@@ -205,10 +247,39 @@ pub struct Reader {
     large_value: usize,
     /// Unknown members that were named in the log.
     unknown: Arc<Mutex<HashSet<String>>>,
-    items: mpsc::UnboundedSender<Item>,
-    room: Arc<Semaphore>,
+    live: Outlet,
+    rest: Outlet,
     /// As committed.
     committed: watch::Receiver<Progress>,
+    /// Upstream's clock, as last seen: milliseconds since the epoch.
+    clock: AtomicI64,
+}
+
+/// One of the two ways to the pipeline.
+struct Outlet {
+    items: mpsc::UnboundedSender<Item>,
+    room: Arc<Semaphore>,
+    size: u32,
+}
+
+impl Outlet {
+    fn new(size: u32) -> (Self, mpsc::UnboundedReceiver<Item>) {
+        let (items, received) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(size as usize));
+        (Self { items, room, size }, received)
+    }
+
+    /// Waits for room, then hands a page over.
+    async fn hand_over(&self, mut page: Page) {
+        let size = u32::try_from(page.size()).unwrap_or(u32::MAX).clamp(1, self.size);
+        page._room = self.room.clone().acquire_many_owned(size).await.ok();
+        self.send(Item::Page(page));
+    }
+
+    fn send(&self, item: Item) {
+        // Nobody listens any more only when the lender has ended already.
+        let _ = self.items.send(item);
+    }
 }
 
 /// What a reader is made of.
@@ -227,8 +298,9 @@ pub struct Setting<'a> {
 }
 
 impl Reader {
-    pub fn new(setting: Setting<'_>) -> (Self, mpsc::UnboundedReceiver<Item>) {
-        let (items, received) = mpsc::unbounded_channel();
+    pub fn new(setting: Setting<'_>) -> (Self, Incoming) {
+        let (live, live_items) = Outlet::new(MAX_BUFFERED_LIVE);
+        let (rest, rest_items) = Outlet::new(MAX_BUFFERED);
         let reader = Self {
             client: Arc::new(setting.client),
             encoder: Arc::new(setting.encoder),
@@ -238,11 +310,16 @@ impl Reader {
             is_until_caught_up: setting.is_until_caught_up,
             large_value: setting.max_message / 4,
             unknown: Arc::default(),
-            items,
-            room: Arc::new(Semaphore::new(MAX_BUFFERED as usize)),
+            live,
+            rest,
             committed: setting.committed,
+            clock: AtomicI64::new(0),
         };
-        (reader, received)
+        let incoming = Incoming {
+            live: live_items,
+            rest: rest_items,
+        };
+        (reader, incoming)
     }
 
     /// Reads on from what is committed, for ever or until caught up. Ends when the lender cannot go on, and says why as the
@@ -252,11 +329,13 @@ impl Reader {
     pub async fn run(self, clock: Option<Timestamp>, start_from: Option<Timestamp>) {
         let reader = Arc::new(self);
         if let Err(ended) = reader.read(clock, start_from).await {
-            reader.send(Item::End(ended));
+            // Behind everything: what is live is taken first.
+            reader.rest.send(Item::End(ended));
         }
     }
 
     async fn read(self: &Arc<Self>, clock: Option<Timestamp>, start_from: Option<Timestamp>) -> Result<(), Ended> {
+        self.note_clock(clock.unwrap_or_else(|| Timestamp(clock::now().timestamp_millis())));
         let mut progress = self.committed.borrow().clone();
         if progress.first_snapshot_at.is_none() {
             let t0 = clock.unwrap_or_else(|| {
@@ -267,7 +346,8 @@ impl Reader {
                 Timestamp(clock::now().timestamp_millis())
             });
             progress = Progress::begin(t0, self.upstream.late_window, start_from);
-            self.send(Item::Begin(progress.clone()));
+            // First of all, and so is what is sent this way.
+            self.live.send(Item::Begin(progress.clone()));
         }
         // Given up with the reading.
         let mut counting = JoinSet::new();
@@ -284,6 +364,14 @@ impl Reader {
             self.sweep(polled.subscribe())
         )
         .map(|_| ())
+    }
+
+    fn clock(&self) -> Timestamp {
+        Timestamp(self.clock.load(Ordering::Relaxed))
+    }
+
+    fn note_clock(&self, clock: Timestamp) {
+        self.clock.fetch_max(clock.0, Ordering::Relaxed);
     }
 
     /// Reads everything that is left of the snapshot, live walks beside it, then what came meanwhile and what came late.
@@ -331,17 +419,22 @@ impl Reader {
 
     /// Live walks, one after another; `polled` is the mark `read` as it will be once they are committed.
     async fn poll(&self, polled: &watch::Sender<Option<Timestamp>>) -> Result<(), Ended> {
+        /// Of the interval, at least so much is a pause: an upstream that is slow is not asked without one.
+        const LEAST_PAUSE: u32 = 4;
+        let interval = self.upstream.poll_interval;
         loop {
-            self.live_walk(polled).await?;
-            tokio::time::sleep(self.upstream.poll_interval).await;
+            let begun = Instant::now();
+            self.live_walk(polled).await?.committed().await;
+            let left = interval.saturating_sub(begun.elapsed());
+            tokio::time::sleep(left.max(interval / LEAST_PAUSE)).await;
         }
     }
 
-    async fn live_walk(&self, polled: &watch::Sender<Option<Timestamp>>) -> Result<(), Ended> {
+    async fn live_walk(&self, polled: &watch::Sender<Option<Timestamp>>) -> Result<Walked, Ended> {
         let read = *polled.borrow();
-        let highest = OneWalk::live(read).run(self, None).await?;
-        polled.send_replace(read.max(highest));
-        Ok(())
+        let walked = OneWalk::live(read).run(self, None).await?;
+        polled.send_replace(read.max(walked.highest));
+        Ok(walked)
     }
 
     /// Sweeps, one after another, the first one behind the first live walk.
@@ -353,34 +446,26 @@ impl Reader {
                 let committed = self.committed.borrow();
                 (committed.settled, committed.read)
             };
-            self.sweep_once(settled, read).await?;
+            if let Some(walked) = self.sweep_once(settled, read).await? {
+                walked.committed().await;
+            }
             tokio::time::sleep(self.upstream.late_sweep_interval).await;
         }
     }
 
-    async fn sweep_once(&self, settled: Option<Timestamp>, read: Option<Timestamp>) -> Result<(), Ended> {
+    /// `None`: there is nothing between the marks.
+    async fn sweep_once(&self, settled: Option<Timestamp>, read: Option<Timestamp>) -> Result<Option<Walked>, Ended> {
         let settled = if failpoint::is_broken(Rule::SweepFromSettled) {
             read.map(|read| read.before(self.upstream.late_window))
         } else {
             settled
         };
-        if let Some(until) = read.filter(|read| Some(*read) > settled) {
-            OneWalk::sweep(settled, until).run(self, None).await?;
-            self.client.metrics().sweeps_total.inc();
-        }
-        Ok(())
-    }
-
-    /// Waits for room, then hands a page over.
-    async fn hand_over(&self, mut page: Page) {
-        let size = u32::try_from(page.size()).unwrap_or(u32::MAX).clamp(1, MAX_BUFFERED);
-        page._room = self.room.clone().acquire_many_owned(size).await.ok();
-        self.send(Item::Page(page));
-    }
-
-    fn send(&self, item: Item) {
-        // Nobody listens any more only when the lender has ended already.
-        let _ = self.items.send(item);
+        let Some(until) = read.filter(|read| Some(*read) > settled) else {
+            return Ok(None);
+        };
+        let walked = OneWalk::sweep(settled, until).run(self, None).await?;
+        self.client.metrics().sweeps_total.inc();
+        Ok(Some(walked))
     }
 }
 

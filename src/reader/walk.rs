@@ -1,7 +1,9 @@
 //! How is one walk read? Page after page to its end; what goes wrong on the way is tried again, or begun afresh.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
@@ -9,6 +11,7 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use super::judge::Judge;
 use super::shares::Shares;
 use super::{Ended, Item, Page, Reader, Unverified};
+use crate::account::shortened;
 use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
 use crate::progress::{Range, Timestamp, Walk};
@@ -23,12 +26,22 @@ const FRESH_WALKS_BEFORE_STUCK: u32 = 3;
 /// Good pages after which a halved page size doubles again.
 const PAGES_BEFORE_LARGER: u32 = 20;
 
+/// A query that takes upstream too long asks for so much less of the time, down to a second, in milliseconds.
+const NARROWER: i64 = 4;
+const NARROWEST: i64 = 1_000;
+
+/// Nothing is older: where to look for the middle of a range that begins with the oldest row, in milliseconds.
+const OLDEST: i64 = 10 * 365 * 86_400_000;
+
 /// One walk over D02: a range, a live one, or a sweep.
 pub(super) struct OneWalk {
     walk: Walk,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
-    stop: Option<Timestamp>,
+    /// Where it ends: a range at its `stop`, a sweep at its mark; a live one reads up to now.
+    end: Option<Timestamp>,
+    /// How much of the time is asked for at once, in milliseconds, where upstream does not manage all of it.
+    span: Option<i64>,
     cursor: Option<String>,
     highest: Option<Timestamp>,
     /// `updated_at` of the last row under this cursor.
@@ -41,9 +54,45 @@ pub(super) struct OneWalk {
     limit: Option<u16>,
     good_count: u32,
     fresh_count: u32,
+    /// Counts the walk among the stuck ones.
+    stuck: Option<Stuck>,
+    /// The last account that was read.
+    last_id: Option<Box<str>>,
     backoff: Backoff,
     /// Tries of the present request that ended in a way that a fresh walk may mend.
     doubtful_count: u32,
+}
+
+/// Counts a walk that gets nowhere for as long as it lives.
+struct Stuck(Gauge);
+
+impl Stuck {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// How a walk ended.
+pub(super) struct Walked {
+    /// The highest `updated_at`, but no more than the walk's clock: from there on the next walk has to read.
+    pub highest: Option<Timestamp>,
+    /// Ends when its last page is committed, or given up.
+    committed: oneshot::Receiver<Infallible>,
+}
+
+impl Walked {
+    /// Returns once everything that was read is committed: whoever reads on before reads for nothing.
+    pub async fn committed(self) {
+        // Never a value: the sender is dropped.
+        let _ = self.committed.await;
+    }
 }
 
 /// A request under way; dropped, it is given up.
@@ -91,7 +140,7 @@ impl OneWalk {
             walk: Walk::Range(range.stop),
             since: range.since,
             until: range.until,
-            stop: Some(range.stop),
+            end: Some(range.stop),
             cursor: range.cursor.clone(),
             highest: range.highest,
             last: range.cursor.as_ref().and(range.highest).map(|highest| highest.0),
@@ -104,6 +153,7 @@ impl OneWalk {
         Self {
             walk: Walk::Sweep,
             until: Some(until),
+            end: Some(until),
             ..Self::live(since)
         }
     }
@@ -113,7 +163,8 @@ impl OneWalk {
             walk: Walk::Live,
             since,
             until: None,
-            stop: None,
+            end: None,
+            span: None,
             cursor: None,
             highest: None,
             last: None,
@@ -123,17 +174,18 @@ impl OneWalk {
             limit: None,
             good_count: 0,
             fresh_count: 0,
+            stuck: None,
+            last_id: None,
             backoff: Backoff::default(),
             doubtful_count: 0,
         }
     }
 
-    /// Reads to the end of the walk and hands over every page; gives the highest `updated_at`, but no more than the walk's
-    /// clock: from there on the next walk has to read.
+    /// Reads to the end of the walk and hands over every page.
     ///
     /// # Errors
     /// When the lender cannot go on.
-    pub async fn run(mut self, reader: &Reader, shares: Option<&Shares>) -> Result<Option<Timestamp>, Ended> {
+    pub async fn run(mut self, reader: &Reader, shares: Option<&Shares>) -> Result<Walked, Ended> {
         let mut ahead: Option<Ahead> = None;
         loop {
             let request = self.request(reader);
@@ -142,15 +194,22 @@ impl OneWalk {
                 None => Ahead::start(&reader.client, request),
             };
             match self.page(reader, under_way, &mut ahead).await? {
-                Ok(page) => {
+                Ok(mut page) => {
                     self.advance(reader, &page);
                     let (is_last, clock) = (page.step.is_last, page.step.clock);
-                    reader.hand_over(page).await;
+                    let (done, committed) = oneshot::channel();
+                    page._done = is_last.then_some(done);
+                    let outlet = match self.walk {
+                        Walk::Live => &reader.live,
+                        Walk::Range(_) | Walk::Sweep => &reader.rest,
+                    };
+                    outlet.hand_over(page).await;
                     if is_last {
                         if let (Some(shares), Walk::Range(stop)) = (shares, self.walk) {
                             shares.ended(stop);
                         }
-                        return Ok(self.highest.map(|highest| highest.min(clock)));
+                        let highest = self.highest.map(|highest| highest.min(clock));
+                        return Ok(Walked { highest, committed });
                     }
                     if let Some(shares) = shares {
                         self.share(reader, shares);
@@ -171,8 +230,8 @@ impl OneWalk {
     fn share(&mut self, reader: &Reader, shares: &Shares) {
         let Walk::Range(stop) = self.walk else { return };
         let position = self.highest.max(self.since);
-        let stop = shares.split(stop, position, |split| reader.send(Item::Split(split)));
-        self.stop = Some(stop);
+        let stop = shares.split(stop, position, |split| reader.rest.send(Item::Split(split)));
+        self.end = Some(stop);
         if !failpoint::is_broken(Rule::SplitMovesStop) {
             self.walk = Walk::Range(stop);
         }
@@ -209,7 +268,7 @@ impl OneWalk {
             lender: Arc::clone(&reader.lender),
             walk: self.walk,
             asked: request.clone(),
-            stop: self.stop,
+            end: self.end,
             last: self.last,
             highest: self.highest,
             row_hashes: self.row_hashes.clone(),
@@ -230,13 +289,19 @@ impl OneWalk {
             ));
         }
         match judged.await {
-            Ok(result) => result,
+            Ok(result) => {
+                if let Ok(Ok(page)) = &result {
+                    reader.note_clock(page.step.clock);
+                }
+                result
+            }
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
 
     fn advance(&mut self, reader: &Reader, page: &Page) {
         self.clock = Some(page.step.clock);
+        (self.since, self.until) = (page.step.since, page.step.until);
         self.cursor.clone_from(&page.step.next_cursor);
         self.empty_count = if page.entries.is_empty() {
             self.empty_count + 1
@@ -249,14 +314,21 @@ impl OneWalk {
             self.row_hashes = Some(Arc::clone(&page.row_hashes));
         }
         // A fresh walk reads the rows of its first `updated_at` again: only what is new says that it got any further.
-        if page.step.highest > self.highest {
+        let is_over = page.step.next_cursor.is_none();
+        if page.step.highest > self.highest || is_over {
             self.fresh_count = 0;
+            self.stuck = None;
             self.backoff = Backoff::default();
         }
         self.highest = page.step.highest;
+        self.last_id = page.last_id().map(Box::from).or(self.last_id.take());
         self.doubtful_count = 0;
+        if is_over && !page.step.is_last {
+            self.go_on_behind(reader);
+        }
         self.good_count += 1;
-        if self.good_count.is_multiple_of(PAGES_BEFORE_LARGER) {
+        // Whoever looks for a spot reads row by row until it is passed.
+        if self.fresh_count < FRESH_WALKS_BEFORE_STUCK && self.good_count.is_multiple_of(PAGES_BEFORE_LARGER) {
             self.limit = self
                 .limit
                 .map(|limit| limit.saturating_mul(2))
@@ -269,6 +341,8 @@ impl OneWalk {
         let metrics = reader.client.metrics();
         // Without its cursor the request is another one; and an upstream that answers, if wrongly, needs no rest.
         let may_hurry = matches!(fault, Fault::Unverified(..)) || self.cursor.is_some();
+        // A query that takes upstream too long, though it is for one row.
+        let mut is_unmanageable = false;
         let (text, advice, retry_after) = match fault {
             Fault::Upstream(error) => {
                 let mut asked_for = None;
@@ -278,6 +352,7 @@ impl OneWalk {
                     AfterRequest::Smaller => {
                         let limit = self.limit.unwrap_or(reader.upstream.page_size);
                         self.doubtful_count += u32::from(limit == 1);
+                        is_unmanageable = limit == 1;
                         (self.limit, self.good_count) = (Some((limit / 2).max(1)), 0);
                     }
                     AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error.into()),
@@ -287,7 +362,7 @@ impl OneWalk {
             // Nothing is wrong: no wait, no line.
             Fault::PerhapsRepeated => {
                 metrics.fresh_walks_total.inc();
-                self.begin_afresh();
+                self.begin_afresh(reader);
                 return Ok(());
             }
             Fault::Unverified(unverified, request_id) => {
@@ -303,36 +378,105 @@ impl OneWalk {
             let (lender, try_count) = (&*reader.name, self.backoff.try_count());
             tracing::warn!(lender, try_count, wait = ?wait, advice, "{text}");
         }
-        if self.doubtful_count >= TRIES_BEFORE_FRESH_WALK {
+        // Whoever has begun to ask for less goes on with it at once.
+        let is_doubtful = self.doubtful_count >= TRIES_BEFORE_FRESH_WALK || is_unmanageable && self.span.is_some();
+        if is_doubtful {
             self.doubtful_count = 0;
-            let (lender, position) = (&*reader.name, self.highest.map(|at| at.to_string()).unwrap_or_default());
-            if self.fresh_count > 0 && self.fresh_count.is_multiple_of(FRESH_WALKS_BEFORE_STUCK) {
-                tracing::error!(lender, position, "stuck: {text}; nothing is skipped, it is tried on");
-                if reader.is_until_caught_up {
-                    return Err(Ended::Stuck(text));
-                }
+            metrics.fresh_walks_total.inc();
+            self.begin_afresh(reader);
+            if is_unmanageable && self.can_narrow() {
+                self.narrow(reader);
+                tokio::time::sleep(wait).await;
+                return Ok(());
+            }
+            if self.fresh_count > FRESH_WALKS_BEFORE_STUCK {
+                self.report_stuck(reader, &text)?;
             }
             self.fresh_count += 1;
-            metrics.fresh_walks_total.inc();
             if may_hurry && self.fresh_count < FRESH_WALKS_BEFORE_STUCK {
                 self.backoff = Backoff::default();
             }
-            self.begin_afresh();
+            if self.fresh_count >= FRESH_WALKS_BEFORE_STUCK {
+                // The same place again and again: row by row shows which one it is.
+                (self.limit, self.good_count) = (Some(1), 0);
+            }
         }
         tokio::time::sleep(wait).await;
         Ok(())
     }
 
     /// Leaves a cursor that does not help any more: on from the highest row, whose equals come again and are recognised.
-    fn begin_afresh(&mut self) {
+    fn begin_afresh(&mut self, reader: &Reader) {
         self.since = self.highest.or(self.since);
         if failpoint::is_broken(Rule::BoundaryInclusive) {
             self.since = self.highest.map(|highest| Timestamp(highest.0 + 1)).or(self.since);
         }
-        self.until = self.stop.or(self.until);
+        self.forget_page();
+        self.ask_for_span(reader);
+    }
+
+    /// The walk begins anew: what was known of the page before says nothing about its first one.
+    fn forget_page(&mut self) {
         self.cursor = None;
         self.last = None;
         self.row_hashes = Some(Arc::default());
         self.empty_count = 0;
+    }
+
+    /// Whether less of the time can be asked for.
+    fn can_narrow(&self) -> bool {
+        self.span.is_none_or(|span| span > NARROWEST)
+    }
+
+    /// Asks for less of the time: upstream does not manage the query, not even for one row.
+    fn narrow(&mut self, reader: &Reader) {
+        let (from, to) = self.bounds(reader);
+        let span = self.span.unwrap_or(to - from) / NARROWER;
+        self.span = Some(span.max(NARROWEST));
+        self.ask_for_span(reader);
+    }
+
+    /// The part that was asked for is read: on behind it, with twice the time.
+    fn go_on_behind(&mut self, reader: &Reader) {
+        self.forget_page();
+        self.span = self.span.map(|span| span.saturating_mul(2));
+        self.ask_for_span(reader);
+    }
+
+    /// From where to where there is something to read, in milliseconds.
+    fn bounds(&self, reader: &Reader) -> (i64, i64) {
+        let to = self.end.unwrap_or_else(|| reader.clock());
+        (self.since.map_or(to.0 - OLDEST, |since| since.0), to.0)
+    }
+
+    /// Asks for the span, or for all that is left, if that is less.
+    fn ask_for_span(&mut self, reader: &Reader) {
+        let (from, to) = self.bounds(reader);
+        self.span = self.span.filter(|span| *span < to - from);
+        self.until = self.span.map(|span| Timestamp(from + span)).or(self.end);
+    }
+
+    /// Says that the walk gets nowhere, and where.
+    fn report_stuck(&mut self, reader: &Reader, text: &str) -> Result<(), Ended> {
+        let gauge = &reader.client.metrics().stuck_walks;
+        self.stuck.get_or_insert_with(|| Stuck::new(gauge));
+        let position = self.highest.or(self.since).map(|at| at.to_string());
+        let position = position.unwrap_or_else(|| "the oldest row".to_owned());
+        let (lender, behind) = (&*reader.name, self.last_id.as_deref().map(shortened));
+        let advice = "nothing is skipped; give the vendor's support the position and the request id";
+        if reader.is_until_caught_up {
+            let behind = behind.map(|id| format!(", behind account {id}")).unwrap_or_default();
+            return Err(Ended::Stuck(format!("at {position}{behind}: {text}")));
+        }
+        if self.backoff.is_worth_a_line() {
+            tracing::error!(
+                lender,
+                position,
+                behind = behind.as_deref(),
+                advice,
+                "stuck, tried on: {text}"
+            );
+        }
+        Ok(())
     }
 }

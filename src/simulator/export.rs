@@ -34,6 +34,10 @@ pub(super) fn answer(shared: &Shared, request: &Request<'_>) -> Answer {
 
 type Refusal = (StatusCode, String);
 
+fn timed_out() -> Refusal {
+    (StatusCode::GATEWAY_TIMEOUT, "Gateway Timeout".to_owned())
+}
+
 fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
     let unauthorized = |message: &str| (StatusCode::UNAUTHORIZED, message.to_owned());
     let (index, lender) = authenticated(shared, request.authorization).map_err(|message| unauthorized(&message))?;
@@ -48,7 +52,11 @@ fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
     let failed = |message: String| (StatusCode::INTERNAL_SERVER_ERROR, message);
     let query = Query::parse(request.query).map_err(|error| failed(error.to_string()))?;
     if shared.control().page_limit.is_some_and(|most| query.limit > most) {
-        return Err((StatusCode::GATEWAY_TIMEOUT, "Gateway Timeout".to_owned()));
+        return Err(timed_out());
+    }
+    let scan_limit = shared.control().scan_limit;
+    if scan_limit.is_some_and(|most| lender.read().store.count(&query.filter) > most) {
+        return Err(timed_out());
     }
 
     // Who only asks how much there is reads nothing, so no fault of a script is meant for it.
@@ -67,7 +75,7 @@ fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
         _ => {}
     }
     let control = shared.control();
-    let (epoch, total) = (control.cursor_epoch, control.total);
+    let (epoch, total, poisoned) = (control.cursor_epoch, control.total, control.poisoned.clone());
     drop(control);
     let sent = query
         .cursor
@@ -87,6 +95,10 @@ fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
     };
     let total = query.include_total.then_some(total);
     let answer = page(lender, &query, &at, total, effect.as_ref());
+    let holds = |id: String| answer.body.windows(id.len()).any(|bytes| bytes == id.as_bytes());
+    if poisoned.is_some_and(holds) {
+        return Err(failed("Internal Server Error".to_owned()));
+    }
     Ok(match &effect {
         Some(effect) => answer.under(effect, request.id),
         None => answer,

@@ -123,6 +123,10 @@ pub struct Counts {
 struct Control {
     script: Script,
     page_limit: Option<usize>,
+    /// A query over more rows takes too long.
+    scan_limit: Option<usize>,
+    /// No page with this row can be served.
+    poisoned: Option<String>,
     down: bool,
     latency: Duration,
     total: Total,
@@ -291,6 +295,8 @@ impl Simulator {
             control: Mutex::new(Control {
                 script: Script::new(options.seed),
                 page_limit: options.page_limit,
+                scan_limit: None,
+                poisoned: None,
                 down: false,
                 latency: options.latency,
                 total: options.total,
@@ -433,6 +439,16 @@ impl Handle {
     /// Faults that requests are still to meet. Those that stay for ever are not among them.
     pub fn fault_count(&self) -> usize {
         self.shared.control().script.pending_count()
+    }
+
+    /// From now on, a query whose bounds hold more rows is answered with 504, whatever its `limit`.
+    pub fn set_scan_limit_504(&self, rows: Option<usize>) {
+        self.shared.control().scan_limit = rows;
+    }
+
+    /// From now on, a page that would hold this row is answered with 500.
+    pub fn poison(&self, id: Option<&str>) {
+        self.shared.control().poisoned = id.map(str::to_owned);
     }
 
     /// From now on, a larger `limit` is answered with 504.

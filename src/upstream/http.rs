@@ -16,7 +16,7 @@ use super::rate::Turn;
 use super::response::{self, PageBody, RequestId};
 use super::route::Route;
 use super::{ClientError, PageRequest, UpstreamError};
-use crate::clock::Ticks;
+use crate::clock::{self, Ticks};
 use crate::config;
 use crate::index::Tick;
 use crate::metrics::LenderMetrics;
@@ -65,6 +65,8 @@ pub struct Answer {
     pub clock: Option<Timestamp>,
     /// `Date` itself.
     pub date: Option<Timestamp>,
+    /// This machine's time when it was asked for.
+    pub sent_at: Timestamp,
     pub requested: Tick,
     pub received: Tick,
 }
@@ -171,6 +173,7 @@ impl Connection {
             source: source.without_url(),
         };
         self.metrics.requests_total.inc();
+        let sent_at = Timestamp(clock::now().timestamp_millis());
         let (started, requested) = (Instant::now(), self.ticks.next());
         let response = self.transport.execute(request).await.map_err(network)?;
         let (date, took) = (date(&response), started.elapsed());
@@ -210,6 +213,7 @@ impl Connection {
                 request_id,
                 clock,
                 date,
+                sent_at,
                 requested,
                 received,
             }),
