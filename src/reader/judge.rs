@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::walk::Fault;
-use super::{DeadRow, EncodedRow, Ended, Entry, Page, Span, Unverified};
+use super::{DeadRow, EncodedRow, Ended, Entry, Page, Span, Tail, Unverified};
 use crate::account::{self, Digest, Scratch};
 use crate::avro::{EncodeError, Encoder};
 use crate::clock;
@@ -29,8 +29,8 @@ pub(super) struct Judge {
     pub end: Option<Timestamp>,
     pub last: Option<i64>,
     pub highest: Option<Timestamp>,
-    /// Of the page before; `None`: it is not known.
-    pub row_hashes: Option<Arc<[u64]>>,
+    /// The rows so far that have the `updated_at` of the last one; `None`: they are not known.
+    pub group: Option<Arc<HashSet<u64>>>,
     pub clock: Option<Timestamp>,
     pub empty_count: u32,
     pub large_value: usize,
@@ -49,23 +49,22 @@ impl Judge {
         if let Err(why) = self.verify_envelope(&body) {
             return unverified(why);
         }
-        let row_hashes: Arc<[u64]> = body
-            .rows
-            .iter()
-            .map(|row| Digest::of_bytes(row.get().as_bytes()).0)
-            .collect();
-        let was_before = |before: &Arc<[u64]>| row_hashes.iter().all(|hash| before.contains(hash));
-        if !row_hashes.is_empty() && self.row_hashes.as_ref().is_some_and(was_before) {
+        let hash = |row: &&RawValue| Digest::of_bytes(row.get().as_bytes()).0;
+        let was_before = |group: &Arc<HashSet<u64>>| body.rows.iter().all(|row| group.contains(&hash(row)));
+        if !body.rows.is_empty() && self.group.as_ref().is_some_and(was_before) {
             return unverified(Unverified::Repeated);
         }
-        // Where the page before is not known, only a later time proves that this is another one.
-        let mut is_another = self.row_hashes.is_some() || self.last.is_none() || row_hashes.is_empty();
+        // Where the pages before are not known, only a later time proves that this is another one.
+        let mut is_another = self.group.is_some() || self.last.is_none() || body.rows.is_empty();
         // A walk that was given up meanwhile is no longer interested.
         let _ = next.send(body.next_cursor.clone());
         let mut encoded = Encoded::default();
         // How many rows lie before the end; what follows them is verified like the rest, and left to the next range.
         let mut before_end = None;
         let (mut last, mut highest) = (self.last, None);
+        // The first row with the last time.
+        let mut tail_from = 0;
+        let mut is_continued = true;
         for (row, json) in body.rows.iter().enumerate() {
             let updated_at = encoded.take(json, &self)?;
             let Some(updated_at) = updated_at else { continue };
@@ -80,7 +79,9 @@ impl Judge {
             if since.is_some_and(|since| updated_at < since.0) || until.is_some_and(|until| updated_at >= until.0) {
                 return unverified(Unverified::Outside { row });
             }
-            last = Some(updated_at);
+            if last != Some(updated_at) {
+                (last, tail_from, is_continued) = (Some(updated_at), row, false);
+            }
             if self.end.is_none_or(|end| updated_at < end.0) {
                 highest = Some(Timestamp(updated_at));
             } else {
@@ -123,7 +124,10 @@ impl Judge {
             requested,
             received,
             request_id,
-            row_hashes,
+            tail: Tail {
+                row_hashes: body.rows[tail_from..].iter().map(hash).collect(),
+                is_continued,
+            },
             _room: None,
             _done: None,
         }))

@@ -72,8 +72,7 @@ pub struct Page {
     pub requested: Tick,
     pub received: Tick,
     pub request_id: Option<String>,
-    /// XXH3-64 of each row as received: a page that comes twice within one `updated_at` shows by nothing else.
-    row_hashes: Arc<[u64]>,
+    tail: Tail,
     /// Held until the page is committed.
     _room: Option<OwnedSemaphorePermit>,
     /// With the last page of a walk: dropped once it is committed.
@@ -103,6 +102,14 @@ impl Incoming {
     pub fn is_live_waiting(&self) -> bool {
         !self.live.is_empty()
     }
+}
+
+/// The rows of a page that have its last `updated_at`: XXH3-64 of each as received. A page that comes twice within one
+/// `updated_at` shows by nothing else.
+struct Tail {
+    row_hashes: Vec<u64>,
+    /// The page before ended with this `updated_at`, too.
+    is_continued: bool,
 }
 
 /// A part of a page's bytes.
@@ -223,7 +230,7 @@ pub enum Unverified {
     Outside { row: usize },
     #[error("`nextCursor` is the cursor that was sent")]
     SameCursor,
-    #[error("every row of it was in the page before")]
+    #[error("every row of it was in a page before")]
     Repeated,
     #[error("the third empty page in a row says that there is more")]
     Empty,

@@ -1,5 +1,6 @@
 //! How is one walk read? Page after page to its end; what goes wrong on the way is tried again, or begun afresh.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 
 use super::judge::Judge;
 use super::shares::Shares;
-use super::{Ended, Item, Page, Reader, Unverified};
+use super::{Ended, Item, Page, Reader, Tail, Unverified};
 use crate::account::shortened;
 use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
@@ -25,6 +26,10 @@ const FRESH_WALKS_BEFORE_STUCK: u32 = 3;
 
 /// Good pages after which a halved page size doubles again.
 const PAGES_BEFORE_LARGER: u32 = 20;
+
+/// Rows of one time that are told from one another; 16 MB a walk at most. Of a larger group, a page that comes twice late in
+/// it is not noticed.
+const MAX_GROUP: usize = 1 << 20;
 
 /// A query that takes upstream too long asks for so much less of the time, down to a second, in milliseconds.
 const NARROWER: i64 = 4;
@@ -46,8 +51,8 @@ pub(super) struct OneWalk {
     highest: Option<Timestamp>,
     /// `updated_at` of the last row under this cursor.
     last: Option<i64>,
-    /// The page before, row by row; `None` under a cursor of an earlier process, which did not tell.
-    row_hashes: Option<Arc<[u64]>>,
+    /// The rows with this time, by their hashes; `None` under a cursor of an earlier process, which did not tell.
+    group: Option<Arc<HashSet<u64>>>,
     /// Upstream's clock at the walk's first answer, also when it goes on as a fresh walk.
     clock: Option<Timestamp>,
     empty_count: u32,
@@ -144,7 +149,7 @@ impl OneWalk {
             cursor: range.cursor.clone(),
             highest: range.highest,
             last: range.cursor.as_ref().and(range.highest).map(|highest| highest.0),
-            row_hashes: range.cursor.is_none().then(Arc::default),
+            group: range.cursor.is_none().then(Arc::default),
             ..Self::live(None)
         }
     }
@@ -168,7 +173,7 @@ impl OneWalk {
             cursor: None,
             highest: None,
             last: None,
-            row_hashes: Some(Arc::default()),
+            group: Some(Arc::default()),
             clock: None,
             empty_count: 0,
             limit: None,
@@ -271,7 +276,7 @@ impl OneWalk {
             end: self.end,
             last: self.last,
             highest: self.highest,
-            row_hashes: self.row_hashes.clone(),
+            group: self.group.clone(),
             clock: self.clock,
             empty_count: self.empty_count,
             large_value: reader.large_value,
@@ -309,10 +314,7 @@ impl OneWalk {
             0
         };
         self.last = page.step.highest.map_or(self.last, |highest| Some(highest.0));
-        // An empty page does not hide the one before it.
-        if !page.row_hashes.is_empty() {
-            self.row_hashes = Some(Arc::clone(&page.row_hashes));
-        }
+        self.extend_group(&page.tail);
         // A fresh walk reads the rows of its first `updated_at` again: only what is new says that it got any further.
         let is_over = page.step.next_cursor.is_none();
         if page.step.highest > self.highest || is_over {
@@ -334,6 +336,16 @@ impl OneWalk {
                 .map(|limit| limit.saturating_mul(2))
                 .filter(|limit| *limit < reader.upstream.page_size);
         }
+    }
+
+    /// An empty page leaves the group as it is.
+    fn extend_group(&mut self, tail: &Tail) {
+        let group = Arc::make_mut(self.group.get_or_insert_default());
+        if !tail.is_continued {
+            group.clear();
+        }
+        let room = MAX_GROUP.saturating_sub(group.len());
+        group.extend(tail.row_hashes.iter().take(room));
     }
 
     /// Decides by policy what follows a fault, says so, and waits.
@@ -419,7 +431,7 @@ impl OneWalk {
     fn forget_page(&mut self) {
         self.cursor = None;
         self.last = None;
-        self.row_hashes = Some(Arc::default());
+        self.group = Some(Arc::default());
         self.empty_count = 0;
     }
 

@@ -145,7 +145,11 @@ fn page(lender: &Lender, query: &Query, at: &Place, total: Option<Total>, effect
     match effect {
         Some(Effect::DuplicatePage) => {
             if let Some(last) = &after {
-                page.rows = data.store.page_up_to(filter, last, query.limit);
+                let before = data.store.page_up_to(filter, last, query.limit);
+                // All of its rows may have moved meanwhile; an empty page would be another fault.
+                if !before.is_empty() {
+                    page.rows = before;
+                }
             }
         }
         Some(Effect::PageOutOfOrder) => page.rows.reverse(),
