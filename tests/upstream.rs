@@ -696,7 +696,7 @@ fn a_page_that_contradicts_what_was_asked_is_discarded_and_asked_for_again() {
     contains(&log, &["`meta` says ", "`nextCursor` is the cursor that was sent"]);
     assert_eq!(log.matches("is older than the one before it").count(), 1, "{log}");
     assert_eq!(
-        log.matches("every row of it was in the page before").count(),
+        log.matches("every row of it was in a page before").count(),
         1,
         "{log}"
     );
@@ -827,5 +827,5 @@ fn a_page_that_comes_twice_among_rows_of_one_time_is_noticed() {
         .simulator
         .push_fault(snapshot_fault(Effect::DuplicatePage).cursor(true).skip(4));
     let log = catch_up(&world, &[]);
-    contains(&log, &["every row of it was in the page before"]);
+    contains(&log, &["every row of it was in a page before"]);
 }
