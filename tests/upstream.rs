@@ -695,11 +695,7 @@ fn a_page_that_contradicts_what_was_asked_is_discarded_and_asked_for_again() {
     let log = catch_up(&world, &[]);
     contains(&log, &["`meta` says ", "`nextCursor` is the cursor that was sent"]);
     assert_eq!(log.matches("is older than the one before it").count(), 1, "{log}");
-    assert_eq!(
-        log.matches("every row of it was in a page before").count(),
-        1,
-        "{log}"
-    );
+    assert_eq!(log.matches("every row of it was in a page before").count(), 1, "{log}");
     assert_eq!(
         log.matches("the page is discarded and asked for again").count(),
         4,

@@ -163,7 +163,10 @@ impl State {
                     self.pending.push(Range::fresh(at, until));
                 }
                 _ => {
-                    let Some(at) = middle(position, stop).filter(|_| own >= largest_other) else {
+                    // The others have come further since they told: waiting for exactly the largest, each of several that are alike
+                    // would leave the splitting to the next one.
+                    let is_large = own >= largest_other / 2;
+                    let Some(at) = middle(position, stop).filter(|_| is_large) else {
                         break;
                     };
                     splits.push(Split { stop, at });
