@@ -59,7 +59,7 @@ pub struct Upstream {
     pub base_url: Url,
     /// Rows a request. 1000 is the most upstream gives; fewer only mean more requests.
     pub page_size: u16,
-    /// Pause between two polls that found nothing new. 5 s: an empty poll is cheap, and nobody calls a borrower sooner.
+    /// From the beginning of one poll to the next. 5 s: an empty poll is cheap, and nobody calls a borrower sooner.
     pub poll_interval: Duration,
     /// From sending to the last byte. 60 s: above the proxy's own limit, so that its 504 is seen and halves the page.
     pub request_timeout: Duration,

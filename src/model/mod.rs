@@ -670,6 +670,27 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_at_rest_costs_upstream_a_request_a_poll_and_little_else() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 50], 1_000, 4, Crashes::Never).await;
+            let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
+            scenario.upstream.max_requests_per_second = None;
+            scenario.upstream.poll_interval = Duration::from_secs(5);
+            scenario.upstream.late_sweep_interval = Duration::from_secs(60);
+            scenario.upstream.late_window = Duration::from_secs(600);
+            let running = stage.process(false).start();
+            sleep(Duration::from_secs(1_200)).await;
+            let before = stage.simulator.requests().len();
+            sleep(Duration::from_secs(3_600)).await;
+            let requests = stage.simulator.requests().split_off(before);
+            let pages = requests.iter().filter(|request| request.path.ends_with("D02")).count();
+            // What is settled is not swept; the token is renewed once in its hour.
+            assert_eq!((pages, requests.len() - pages), (720, 1), "{requests:?}");
+            running.abort();
+        });
+    }
+
+    #[test]
     fn a_broker_that_is_away_stops_the_requests() {
         paused_runtime().block_on(async {
             let mut stage = Stage::new(&[1; 50], 10, 2, Crashes::Never).await;
