@@ -97,6 +97,13 @@ struct Batch {
     row_count: usize,
 }
 
+impl Batch {
+    fn push(&mut self, page: Page) {
+        self.row_count += page.entries.len();
+        self.moves.push(Move::Page(page));
+    }
+}
+
 /// What moves the progress.
 #[derive(Debug)]
 enum Move {
@@ -139,7 +146,7 @@ impl<S: Sink> Pipeline<S> {
     ///
     /// Awaits what is read, but blocks while it commits: for a thread of its own.
     pub async fn run(mut self, incoming: Incoming) -> Stopped {
-        let mut inbox = Inbox { incoming, ended: None };
+        let mut inbox = Inbox::new(incoming);
         let stopped = match self.read_on(&mut inbox).await {
             Ok(stopped) | Err(stopped) => stopped,
         };
@@ -554,6 +561,10 @@ fn taken_over() -> Stopped {
 /// What comes from the reader, gathered into batches.
 struct Inbox {
     incoming: Incoming,
+    /// Of the snapshot and of sweeps; what is live does not wait for it.
+    gathered: Batch,
+    /// When what is gathered has waited for long enough.
+    until: Option<Instant>,
     /// Came while a batch was gathered; follows it.
     ended: Option<Ended>,
 }
@@ -567,46 +578,67 @@ enum Next {
 }
 
 impl Inbox {
-    /// The next batch: as large as `max_rows` while there is more, small and at once when live; empty when a heartbeat
-    /// is due.
-    async fn next(&mut self, settings: &config::Transaction, heartbeat_at: Instant, shutdown: &mut Shutdown) -> Next {
-        if let Some(ended) = self.ended.take() {
-            return Next::Ended(ended);
+    fn new(incoming: Incoming) -> Self {
+        Self {
+            incoming,
+            gathered: Batch::default(),
+            until: None,
+            ended: None,
         }
-        let mut batch = Batch::default();
-        let mut until = heartbeat_at;
+    }
+
+    /// The next batch: as large as `max_rows` while there is more; a live walk that ended by itself and at once; empty when
+    /// a heartbeat is due.
+    async fn next(&mut self, settings: &config::Transaction, heartbeat_at: Instant, shutdown: &mut Shutdown) -> Next {
+        let mut live = Batch::default();
         loop {
+            if let Some(ended) = self.ended.take() {
+                if self.gathered.moves.is_empty() && live.moves.is_empty() {
+                    return Next::Ended(ended);
+                }
+                self.ended = Some(ended);
+                return Next::Batch(self.all(live));
+            }
+            let row_count = self.gathered.row_count + live.row_count;
+            // Before what comes next: it could come without end.
+            if row_count >= settings.max_rows || self.until.is_some_and(|until| until <= Instant::now()) {
+                return Next::Batch(self.all(live));
+            }
             let item = tokio::select! {
                 // An end comes first: what is gathered is read again.
                 biased;
                 () = shutdown.requested() => return Next::Shutdown,
                 item = self.incoming.next() => item,
-                () = tokio::time::sleep_until(until) => return Next::Batch(batch),
+                () = tokio::time::sleep_until(self.until.unwrap_or(heartbeat_at)) => return Next::Batch(self.all(live)),
             };
-            if batch.moves.is_empty() {
-                until = Instant::now() + settings.max_delay;
-            }
+            self.until.get_or_insert_with(|| Instant::now() + settings.max_delay);
             match item {
                 Some(Item::Begin(progress)) => {
-                    batch.moves.push(Move::Begin(progress));
-                    return Next::Batch(batch);
+                    live.moves.push(Move::Begin(progress));
+                    return Next::Batch(self.all(live));
                 }
-                Some(Item::Split(split)) => batch.moves.push(Move::Split(split)),
-                Some(Item::Page(page)) => {
-                    batch.row_count += page.entries.len();
-                    let is_live_end = page.step.walk == Walk::Live && page.step.is_last;
-                    batch.moves.push(Move::Page(page));
-                    if batch.row_count >= settings.max_rows || (is_live_end && !self.incoming.is_live_waiting()) {
-                        return Next::Batch(batch);
+                Some(Item::Split(split)) => self.gathered.moves.push(Move::Split(split)),
+                Some(Item::Page(page)) if page.step.walk == Walk::Live => {
+                    let is_end = page.step.is_last;
+                    live.push(page);
+                    if is_end && !self.incoming.is_live_waiting() {
+                        self.until = self.until.filter(|_| !self.gathered.moves.is_empty());
+                        return Next::Batch(live);
                     }
                 }
-                Some(Item::End(ended)) if batch.moves.is_empty() => return Next::Ended(ended),
-                Some(Item::End(ended)) => {
-                    self.ended = Some(ended);
-                    return Next::Batch(batch);
-                }
+                Some(Item::Page(page)) => self.gathered.push(page),
+                Some(Item::End(ended)) => self.ended = Some(ended),
                 None => return Next::Lost,
             }
         }
+    }
+
+    /// `live`, and everything that is gathered behind it.
+    fn all(&mut self, mut live: Batch) -> Batch {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.until = None;
+        live.moves.extend(gathered.moves);
+        live.row_count += gathered.row_count;
+        live
     }
 }

@@ -364,7 +364,8 @@ impl OneWalk {
                     AfterRequest::Smaller => {
                         let limit = self.limit.unwrap_or(reader.upstream.page_size);
                         self.doubtful_count += u32::from(limit == 1);
-                        is_unmanageable = limit == 1;
+                        // An answer that is too large is that for any time that holds its row.
+                        is_unmanageable = limit == 1 && matches!(error, UpstreamError::Status { .. });
                         (self.limit, self.good_count) = (Some((limit / 2).max(1)), 0);
                     }
                     AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error.into()),
@@ -419,7 +420,7 @@ impl OneWalk {
 
     /// Leaves a cursor that does not help any more: on from the highest row, whose equals come again and are recognised.
     fn begin_afresh(&mut self, reader: &Reader) {
-        self.since = self.highest.or(self.since);
+        self.since = self.highest.max(self.since);
         if failpoint::is_broken(Rule::BoundaryInclusive) {
             self.since = self.highest.map(|highest| Timestamp(highest.0 + 1)).or(self.since);
         }
