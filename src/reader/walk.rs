@@ -402,7 +402,7 @@ impl OneWalk {
                 tokio::time::sleep(wait).await;
                 return Ok(());
             }
-            if self.fresh_count > FRESH_WALKS_BEFORE_STUCK {
+            if self.fresh_count >= FRESH_WALKS_BEFORE_STUCK {
                 self.report_stuck(reader, &text)?;
             }
             self.fresh_count += 1;
