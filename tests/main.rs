@@ -4,6 +4,7 @@ mod configuration;
 mod crash;
 mod delivery;
 mod docker;
+mod faults;
 mod reading;
 mod refusals;
 mod schema;

@@ -371,6 +371,14 @@ async fn status_faults_come_in_order_with_retry_after() {
     let refused = login(&simulator, &reader.http).send().await.expect("an answer");
     assert_eq!(refused.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(simulator.fault_count(), 0);
+    let effects: Vec<_> = simulator.requests().into_iter().map(|log| log.effect).collect();
+    let code = |code| Some(Effect::status(code));
+    assert_eq!(effects[0], None, "the login");
+    assert_eq!(effects[3], Some(Effect::Html { code: StatusCode::OK }));
+    assert_eq!(
+        effects[5..],
+        [Some(Effect::TokenRevoked), None, None, code(StatusCode::BAD_GATEWAY)]
+    );
     simulator.set_page_limit_504(Some(100));
     assert_eq!(reader.status(&[("limit", "101")]).await, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(reader.status(&[("limit", "100")]).await, StatusCode::OK);

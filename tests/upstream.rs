@@ -834,3 +834,35 @@ fn a_page_that_comes_twice_among_rows_of_one_time_is_noticed() {
     let log = catch_up(&world, &[]);
     contains(&log, &["every row of it was in a page before"]);
 }
+
+#[test]
+fn a_page_that_comes_twice_is_noticed_though_one_of_its_rows_has_changed_meanwhile() {
+    // One time for all rows, and another row in the place of the one that has changed.
+    let mut options = options(400);
+    options.lenders[0].tie_groups = vec![400];
+    options.latency = Duration::from_millis(500);
+    let world = World::with(options);
+    let (rows, now_ms) = (world.simulator.rows(0), world.simulator.now_ms());
+    let mut source = command(&world, &[], &[]);
+    wait_for("the third page is on its way", || {
+        (exports(&world).len() == 3).then_some(())
+    });
+    let changed = rows[120].json.replace(&iso(rows[120].updated_at_ms), &iso(now_ms));
+    world.simulator.upsert_json(0, now_ms, &rows[120].id, &changed);
+    world
+        .simulator
+        .push_fault(snapshot_fault(Effect::DuplicatePage).cursor(true));
+    wait_for("the same page again", || {
+        (world.simulator.fault_count() == 0).then_some(())
+    });
+    world.simulator.set_latency(Duration::ZERO);
+    source.expect_exit(0);
+    let (records, rows) = (world.accounts(), world.simulator.rows(0));
+    judge::once_and_in_order(&records);
+    judge::complete(&records, &rows);
+}
+
+fn iso(at_ms: i64) -> String {
+    let at = chrono::DateTime::from_timestamp_millis(at_ms).expect("a time");
+    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

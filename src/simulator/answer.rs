@@ -30,6 +30,8 @@ pub(super) struct Answer {
     pub(super) delivery: Delivery,
     /// Rows of the page, for the counts.
     pub(super) row_count: usize,
+    /// What the request met, for the log.
+    pub(super) effect: Option<Effect>,
 }
 
 /// How the body reaches the client.
@@ -52,6 +54,7 @@ impl Answer {
             delay: Duration::ZERO,
             delivery: Delivery::Whole,
             row_count: 0,
+            effect: None,
         }
     }
 

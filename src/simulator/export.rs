@@ -29,7 +29,11 @@ pub(super) struct Request<'a> {
 
 /// Answers an export request.
 pub(super) fn answer(shared: &Shared, request: &Request<'_>) -> Answer {
-    export(shared, request).unwrap_or_else(|(status, message)| Answer::error(status, &message, request.id))
+    let mut effect = None;
+    let mut answer = export(shared, request, &mut effect)
+        .unwrap_or_else(|(status, message)| Answer::error(status, &message, request.id));
+    answer.effect = effect;
+    answer
 }
 
 type Refusal = (StatusCode, String);
@@ -38,7 +42,8 @@ fn timed_out() -> Refusal {
     (StatusCode::GATEWAY_TIMEOUT, "Gateway Timeout".to_owned())
 }
 
-fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
+/// Leaves what the request met in `met`, also where it is refused.
+fn export(shared: &Shared, request: &Request<'_>, met: &mut Option<Effect>) -> Result<Answer, Refusal> {
     let unauthorized = |message: &str| (StatusCode::UNAUTHORIZED, message.to_owned());
     let (index, lender) = authenticated(shared, request.authorization).map_err(|message| unauthorized(&message))?;
     if lender.public_id != request.lender_public_id {
@@ -60,12 +65,11 @@ fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
     }
 
     // Who only asks how much there is reads nothing, so no fault of a script is meant for it.
-    let effect = if query.include_total {
-        None
-    } else {
+    if !query.include_total {
         let (cursor, until) = (query.cursor.is_some(), query.filter.until.is_some());
-        shared.next_effect(Endpoint::Export, &lender.subdomain, cursor, until)
-    };
+        *met = shared.next_effect(Endpoint::Export, &lender.subdomain, cursor, until);
+    }
+    let effect = met.as_ref();
     match effect {
         Some(Effect::TokenRevoked) => {
             lender.access().token_generation += 1;
@@ -84,7 +88,7 @@ fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
         .transpose()
         .map_err(|error| failed(error.to_string()))?;
 
-    if let Some(Effect::Vanish { count }) = &effect {
+    if let Some(Effect::Vanish { count }) = effect {
         let after = sent.as_ref().and_then(Cursor::after);
         shared.vanish(index, &query.filter, after.as_ref(), query.limit, *count);
     }
@@ -94,12 +98,12 @@ fn export(shared: &Shared, request: &Request<'_>) -> Result<Answer, Refusal> {
         sent,
     };
     let total = query.include_total.then_some(total);
-    let answer = page(lender, &query, &at, total, effect.as_ref());
+    let answer = page(lender, &query, &at, total, effect);
     let holds = |id: String| answer.body.windows(id.len()).any(|bytes| bytes == id.as_bytes());
     if poisoned.is_some_and(holds) {
         return Err(failed("Internal Server Error".to_owned()));
     }
-    Ok(match &effect {
+    Ok(match effect {
         Some(effect) => answer.under(effect, request.id),
         None => answer,
     })

@@ -59,7 +59,7 @@ pub enum Endpoint {
 }
 
 /// What happens to a request. Those from `DuplicatePage` on are for exports only.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Effect {
     /// The error envelope.

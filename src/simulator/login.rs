@@ -29,10 +29,12 @@ pub(super) fn answer(shared: &Shared, endpoint: Endpoint, subdomain: &str, body:
         Endpoint::Login | Endpoint::Export => login(shared, subdomain, body),
     };
     let answer = result.unwrap_or_else(|(status, message)| Answer::error(status, message, request_id));
-    match shared.next_effect(endpoint, subdomain, false, false) {
-        Some(effect) => answer.under(&effect, request_id),
-        None => answer,
-    }
+    let Some(effect) = shared.next_effect(endpoint, subdomain, false, false) else {
+        return answer;
+    };
+    let mut answer = answer.under(&effect, request_id);
+    answer.effect = Some(effect);
+    answer
 }
 
 type Refusal = (StatusCode, &'static str);

@@ -96,6 +96,8 @@ pub struct RequestLog {
     pub query: String,
     /// What it was, or will be, answered; `None` while the simulator is down.
     pub status: Option<u16>,
+    /// What it met of the fault script.
+    pub effect: Option<Effect>,
     pub request_id: String,
 }
 

@@ -108,6 +108,7 @@ where
         path: path.clone(),
         query: query.clone(),
         status: None,
+        effect: None,
         request_id: id.clone(),
     };
     if shared.control().down {
@@ -138,6 +139,7 @@ where
         }
     };
     log.status = Some(answer.status.as_u16());
+    log.effect.clone_from(&answer.effect);
     shared.log(log, answer.row_count);
 
     let delay = answer.delay + shared.control().latency;

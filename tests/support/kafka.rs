@@ -66,7 +66,10 @@ fn consumer(servers: &str, isolation: &str) -> BaseConsumer {
 }
 
 pub fn partitions(servers: &str, topic: &str) -> Vec<i32> {
-    let consumer = consumer(servers, "read_uncommitted");
+    partitions_by(&consumer(servers, "read_uncommitted"), topic)
+}
+
+fn partitions_by(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
     metadata.topics()[0]
         .partitions()
@@ -81,7 +84,8 @@ fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
     let consumer = consumer(servers, isolation);
     let mut list = TopicPartitionList::new();
     let mut left = BTreeMap::new();
-    for partition in partitions(servers, topic) {
+    // By itself a consumer that is assigned a partition without knowing its leader asks again only after half a second.
+    for partition in partitions_by(&consumer, topic) {
         let (low, high) = ends.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks");
         list.add_partition_offset(topic, partition, Offset::Beginning)
             .expect("a partition");
