@@ -4,6 +4,7 @@ mod configuration;
 mod crash;
 mod delivery;
 mod docker;
+mod errors;
 mod reading;
 mod refusals;
 mod schema;
