@@ -16,6 +16,7 @@ pub(super) struct Batch {
 
 /// What moves the progress.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are pages")]
 pub(super) enum Move {
     Begin(Progress),
     Page(Page),
