@@ -691,7 +691,9 @@ mod tests {
                 let bad = row.json.replacen('{', r#"{"new":1,"new":2,"#, 1);
                 stage.simulator.upsert_json(0, row.updated_at_ms, &row.id, &bad);
                 for _ in 0..2 {
-                    let stopped = stage.process(false).run().await.expect("no crash");
+                    // One that went on past the row would poll for ever.
+                    let run = timeout(Duration::from_secs(600), stage.process(false).run());
+                    let stopped = run.await.expect("it stops").expect("no crash");
                     assert_eq!(stopped.exit, Exit::Usage, "{stopped:?}");
                     let why = stopped.why.expect("a reason");
                     assert!(why.contains("the member `new` appears more than once"), "{why}");
