@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use d02_source::account::{Scratch, read_row};
+use d02_source::account::{Rules, Scratch, read_row};
 use d02_source::avro::{Encoder, Frame};
 use d02_source::index::{Candidate, Index, News};
 use d02_source::simulator::{LenderOptions, Options, Simulator};
@@ -38,13 +38,13 @@ fn main() {
 #[divan::bench]
 fn parse(bencher: Bencher<'_, '_>) {
     let byte_count: usize = ROWS.iter().map(|row| row.get().len()).sum();
-    let mut scratch = Scratch::default();
+    let (rules, mut scratch) = (Rules::default(), Scratch::default());
     bencher
         .counter(ItemsCount::new(ROWS.len()))
         .counter(BytesCount::new(byte_count))
         .bench_local(|| {
             for row in ROWS.iter() {
-                black_box(read_row(black_box(row), LENDER, &mut scratch)).expect("an account");
+                black_box(read_row(black_box(row), LENDER, &rules, &mut scratch)).expect("an account");
             }
         });
 }
@@ -52,10 +52,10 @@ fn parse(bencher: Bencher<'_, '_>) {
 /// A typed account to framed Avro.
 #[divan::bench]
 fn encode(bencher: Bencher<'_, '_>) {
-    let mut scratch = Scratch::default();
+    let (rules, mut scratch) = (Rules::default(), Scratch::default());
     let rows: Vec<_> = ROWS
         .iter()
-        .map(|row| read_row(row, LENDER, &mut scratch).expect("an account"))
+        .map(|row| read_row(row, LENDER, &rules, &mut scratch).expect("an account"))
         .collect();
     let encoder = Encoder::new(Frame::Confluent { schema_id: 7 });
     let mut bytes = Vec::new();
@@ -71,10 +71,10 @@ fn encode(bencher: Bencher<'_, '_>) {
 /// Which rows are news, against an index of so many accounts: all of them are, and are remembered.
 #[divan::bench(args = [0, 100_000, 2_000_000])]
 fn decide(bencher: Bencher<'_, '_>, held_count: u32) {
-    let mut scratch = Scratch::default();
+    let (rules, mut scratch) = (Rules::default(), Scratch::default());
     let rows: Vec<_> = ROWS
         .iter()
-        .map(|row| read_row(row, LENDER, &mut scratch).expect("an account"))
+        .map(|row| read_row(row, LENDER, &rules, &mut scratch).expect("an account"))
         .collect();
     let mut index = Index::default();
     for number in 0..held_count {

@@ -8,14 +8,21 @@
 //!
 //! Nothing here rounds, guesses or defaults: a value fits its field exactly, or it is kept as text and named.
 
+mod digest;
+mod number;
+
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate};
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use twox_hash::XxHash3_64;
+
+pub use digest::Digest;
+pub use number::AmountTolerance;
+use number::whole_number;
 
 /// A borrower account: the fields of `avro/account.avsc`, in its order. Amounts are minor units of `currency`.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -54,18 +61,48 @@ pub struct Account<'a> {
     pub extra: Option<String>,
 }
 
+/// What the operator may decide about rows; by default what stands in records.md.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Rules {
+    pub amount_tolerance: AmountTolerance,
+    /// Whether a value that does not fit makes its row a dead letter, also where it is no amount.
+    pub rejects_bad_fields: bool,
+    pub extra: Extra,
+}
+
+/// Which members pass into `extra`: unknown ones, and those whose value did not fit.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Extra {
+    #[default]
+    All,
+    None,
+    Only(BTreeSet<String>),
+}
+
+impl Extra {
+    pub fn passes(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+}
+
 /// A row that is an account.
 #[derive(Debug)]
 pub struct Row<'a> {
     pub account: Account<'a>,
     /// The content as upstream sent it, without `updated_at`.
     pub digest: Digest,
-    /// D02 fields whose value did not fit: null in the account, kept in `extra`.
+    /// D02 fields whose value did not fit: null in the account, kept in `extra` as far as the rules let it pass.
     pub invalid: Vec<&'static str>,
     /// Members that D02 is not known to have.
     pub unknown: Vec<Cow<'a, str>>,
     /// Dates that are no real day; their text is kept.
     pub unreal_date_count: u32,
+    /// Amounts that are a whole number only within the tolerance.
+    pub tolerated_count: u32,
 }
 
 /// Why a row cannot be an account. The texts name the field, never the value.
@@ -81,6 +118,8 @@ pub enum Reason {
     NoUpdatedAt,
     #[error("`{field}` is not an exact 64-bit whole number of minor units")]
     InexactAmount { field: &'static str },
+    #[error("the value of `{field}` does not fit its type")]
+    BadField { field: &'static str },
     #[error("the record takes {size} bytes, the topic `{topic}` at most {limit} (max.message.bytes)")]
     TooLarge { size: usize, limit: usize, topic: String },
 }
@@ -94,6 +133,7 @@ impl Reason {
             Self::NoPublicId => "cleargrid.d02.NoPublicId",
             Self::NoUpdatedAt => "cleargrid.d02.NoUpdatedAt",
             Self::InexactAmount { .. } => "cleargrid.d02.InexactAmount",
+            Self::BadField { .. } => "cleargrid.d02.BadField",
             Self::TooLarge { .. } => "cleargrid.d02.TooLarge",
         }
     }
@@ -102,10 +142,17 @@ impl Reason {
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::DuplicateMember { field } => Some(field),
+            other => other.unfit_field(),
+        }
+    }
+
+    /// The D02 field whose value did not fit, if that is why.
+    pub fn unfit_field(&self) -> Option<&'static str> {
+        match self {
             Self::NoPublicId => Some("public_id"),
             Self::NoUpdatedAt => Some("updated_at"),
-            Self::InexactAmount { field } => Some(field),
-            Self::NotAnObject | Self::TooLarge { .. } => None,
+            Self::InexactAmount { field } | Self::BadField { field } => Some(field),
+            Self::NotAnObject | Self::DuplicateMember { .. } | Self::TooLarge { .. } => None,
         }
     }
 }
@@ -117,6 +164,49 @@ pub struct Rejected {
     pub public_id: Option<String>,
     /// Milliseconds since the epoch.
     pub updated_at: Option<i64>,
+}
+
+/// What stands in a member, as far as a log may say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonType {
+    Absent,
+    Null,
+    Boolean,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl JsonType {
+    /// The type of a row's member; of the last one, where it is there more than once.
+    pub fn of(json: &RawValue, field: &str) -> Self {
+        let members = Members::of(json).unwrap_or_default();
+        let member = members.iter().rev().find(|(name, _)| name == field);
+        match member.map(|(_, raw)| raw.get().as_bytes()[0]) {
+            None => Self::Absent,
+            Some(b'n') => Self::Null,
+            Some(b't' | b'f') => Self::Boolean,
+            Some(b'"') => Self::String,
+            Some(b'[') => Self::Array,
+            Some(b'{') => Self::Object,
+            Some(_) => Self::Number,
+        }
+    }
+}
+
+impl fmt::Display for JsonType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "absent",
+            Self::Null => "null",
+            Self::Boolean => "a boolean",
+            Self::Number => "a number",
+            Self::String => "a string",
+            Self::Array => "an array",
+            Self::Object => "an object",
+        })
+    }
 }
 
 /// A row's members as they stand in its JSON; kept between rows so that its memory is used again.
@@ -132,6 +222,7 @@ pub struct Scratch {
 pub fn read_row<'a>(
     json: &'a RawValue,
     lender_public_id: &'a str,
+    rules: &Rules,
     scratch: &mut Scratch,
 ) -> Result<Row<'a>, Box<Rejected>> {
     let Some(mut members) = Members::of(json) else {
@@ -148,9 +239,11 @@ pub fn read_row<'a>(
         .map(|pair| shortened(&pair[0].0).into_owned());
 
     let mut fields = Fields {
+        rules,
         extra: Vec::new(),
         invalid: Vec::new(),
         unreal_date_count: 0,
+        tolerated_count: 0,
         reason: None,
     };
     let mut account = Account {
@@ -192,7 +285,7 @@ pub fn read_row<'a>(
             "created_at" => account.created_at = fields.instant("created_at", raw),
             _ => {
                 unknown.push(name.clone());
-                fields.extra.push((name.clone(), raw));
+                fields.pass(name.clone(), raw);
             }
         }
     }
@@ -219,6 +312,7 @@ pub fn read_row<'a>(
         invalid: fields.invalid,
         unknown,
         unreal_date_count: fields.unreal_date_count,
+        tolerated_count: fields.tolerated_count,
     })
 }
 
@@ -232,16 +326,28 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
 }
 
 /// Collects what does not fit while a row's fields are read.
-struct Fields<'a> {
+struct Fields<'a, 'r> {
+    rules: &'r Rules,
     extra: Vec<(Cow<'a, str>, &'a str)>,
     invalid: Vec<&'static str>,
     unreal_date_count: u32,
+    tolerated_count: u32,
     reason: Option<Reason>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> Fields<'a, '_> {
+    /// Keeps a member that has no field, or does not fit its own.
+    fn pass(&mut self, name: Cow<'a, str>, raw: &'a str) {
+        if self.rules.extra.passes(&name) {
+            self.extra.push((name, raw));
+        }
+    }
+
     fn does_not_fit(&mut self, name: &'static str, raw: &'a str) {
-        self.extra.push((Cow::Borrowed(name), raw));
+        if self.rules.rejects_bad_fields {
+            self.reason.get_or_insert(Reason::BadField { field: name });
+        }
+        self.pass(Cow::Borrowed(name), raw);
         self.invalid.push(name);
     }
 
@@ -288,11 +394,18 @@ impl<'a> Fields<'a> {
         if raw == "null" {
             return None;
         }
-        let amount = whole_number(raw);
-        if amount.is_none() {
-            self.reason.get_or_insert(Reason::InexactAmount { field: name });
+        let exact = whole_number(raw);
+        if exact.is_some() {
+            return exact;
         }
-        amount
+        let near = self.rules.amount_tolerance.nearest(raw);
+        match near {
+            Some(_) => self.tolerated_count += 1,
+            None => {
+                self.reason.get_or_insert(Reason::InexactAmount { field: name });
+            }
+        }
+        near
     }
 }
 
@@ -335,66 +448,6 @@ fn day(text: &str) -> Option<i32> {
     i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
 }
 
-/// The exact 64-bit value of a JSON number that is whole: `1200`, `1200.0` and `1.2e3` alike.
-fn whole_number(raw: &str) -> Option<i64> {
-    if !raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-        return None;
-    }
-    if let Ok(number) = raw.parse() {
-        return Some(number);
-    }
-    let number = Decimal::of(raw);
-    if number.digits.is_empty() {
-        return Some(0);
-    }
-    let zero_count = u32::try_from(number.exponent).ok().filter(|zeros| *zeros <= 19)?;
-    let magnitude = number
-        .digits
-        .parse::<i128>()
-        .ok()?
-        .checked_mul(10i128.pow(zero_count))?;
-    i64::try_from(if number.negative { -magnitude } else { magnitude }).ok()
-}
-
-/// A JSON number as sign, significant digits without zeros at either end, and a power of ten.
-struct Decimal<'a> {
-    negative: bool,
-    digits: Cow<'a, str>,
-    exponent: i64,
-}
-
-impl<'a> Decimal<'a> {
-    fn of(raw: &'a str) -> Self {
-        let unsigned = raw.strip_prefix('-').unwrap_or(raw);
-        let (mantissa, power) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let written = if fraction.is_empty() {
-            Cow::Borrowed(whole)
-        } else {
-            Cow::Owned(format!("{whole}{fraction}"))
-        };
-        // A power that no 64-bit number holds is as good as the largest: the value fits nothing.
-        let power = power.parse::<i64>().unwrap_or(if power.starts_with('-') {
-            i64::MIN / 2
-        } else {
-            i64::MAX / 2
-        });
-        let trimmed_count = written.len() - written.trim_end_matches('0').len();
-        let exponent = power
-            .saturating_sub(fraction.len() as i64)
-            .saturating_add(trimmed_count as i64);
-        let digits = match written {
-            Cow::Borrowed(written) => Cow::Borrowed(written.trim_matches('0')),
-            Cow::Owned(written) => Cow::Owned(written.trim_matches('0').to_owned()),
-        };
-        Self {
-            negative: raw.starts_with('-') && !digits.is_empty(),
-            digits,
-            exponent,
-        }
-    }
-}
-
 /// One JSON object of the members, sorted by name, their values as received.
 fn extra(members: &[(Cow<'_, str>, &str)]) -> Option<String> {
     if members.is_empty() {
@@ -413,107 +466,6 @@ fn extra(members: &[(Cow<'_, str>, &str)]) -> Option<String> {
     }
     object.push('}');
     Some(object)
-}
-
-/// XXH3-64 over a row's content; equal contents have equal digests whatever program or schema computed them.
-///
-/// Version 1: the members without `updated_at` and without nulls (absent and null are the same), sorted by name, each as
-/// name and value; strings decoded, numbers as significant digits and power of ten, objects sorted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest(pub u64);
-
-impl Digest {
-    /// Names algorithm and version in the header, so that another one can never be mistaken for it.
-    const NAME: &'static str = "xxh3-1:";
-
-    /// The digest over bytes as received: what tells one dead letter from another.
-    pub fn of_bytes(bytes: &[u8]) -> Self {
-        Self(XxHash3_64::oneshot(bytes))
-    }
-
-    fn of_members(sorted: &[(Cow<'_, str>, &RawValue)], buffer: &mut Vec<u8>) -> Self {
-        buffer.clear();
-        for (name, raw) in sorted {
-            if name != "updated_at" && raw.get() != "null" {
-                put_text(name, buffer);
-                put_value(raw.get(), 0, buffer);
-            }
-        }
-        Self(XxHash3_64::oneshot(buffer))
-    }
-
-    /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.
-    pub fn parse(header: &str) -> Option<Self> {
-        let is_digest = |digits: &&str| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let digits = header.strip_prefix(Self::NAME).filter(is_digest)?;
-        u64::from_str_radix(digits, 16).ok().map(Self)
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{:016x}", Self::NAME, self.0)
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Deeper values count as their text: nobody nests so deep, and the stack is finite.
-const MAX_DEPTH: usize = 32;
-
-fn put_text(text: &str, buffer: &mut Vec<u8>) {
-    buffer.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    buffer.extend_from_slice(text.as_bytes());
-}
-
-/// As it stands: for what has no other form, or is no text because of half a surrogate pair.
-fn put_raw(raw: &str, buffer: &mut Vec<u8>) {
-    buffer.push(b'=');
-    put_text(raw, buffer);
-}
-
-fn put_value(raw: &str, depth: usize, buffer: &mut Vec<u8>) {
-    match raw.as_bytes()[0] {
-        b'"' => match text(raw) {
-            Some(text) => {
-                buffer.push(b's');
-                put_text(&text, buffer);
-            }
-            None => put_raw(raw, buffer),
-        },
-        b'-' | b'0'..=b'9' => {
-            let number = Decimal::of(raw);
-            buffer.push(if number.negative { b'-' } else { b'+' });
-            put_text(&number.digits, buffer);
-            let exponent = if number.digits.is_empty() { 0 } else { number.exponent };
-            buffer.extend_from_slice(&exponent.to_le_bytes());
-        }
-        b'[' if depth < MAX_DEPTH => {
-            let values: Vec<&RawValue> = serde_json::from_str(raw).expect("a raw value is well-formed");
-            buffer.push(b'[');
-            buffer.extend_from_slice(&(values.len() as u64).to_le_bytes());
-            for value in values {
-                put_value(value.get(), depth + 1, buffer);
-            }
-        }
-        b'{' if depth < MAX_DEPTH => {
-            let Some(mut members) = Members::parse(raw) else {
-                return put_raw(raw, buffer);
-            };
-            members.sort_by(|a, b| a.0.cmp(&b.0));
-            buffer.push(b'{');
-            buffer.extend_from_slice(&(members.len() as u64).to_le_bytes());
-            for (name, value) in members {
-                put_text(&name, buffer);
-                put_value(value.get(), depth + 1, buffer);
-            }
-        }
-        _ => put_raw(raw, buffer),
-    }
 }
 
 type MemberList<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;

@@ -74,13 +74,15 @@ lender_metrics! {
     Counter sweeps_total "Sweeps for late rows that ended";
     Counter sweep_rows_total "Rows in verified pages of sweeps";
     Counter ahead_rows_total "Rows dated more than a second ahead of upstream's own clock";
-    Counter invalid_fields_total "Fields whose value did not fit: null in the account, kept in extra";
+    Counter invalid_fields_total "Fields whose value did not fit: null in the account, kept in extra where avro.extra lets it pass";
     Counter unreal_dates_total "Dates that are no real day: kept as text, the parsed field is null";
-    Counter unknown_fields_total "Members that D02 is not known to have, kept in extra";
+    Counter unknown_fields_total "Members that D02 is not known to have, kept in extra where avro.extra lets them pass";
+    Counter tolerated_amounts_total "Amounts that are no whole number of minor units, but within errors.amount_tolerance of the one they were taken for";
     Counter transactions_total "Transactions committed, heartbeats included";
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge accounts "Accounts in the index";
     Gauge stuck_walks "Walks that get nowhere: the same place fails again and again";
+    Gauge drifting_fields "Fields that upstream changed for all rows: nearly none has a value that fits";
     Gauge ranges "Ranges of the snapshot that are still being read";
     Gauge snapshot_rows "Rows of the snapshot that this process reads, as upstream counted them at its start; 0 while it has not said";
     Counter snapshot_rows_read_total "Rows of the snapshot that were read and decided";
@@ -126,6 +128,7 @@ impl LenderMetrics {
             (&self.ignored_rows_total, "before start_from"),
             (&self.ahead_rows_total, "dated ahead"),
             (&self.invalid_fields_total, "invalid fields"),
+            (&self.tolerated_amounts_total, "tolerated amounts"),
             (&self.unreal_dates_total, "unreal dates"),
             (&self.unknown_fields_total, "unknown fields"),
             (&self.retries_total, "retries"),
@@ -137,6 +140,9 @@ impl LenderMetrics {
         }
         if self.stuck_walks.get() > 0 {
             write!(line, ", {} walks STUCK", self.stuck_walks.get()).expect("a String takes everything");
+        }
+        if self.drifting_fields.get() > 0 {
+            write!(line, ", {} fields DRIFTING", self.drifting_fields.get()).expect("a String takes everything");
         }
         for (counter, what) in odd {
             if counter.get() > 0 {

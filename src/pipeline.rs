@@ -2,6 +2,9 @@
 //!
 //! One OS thread a lender owns index, progress and producer. A row is decided when the commit before it is known.
 
+mod inbox;
+mod limit;
+
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,13 +16,16 @@ use crate::failpoint::{self, Rule};
 use crate::index::{Candidate, Index, News, Verdict};
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterSink, Exit};
-use crate::progress::{Progress, Record, Split, Timestamp, Walk};
-use crate::reader::{Ended, Entry, Incoming, Item, Page};
+use crate::progress::{Progress, Record, Timestamp, Walk};
+use crate::reader::{Ended, Entry, Incoming, Page};
 use crate::shutdown::Shutdown;
 use crate::sink::{
     AccountRecord, Committed, DeadLetterDigests, DeadLetterRecord, Records, Sink, SinkError, Transactions, account_size,
 };
 use crate::upstream::Backoff;
+use inbox::{Batch, Inbox, Move, Next};
+pub use limit::DeadLetterLimit;
+use limit::{Allowance, BadRow, Refused};
 
 /// One lender, claimed and restored.
 pub struct Pipeline<S = Transactions> {
@@ -31,6 +37,8 @@ pub struct Pipeline<S = Transactions> {
     pub record: Record,
     pub index: Index,
     pub dead_letters: DeadLetterDigests,
+    /// How many more of them there may be.
+    pub limit: DeadLetterLimit,
     pub settings: config::Transaction,
     pub metrics: LenderMetrics,
     pub shutdown: Shutdown,
@@ -90,34 +98,20 @@ enum Outcome {
     NotLanded,
 }
 
-/// What goes into one transaction, in the reader's order; nothing: a heartbeat.
-#[derive(Debug, Default)]
-struct Batch {
-    moves: Vec<Move>,
-    row_count: usize,
-}
-
-impl Batch {
-    fn push(&mut self, page: Page) {
-        self.row_count += page.entries.len();
-        self.moves.push(Move::Page(page));
-    }
-}
-
-/// What moves the progress.
-#[derive(Debug)]
-enum Move {
-    Begin(Progress),
-    Page(Page),
-    Split(Split),
-}
-
 /// What one transaction will write, and what is true once it is committed.
 struct Decided<'a> {
     records: Records<'a>,
     record: Record,
     news: News,
     dead_letters: Vec<Digest>,
+    /// Places of the first few dead letters, which the log names; the fields of the others have an alarm of their own.
+    named: Vec<usize>,
+    /// Dead letters by such a field.
+    drifted: usize,
+    /// How many more may be buried.
+    allowance: Allowance,
+    /// The row that may not be: its page and what follows are not part of this.
+    refused: Option<Refused>,
     repeated: u64,
     stale: u64,
     undecided: u64,
@@ -171,8 +165,13 @@ impl<S: Sink> Pipeline<S> {
                 }
             };
             self.check_partitions()?;
-            let decided = self.commit(&batch).await?;
+            let mut decided = self.commit(&batch).await?;
+            let refused = decided.refused.take();
             self.remember(decided);
+            if let Some(refused) = refused {
+                let why = format!("{refused} → {}", refused.advice());
+                return Err(Stopped::because(refused.exit(), why));
+            }
         }
     }
 
@@ -207,8 +206,23 @@ impl<S: Sink> Pipeline<S> {
         Ok(decided)
     }
 
-    /// Judges every row against what is held, later ones against earlier ones.
+    /// Judges every row against what is held, later ones against earlier ones; ends before the page of a row that may not be
+    /// buried.
     fn decide<'a>(&self, batch: &'a Batch) -> Decided<'a> {
+        let allowance = self.limit.allowance(Instant::now());
+        let (decided, count) = self.decide_moves(&batch.moves, allowance);
+        match decided.refused {
+            None => decided,
+            // That page was decided in part: once more without it. A lender comes here once in its life.
+            refused => {
+                let (before, _) = self.decide_moves(&batch.moves[..count], allowance);
+                Decided { refused, ..before }
+            }
+        }
+    }
+
+    /// Also gives how many of the moves are decided as a whole.
+    fn decide_moves<'a>(&self, moves: &'a [Move], allowance: Allowance) -> (Decided<'a>, usize) {
         let record = Record {
             sequence: self.record.sequence + 1,
             ..self.record.clone()
@@ -218,6 +232,10 @@ impl<S: Sink> Pipeline<S> {
             record,
             news: News::default(),
             dead_letters: Vec::new(),
+            named: Vec::new(),
+            drifted: 0,
+            allowance,
+            refused: None,
             repeated: 0,
             stale: 0,
             undecided: 0,
@@ -227,15 +245,20 @@ impl<S: Sink> Pipeline<S> {
             snapshot_row_count: 0,
             left: self.left,
         };
-        for step in &batch.moves {
+        let mut count = 0;
+        for step in moves {
             match step {
                 Move::Begin(progress) => decided.record.progress = progress.clone(),
                 Move::Split(split) => decided.record.progress.split(*split),
                 Move::Page(page) => self.decide_page(page, &mut decided),
             }
+            if decided.refused.is_some() {
+                break;
+            }
+            count += 1;
         }
         decided.record.accounts = Some(self.index.with(&decided.news));
-        decided
+        (decided, count)
     }
 
     fn decide_page<'a>(&self, page: &'a Page, decided: &mut Decided<'a>) {
@@ -329,8 +352,24 @@ impl<S: Sink> Pipeline<S> {
             decided.repeated += 1;
             return;
         }
-        decided.dead_letters.push(digest);
         let request_id = page.request_id.as_deref();
+        if !decided.allowance.take() {
+            let refusal = || {
+                decided.allowance.refusal(BadRow {
+                    reason,
+                    public_id: public_id.map(|id| shortened(id).into_owned()),
+                    request_id: request_id.map(str::to_owned),
+                })
+            };
+            decided.refused.get_or_insert_with(refusal);
+            return;
+        }
+        if reason.unfit_field().is_some_and(|field| page.drifting.contains(&field)) {
+            decided.drifted += 1;
+        } else if decided.named.len() < MAX_LINES {
+            decided.named.push(decided.dead_letters.len());
+        }
+        decided.dead_letters.push(digest);
         decided.records.dead_letters.push(DeadLetterRecord {
             public_id,
             json,
@@ -364,8 +403,9 @@ impl<S: Sink> Pipeline<S> {
                 "{more} more accounts whose updated_at went back in the same transaction"
             );
         }
-        let more = decided.records.dead_letters.len().saturating_sub(MAX_LINES);
-        for letter in decided.records.dead_letters.iter().take(MAX_LINES) {
+        let letters = &decided.records.dead_letters;
+        let more = letters.len().saturating_sub(decided.named.len() + decided.drifted);
+        for letter in decided.named.iter().filter_map(|place| letters.get(*place)) {
             let (public_id, request_id) = (letter.public_id.map(shortened), letter.request_id);
             tracing::warn!(
                 lender,
@@ -378,6 +418,7 @@ impl<S: Sink> Pipeline<S> {
         if more > 0 {
             tracing::warn!(lender, "{more} more dead letters in the same transaction");
         }
+        self.limit.note(letters.len() as u64, Instant::now());
         self.index.remember(decided.news);
         decided
             .dead_letters
@@ -556,89 +597,4 @@ fn taken_over() -> Stopped {
         Exit::TakenOver,
         "another instance took the lender over; this one writes nothing more",
     )
-}
-
-/// What comes from the reader, gathered into batches.
-struct Inbox {
-    incoming: Incoming,
-    /// Of the snapshot and of sweeps; what is live does not wait for it.
-    gathered: Batch,
-    /// When what is gathered has waited for long enough.
-    until: Option<Instant>,
-    /// Came while a batch was gathered; follows it.
-    ended: Option<Ended>,
-}
-
-enum Next {
-    Batch(Batch),
-    Ended(Ended),
-    Shutdown,
-    /// The reader is gone without a last word.
-    Lost,
-}
-
-impl Inbox {
-    fn new(incoming: Incoming) -> Self {
-        Self {
-            incoming,
-            gathered: Batch::default(),
-            until: None,
-            ended: None,
-        }
-    }
-
-    /// The next batch: as large as `max_rows` while there is more; a live walk that ended by itself and at once; empty when
-    /// a heartbeat is due.
-    async fn next(&mut self, settings: &config::Transaction, heartbeat_at: Instant, shutdown: &mut Shutdown) -> Next {
-        let mut live = Batch::default();
-        loop {
-            if let Some(ended) = self.ended.take() {
-                if self.gathered.moves.is_empty() && live.moves.is_empty() {
-                    return Next::Ended(ended);
-                }
-                self.ended = Some(ended);
-                return Next::Batch(self.all(live));
-            }
-            let row_count = self.gathered.row_count + live.row_count;
-            // Before what comes next: it could come without end.
-            if row_count >= settings.max_rows || self.until.is_some_and(|until| until <= Instant::now()) {
-                return Next::Batch(self.all(live));
-            }
-            let item = tokio::select! {
-                // An end comes first: what is gathered is read again.
-                biased;
-                () = shutdown.requested() => return Next::Shutdown,
-                item = self.incoming.next() => item,
-                () = tokio::time::sleep_until(self.until.unwrap_or(heartbeat_at)) => return Next::Batch(self.all(live)),
-            };
-            self.until.get_or_insert_with(|| Instant::now() + settings.max_delay);
-            match item {
-                Some(Item::Begin(progress)) => {
-                    live.moves.push(Move::Begin(progress));
-                    return Next::Batch(self.all(live));
-                }
-                Some(Item::Split(split)) => self.gathered.moves.push(Move::Split(split)),
-                Some(Item::Page(page)) if page.step.walk == Walk::Live => {
-                    let is_end = page.step.is_last;
-                    live.push(page);
-                    if is_end && !self.incoming.is_live_waiting() {
-                        self.until = self.until.filter(|_| !self.gathered.moves.is_empty());
-                        return Next::Batch(live);
-                    }
-                }
-                Some(Item::Page(page)) => self.gathered.push(page),
-                Some(Item::End(ended)) => self.ended = Some(ended),
-                None => return Next::Lost,
-            }
-        }
-    }
-
-    /// `live`, and everything that is gathered behind it.
-    fn all(&mut self, mut live: Batch) -> Batch {
-        let gathered = std::mem::take(&mut self.gathered);
-        self.until = None;
-        live.moves.extend(gathered.moves);
-        live.row_count += gathered.row_count;
-        live
-    }
 }

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::config;
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{DeadLetterLimit, Pipeline};
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, RecordKey, Timestamp};
 use crate::shutdown::Shutdown;
@@ -336,6 +336,7 @@ impl Starter {
             record: record.clone(),
             index: crate::index::Index::default(),
             dead_letters: crate::sink::DeadLetterDigests::default(),
+            limit: DeadLetterLimit::new(&self.config.errors),
             settings: self.config.transaction.clone(),
             metrics: candidate.metrics.clone(),
             shutdown: self.shutdown.clone(),

@@ -4,6 +4,7 @@ mod configuration;
 mod crash;
 mod delivery;
 mod docker;
+mod errors;
 mod faults;
 mod reading;
 mod refusals;

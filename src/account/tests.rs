@@ -48,12 +48,12 @@ fn raw(json: &str) -> Box<RawValue> {
 
 #[track_caller]
 fn read(json: &RawValue) -> Row<'_> {
-    read_row(json, LENDER, &mut Scratch::default()).expect("an account")
+    read_row(json, LENDER, &Rules::default(), &mut Scratch::default()).expect("an account")
 }
 
 #[track_caller]
 fn rejected(json: &str) -> Rejected {
-    *read_row(&raw(json), LENDER, &mut Scratch::default()).expect_err(json)
+    *read_row(&raw(json), LENDER, &Rules::default(), &mut Scratch::default()).expect_err(json)
 }
 
 #[track_caller]
@@ -360,6 +360,115 @@ fn a_value_that_does_not_fit_is_null_and_kept_as_text_and_named() {
     }
     let json = row_of(&format!(r#""{COUNT}":1.2e1"#));
     assert_eq!(read(&json).account.delinquent_days_on_submission, Some(12));
+}
+
+#[test]
+fn a_value_that_does_not_fit_rejects_its_row_where_the_operator_wants_it() {
+    let rules = Rules {
+        rejects_bad_fields: true,
+        ..Rules::default()
+    };
+    let read =
+        |json: &RawValue| read_row(json, LENDER, &rules, &mut Scratch::default()).map(|row| row.unreal_date_count);
+    for name in [&TEXTS[..], &DAYS, &LABELS, &[COUNT, "created_at"]].concat() {
+        let rejected = read(&row_of(&format!(r#""{name}":[1]"#))).expect_err(name);
+        assert_eq!(rejected.reason, Reason::BadField { field: name });
+        assert_eq!(
+            rejected.reason.to_string(),
+            format!("the value of `{name}` does not fit its type")
+        );
+        assert_eq!(
+            (rejected.public_id.as_deref(), rejected.updated_at),
+            (Some("a1"), Some(UPDATED_AT))
+        );
+        assert!(read(&row_of(&format!(r#""{name}":null"#))).is_ok(), "{name}");
+    }
+    // Of several the first by name is told; an amount is one like the others.
+    let both = row_of(r#""status":true,"paid_amount":0.5,"reference_id":7"#);
+    let reason = read(&both).expect_err("rejected").reason;
+    assert_eq!(reason, Reason::InexactAmount { field: "paid_amount" });
+    // A date that is no real day and an unknown member do fit.
+    assert_eq!(read(&row_of(r#""due_date":"31/02/2026","new":[1]"#)).ok(), Some(1));
+}
+
+#[test]
+fn an_amount_within_the_tolerance_is_taken_for_its_whole_number_and_counted() {
+    let rules = Rules {
+        amount_tolerance: AmountTolerance::parse("0.000001").expect("a tolerance"),
+        ..Rules::default()
+    };
+    let json = row_of(r#""paid_amount":1998.9999999999998,"balance_fee":-2.0000001,"total_amount":7"#);
+    let row = read_row(&json, LENDER, &rules, &mut Scratch::default()).expect("an account");
+    let account = &row.account;
+    assert_eq!(
+        (account.paid_amount, account.balance_fee, account.total_amount),
+        (Some(1_999), Some(-2), Some(7))
+    );
+    assert_eq!(row.tolerated_count, 2);
+    assert!(row.invalid.is_empty() && account.extra.is_none());
+    for (members, field) in [
+        (r#""paid_amount":1998.99"#, "paid_amount"),
+        (r#""balance_fee":"1998.9999999999998""#, "balance_fee"),
+        (r#""total_amount":1.0000001,"paid_amount":0.5"#, "paid_amount"),
+    ] {
+        let json = row_of(members);
+        let found = read_row(&json, LENDER, &rules, &mut Scratch::default()).expect_err(members);
+        assert_eq!(found.reason, Reason::InexactAmount { field });
+    }
+    // No other number has a tolerance.
+    let json = row_of(&format!(r#""{COUNT}":1.0000001"#));
+    let row = read_row(&json, LENDER, &rules, &mut Scratch::default()).expect("an account");
+    assert_eq!((row.invalid, row.tolerated_count), (vec![COUNT], 0));
+}
+
+#[test]
+fn only_what_is_approved_passes_into_extra_and_the_digest_stays_the_same() {
+    let json = row_of(r#""zeta":1,"alpha":2,"status":true,"reference_id":7"#);
+    let with = |extra| {
+        let rules = Rules {
+            extra,
+            ..Rules::default()
+        };
+        let row = read_row(&json, LENDER, &rules, &mut Scratch::default()).expect("an account");
+        assert_eq!(
+            (&*row.unknown, &*row.invalid),
+            (&["alpha".into(), "zeta".into()][..], &["reference_id", "status"][..])
+        );
+        (row.account.extra, row.digest)
+    };
+    let only = |names: &[&str]| Extra::Only(names.iter().map(|name| (*name).to_owned()).collect());
+    let (all, digest) = with(Extra::All);
+    assert_eq!(
+        all.as_deref(),
+        Some(r#"{"alpha":2,"reference_id":7,"status":true,"zeta":1}"#)
+    );
+    for (extra, expected) in [
+        (Extra::None, None),
+        (only(&["zeta", "status", "absent"]), Some(r#"{"status":true,"zeta":1}"#)),
+        (only(&["ZETA", "zet"]), None),
+    ] {
+        let (found, same) = with(extra);
+        assert_eq!((found.as_deref(), same), (expected, digest));
+    }
+}
+
+#[test]
+fn the_type_of_a_member_is_told_without_its_value() {
+    let row = row_of(r#""a":null,"b":true,"c":-1.5,"d":"x","e":[],"f":{},"twice":1,"twice":"x","n\u0061me":0"#);
+    for (name, expected) in [
+        ("absent", JsonType::Absent),
+        ("a", JsonType::Null),
+        ("b", JsonType::Boolean),
+        ("c", JsonType::Number),
+        ("d", JsonType::String),
+        ("e", JsonType::Array),
+        ("f", JsonType::Object),
+        ("twice", JsonType::String),
+        ("name", JsonType::Number),
+    ] {
+        assert_eq!(JsonType::of(&row, name), expected, "{name}");
+    }
+    assert_eq!(JsonType::of(&raw("17"), "a"), JsonType::Absent);
 }
 
 #[test]
@@ -803,7 +912,7 @@ proptest! {
     #[test]
     fn any_object_becomes_an_account_of_its_values_or_is_rejected_for_the_right_reason(row in any_row()) {
         let json = raw(&serde_json::to_string(&row).expect("JSON"));
-        match (read_row(&json, LENDER, &mut Scratch::default()), expected_reason(&row)) {
+        match (read_row(&json, LENDER, &Rules::default(), &mut Scratch::default()), expected_reason(&row)) {
             (Ok(read), None) => same(&row, &read)?,
             (Err(rejected), Some(reason)) => {
                 prop_assert_eq!(rejected.reason, reason);
@@ -860,7 +969,7 @@ proptest! {
         ];
         for text in held {
             if let Ok(json) = RawValue::from_string(text) {
-                let found = read_row(&json, LENDER, &mut Scratch::default());
+                let found = read_row(&json, LENDER, &Rules::default(), &mut Scratch::default());
                 if let Ok(row) = found {
                     prop_assert!(!row.account.public_id.is_empty());
                     let extra = row.account.extra.map(|text| RawValue::from_string(text).is_ok());

@@ -306,6 +306,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
     let (reader, inbox) = Reader::new(reader::Setting {
         client,
         encoder: Encoder::new(frame),
+        rules: process.config.rules(),
         name: lender,
         lender: &pipeline.public_id,
         upstream: &process.config.upstream,

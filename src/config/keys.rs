@@ -330,7 +330,7 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["topic-name", "record-name", "topic-record-name"]),
         Some("topic-name"),
     ),
-    later("avro.extra", Kind::Extra, Some("all")),
+    key("avro.extra", Kind::Extra, Some("all")),
     key(
         "schema_registry.url",
         Kind::Url(UrlRule::Registry),
@@ -343,9 +343,9 @@ pub const KEYS: &[Key] = &[
     key("schema_registry.ca_file", Kind::Path, None),
     // Changes, errors, HTTP.
     later("changes.initial", Kind::Flag, Some("true")),
-    later("errors.tolerance", Kind::Choice(&["all", "none"]), Some("all")),
-    later("errors.bad_field", Kind::Choice(&["null", "dead-letter"]), Some("null")),
-    later(
+    key("errors.tolerance", Kind::Choice(&["all", "none"]), Some("all")),
+    key("errors.bad_field", Kind::Choice(&["null", "dead-letter"]), Some("null")),
+    key(
         "errors.amount_tolerance",
         Kind::Number {
             min: 0.0,
@@ -354,7 +354,7 @@ pub const KEYS: &[Key] = &[
         },
         Some("0"),
     ),
-    later(
+    key(
         "errors.max_dead_letters_per_hour",
         Kind::Whole {
             min: 0,

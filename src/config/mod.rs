@@ -23,11 +23,13 @@ use chrono::{DateTime, Utc};
 use reqwest::Url;
 use secrecy::SecretString;
 
+pub use crate::account::Extra;
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Layers, process_environment};
 pub use show::Effective;
-pub use values::{Extra, Property, REDACTED, SecretError, SecretSource};
+pub use values::{Property, REDACTED, SecretError, SecretSource};
 
+use crate::account::{AmountTolerance, Rules};
 use layers::{Entry, Values};
 use values::{
     is_secret_property, parse_address, parse_duration, parse_email, parse_extra, parse_flag, parse_name, parse_path,
@@ -201,7 +203,7 @@ pub struct Transaction {
 pub struct Avro {
     pub encoding: Encoding,
     pub subject_strategy: SubjectStrategy,
-    /// Which unknown members of a row pass. All: a field the vendor adds tomorrow is in Kafka tomorrow.
+    /// Which members without a field of their own pass. All: a field the vendor adds tomorrow is in Kafka tomorrow.
     pub extra: Extra,
 }
 
@@ -252,8 +254,8 @@ pub struct Errors {
     pub tolerance: Tolerance,
     pub bad_field: BadField,
     /// How far an amount may be from a whole number of minor units and still count as that. 0: never.
-    pub amount_tolerance: f64,
-    /// More than this stop the lender; no limit by default.
+    pub amount_tolerance: AmountTolerance,
+    /// What would be more within an hour stops the lender; no limit by default.
     pub max_dead_letters_per_hour: Option<u64>,
 }
 
@@ -312,6 +314,18 @@ pub fn load(layers: Layers) -> Result<Loaded, ConfigErrors> {
 }
 
 impl Config {
+    /// What the operator decided about rows.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            amount_tolerance: self.errors.amount_tolerance.clone(),
+            rejects_bad_fields: match self.errors.bad_field {
+                BadField::Null => false,
+                BadField::DeadLetter => true,
+            },
+            extra: self.avro.extra.clone(),
+        }
+    }
+
     /// For the commands that cannot do without a lender.
     pub fn require_lenders(&self) -> Result<(), ConfigErrors> {
         if !self.lenders.is_empty() {
@@ -397,7 +411,7 @@ fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
                 "dead-letter" => Some(BadField::DeadLetter),
                 _ => None,
             }),
-            amount_tolerance: values.need("errors.amount_tolerance", number),
+            amount_tolerance: values.need("errors.amount_tolerance", AmountTolerance::parse),
             max_dead_letters_per_hour: values.get("errors.max_dead_letters_per_hour", |text| {
                 // By way of the type that its kind checks: "-0" is a whole number too.
                 number::<i64>(text).and_then(|count| u64::try_from(count).ok())

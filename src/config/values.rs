@@ -11,6 +11,8 @@ use chrono::{DateTime, Utc};
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::account::Extra;
+
 /// The largest `transaction.max_rows`. Larger ones gain nothing (the commit is a few per cent of the time from 20,000
 /// rows on) and everything in them is kept until the commit is known.
 pub const NUMBER_OF_ROWS_MAX: i64 = 100_000;
@@ -121,14 +123,6 @@ pub fn is_secret_property(name: &str) -> bool {
     ];
     let name = name.to_ascii_lowercase();
     SIGNS.iter().any(|sign| name.contains(sign))
-}
-
-/// Which unknown members of a row pass into `extra`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Extra {
-    All,
-    None,
-    Only(BTreeSet<String>),
 }
 
 pub fn parse_name(text: &str) -> Option<String> {

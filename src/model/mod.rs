@@ -25,12 +25,12 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::account::{Digest, Scratch, read_row};
+use crate::account::{AmountTolerance, Digest, Rules, Scratch, read_row};
 use crate::avro::{Encoder, Frame};
 use crate::config::{self, SecretSource};
 use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{Pipeline, Stopped};
+use crate::pipeline::{DeadLetterLimit, Pipeline, Stopped};
 use crate::policy::Exit;
 use crate::progress::Timestamp;
 use crate::reader::{Reader, Setting};
@@ -94,6 +94,7 @@ struct Scenario {
     upstream: config::Upstream,
     transaction: config::Transaction,
     lender: config::Lender,
+    errors: config::Errors,
     start_from: Option<Timestamp>,
     metrics: LenderMetrics,
 }
@@ -145,6 +146,7 @@ impl Process {
             record: record.clone(),
             index: crate::index::Index::default(),
             dead_letters: DeadLetterDigests::default(),
+            limit: DeadLetterLimit::new(&self.scenario.errors),
             settings: self.scenario.transaction.clone(),
             metrics: self.scenario.metrics.clone(),
             shutdown,
@@ -171,6 +173,7 @@ impl Process {
         let (reader, inbox) = Reader::new(Setting {
             client,
             encoder: Encoder::new(Frame::Confluent { schema_id: 1 }),
+            rules: Rules::default(),
             name: "lender-1",
             lender: &login.lender_public_id,
             upstream: &self.scenario.upstream,
@@ -253,6 +256,12 @@ impl Play {
             upstream,
             transaction,
             lender,
+            errors: config::Errors {
+                tolerance: config::Tolerance::All,
+                bad_field: config::BadField::Null,
+                amount_tolerance: AmountTolerance::default(),
+                max_dead_letters_per_hour: None,
+            },
             start_from: start_from.map(Timestamp),
             metrics: LenderMetrics::default(),
         }
@@ -396,7 +405,7 @@ fn complete(simulator: &Simulator, broker: &Broker, scenario: &Scenario) {
     for row in simulator.rows(0) {
         let json: &RawValue = serde_json::from_str(&row.json).expect("JSON");
         let held = broker.latest(&row.id);
-        match read_row(json, &lender, &mut scratch) {
+        match read_row(json, &lender, &Rules::default(), &mut scratch) {
             Ok(read) => {
                 let mut value = Vec::new();
                 encoder.encode(&read.account, &mut value).expect("an account");
@@ -666,6 +675,41 @@ mod tests {
             assert_eq!(stage.scenario.metrics.stuck_walks.get(), 0);
             stage.judge();
             running.abort();
+        });
+    }
+
+    #[test]
+    fn a_row_that_may_not_be_buried_stops_ranges_side_by_side_and_once_mended_nothing_is_missing() {
+        paused_runtime().block_on(async {
+            for place in [0, 60, 130, 199] {
+                let mut stage = Stage::new(&[1; 200], 7, 4, Crashes::Never).await;
+                let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
+                scenario.errors.tolerance = config::Tolerance::None;
+                // Pages of several ranges, and splits, in one batch.
+                (scenario.transaction.max_rows, scenario.transaction.max_delay) = (100, Duration::from_millis(500));
+                let row = stage.simulator.rows(0)[place].clone();
+                let bad = row.json.replacen('{', r#"{"new":1,"new":2,"#, 1);
+                stage.simulator.upsert_json(0, row.updated_at_ms, &row.id, &bad);
+                for _ in 0..2 {
+                    // One that went on past the row would poll for ever.
+                    let run = timeout(Duration::from_secs(600), stage.process(false).run());
+                    let stopped = run.await.expect("it stops").expect("no crash");
+                    assert_eq!(stopped.exit, Exit::Usage, "{stopped:?}");
+                    let why = stopped.why.expect("a reason");
+                    assert!(why.contains("the member `new` appears more than once"), "{why}");
+                    assert!(why.contains(&row.id), "{why}");
+                    // It is not alive, and that is all.
+                    assert_eq!(
+                        stage.broker.violation().map(|violation| violation.promise),
+                        Some("Alive")
+                    );
+                    stage.broker.forgive();
+                }
+                assert!(!stage.broker.has_dead_letter(Digest::of_bytes(bad.as_bytes())));
+                stage.simulator.upsert_json(0, row.updated_at_ms, &row.id, &row.json);
+                stage.catch_up().await;
+                assert_eq!(stage.scenario.metrics.dead_letters_total.get(), 0);
+            }
         });
     }
 

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use super::drift::{Drift, Said, Unfit};
 use super::walk::Fault;
 use super::{DeadRow, EncodedRow, Ended, Entry, Page, Span, Tail, Unverified};
-use crate::account::{self, Digest, Scratch};
+use crate::account::{self, Digest, JsonType, Rules, Scratch};
 use crate::avro::{EncodeError, Encoder};
 use crate::clock;
 use crate::metrics::LenderMetrics;
@@ -18,9 +19,23 @@ use crate::upstream::{Answer, PageBody, PageRequest};
 /// A row that is dated further ahead of its own answer is counted and warned about.
 const AHEAD_TOLERANCE: i64 = 1_000;
 
+/// How a row becomes the bytes of an account.
+pub(super) struct RowEncoder {
+    pub rules: Rules,
+    pub encoder: Encoder,
+}
+
+/// What upstream sends that nobody knew of: said once, not for every row.
+#[derive(Default)]
+pub(super) struct Unknown {
+    /// Members that were named in the log.
+    members: Mutex<HashSet<String>>,
+    drift: Mutex<Drift>,
+}
+
 /// Everything that judging one answer needs, on a thread where that may take its time.
 pub(super) struct Judge {
-    pub encoder: Arc<Encoder>,
+    pub encoder: Arc<RowEncoder>,
     pub name: Arc<str>,
     pub lender: Arc<str>,
     pub walk: Walk,
@@ -34,7 +49,7 @@ pub(super) struct Judge {
     pub clock: Option<Timestamp>,
     pub empty_count: u32,
     pub large_value: usize,
-    pub unknown: Arc<Mutex<HashSet<String>>>,
+    pub unknown: Arc<Unknown>,
     pub metrics: LenderMetrics,
 }
 
@@ -115,6 +130,7 @@ impl Judge {
             .date
             .unwrap_or_else(|| Timestamp(clock::now().timestamp_millis()));
         self.count(&encoded, highest, date);
+        let drifting = self.drifting(&encoded.unfit, body.rows.len());
         let Encoded { entries, bytes, .. } = encoded;
         let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());
         Ok(Ok(Page {
@@ -124,6 +140,7 @@ impl Judge {
             requested,
             received,
             request_id,
+            drifting,
             tail: Tail {
                 row_hashes: body.rows[tail_from..].iter().map(hash).collect(),
                 is_continued,
@@ -179,11 +196,85 @@ impl Judge {
     fn say_once(&self, member: &str) {
         /// A vendor adds a few in years; an upstream that invents names must not fill the memory or the log.
         const MAX_NAMES: usize = 200;
-        let mut names = self.unknown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut names = self
+            .unknown
+            .members
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if names.len() < MAX_NAMES && !names.contains(member) {
             names.insert(member.to_owned());
+            let passes = self.encoder.rules.extra.passes(member);
             let (lender, member) = (&*self.name, member.chars().take(100).collect::<String>());
-            tracing::warn!(lender, member, "an unknown member: it is in `extra` of the accounts");
+            if passes {
+                tracing::warn!(lender, member, "an unknown member: it is in `extra` of the accounts");
+            } else {
+                tracing::warn!(
+                    lender,
+                    member,
+                    "an unknown member: avro.extra leaves it out of the accounts"
+                );
+            }
+        }
+    }
+
+    /// Looks whether upstream changed a field for all rows; gives those for which it did.
+    fn drifting(&self, unfit: &[Unfit], row_count: usize) -> Vec<&'static str> {
+        let now = Timestamp(clock::now().timestamp_millis());
+        let mut drift = self
+            .unknown
+            .drift
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        for said in drift.note(unfit, row_count as u64, now) {
+            self.say(&said);
+        }
+        let fields = drift.fields();
+        let count = i64::try_from(fields.len()).unwrap_or(i64::MAX);
+        self.metrics.drifting_fields.set(count);
+        fields
+    }
+
+    fn say(&self, said: &Said) {
+        let lender = &*self.name;
+        match *said {
+            Said::Drifts {
+                unfit,
+                window,
+                since,
+                row_count,
+            } => {
+                let Unfit {
+                    field,
+                    found,
+                    row_count: last,
+                    ..
+                } = unfit;
+                let (what, advice) = if unfit.is_dead {
+                    let advice = "ask the vendor what changed; the last good records of these accounts stay";
+                    ("which are dead letters", advice)
+                } else {
+                    let advice = "ask the vendor what changed; errors.bad_field = \"dead-letter\" keeps such rows out";
+                    ("in whose accounts it is null", advice)
+                };
+                tracing::error!(
+                    lender,
+                    field,
+                    advice,
+                    "upstream changed `{field}`: it is {found} in {last} of the last {window} rows and does not fit; since \
+                     {since} in {row_count} rows, {what}"
+                );
+            }
+            Said::Over {
+                field,
+                since,
+                row_count,
+            } => {
+                tracing::warn!(
+                    lender,
+                    field,
+                    "`{field}` fits again; it did not in {row_count} rows since {since}"
+                );
+            }
         }
     }
 
@@ -197,6 +288,7 @@ impl Judge {
         metrics.invalid_fields_total.inc_by(encoded.invalid_count);
         metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
         metrics.unknown_fields_total.inc_by(encoded.unknown_count);
+        metrics.tolerated_amounts_total.inc_by(encoded.tolerated_count);
         let limit = date.0 + AHEAD_TOLERANCE;
         if let Some(highest) = highest.filter(|highest| highest.0 > limit) {
             let is_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if row.updated_at > limit);
@@ -218,19 +310,25 @@ struct Encoded {
     invalid_count: u64,
     unreal_date_count: u64,
     unknown_count: u64,
+    tolerated_count: u64,
+    /// Fields that did not fit, each once.
+    unfit: Vec<Unfit>,
 }
 
 impl Encoded {
     /// Takes one row; gives its `updated_at`, if it has a usable one.
     fn take(&mut self, json: &RawValue, judge: &Judge) -> Result<Option<i64>, EncodeError> {
-        match account::read_row(json, &judge.lender, &mut self.scratch) {
+        let RowEncoder { rules, encoder } = &*judge.encoder;
+        match account::read_row(json, &judge.lender, rules, &mut self.scratch) {
             Ok(row) => {
                 let public_id = self.put(row.account.public_id.as_bytes());
                 let start = self.bytes.len();
-                judge.encoder.encode(&row.account, &mut self.bytes)?;
+                encoder.encode(&row.account, &mut self.bytes)?;
                 let value = self.span_from(start);
                 let is_large = self.bytes.len() - start > judge.large_value;
+                row.invalid.iter().for_each(|field| self.note(field, false, json));
                 let json = is_large.then(|| self.put(json.get().as_bytes()));
+                self.tolerated_count += u64::from(row.tolerated_count);
                 self.invalid_count += row.invalid.len() as u64;
                 self.unreal_date_count += u64::from(row.unreal_date_count);
                 self.unknown_count += row.unknown.len() as u64;
@@ -256,11 +354,27 @@ impl Encoded {
             }
             Err(rejected) => {
                 let digest = Digest::of_bytes(json.get().as_bytes());
+                if let Some(field) = rejected.reason.unfit_field() {
+                    self.note(field, true, json);
+                }
                 let json = self.put(json.get().as_bytes());
                 let updated_at = rejected.updated_at;
                 self.entries.push(Entry::DeadLetter(DeadRow { json, rejected, digest }));
                 Ok(updated_at)
             }
+        }
+    }
+
+    /// A field that does not fit; only the first of a page is looked at.
+    fn note(&mut self, field: &'static str, is_dead: bool, json: &RawValue) {
+        match self.unfit.iter_mut().find(|unfit| unfit.field == field) {
+            Some(unfit) => unfit.row_count += 1,
+            None => self.unfit.push(Unfit {
+                field,
+                is_dead,
+                row_count: 1,
+                found: JsonType::of(json, field),
+            }),
         }
     }
 

@@ -14,23 +14,24 @@
 //!
 //! - `walk`: one walk, and what goes wrong on it
 //! - `judge`: one answer, verified and encoded
+//! - `drift`: a field that upstream changed for all rows (pure)
 //! - `shares`: which range is read by whom (pure)
 
+mod drift;
 mod judge;
 mod shares;
 mod walk;
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::account::{Digest, Rejected};
+use crate::account::{Digest, Rejected, Rules};
 use crate::avro::{EncodeError, Encoder};
 use crate::clock;
 use crate::config;
@@ -39,6 +40,7 @@ use crate::index::Tick;
 use crate::policy::{self, AfterRequest, Exit};
 use crate::progress::{Progress, Range, Split, Step, Timestamp};
 use crate::upstream::{Client, PageRequest, UpstreamError};
+use judge::{RowEncoder, Unknown};
 use shares::Shares;
 use walk::{OneWalk, Walked};
 
@@ -72,6 +74,8 @@ pub struct Page {
     pub requested: Tick,
     pub received: Tick,
     pub request_id: Option<String>,
+    /// Fields that upstream changed for all rows: they had an alarm of their own.
+    pub drifting: Vec<&'static str>,
     tail: Tail,
     /// Held until the page is committed.
     _room: Option<OwnedSemaphorePermit>,
@@ -243,7 +247,7 @@ pub enum Unverified {
 /// What every walk of a lender needs.
 pub struct Reader {
     client: Arc<Client>,
-    encoder: Arc<Encoder>,
+    encoder: Arc<RowEncoder>,
     /// Its key in the configuration, for the log.
     name: Arc<str>,
     /// Its public id.
@@ -252,8 +256,7 @@ pub struct Reader {
     is_until_caught_up: bool,
     /// A larger record may not fit its topic, so its row is kept. A quarter: key and value both hold the id.
     large_value: usize,
-    /// Unknown members that were named in the log.
-    unknown: Arc<Mutex<HashSet<String>>>,
+    unknown: Arc<Unknown>,
     live: Outlet,
     rest: Outlet,
     /// As committed.
@@ -293,6 +296,7 @@ impl Outlet {
 pub struct Setting<'a> {
     pub client: Client,
     pub encoder: Encoder,
+    pub rules: Rules,
     /// The lender's key in the configuration.
     pub name: &'a str,
     /// Its public id.
@@ -310,7 +314,10 @@ impl Reader {
         let (rest, rest_items) = Outlet::new(MAX_BUFFERED);
         let reader = Self {
             client: Arc::new(setting.client),
-            encoder: Arc::new(setting.encoder),
+            encoder: Arc::new(RowEncoder {
+                rules: setting.rules,
+                encoder: setting.encoder,
+            }),
             name: setting.name.into(),
             lender: setting.lender.into(),
             upstream: setting.upstream.clone(),

@@ -1,0 +1,111 @@
+//! Is this content the same as that one? A hash over a row's members, whatever form they come in.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::value::RawValue;
+use twox_hash::XxHash3_64;
+
+use super::number::Decimal;
+use super::{Members, text};
+
+/// XXH3-64 over a row's content; equal contents have equal digests whatever program or schema computed them.
+///
+/// Version 1: the members without `updated_at` and without nulls (absent and null are the same), sorted by name, each as
+/// name and value; strings decoded, numbers as significant digits and power of ten, objects sorted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub u64);
+
+impl Digest {
+    /// Names algorithm and version in the header, so that another one can never be mistaken for it.
+    const NAME: &'static str = "xxh3-1:";
+
+    /// The digest over bytes as received: what tells one dead letter from another.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(XxHash3_64::oneshot(bytes))
+    }
+
+    pub(super) fn of_members(sorted: &[(Cow<'_, str>, &RawValue)], buffer: &mut Vec<u8>) -> Self {
+        buffer.clear();
+        for (name, raw) in sorted {
+            if name != "updated_at" && raw.get() != "null" {
+                put_text(name, buffer);
+                put_value(raw.get(), 0, buffer);
+            }
+        }
+        Self(XxHash3_64::oneshot(buffer))
+    }
+
+    /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.
+    pub fn parse(header: &str) -> Option<Self> {
+        let is_digest = |digits: &&str| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let digits = header.strip_prefix(Self::NAME).filter(is_digest)?;
+        u64::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:016x}", Self::NAME, self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Deeper values count as their text: nobody nests so deep, and the stack is finite.
+const MAX_DEPTH: usize = 32;
+
+fn put_text(text: &str, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    buffer.extend_from_slice(text.as_bytes());
+}
+
+/// As it stands: for what has no other form, or is no text because of half a surrogate pair.
+fn put_raw(raw: &str, buffer: &mut Vec<u8>) {
+    buffer.push(b'=');
+    put_text(raw, buffer);
+}
+
+fn put_value(raw: &str, depth: usize, buffer: &mut Vec<u8>) {
+    match raw.as_bytes()[0] {
+        b'"' => match text(raw) {
+            Some(text) => {
+                buffer.push(b's');
+                put_text(&text, buffer);
+            }
+            None => put_raw(raw, buffer),
+        },
+        b'-' | b'0'..=b'9' => {
+            let number = Decimal::of(raw);
+            buffer.push(if number.negative { b'-' } else { b'+' });
+            put_text(&number.digits, buffer);
+            let exponent = if number.digits.is_empty() { 0 } else { number.exponent };
+            buffer.extend_from_slice(&exponent.to_le_bytes());
+        }
+        b'[' if depth < MAX_DEPTH => {
+            let values: Vec<&RawValue> = serde_json::from_str(raw).expect("a raw value is well-formed");
+            buffer.push(b'[');
+            buffer.extend_from_slice(&(values.len() as u64).to_le_bytes());
+            for value in values {
+                put_value(value.get(), depth + 1, buffer);
+            }
+        }
+        b'{' if depth < MAX_DEPTH => {
+            let Some(mut members) = Members::parse(raw) else {
+                return put_raw(raw, buffer);
+            };
+            members.sort_by(|a, b| a.0.cmp(&b.0));
+            buffer.push(b'{');
+            buffer.extend_from_slice(&(members.len() as u64).to_le_bytes());
+            for (name, value) in members {
+                put_text(&name, buffer);
+                put_value(value.get(), depth + 1, buffer);
+            }
+        }
+        _ => put_raw(raw, buffer),
+    }
+}

@@ -1,0 +1,120 @@
+//! What goes into the next transaction? What comes from the reader, gathered into batches.
+
+use tokio::time::Instant;
+
+use crate::config;
+use crate::progress::{Progress, Split, Walk};
+use crate::reader::{Ended, Incoming, Item, Page};
+use crate::shutdown::Shutdown;
+
+/// What goes into one transaction, in the reader's order; nothing: a heartbeat.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub moves: Vec<Move>,
+    row_count: usize,
+}
+
+impl Batch {
+    fn push(&mut self, page: Page) {
+        self.row_count += page.entries.len();
+        self.moves.push(Move::Page(page));
+    }
+}
+
+/// What moves the progress.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are pages")]
+pub(super) enum Move {
+    Begin(Progress),
+    Page(Page),
+    Split(Split),
+}
+
+pub(super) struct Inbox {
+    incoming: Incoming,
+    /// Of the snapshot and of sweeps; what is live does not wait for it.
+    gathered: Batch,
+    /// When what is gathered has waited for long enough.
+    until: Option<Instant>,
+    /// Came while a batch was gathered; follows it.
+    ended: Option<Ended>,
+}
+
+pub(super) enum Next {
+    Batch(Batch),
+    Ended(Ended),
+    Shutdown,
+    /// The reader is gone without a last word.
+    Lost,
+}
+
+impl Inbox {
+    pub fn new(incoming: Incoming) -> Self {
+        Self {
+            incoming,
+            gathered: Batch::default(),
+            until: None,
+            ended: None,
+        }
+    }
+
+    /// The next batch: as large as `max_rows` while there is more; a live walk that ended by itself and at once; empty when
+    /// a heartbeat is due.
+    pub async fn next(
+        &mut self,
+        settings: &config::Transaction,
+        heartbeat_at: Instant,
+        shutdown: &mut Shutdown,
+    ) -> Next {
+        let mut live = Batch::default();
+        loop {
+            if let Some(ended) = self.ended.take() {
+                if self.gathered.moves.is_empty() && live.moves.is_empty() {
+                    return Next::Ended(ended);
+                }
+                self.ended = Some(ended);
+                return Next::Batch(self.all(live));
+            }
+            let row_count = self.gathered.row_count + live.row_count;
+            // Before what comes next: it could come without end.
+            if row_count >= settings.max_rows || self.until.is_some_and(|until| until <= Instant::now()) {
+                return Next::Batch(self.all(live));
+            }
+            let item = tokio::select! {
+                // An end comes first: what is gathered is read again.
+                biased;
+                () = shutdown.requested() => return Next::Shutdown,
+                item = self.incoming.next() => item,
+                () = tokio::time::sleep_until(self.until.unwrap_or(heartbeat_at)) => return Next::Batch(self.all(live)),
+            };
+            self.until.get_or_insert_with(|| Instant::now() + settings.max_delay);
+            match item {
+                Some(Item::Begin(progress)) => {
+                    live.moves.push(Move::Begin(progress));
+                    return Next::Batch(self.all(live));
+                }
+                Some(Item::Split(split)) => self.gathered.moves.push(Move::Split(split)),
+                Some(Item::Page(page)) if page.step.walk == Walk::Live => {
+                    let is_end = page.step.is_last;
+                    live.push(page);
+                    if is_end && !self.incoming.is_live_waiting() {
+                        self.until = self.until.filter(|_| !self.gathered.moves.is_empty());
+                        return Next::Batch(live);
+                    }
+                }
+                Some(Item::Page(page)) => self.gathered.push(page),
+                Some(Item::End(ended)) => self.ended = Some(ended),
+                None => return Next::Lost,
+            }
+        }
+    }
+
+    /// `live`, and everything that is gathered behind it.
+    fn all(&mut self, mut live: Batch) -> Batch {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.until = None;
+        live.moves.extend(gathered.moves);
+        live.row_count += gathered.row_count;
+        live
+    }
+}
