@@ -20,8 +20,11 @@ const CHECK_HELP: &str = "Examples:
   d02-source --config config/d02-source.toml schema check
   d02-source --set schema_registry.url=http://localhost:8081 schema check --json
 
-Writes nothing and needs no Kafka. A line a subject: ✓ registered, or compatible and `run` registers it; ! a warning;
-✗ `run` would wait. The exit code is 0 without a ✗, 1 if the registry gives no answer, else 2.";
+Writes nothing and needs no Kafka. For each subject two lines, the schema and the compatibility:
+  ✓  it is registered, or compatible and `run` registers it
+  !  a warning
+  ✗  `run` would wait
+The exit code is 0 without a ✗, 1 if the registry gives no answer, else 2.";
 
 const REGISTER_EXAMPLE: &str = "Example:
   d02-source --config config/d02-source.toml schema register
@@ -252,26 +255,28 @@ impl Finding {
 
     /// Which compatibility is in force, and why that is worth a warning.
     fn compatibility(&self) -> Option<(String, Option<String>)> {
-        let weak = |level: &str| {
-            (level != WANTED_LEVEL).then(|| {
-                format!(
-                    "a later version of the schema may be one that not every consumer can read: `d02-source setup` sets \
-                     {WANTED_LEVEL} where the subject has no level of its own, else its owner can"
+        const WHY: &str = "a later version of the schema may be one that not every consumer can read";
+        let (level, whose, mend) = match self.compatibility.as_ref()? {
+            Ok(Compatibility::OfSubject(level)) => {
+                let whose = match level.as_str() {
+                    // Apicurio says it also of a subject without one, though the whole registry's is in force.
+                    "NONE" => "the subject's own or nobody's",
+                    _ => "the subject's own",
+                };
+                (
+                    level,
+                    whose,
+                    format!("its owner can PUT {WANTED_LEVEL} to /config/{}", self.subject),
                 )
-            })
-        };
-        Some(match self.compatibility.as_ref()? {
-            // Apicurio says it also of a subject without one, though the whole registry's is in force.
-            Ok(Compatibility::OfSubject(level)) if level == "NONE" => (
-                "compatibility NONE, the subject's own or nobody's".to_owned(),
-                weak(level),
-            ),
-            Ok(Compatibility::OfSubject(level)) => (format!("compatibility {level}, the subject's own"), weak(level)),
-            Ok(Compatibility::OfRegistry(level)) => {
-                (format!("compatibility {level}, the whole registry's"), weak(level))
             }
-            Err(error) => ("compatibility unknown".to_owned(), Some(chain(error))),
-        })
+            Ok(Compatibility::OfRegistry(level)) => {
+                let mend = format!("`d02-source setup` sets {WANTED_LEVEL} for the subject");
+                (level, "the whole registry's", mend)
+            }
+            Err(error) => return Some(("compatibility unknown".to_owned(), Some(chain(error)))),
+        };
+        let warning = (level != WANTED_LEVEL).then(|| format!("{WHY}: {mend}"));
+        Some((format!("compatibility {level}, {whose}"), warning))
     }
 
     fn text(&self) -> String {
