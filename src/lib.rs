@@ -10,7 +10,7 @@
 //! | codec | [`avro`] | accounts to framed bytes, and back to JSON. Pure |
 //! | | [`index`] | which rows are news. Pure |
 //! | edges | [`upstream`] | one page after a cursor |
-//! | | [`registry`] | schema ids, and the schemas behind them |
+//! | | [`registry`] | schema ids and the schemas behind them; what a subject takes, and its compatibility |
 //! | | [`sink`] | a batch with its progress, or nothing; what is committed, read back |
 //! | core | [`policy`] | error → retry, reopen or stop, and the advice a person gets |
 //! | | [`reader`] | walks → verified, encoded pages in order |

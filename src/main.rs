@@ -37,13 +37,13 @@ enum Log {
 enum Command {
     /// Run the source: read every lender's accounts into Kafka, and go on live
     Run(command::run::Args),
-    /// Create the topics and register the schema; safe to repeat
+    /// Create the topics, register the schema and set its compatibility; safe to repeat
     Setup(command::setup::Args),
     /// Show or reset how far each lender is read
     Cursor(command::cursor::Args),
     /// Print the records of a topic, decoded: a line of JSON each, or a table
     Tail(command::tail::Args),
-    /// Print the schemas and their fingerprints
+    /// Print the schemas, check them against the registry, or register them
     Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
     Config(command::config::Arguments),
@@ -114,16 +114,23 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             let config = load(layers)?.config;
             on_runtime(command::tail::execute(args, config))
         }
-        Command::Schema(args) => {
-            let printed = command::schema::execute(&args, std::io::stdout().lock());
-            match printed {
+        Command::Schema(args) => match args.command {
+            command::schema::Command::Print(args) => match command::schema::print(&args, std::io::stdout().lock()) {
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(
                     Exit::Failed,
                     format!("writing to standard output: {error}"),
                 )),
                 _ => Ok(Exit::Done),
+            },
+            command::schema::Command::Check { whose, json } => {
+                let config = load(layers)?.config;
+                on_runtime(async { command::schema::check(&whose, json, &config).await })
             }
-        }
+            command::schema::Command::Register { whose } => {
+                let config = load(layers)?.config;
+                on_runtime(async { command::schema::register(&whose, &config).await })
+            }
+        },
         Command::Config(args) => {
             let shown = command::config::execute(&args, &load(layers)?, std::io::stdout().lock());
             shown.map_err(|error| Failure::new(Exit::Failed, format!("writing the configuration: {error}")))?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -12,57 +12,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::support::kafka::{self, Record};
+use crate::support::shown::{Shown, bare, command, shown};
 use crate::support::world::{World, options};
 use crate::support::{PATIENCE, testbed, wait_for};
 
-/// A `tail` that has ended.
-struct Shown {
-    code: Option<i32>,
-    out: String,
-    log: String,
-}
-
-impl Shown {
-    fn of(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).expect("text"),
-            log: String::from_utf8(output.stderr).expect("text"),
-        }
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        self.out.lines().map(line).collect()
-    }
-
-    #[track_caller]
-    fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.log, self.out);
-        self
-    }
-}
-
-fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_d02-source"));
-    command
-        .args(args)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null());
-    command
-}
-
-fn bare(args: &[&str]) -> Shown {
-    Shown::of(command(args, &[]).output().expect("it runs"))
-}
-
 fn tail_with(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Shown {
-    let config = world.config();
-    let args: Vec<&str> = ["--config", &config, "tail"]
-        .into_iter()
-        .chain(args.iter().copied())
-        .collect();
-    Shown::of(command(&args, environment).output().expect("it runs"))
+    let args: Vec<&str> = ["tail"].into_iter().chain(args.iter().copied()).collect();
+    shown(world, &args, environment)
 }
 
 fn tail(world: &World, args: &[&str]) -> Shown {

@@ -49,6 +49,12 @@ pub fn fingerprint() -> [u8; 8] {
     bytes.try_into().expect("a CRC-64 has eight bytes")
 }
 
+/// Whether values of both schemas are the same bytes: their canonical forms are.
+pub fn is_laid_out_as(schema: &str, other: &str) -> bool {
+    let [schema, other] = [schema, other].map(Schema::parse_str);
+    matches!((schema, other), (Ok(schema), Ok(other)) if schema.canonical_form() == other.canonical_form())
+}
+
 /// What stands before the Avro binary of every value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frame {

@@ -11,10 +11,15 @@ pub mod setup;
 pub mod simulate;
 pub mod tail;
 
-use crate::config::Config;
+use crate::avro::ACCOUNT_NAME;
+use crate::config::{Config, SubjectStrategy};
 use crate::policy::{Exit, chain};
+use crate::registry;
 use crate::shutdown::ShutdownSender;
 use crate::sink::{Checked, Cluster, ensure_topics};
+
+/// What stands for the lender in the name of a topic.
+const LENDER: &str = "{lender}";
 
 /// A command that did not do what it was asked for.
 #[derive(Debug)]
@@ -55,6 +60,54 @@ async fn topics(cluster: &Cluster, config: &Config, create: bool) -> Result<Vec<
             .for_each(|warning| tracing::warn!(topic = topic.name, "{warning}"));
     }
     Ok(checked)
+}
+
+/// The topics that `pattern`, the value of `key`, names: of one lender if it is asked for, else of all of them. Needs no
+/// lender in the configuration where none stands in the name, or where `lender` says whose topic.
+fn topic_names(key: &str, pattern: &str, lender: Option<&str>, config: &Config) -> Result<Vec<String>, Failure> {
+    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
+    let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
+    if !pattern.contains(LENDER) {
+        return match lender {
+            Some(_) => usage(format!(
+                "--lender chooses nothing: {key} is {pattern:?}, which all lenders share\n  → leave it out"
+            )),
+            None => Ok(vec![pattern.to_owned()]),
+        };
+    }
+    let lenders = match lender {
+        Some(lender) if !known.is_empty() && !known.contains(&lender) => {
+            return usage(format!(
+                "no lender `{lender}` in the configuration; there are: {}",
+                known.join(", ")
+            ));
+        }
+        Some(lender) => vec![lender],
+        None if known.is_empty() => {
+            return usage(format!(
+                "{key} is {pattern:?}, and no lender is configured\n  → say whose topic: --lender NAME"
+            ));
+        }
+        None => known,
+    };
+    Ok(lenders
+        .into_iter()
+        .map(|lender| pattern.replace(LENDER, lender))
+        .collect())
+}
+
+/// The subjects of the accounts' schema, each once: of one lender's topic if it is asked for, else of all.
+fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<String>, Failure> {
+    let strategy = config.avro.subject_strategy;
+    let topics = match (strategy, lender) {
+        // Whatever the topics are called.
+        (SubjectStrategy::RecordName, None) => vec![String::new()],
+        _ => topic_names("kafka.topics.accounts", &config.kafka.topics.accounts, lender, config)?,
+    };
+    Ok(topics
+        .iter()
+        .map(|topic| registry::subject(strategy, topic, ACCOUNT_NAME))
+        .collect())
 }
 
 /// Hands SIGTERM and Ctrl-C on as the request to end.

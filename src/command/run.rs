@@ -80,7 +80,8 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let registry = match config.avro.encoding {
         Encoding::Confluent => Some(
-            Registry::new(&config.schema_registry).map_err(|error| Failure::of(Exit::Usage, &error, error.advice()))?,
+            Registry::new(&config.schema_registry)
+                .map_err(|error| Failure::of(error.exit(), &error, error.advice()))?,
         ),
         Encoding::SingleObject => None,
     };

@@ -1,14 +1,19 @@
-//! `setup`: creates the topics with the right settings and registers the schema. Safe to repeat.
+//! `setup`: creates the topics with the right settings, registers the schema and guards its subject. Safe to repeat.
 
 use super::Failure;
-use crate::avro::{ACCOUNT_NAME, ACCOUNT_SCHEMA};
-use crate::config::{Config, Encoding, SchemaRegistry};
-use crate::policy::Exit;
-use crate::registry::{self, Registry};
-use crate::sink::{Cluster, Topics};
+use crate::config::{Config, Encoding};
+use crate::policy::{Exit, chain};
+use crate::registry::{Compatibility, Registry, RegistryError, WANTED_LEVEL};
+use crate::sink::Cluster;
+
+const HELP: &str = "Example:
+  d02-source --config config/d02-source.toml setup
+
+An existing topic is never altered. The schema is registered whatever schema_registry.auto_register says, and its subject
+gets the compatibility FULL_TRANSITIVE, unless it has one of its own already.";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  d02-source --config config/d02-source.toml setup")]
+#[command(after_help = HELP)]
 pub struct Args {}
 
 pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
@@ -25,23 +30,69 @@ pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
     if config.avro.encoding == Encoding::SingleObject {
         return Ok(Exit::Done);
     }
-    let failure = |error: registry::RegistryError| Failure::of(Exit::Failed, &error, error.advice());
-    // Asked for by name: the switch is about what `run` may do by itself.
-    let settings = SchemaRegistry {
-        auto_register: true,
-        ..config.schema_registry.clone()
-    };
-    let registry = Registry::new(&settings).map_err(|error| Failure::of(Exit::Usage, &error, error.advice()))?;
-    let mut subjects: Vec<String> = config
-        .lenders
-        .keys()
-        .map(|lender| Topics::of(&checked, &config.kafka, lender).accounts.name)
-        .map(|topic| registry::subject(config.avro.subject_strategy, &topic, ACCOUNT_NAME))
-        .collect();
-    subjects.dedup();
-    for subject in subjects {
-        let id = registry.schema_id(&subject, ACCOUNT_SCHEMA).await.map_err(failure)?;
-        println!("schema   {subject}: id {id}");
+    let failure = |error: RegistryError| Failure::of(error.exit(), &error, error.advice());
+    let registry = Registry::new(&config.schema_registry).map_err(failure)?;
+    for subject in super::subjects(&config, None)? {
+        // Before it is registered: afterwards Apicurio says NONE of a subject that nobody gave a level.
+        let level = registry.compatibility(&subject).await;
+        let (registered, state) = super::schema::registered(&registry, &subject).await.map_err(failure)?;
+        println!("schema   {subject}: {state}, {}", super::schema::place(&registered));
+        let level = guard(&registry, &subject, level).await;
+        match &level {
+            Level::Set => println!("         compatibility {WANTED_LEVEL}: set"),
+            Level::AsItWas => println!("         compatibility {WANTED_LEVEL}: as it was"),
+            Level::Left(_) | Level::Unsettable(_) => {}
+        }
+        if let Some(warning) = level.warning(&subject) {
+            println!("         ! {warning}");
+        }
     }
     Ok(Exit::Done)
+}
+
+/// What became of a subject's compatibility.
+enum Level {
+    Set,
+    AsItWas,
+    /// Somebody gave the subject this one.
+    Left(String),
+    Unsettable(RegistryError),
+}
+
+impl Level {
+    /// None of this keeps `run` from running.
+    fn warning(&self, subject: &str) -> Option<String> {
+        let how = format!("PUT /config/{subject} with {{\"compatibility\":\"{WANTED_LEVEL}\"}}");
+        match self {
+            Self::Set | Self::AsItWas => None,
+            Self::Left(level) => {
+                let whose = match level.as_str() {
+                    "NONE" => "chosen by its owner, or by nobody: some registries do not tell",
+                    _ => "chosen by its owner",
+                };
+                Some(format!(
+                    "the compatibility of {subject} is {level} ({whose}) and is left so: a later version of the schema may \
+                     be one that not every consumer can read. Have the registry told {how}"
+                ))
+            }
+            Self::Unsettable(error) => Some(format!(
+                "{}: a later version of the schema may be one that not every consumer can read. Have the registry's owner \
+                 do it: {how}",
+                chain(error)
+            )),
+        }
+    }
+}
+
+/// Sets the wanted level where the subject had none of its own: what an owner chose is never overruled.
+async fn guard(registry: &Registry, subject: &str, before: Result<Compatibility, RegistryError>) -> Level {
+    match before {
+        Ok(Compatibility::OfSubject(level)) if level == WANTED_LEVEL => Level::AsItWas,
+        Ok(Compatibility::OfSubject(level)) => Level::Left(level),
+        Ok(Compatibility::OfRegistry(_)) => match registry.set_wanted_level(subject).await {
+            Ok(()) => Level::Set,
+            Err(error) => Level::Unsettable(error),
+        },
+        Err(error) => Level::Unsettable(error),
+    }
 }

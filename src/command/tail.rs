@@ -23,9 +23,6 @@ use crate::sink::{Cluster, Tail, TailError, TopicRecord};
 /// After a signal, what cannot stop by itself (a terminal that does not read, a registry that does not answer) is left.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
-/// What stands for the lender in the name of a topic.
-const LENDER: &str = "{lender}";
-
 const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml tail --format table
   d02-source --config config/d02-source.toml tail --key 65f0c0ffee65f0c0ffee65f0 --from-beginning
@@ -107,35 +104,7 @@ fn topics(args: &Args, config: &Config) -> Result<Vec<String>, Failure> {
         Kind::DeadLetters => ("kafka.topics.dead_letters", &topics.dead_letters),
         Kind::Cursor => ("kafka.topics.cursor", &topics.cursor),
     };
-    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
-    let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
-    if !pattern.contains(LENDER) {
-        return match &args.lender {
-            Some(_) => usage(format!(
-                "--lender chooses nothing: {key} is {pattern:?}, which all lenders share\n  → leave it out"
-            )),
-            None => Ok(vec![pattern.clone()]),
-        };
-    }
-    let lenders = match &args.lender {
-        Some(lender) if !known.is_empty() && !known.contains(&lender.as_str()) => {
-            return usage(format!(
-                "no lender `{lender}` in the configuration; there are: {}",
-                known.join(", ")
-            ));
-        }
-        Some(lender) => vec![lender.as_str()],
-        None if known.is_empty() => {
-            return usage(format!(
-                "{key} is {pattern:?}, and no lender is configured\n  → say whose topic: --lender NAME"
-            ));
-        }
-        None => known,
-    };
-    Ok(lenders
-        .into_iter()
-        .map(|lender| pattern.replace(LENDER, lender))
-        .collect())
+    super::topic_names(key, pattern, args.lender.as_deref(), config)
 }
 
 /// Why it ends before the records do.

@@ -3,6 +3,8 @@
 pub mod judge;
 pub mod kafka;
 pub mod kafka_proxy;
+pub mod registry;
+pub mod shown;
 pub mod source;
 pub mod world;
 

@@ -1,0 +1,164 @@
+//! The registry as a test sees it, and a door before it that is closed at first, counts who asks what, and can refuse.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{RUNTIME, testbed};
+
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// Asks the registry itself; status and body, null if that is no JSON.
+pub fn ask(method: &str, path: &str, body: &str) -> (u16, Value) {
+    let method = method.parse().expect("a method");
+    let url = format!("{}{path}", testbed().schema_registry_url());
+    let request = reqwest::Client::new()
+        .request(method, url)
+        .header("content-type", CONTENT_TYPE);
+    RUNTIME.block_on(async {
+        let answer = request.body(body.to_owned()).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or_default())
+    })
+}
+
+/// Registers `schema` as somebody else would; gives its id.
+#[track_caller]
+pub fn register(subject: &str, schema: &str) -> u32 {
+    let body = serde_json::json!({ "schema": schema }).to_string();
+    let (status, answer) = ask("POST", &format!("/subjects/{subject}/versions"), &body);
+    assert_eq!(status, 200, "{answer}");
+    answer["id"]
+        .as_u64()
+        .and_then(|id| u32::try_from(id).ok())
+        .expect("an id")
+}
+
+#[track_caller]
+pub fn set_compatibility(subject: &str, level: &str) {
+    let body = serde_json::json!({ "compatibility": level }).to_string();
+    let (status, answer) = ask("PUT", &format!("/config/{subject}"), &body);
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// The level of a subject that was given one.
+pub fn compatibility(subject: &str) -> Value {
+    ask("GET", &format!("/config/{subject}"), "").1["compatibilityLevel"].clone()
+}
+
+/// The versions of a subject; none where there is no such subject.
+pub fn versions(subject: &str) -> Vec<i64> {
+    let (status, answer) = ask("GET", &format!("/subjects/{subject}/versions"), "");
+    match status {
+        200 => serde_json::from_value(answer).expect("numbers"),
+        _ => Vec::new(),
+    }
+}
+
+/// A port before the registry. Nobody listens on it until it is opened.
+pub struct Door {
+    socket: Mutex<Option<TcpSocket>>,
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<String>>>,
+    refused: Option<(String, u16)>,
+}
+
+impl Door {
+    pub fn closed() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        let address = socket.local_addr().expect("an address");
+        Self {
+            socket: Mutex::new(Some(socket)),
+            address,
+            heard: Arc::default(),
+            refused: None,
+        }
+    }
+
+    /// Open, but requests that begin with `begin` (`PUT /`) are answered with `status`.
+    pub fn refusing(begin: &str, status: u16) -> Self {
+        let mut door = Self::closed();
+        door.refused = Some((begin.to_owned(), status));
+        door.open();
+        door
+    }
+
+    pub fn url(&self) -> String {
+        let registry = testbed().schema_registry_url();
+        let path = registry.splitn(4, '/').nth(3).unwrap_or_default();
+        format!("http://{}/{path}", self.address)
+    }
+
+    pub fn open(&self) {
+        let socket = self.socket.lock().expect("the socket").take().expect("still closed");
+        let (heard, refused) = (Arc::clone(&self.heard), self.refused.clone());
+        RUNTIME.spawn(async move {
+            let listener = socket.listen(64).expect("listening");
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(pass(stream, Arc::clone(&heard), refused.clone()));
+            }
+        });
+    }
+
+    /// Methods and paths of all requests so far, below the registry's own path.
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.lock().expect("the requests").clone()
+    }
+
+    /// Those that would change something in the registry.
+    pub fn writes(&self) -> Vec<String> {
+        let writes = |request: &String| {
+            request.starts_with("PUT ") || request.starts_with("POST /subjects/") && request.ends_with("/versions")
+        };
+        self.heard().into_iter().filter(writes).collect()
+    }
+}
+
+/// One request, then the connection is closed: so that none passes unseen.
+async fn pass(mut client: TcpStream, heard: Arc<Mutex<Vec<String>>>, refused: Option<(String, u16)>) {
+    let mut request = Vec::new();
+    let head_end = loop {
+        if let Some(at) = request.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        // A client that goes away asked nothing.
+        let Ok(1..) = client.read_buf(&mut request).await else {
+            return;
+        };
+    };
+    let registry = testbed().schema_registry_url();
+    let mut parts = registry.trim_start_matches("http://").splitn(2, '/');
+    let (address, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let head = String::from_utf8_lossy(&request[..head_end]).into_owned();
+    let (first, others) = head.split_once("\r\n").unwrap_or((&head, ""));
+    let length = others.to_lowercase().lines().find_map(|line| {
+        let length = line.strip_prefix("content-length:")?;
+        length.trim().parse::<usize>().ok()
+    });
+    while request.len() < head_end + 4 + length.unwrap_or_default() {
+        let Ok(1..) = client.read_buf(&mut request).await else {
+            return;
+        };
+    }
+    let line = first
+        .trim_end_matches(" HTTP/1.1")
+        .replacen(&format!(" /{path}"), " ", 1);
+    let is_refused = refused.filter(|(begin, _)| line.starts_with(begin.as_str()));
+    heard.lock().expect("the requests").push(line);
+    if let Some((_, status)) = is_refused {
+        let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        // Whoever does not wait for it does not need it.
+        let _ = client.write_all(answer.as_bytes()).await;
+        return;
+    }
+    let mut server = TcpStream::connect(address).await.expect("the registry");
+    let head = format!("{first}\r\nconnection: close\r\n{others}");
+    let rest = request.split_off(head_end);
+    if server.write_all(&[head.as_bytes(), &rest].concat()).await.is_ok() {
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    }
+}
