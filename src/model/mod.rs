@@ -169,7 +169,7 @@ impl Process {
             self.broker.violate("Atomic", error.to_string());
         }
         let (reader, inbox) = Reader::new(Setting {
-            client,
+            client: Arc::new(client),
             encoder: Encoder::new(Frame::Confluent { schema_id: 1 }),
             name: "lender-1",
             lender: &login.lender_public_id,
