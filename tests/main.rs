@@ -13,3 +13,4 @@ mod tail;
 mod takeover;
 mod testbed;
 mod upstream;
+mod verify;
