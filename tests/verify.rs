@@ -333,8 +333,36 @@ fn what_is_only_on_its_way_is_waited_for_and_what_does_not_come_is_stale() {
     std::thread::sleep(Duration::from_secs(3));
     source.signal("CONT");
     let verified = Verified::of(child.wait_with_output().expect("it ends")).expect(0);
-    assert!(verified.log.contains("50 accounts differ so far"), "{}", verified.log);
+    assert!(verified.log.contains("suspects=50 "), "{}", verified.log);
     same_findings(&verified.lender(), &[]);
+}
+
+#[test]
+fn a_row_that_became_visible_late_is_left_to_the_next_sweep_of_a_source_that_runs() {
+    let world = World::new(&[50]);
+    let sweep_later = [("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "6s")];
+    let _source = world.command(&["run"], &sweep_later);
+    wait_for("the snapshot is read", || (world.accounts_so_far() >= 50).then_some(()));
+    // What the source has read lies behind it now.
+    let late = world.simulator.now_ms();
+    std::thread::sleep(Duration::from_millis(50));
+    world.simulator.touch(0, 1, 1);
+    wait_for("the change", || (world.accounts().len() >= 51).then_some(()));
+    let sweeps = || {
+        let requests = world.simulator.requests();
+        let is_sweep = |query: &str| query.contains("since=") && query.contains("until=");
+        requests.iter().filter(|request| is_sweep(&request.query)).count()
+    };
+    let before = sweeps();
+    wait_for("a sweep", || (sweeps() > before).then_some(()));
+    let row = world.simulator.rows(0)[0].clone();
+    let json = with_text(&row, "updated_at", &format!("{:?}", shown(late)));
+    world.simulator.upsert_json(0, late, &row.id, &json);
+    let before = sweeps();
+    let verified = verify_with(&world, &["--json"], &sweep_later).expect(0);
+    assert!(verified.log.contains("suspects=1 "), "{}", verified.log);
+    same_findings(&verified.lender(), &[]);
+    assert!(sweeps() > before);
 }
 
 #[test]

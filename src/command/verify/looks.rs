@@ -115,11 +115,12 @@ impl Looking<'_> {
         let cursor = self.cursor().await?;
         let mut look_count = 0;
         while let Some(wait) = self.wait(&state, look_count, cursor.lives()) {
+            let suspects = state.suspects.len() + state.unburied().count();
             tracing::info!(
                 lender = self.lender,
+                suspects,
                 ?wait,
-                "{} accounts differ so far; they are looked at again",
-                state.suspects.len() + state.unburied().count()
+                "what differs so far is looked at again"
             );
             tokio::time::sleep(wait).await;
             self.again(&mut state).await?;

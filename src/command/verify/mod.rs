@@ -47,9 +47,10 @@ surplus        `accounts` has the account, upstream does not
 dead-lettered  upstream's row cannot be an account; its last good record stays
 changed        it changed while we looked, again and again: nothing is said of it
 
-The exit code is 0 if all is equal, 1 if anything is missing, stale, different, regressed or surplus, or a row that cannot
-be an account is not in `dead-letters` either. It reads all of upstream, as a first snapshot does, writes nothing, and may
-run beside the source.";
+The exit code is 0 if all is equal, 1 if anything is missing, stale, different, regressed or
+surplus, or a row that cannot be an account is not in `dead-letters` either. All of upstream is
+read, as by a first snapshot; nothing is written. It may run beside the source, which is always
+a little behind: what differs is looked at again before it is called so.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
