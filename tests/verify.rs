@@ -282,8 +282,10 @@ fn beside_a_running_source_live_changes_are_no_differences_and_damage_is_one() {
     let world = World::with(busy());
     let mut source = running(&world);
     let args = ["--json", "--limit", "1000"];
-    for _ in 0..3 {
-        let lender = verify_with(&world, &args, &[SWEEP_SOON]).expect(0).lender();
+    // Longer pauses than a source needs that has to share the machine with other tests.
+    let patient = [SWEEP_SOON, ("D02__UPSTREAM__POLL_INTERVAL", "1500ms")];
+    for _ in 0..2 {
+        let lender = verify_with(&world, &args, &patient).expect(0).lender();
         for kind in KINDS.iter().filter(|kind| **kind != "changed_while_looked") {
             assert_eq!(lender[*kind]["count"], 0, "{kind}: {lender}");
         }
@@ -295,7 +297,7 @@ fn beside_a_running_source_live_changes_are_no_differences_and_damage_is_one() {
     assert!(world.simulator.remove(0, &gone.id));
     let json = with_text(other, "balance_amount", "5");
     world.simulator.upsert_json(0, other.updated_at_ms, &other.id, &json);
-    let lender = verify_with(&world, &args, &[SWEEP_SOON]).expect(1).lender();
+    let lender = verify_with(&world, &args, &patient).expect(1).lender();
     assert_eq!(ids(&lender, "surplus"), set([&gone.id]));
     assert_eq!(ids(&lender, "different"), set([&other.id]));
     for kind in ["missing", "stale", "regressed"] {
@@ -322,25 +324,19 @@ fn what_is_only_on_its_way_is_waited_for_and_what_does_not_come_is_stale() {
         "{notes}"
     );
 
-    // A longer pause between the looks than the source needs to wake up.
+    // Pauses between the looks that are longer than what the source needs to wake up.
     let environment = [SWEEP_SOON, ("D02__UPSTREAM__POLL_INTERVAL", "2s")];
-    let mut command = verify_command(&world, &args, &environment);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    std::thread::sleep(Duration::from_secs(3));
+    let mut verifying = world.command(&["verify"], &environment);
+    verifying.wait_for_line("what differs so far is looked at again");
+    assert!(verifying.log().contains("suspects=50 "), "{}", verifying.log());
     source.signal("CONT");
-    let verified = Verified::of(child.wait_with_output().expect("it ends")).expect(0);
-    assert!(verified.log.contains("suspects=50 "), "{}", verified.log);
-    same_findings(&verified.lender(), &[]);
+    verifying.expect_exit(0);
 }
 
 #[test]
 fn a_row_that_became_visible_late_is_left_to_the_next_sweep_of_a_source_that_runs() {
     let world = World::new(&[50]);
-    let sweep_later = [("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "6s")];
+    let sweep_later = [("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "10s")];
     let _source = world.command(&["run"], &sweep_later);
     wait_for("the snapshot is read", || (world.accounts_so_far() >= 50).then_some(()));
     // What the source has read lies behind it now.
