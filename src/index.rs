@@ -4,6 +4,7 @@
 //! have landed makes them part of the index ([`Index::remember`]). So a batch can be decided again, and never twice.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use twox_hash::XxHash3_64;
 
@@ -23,6 +24,16 @@ pub enum Key {
 impl Key {
     pub fn new(public_id: &str) -> Self {
         object_id(public_id).map_or_else(|| Self::Other(public_id.into()), Self::ObjectId)
+    }
+}
+
+/// The `public_id` that it was made of.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ObjectId(bytes) => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Other(text) => f.write_str(text),
+        }
     }
 }
 

@@ -43,6 +43,8 @@ enum Command {
     Cursor(command::cursor::Args),
     /// Print the records of a topic, decoded: a line of JSON each, or a table
     Tail(command::tail::Args),
+    /// Compare all of upstream with all of `accounts`: what is missing, stale, different or surplus
+    Verify(command::verify::Args),
     /// Print the schemas, check them against the registry, or register them
     Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
@@ -113,6 +115,10 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Tail(args) => {
             let config = load(layers)?.config;
             on_runtime(command::tail::execute(args, config))
+        }
+        Command::Verify(args) => {
+            let config = needs_lenders(layers)?;
+            on_runtime(command::verify::execute(args, config))
         }
         Command::Schema(args) => match args.command {
             command::schema::Command::Print(args) => match command::schema::print(&args, std::io::stdout().lock()) {

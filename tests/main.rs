@@ -15,3 +15,4 @@ mod tail;
 mod takeover;
 mod testbed;
 mod upstream;
+mod verify;

@@ -49,7 +49,7 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     }
 }
 
-fn sink_failure(error: &SinkError) -> Failure {
+pub(super) fn sink_failure(error: &SinkError) -> Failure {
     let exit = match policy::after_sink(error) {
         AfterSink::Stop(exit) => exit,
         AfterSink::Reopen | AfterSink::LookForClaim => Exit::Failed,
@@ -58,7 +58,7 @@ fn sink_failure(error: &SinkError) -> Failure {
 }
 
 /// Talks to Kafka away from the runtime's threads; nothing asks it to end but the end of the process.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     talk: impl FnOnce(Shutdown) -> Result<T, SinkError> + Send + 'static,
 ) -> Result<T, Failure> {
     let (_sender, shutdown) = shutdown::channel();
@@ -68,7 +68,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| sink_failure(&error))
 }
 
-async fn read(cluster: &Cluster, topic: &str) -> Result<CursorRecords, Failure> {
+pub(super) async fn read(cluster: &Cluster, topic: &str) -> Result<CursorRecords, Failure> {
     let (cluster, topic) = (cluster.clone(), topic.to_owned());
     blocking(move |shutdown| CursorRecords::read(&cluster, &topic, &shutdown)).await
 }

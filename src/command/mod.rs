@@ -10,6 +10,7 @@ pub mod schema;
 pub mod setup;
 pub mod simulate;
 pub mod tail;
+pub mod verify;
 
 use crate::avro::ACCOUNT_NAME;
 use crate::config::{Config, SubjectStrategy};

@@ -305,7 +305,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
     process.any_ran.send_replace(true);
     process.decided(is_first);
     let (reader, inbox) = Reader::new(reader::Setting {
-        client,
+        client: Arc::new(client),
         encoder: Encoder::new(frame),
         rules: process.config.rules(),
         name: lender,

@@ -171,7 +171,7 @@ impl Process {
             self.broker.violate("Atomic", error.to_string());
         }
         let (reader, inbox) = Reader::new(Setting {
-            client,
+            client: Arc::new(client),
             encoder: Encoder::new(Frame::Confluent { schema_id: 1 }),
             rules: Rules::default(),
             name: "lender-1",
@@ -434,6 +434,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use hyper::StatusCode;
+
     use crate::simulator::{Effect, Fault};
 
     /// The first seed of a run is the minute it began in, so that each run tries others.
@@ -653,6 +655,19 @@ mod tests {
             );
             stage.simulator.poison(None);
             stage.broker.forgive();
+            stage.catch_up().await;
+        });
+    }
+
+    #[test]
+    fn dead_cursors_far_apart_in_one_group_of_equal_times_do_not_make_a_walk_stuck() {
+        paused_runtime().block_on(async {
+            let stage = Stage::new(&[80], 5, 1, Crashes::Never).await;
+            // Each fresh walk begins with the group, and gets further than the one before it.
+            for page in 1..7 {
+                let dead = Fault::export(Effect::status(StatusCode::INTERNAL_SERVER_ERROR));
+                stage.simulator.push_fault(dead.cursor(true).skip(page).times(3));
+            }
             stage.catch_up().await;
         });
     }

@@ -50,6 +50,9 @@ const MAX_BUFFERED: u32 = 64 << 20;
 /// The same of its live walks, which do not wait for the others.
 const MAX_BUFFERED_LIVE: u32 = 16 << 20;
 
+/// The rows of more ranges are not counted: it costs upstream a query each.
+const MAX_COUNTED: usize = 64;
+
 /// Longer tokens fit neither a URL nor the cursor record.
 const MAX_CURSOR: usize = 4096;
 
@@ -294,7 +297,7 @@ impl Outlet {
 
 /// What a reader is made of.
 pub struct Setting<'a> {
-    pub client: Client,
+    pub client: Arc<Client>,
     pub encoder: Encoder,
     pub rules: Rules,
     /// The lender's key in the configuration.
@@ -313,7 +316,7 @@ impl Reader {
         let (live, live_items) = Outlet::new(MAX_BUFFERED_LIVE);
         let (rest, rest_items) = Outlet::new(MAX_BUFFERED);
         let reader = Self {
-            client: Arc::new(setting.client),
+            client: setting.client,
             encoder: Arc::new(RowEncoder {
                 rules: setting.rules,
                 encoder: setting.encoder,
@@ -365,7 +368,7 @@ impl Reader {
         }
         // Given up with the reading.
         let mut counting = JoinSet::new();
-        if !progress.ranges.is_empty() {
+        if (1..=MAX_COUNTED).contains(&progress.ranges.len()) {
             counting.spawn(count_snapshot(Arc::clone(&self.client), progress.clone()));
         }
         let polled = watch::Sender::new(progress.read);

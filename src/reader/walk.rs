@@ -55,6 +55,8 @@ pub(super) struct OneWalk {
     group: Option<Arc<HashSet<u64>>>,
     /// Upstream's clock at the walk's first answer, also when it goes on as a fresh walk.
     clock: Option<Timestamp>,
+    /// How far it has come: the highest time, and how many rows of it.
+    reach: (Option<Timestamp>, usize),
     empty_count: u32,
     limit: Option<u16>,
     good_count: u32,
@@ -175,6 +177,7 @@ impl OneWalk {
             last: None,
             group: Some(Arc::default()),
             clock: None,
+            reach: (None, 0),
             empty_count: 0,
             limit: None,
             good_count: 0,
@@ -315,9 +318,11 @@ impl OneWalk {
         };
         self.last = page.step.highest.map_or(self.last, |highest| Some(highest.0));
         self.extend_group(&page.tail);
-        // A fresh walk reads the rows of its first `updated_at` again: only what is new says that it got any further.
+        // A fresh walk reads the rows of its first `updated_at` again: only what lies beyond says that it got any further.
         let is_over = page.step.next_cursor.is_none();
-        if page.step.highest > self.highest || is_over {
+        let reach = (page.step.highest, self.group.as_ref().map_or(0, |group| group.len()));
+        if reach > self.reach || is_over {
+            self.reach = reach;
             self.fresh_count = 0;
             self.stuck = None;
             self.backoff = Backoff::default();

@@ -3,6 +3,7 @@
 //! - `cluster`: librdkafka's clients and the settings that the promises rest on
 //! - `transaction`: one transaction (Atomic)
 //! - `recovery`: what is committed, read back
+//! - `versions`: the same by version, to be compared with upstream
 //! - `topics`: the topics, checked and created
 //! - `tail`: the records of a topic, for people
 
@@ -11,6 +12,7 @@ mod recovery;
 mod tail;
 mod topics;
 mod transaction;
+mod versions;
 
 use std::time::Duration;
 
@@ -19,10 +21,11 @@ use rdkafka::error::KafkaError;
 use crate::progress::Record;
 
 pub use cluster::{Cluster, ClusterError, transaction_timeout};
-pub use recovery::{CursorRecords, DeadLetterDigests, Stored, restore_accounts, restore_dead_letters};
+pub use recovery::{CursorRecords, DeadLetterDigests, Offsets, Stored, restore_accounts, restore_dead_letters};
 pub use tail::{Hidden, Tail, TailError, TopicRecord};
 pub use topics::{Checked, TopicError, ensure_topics};
 pub use transaction::{AccountRecord, DeadLetterRecord, Records, Topic, Topics, Transactions, account_size};
+pub use versions::{DeadLetters, read_dead_letters, read_versions};
 
 /// What the loop needs of Kafka for one lender. The second implementation is the model test's memory.
 pub trait Sink {

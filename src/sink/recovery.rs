@@ -39,7 +39,7 @@ const QUERY_LIMIT: Duration = Duration::from_secs(15);
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// Low and high watermark of each partition.
-type Watermarks = BTreeMap<i32, (i64, i64)>;
+pub(super) type Watermarks = BTreeMap<i32, (i64, i64)>;
 
 struct Part {
     end: i64,
@@ -48,12 +48,16 @@ struct Part {
     is_confirming: bool,
 }
 
-/// Reads a whole topic up to the end it had when this was called.
+/// How far a topic was read: the offset that is read next, by partition.
+pub type Offsets = BTreeMap<i32, i64>;
+
+/// Reads a topic up to the end it had when this was called, each partition from its offset in `from` on, else whole.
 ///
 /// `grace`: how long it goes on once the process was asked to end.
-fn read_to_end(
+pub(super) fn read_to_end(
     cluster: &Cluster,
     topic: &str,
+    from: &Offsets,
     shutdown: &Shutdown,
     grace: Duration,
     mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), SinkError>,
@@ -67,10 +71,11 @@ fn read_to_end(
     let bounds = watermarks(cluster, topic)?;
     let mut parts: BTreeMap<i32, Part> = BTreeMap::new();
     for (partition, (low, high)) in &bounds {
-        if low < high {
+        let position = from.get(partition).map_or(*low, |from| *low.max(from));
+        if position < *high {
             let part = Part {
                 end: *high,
-                position: *low,
+                position,
                 is_confirming: false,
             };
             parts.insert(*partition, part);
@@ -239,7 +244,7 @@ impl CursorRecords {
     /// When it cannot be read to its end.
     pub fn read(cluster: &Cluster, topic: &str, shutdown: &Shutdown) -> Result<Self, SinkError> {
         let mut stored: HashMap<RecordKey, BTreeMap<i32, Stored>> = HashMap::new();
-        let bounds = read_to_end(cluster, topic, shutdown, SHUTDOWN_GRACE, |message| {
+        let bounds = read_to_end(cluster, topic, &Offsets::new(), shutdown, SHUTDOWN_GRACE, |message| {
             let Some(key) = message.key().and_then(RecordKey::from_json) else {
                 return Ok(());
             };
@@ -380,7 +385,7 @@ pub fn restore_dead_letters(
         .iter()
         .map(|lender| (lender.clone(), DeadLetterDigests::default()))
         .collect();
-    read_to_end(cluster, topic, shutdown, Duration::ZERO, |message| {
+    read_to_end(cluster, topic, &Offsets::new(), shutdown, Duration::ZERO, |message| {
         let header = |name| header(message, name).ok().flatten();
         let digest = header("d02.digest").and_then(Digest::parse);
         let lender = header("d02.lender").and_then(|lender| restored.get_mut(lender));
@@ -407,7 +412,7 @@ pub fn restore_accounts(
         .iter()
         .map(|lender| (lender.clone(), Index::with_capacity(account_count(lender))))
         .collect();
-    read_to_end(cluster, topic, shutdown, Duration::ZERO, |message| {
+    read_to_end(cluster, topic, &Offsets::new(), shutdown, Duration::ZERO, |message| {
         take_account(&mut indexes, message)
     })?;
     // What others hold was only needed to find a key under two lenders.
@@ -415,7 +420,18 @@ pub fn restore_accounts(
     Ok(indexes)
 }
 
-fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<'_>) -> Result<(), SinkError> {
+/// A record of `accounts`: whose account it holds, and which version.
+pub(super) struct Version<'m> {
+    pub lender: &'m str,
+    pub updated_at: i64,
+    pub digest: Digest,
+}
+
+/// Key and version of a record of `accounts`; no version in a tombstone.
+///
+/// # Errors
+/// When the source did not write it.
+pub(super) fn version<'m>(message: &'m BorrowedMessage<'_>) -> Result<(&'m str, Option<Version<'m>>), SinkError> {
     let foreign = |what| SinkError::ForeignRecord {
         topic: message.topic().to_owned(),
         partition: message.partition(),
@@ -426,10 +442,7 @@ fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<
     let public_id = public_id.ok_or_else(|| foreign("its key is no text"))?;
     if message.payload().is_none() {
         // A tombstone counts whatever its headers: anybody may write one.
-        indexes
-            .values_mut()
-            .for_each(|index| index.restore_tombstone(public_id));
-        return Ok(());
+        return Ok((public_id, None));
     }
     let header = |name| header(message, name).map_err(|NotText| foreign("the name of a header is no UTF-8"));
     let lender = header("d02.lender")?.ok_or_else(|| foreign("it has no header d02.lender"))?;
@@ -437,6 +450,29 @@ fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<
     let updated_at = updated_at.ok_or_else(|| foreign("it has no usable header __source_ts_ms"))?;
     let digest = header("d02.digest")?.and_then(Digest::parse);
     let digest = digest.ok_or_else(|| foreign("it has no header d02.digest of a known algorithm"))?;
+    Ok((
+        public_id,
+        Some(Version {
+            lender,
+            updated_at,
+            digest,
+        }),
+    ))
+}
+
+fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<'_>) -> Result<(), SinkError> {
+    let (public_id, version) = version(message)?;
+    let Some(Version {
+        lender,
+        updated_at,
+        digest,
+    }) = version
+    else {
+        indexes
+            .values_mut()
+            .for_each(|index| index.restore_tombstone(public_id));
+        return Ok(());
+    };
     if indexes.len() > 1 || !indexes.contains_key(lender) {
         let is_other = |(other, index): &(&String, &Index)| *other != lender && index.contains(public_id);
         if let Some((other, _)) = indexes.iter().find(is_other) {
@@ -460,7 +496,7 @@ fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<
 }
 
 /// The text of the header `name`; `None` where there is none, or it is no text.
-fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Result<Option<&'m str>, NotText> {
+pub(super) fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Result<Option<&'m str>, NotText> {
     let value = cluster::headers(message, |headers| {
         headers
             .iter()

@@ -1,0 +1,480 @@
+//! What is printed of what was found? Ids, times, reasons and the names of fields; nothing of what stands in a row.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::super::{Failure, tail};
+use super::finding::Kind;
+use super::repair::Repair;
+use crate::policy::Exit;
+use crate::progress::Timestamp;
+
+/// One lender's outcome.
+pub struct Report {
+    pub lender: String,
+    pub found: Result<Found, Failure>,
+}
+
+impl Report {
+    pub fn exit(&self) -> Exit {
+        match &self.found {
+            Ok(found) if found.is_equal() => Exit::Done,
+            Ok(_) => Exit::Failed,
+            Err(failure) => failure.exit,
+        }
+    }
+}
+
+/// What was found of one lender.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub public_id: String,
+    pub topic: String,
+    pub dead_letters_topic: String,
+    /// Accounts upstream, without those that are ignored.
+    pub upstream_count: usize,
+    /// Accounts in the topic.
+    pub held_count: usize,
+    /// Rows older than `start_from` whose account the topic does not hold.
+    pub ignored_count: usize,
+    /// Rows that could not be accounts and were gone or changed when they were looked at again.
+    pub moved_count: usize,
+    pub kinds: HashMap<Kind, Counted<Listed>>,
+    pub dead: Counted<DeadRow>,
+    /// Of these, those that are not in `dead-letters`.
+    pub unburied_count: usize,
+    /// Retention has removed dead letters, so that one which is not there may have been.
+    pub is_cut: bool,
+    pub repair: Repair,
+}
+
+impl Found {
+    pub fn is_equal(&self) -> bool {
+        let is_wrong = |kind: &Kind| kind.is_difference() && self.count(*kind) > 0;
+        !Kind::ALL.iter().any(is_wrong) && (self.unburied_count == 0 || self.is_cut)
+    }
+
+    fn count(&self, kind: Kind) -> usize {
+        self.kinds.get(&kind).map_or(0, |counted| counted.count)
+    }
+
+    fn changed_count(&self) -> usize {
+        self.count(Kind::Changed) + self.moved_count
+    }
+}
+
+/// All of something counted, the first of it listed.
+#[derive(Debug)]
+pub struct Counted<T> {
+    pub count: usize,
+    pub listed: Vec<T>,
+}
+
+impl<T> Default for Counted<T> {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            listed: Vec::new(),
+        }
+    }
+}
+
+impl<T: Ord> Counted<T> {
+    /// Counts it, and lists it while fewer than `limit` stand before it.
+    pub fn add(&mut self, item: T, limit: usize) {
+        /// So many more are kept until they are sorted out.
+        const SPARE: usize = 1_000;
+        self.count += 1;
+        self.listed.push(item);
+        if self.listed.len() > limit.saturating_add(SPARE) {
+            self.list(limit);
+        }
+    }
+
+    /// Keeps the first `limit` in order.
+    pub fn list(&mut self, limit: usize) {
+        self.listed.sort_unstable();
+        self.listed.truncate(limit);
+    }
+}
+
+/// An account that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    pub public_id: String,
+    pub upstream_at: Option<Timestamp>,
+    pub held_at: Option<Timestamp>,
+}
+
+/// A row that cannot be an account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeadRow {
+    /// Those that are not come first.
+    pub is_buried: bool,
+    pub public_id: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub reason: String,
+    pub field: Option<String>,
+    /// `updated_at` of the account's last good record.
+    pub held_at: Option<Timestamp>,
+}
+
+/// One object, of all lenders.
+pub fn json(reports: &[Report]) -> Value {
+    let lenders: Vec<Value> = reports.iter().map(lender_json).collect();
+    let is_equal = reports.iter().all(|report| report.exit() == Exit::Done);
+    json!({ "equal": is_equal, "lenders": lenders })
+}
+
+fn lender_json(report: &Report) -> Value {
+    let found = match &report.found {
+        Ok(found) => found,
+        Err(failure) => {
+            return json!({ "lender": report.lender, "error": failure.message, "exit": failure.exit.code() });
+        }
+    };
+    let dead: Vec<Value> = found.dead.listed.iter().map(dead_json).collect();
+    let mut json = json!({
+        "lender": report.lender, "public_id": found.public_id, "topic": found.topic, "equal": found.is_equal(),
+        "upstream_count": found.upstream_count, "held_count": found.held_count,
+        "before_start_from_count": found.ignored_count,
+        "dead_lettered": {
+            "count": found.dead.count, "not_in_dead_letters_count": found.unburied_count,
+            "topic": found.dead_letters_topic, "topic_is_cut": found.is_cut, "rows": dead,
+        },
+        "repair": { "commands": found.repair.commands, "notes": found.repair.notes },
+    });
+    for kind in Kind::ALL {
+        let listed = found.kinds.get(&kind).map_or(&[][..], |counted| &counted.listed);
+        let accounts: Vec<Value> = listed.iter().map(listed_json).collect();
+        let count = match kind {
+            Kind::Changed => found.changed_count(),
+            _ => found.count(kind),
+        };
+        json[kind.name()] = json!({ "count": count, "accounts": accounts });
+    }
+    json
+}
+
+fn listed_json(listed: &Listed) -> Value {
+    json!({
+        "public_id": listed.public_id, "upstream_updated_at": listed.upstream_at, "held_updated_at": listed.held_at,
+    })
+}
+
+fn dead_json(row: &DeadRow) -> Value {
+    json!({
+        "public_id": row.public_id, "upstream_updated_at": row.updated_at, "held_updated_at": row.held_at,
+        "reason": row.reason, "field": row.field, "in_dead_letters": row.is_buried,
+    })
+}
+
+/// Tables for people: a line a lender, then a line for each account that is listed, then what to do.
+pub fn text(reports: &[Report], limit: usize) -> String {
+    let found: Vec<(&str, &Found)> = reports
+        .iter()
+        .filter_map(|report| Some((&*report.lender, report.found.as_ref().ok()?)))
+        .collect();
+    let mut text = String::new();
+    if found.is_empty() {
+        return text;
+    }
+    put_table(&mut text, &summary(&found), 1);
+    let lines: Vec<Vec<String>> = found
+        .iter()
+        .flat_map(|(lender, found)| lines(lender, found, limit))
+        .collect();
+    if !lines.is_empty() {
+        let head = ["LENDER", "FOUND", "ACCOUNT", "UPSTREAM", "HELD", ""].map(str::to_owned);
+        text.push('\n');
+        put_table(&mut text, &[&[head.to_vec()][..], &lines].concat(), usize::MAX);
+    }
+    for (lender, found) in found {
+        text.push('\n');
+        put_end(&mut text, lender, found);
+    }
+    text
+}
+
+fn summary(found: &[(&str, &Found)]) -> Vec<Vec<String>> {
+    let head = [
+        "LENDER",
+        "UPSTREAM",
+        "HELD",
+        "MISSING",
+        "STALE",
+        "DIFFERENT",
+        "REGRESSED",
+        "SURPLUS",
+        "DEAD-LETTERED",
+        "CHANGED",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (lender, found) in found {
+        let mut row = vec![(*lender).to_owned()];
+        row.extend([found.upstream_count, found.held_count].map(|count| count.to_string()));
+        let wrong = Kind::ALL.into_iter().filter(|kind| kind.is_difference());
+        row.extend(wrong.map(|kind| found.count(kind).to_string()));
+        row.extend([found.dead.count, found.changed_count()].map(|count| count.to_string()));
+        rows.push(row);
+    }
+    rows
+}
+
+fn lines(lender: &str, found: &Found, limit: usize) -> Vec<Vec<String>> {
+    let shown = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+    let more = |name: &str, count: usize, listed: usize| {
+        (count > listed).then(|| {
+            let hint = format!("and {} more: --limit {} lists them", count - listed, limit.max(count));
+            vec![lender.to_owned(), name.to_owned(), hint]
+        })
+    };
+    let mut lines = Vec::new();
+    for kind in Kind::ALL {
+        let Some(counted) = found.kinds.get(&kind) else {
+            continue;
+        };
+        let name = kind.word();
+        lines.extend(counted.listed.iter().map(|listed| {
+            let id = printable(&listed.public_id);
+            let cells = [lender, name, &id, &shown(listed.upstream_at), &shown(listed.held_at)];
+            cells.map(str::to_owned).to_vec()
+        }));
+        lines.extend(more(name, counted.count, counted.listed.len()));
+    }
+    let name = "dead-lettered";
+    lines.extend(found.dead.listed.iter().map(|row| {
+        let id = row.public_id.as_deref().map_or_else(|| "-".to_owned(), printable);
+        let place = if row.is_buried { "" } else { "; NOT in the dead letters" };
+        let note = printable(&format!("{}{place}", row.reason));
+        let cells = [lender, name, &id, &shown(row.updated_at), &shown(row.held_at), &note];
+        cells.map(str::to_owned).to_vec()
+    }));
+    lines.extend(more(name, found.dead.count, found.dead.listed.len()));
+    lines
+}
+
+/// What it comes to, and what to do.
+fn put_end(text: &mut String, lender: &str, found: &Found) {
+    let mut put = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a String takes everything");
+    if found.is_equal() {
+        put(format_args!("{lender}: {} holds what upstream shows", found.topic));
+    } else {
+        put(format_args!(
+            "{lender}: {} does not hold what upstream shows:",
+            found.topic
+        ));
+    }
+    for kind in Kind::ALL {
+        let count = found.count(kind);
+        if count > 0 {
+            put(format_args!("  {count} {}: {}", kind.word(), kind.meaning()));
+        }
+    }
+    if found.moved_count > 0 {
+        put(format_args!(
+            "  {} rows that could not be accounts changed while we looked",
+            found.moved_count
+        ));
+    }
+    if found.dead.count > 0 {
+        put(format_args!(
+            "  {} dead-lettered: upstream's rows cannot be accounts; what is held of them is the last good record",
+            found.dead.count
+        ));
+    }
+    if found.unburied_count > 0 {
+        let (count, topic) = (found.unburied_count, &found.dead_letters_topic);
+        let why = if found.is_cut {
+            "retention has removed letters from it"
+        } else {
+            "so they are nowhere"
+        };
+        put(format_args!("  {count} of the dead-lettered not in {topic}: {why}"));
+    }
+    if found.ignored_count > 0 {
+        put(format_args!(
+            "  {} older than start_from are left out",
+            found.ignored_count
+        ));
+    }
+    if !found.repair.commands.is_empty() {
+        put(format_args!("to repair it:"));
+    }
+    for command in &found.repair.commands {
+        put(format_args!("  {command}"));
+    }
+    for note in &found.repair.notes {
+        put(format_args!("  ({note})"));
+    }
+}
+
+/// Columns as wide as their widest cell, but the last; those from `numbers_from` on are aligned to the right.
+fn put_table(text: &mut String, rows: &[Vec<String>], numbers_from: usize) {
+    let count = |cell: &String| cell.chars().count();
+    let width = |column: usize| {
+        let cells = rows.iter().filter(|row| row.len() > 3);
+        cells.filter_map(|row| row.get(column).map(count)).max().unwrap_or(0)
+    };
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let fill = " ".repeat(width(column).saturating_sub(count(cell)));
+            let [before, behind] = match column.cmp(&numbers_from) {
+                Ordering::Less => ["", &*fill],
+                Ordering::Equal | Ordering::Greater => [&*fill, ""],
+            };
+            line.push_str(before);
+            line.push_str(cell);
+            line.push_str(behind);
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}
+
+/// Without what a terminal obeys: ids are upstream's.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        if tail::is_unprintable(char) {
+            shown.extend(char.escape_unicode());
+        } else {
+            shown.push(char);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(public_id: &str, upstream_at: Option<i64>, held_at: Option<i64>) -> Listed {
+        Listed {
+            public_id: public_id.to_owned(),
+            upstream_at: upstream_at.map(Timestamp),
+            held_at: held_at.map(Timestamp),
+        }
+    }
+
+    fn found() -> Found {
+        const AT: i64 = 1_780_000_000_123;
+        let mut found = Found {
+            public_id: "11111111-1111-4111-8111-111111111111".to_owned(),
+            topic: "cleargrid.d02.accounts".to_owned(),
+            dead_letters_topic: "cleargrid.d02.dead-letters".to_owned(),
+            upstream_count: 1_000,
+            held_count: 998,
+            ..Found::default()
+        };
+        let mut add = |kind: Kind, listed: Listed| found.kinds.entry(kind).or_default().add(listed, 2);
+        for number in [3, 1, 2] {
+            add(
+                Kind::Missing,
+                listed(&format!("65f0c0ffee65f0c0ffee65f{number}"), Some(AT), None),
+            );
+        }
+        add(
+            Kind::Stale,
+            listed("65f0c0ffee65f0c0ffee65f4", Some(AT), Some(AT - 1_000)),
+        );
+        add(Kind::Different, listed("an\u{1b}[2Jid", Some(AT), Some(AT)));
+        add(Kind::Surplus, listed("65f0c0ffee65f0c0ffee65f6", None, Some(AT)));
+        add(
+            Kind::Changed,
+            listed("65f0c0ffee65f0c0ffee65f7", Some(AT), Some(AT - 5)),
+        );
+        found.dead.add(
+            DeadRow {
+                public_id: Some("65f0c0ffee65f0c0ffee65f8".to_owned()),
+                updated_at: Some(Timestamp(AT)),
+                reason: "`total_amount` is not an exact 64-bit whole number of minor units".to_owned(),
+                field: Some("total_amount".to_owned()),
+                is_buried: true,
+                held_at: Some(Timestamp(AT - 60_000)),
+            },
+            2,
+        );
+        found.dead.add(
+            DeadRow {
+                public_id: None,
+                updated_at: None,
+                reason: "the row is not a JSON object".to_owned(),
+                field: None,
+                is_buried: false,
+                held_at: None,
+            },
+            2,
+        );
+        found.unburied_count = 1;
+        found.kinds.values_mut().for_each(|counted| counted.list(2));
+        found.dead.list(2);
+        found.repair = Repair {
+            commands: vec!["d02-source cursor reset acme".to_owned(), "d02-source run".to_owned()],
+            notes: vec!["this version has no command that removes surplus accounts or writes regressed ones"],
+        };
+        found
+    }
+
+    fn reports() -> Vec<Report> {
+        let clean = Found {
+            topic: "cleargrid.d02.accounts".to_owned(),
+            upstream_count: 7,
+            held_count: 7,
+            ..Found::default()
+        };
+        let failure = Failure::new(Exit::Refused, "upstream refused the credentials");
+        [("acme", Ok(found())), ("beta", Ok(clean)), ("gamma", Err(failure))]
+            .map(|(lender, found)| Report {
+                lender: lender.to_owned(),
+                found,
+            })
+            .into()
+    }
+
+    #[test]
+    fn the_table_is_the_golden_one() {
+        assert_eq!(text(&reports(), 2), include_str!("../../../tests/golden/verify.txt"));
+    }
+
+    #[test]
+    fn the_json_is_the_golden_one() {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/verify.json")).expect("JSON");
+        assert_eq!(json(&reports()), golden);
+    }
+
+    #[test]
+    fn only_what_is_wrong_is_a_failure() {
+        let exit = |found: Found| {
+            let (lender, found) = (String::new(), Ok(found));
+            Report { lender, found }.exit()
+        };
+        assert_eq!(exit(Found::default()), Exit::Done);
+        for kind in Kind::ALL {
+            let mut found = Found::default();
+            found.kinds.entry(kind).or_default().add(listed("a", None, None), 1);
+            let expected = if kind == Kind::Changed {
+                Exit::Done
+            } else {
+                Exit::Failed
+            };
+            assert_eq!(exit(found), expected, "{kind:?}");
+        }
+        let dead = |unburied_count, is_cut| Found {
+            unburied_count,
+            is_cut,
+            ..Found::default()
+        };
+        assert_eq!(exit(dead(0, false)), Exit::Done);
+        assert_eq!(exit(dead(1, false)), Exit::Failed);
+        // It may have been there until retention removed it.
+        assert_eq!(exit(dead(1, true)), Exit::Done);
+        let codes: Vec<u8> = reports().iter().map(|report| report.exit().code()).collect();
+        assert_eq!(codes, [1, 0, 4]);
+    }
+}

@@ -1,0 +1,314 @@
+//! How is upstream read by one who only looks? By the reader of `run`, so with its verified pages, fresh walks and
+//! patience with faults; but nothing is committed, and an upstream that is away is given up after a while.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::super::Failure;
+use super::table::Version;
+use crate::account::{Digest, Op, Reason};
+use crate::avro::{Encoder, Frame};
+use crate::config::{Config, Encoding};
+use crate::failpoint;
+use crate::metrics::LenderMetrics;
+use crate::policy::{self, AfterRequest, Exit};
+use crate::progress::{Progress, Range, Step, Timestamp, Walk};
+use crate::reader::{Ended, Entry, Item, Page, Reader, Setting};
+use crate::sink::{AccountRecord, Topic, account_size};
+use crate::upstream::{Backoff, Client, Login, Route, Transport, UpstreamError};
+
+/// An upstream that brings nothing for so long is given up, the time of two requests not counted.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Accounts are asked for again by their times, in no more ranges than this: each costs a request, so that of many
+/// accounts what lies between them is read too.
+const MOST_RANGES: usize = 200;
+
+/// A row as upstream shows it.
+pub enum Seen<'a> {
+    Account {
+        public_id: &'a str,
+        version: Version,
+    },
+    /// It cannot be an account.
+    Dead {
+        public_id: Option<&'a str>,
+        updated_at: Option<i64>,
+        /// Over the row as received: what tells one dead letter from another.
+        digest: Digest,
+        reason: &'a Reason,
+    },
+}
+
+/// One lender's rows.
+pub struct Rows<'a> {
+    client: Arc<Client>,
+    config: &'a Config,
+    lender: &'a str,
+    public_id: String,
+    metrics: LenderMetrics,
+    /// Where accounts are to go: what is too large for it is none.
+    topic: &'a Topic,
+}
+
+impl<'a> Rows<'a> {
+    /// Logs in; what may pass is tried again for a while.
+    pub async fn log_in(
+        http: &Arc<dyn Transport>,
+        config: &'a Config,
+        lender: &'a str,
+        metrics: LenderMetrics,
+        topic: &'a Topic,
+    ) -> Result<(Self, Login), Failure> {
+        let upstream = &config.upstream;
+        let route = Arc::new(Route::new(lender, upstream));
+        let deadline = Instant::now() + patience(config);
+        let mut backoff = Backoff::default();
+        let (client, login) = loop {
+            let (http, route) = (Arc::clone(http), Arc::clone(&route));
+            let settings = &config.lenders[lender];
+            let error = match Client::login(http, upstream, lender, settings, metrics.clone(), route).await {
+                Ok(logged_in) => break logged_in,
+                Err(error) => error,
+            };
+            let retry_after = match policy::after_request(&error) {
+                AfterRequest::Retry { retry_after } => retry_after,
+                AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => None,
+                AfterRequest::Fail => return Err(failure(Exit::Refused, &error)),
+                AfterRequest::Stop(exit) => return Err(failure(exit, &error)),
+            };
+            let wait = backoff.next(retry_after);
+            if Instant::now() + wait > deadline {
+                return Err(failure(Exit::Failed, &error));
+            }
+            if backoff.is_worth_a_line() {
+                let advice = policy::request_advice(&error);
+                tracing::warn!(lender, ?wait, advice, "{}", policy::chain(&error));
+            }
+            tokio::time::sleep(wait).await;
+        };
+        let rows = Self {
+            client: Arc::new(client),
+            config,
+            lender,
+            public_id: login.lender_public_id.clone(),
+            metrics,
+            topic,
+        };
+        Ok((rows, login))
+    }
+
+    pub fn public_id(&self) -> &str {
+        &self.public_id
+    }
+
+    /// Reads everything, and what comes meanwhile or came late. `take` may get a row more than once, and an account that
+    /// moved in more than one version. Gives upstream's clock at the beginning.
+    ///
+    /// # Errors
+    /// When upstream refuses, brings nothing for too long, or a place in it cannot be read.
+    pub async fn all(&self, clock: Option<Timestamp>, take: impl FnMut(Seen<'_>)) -> Result<Timestamp, Failure> {
+        // `start_from` leaves out nothing here: what is older counts where the topic holds it.
+        let begun = self.read(Progress::default(), clock, take).await?;
+        Ok(begun.unwrap_or_else(|| Timestamp(crate::clock::now().timestamp_millis())))
+    }
+
+    /// Reads what upstream has at `times`, and everything from `since` on.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn again(
+        &self,
+        times: &BTreeSet<i64>,
+        since: Timestamp,
+        take: impl FnMut(Seen<'_>),
+    ) -> Result<(), Failure> {
+        let progress = Progress {
+            first_snapshot_at: Some(since),
+            read: Some(since),
+            settled: Some(since),
+            ranges: ranges(times.range(..since.0).copied()),
+        };
+        self.read(progress, None, take).await.map(|_| ())
+    }
+
+    async fn read(
+        &self,
+        progress: Progress,
+        clock: Option<Timestamp>,
+        mut take: impl FnMut(Seen<'_>),
+    ) -> Result<Option<Timestamp>, Failure> {
+        // For the bar that a terminal shows.
+        let set_ranges = |count: usize| self.metrics.ranges.set(i64::try_from(count).unwrap_or(i64::MAX));
+        set_ranges(progress.ranges.len());
+        let (_committed, committed) = watch::channel(progress);
+        // No value is kept, so no schema id is needed: only its size counts.
+        let frame = match self.config.avro.encoding {
+            Encoding::Confluent => Frame::Confluent { schema_id: 0 },
+            Encoding::SingleObject => Frame::SingleObject,
+        };
+        let (reader, mut incoming) = Reader::new(Setting {
+            client: Arc::clone(&self.client),
+            encoder: Encoder::new(frame),
+            rules: self.config.rules(),
+            name: self.lender,
+            lender: &self.public_id,
+            upstream: &self.config.upstream,
+            is_until_caught_up: true,
+            max_message: self.topic.max_message,
+            committed,
+        });
+        // Given up with this reading.
+        let mut reading = JoinSet::new();
+        reading.spawn(reader.run(clock, None));
+        let patience = patience(self.config);
+        let (mut deadline, mut begun) = (Instant::now() + patience, None);
+        loop {
+            match timeout_at(deadline, incoming.next()).await {
+                Ok(Some(Item::Begin(progress))) => {
+                    begun = progress.first_snapshot_at;
+                    set_ranges(progress.ranges.len());
+                }
+                Ok(Some(Item::Page(page))) => {
+                    if is_further(&page.step) {
+                        deadline = Instant::now() + patience;
+                    }
+                    self.note(&page);
+                    self.each(&page, &mut take);
+                }
+                Ok(Some(Item::Split(_))) => {
+                    self.metrics.ranges.inc();
+                }
+                Ok(Some(Item::End(Ended::CaughtUp))) => return Ok(begun),
+                Ok(Some(Item::End(ended))) => return Err(Failure::of(ended.exit(), &ended, ended.advice())),
+                Ok(None) => {
+                    if let Some(Err(panicked)) = reading.join_next().await {
+                        std::panic::resume_unwind(panicked.into_panic());
+                    }
+                    return Err(Failure::new(
+                        Exit::Failed,
+                        "the reading of upstream ended without a word",
+                    ));
+                }
+                Err(_) => {
+                    let message = format!(
+                        "upstream brought nothing further for {}\n  → the warnings above say why; check upstream.base_url \
+                         and that upstream is up, then verify again",
+                        humantime::format_duration(patience)
+                    );
+                    return Err(Failure::new(Exit::Failed, message));
+                }
+            }
+        }
+    }
+
+    fn note(&self, page: &Page) {
+        if let Walk::Range(_) = page.step.walk {
+            self.metrics.snapshot_rows_read_total.inc_by(page.entries.len() as u64);
+            if page.step.is_last {
+                self.metrics.ranges.dec();
+            }
+        }
+    }
+
+    fn each(&self, page: &Page, take: &mut impl FnMut(Seen<'_>)) {
+        for entry in &page.entries {
+            let row = match entry {
+                Entry::DeadLetter(dead) => {
+                    take(Seen::Dead {
+                        public_id: dead.rejected.public_id.as_deref(),
+                        updated_at: dead.rejected.updated_at,
+                        digest: dead.digest,
+                        reason: &dead.rejected.reason,
+                    });
+                    continue;
+                }
+                Entry::Account(row) => row,
+            };
+            let public_id = page.text(row.public_id);
+            let record = AccountRecord {
+                public_id,
+                value: page.bytes(row.value),
+                op: Op::Read,
+                updated_at: row.updated_at,
+                digest: row.digest,
+                invalid: row.invalid.as_deref(),
+            };
+            let size = account_size(&record, &self.public_id);
+            if size > self.topic.max_message {
+                take(Seen::Dead {
+                    public_id: Some(public_id),
+                    updated_at: Some(row.updated_at),
+                    digest: Digest::of_bytes(row.json.map(|json| page.bytes(json)).unwrap_or_default()),
+                    reason: &Reason::TooLarge {
+                        size,
+                        limit: self.topic.max_message,
+                        topic: self.topic.name.clone(),
+                    },
+                });
+                continue;
+            }
+            let version = Version {
+                updated_at: row.updated_at,
+                digest: row.digest,
+            };
+            take(Seen::Account { public_id, version });
+        }
+    }
+}
+
+fn failure(exit: Exit, error: &UpstreamError) -> Failure {
+    Failure::of(exit, error, policy::request_advice(error))
+}
+
+/// Polls beside the snapshot come by themselves, also where the snapshot gets nowhere.
+fn is_further(step: &Step) -> bool {
+    match step.walk {
+        Walk::Range(_) | Walk::Sweep => true,
+        Walk::Live => !step.is_last,
+    }
+}
+
+/// How long upstream may bring nothing.
+fn patience(config: &Config) -> Duration {
+    /// As many may stand before one that counts.
+    const REQUESTS: f64 = 16.0;
+    let upstream = &config.upstream;
+    let rate = upstream.max_requests_per_second;
+    let turns = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(REQUESTS / rate));
+    failpoint::shortened("D02_TEST_VERIFY_PATIENCE", PATIENCE) + 2 * upstream.request_timeout + turns
+}
+
+/// Ranges that hold all of `times`, which come in order.
+fn ranges(times: impl Iterator<Item = i64>) -> Vec<Range> {
+    let times: Vec<i64> = times.collect();
+    let size = times.len().div_ceil(MOST_RANGES).max(1);
+    let range = |times: &[i64]| Range::fresh(Timestamp(times[0]), Timestamp(times[times.len() - 1] + 1));
+    times.chunks(size).map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_times_have_a_range_each_and_many_share_them() {
+        let bounds = |times: &[i64]| -> Vec<(i64, i64)> {
+            let bounds = |range: Range| (range.since.expect("a bound").0, range.stop.0);
+            ranges(times.iter().copied()).into_iter().map(bounds).collect()
+        };
+        assert_eq!(bounds(&[]), []);
+        assert_eq!(bounds(&[3, 5, 900]), [(3, 4), (5, 6), (900, 901)]);
+        let many: Vec<i64> = (0..1_001).map(|number| number * 7).collect();
+        let found = bounds(&many);
+        assert!(found.len() <= MOST_RANGES, "{}", found.len());
+        assert!(found.is_sorted_by(|before, next| before.1 <= next.0), "apart, in order");
+        let holds = |time: &i64| found.iter().any(|(since, stop)| since <= time && time < stop);
+        assert!(many.iter().all(holds));
+    }
+}

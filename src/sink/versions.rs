@@ -1,0 +1,75 @@
+//! Which versions do the topics hold of one lender? Read like `recovery`, but kept by nobody here: the caller takes them
+//! one by one, and can go on later with what came since.
+
+use std::time::Duration;
+
+use super::SinkError;
+use super::cluster::Cluster;
+use super::recovery::{Offsets, Watermarks, header, read_to_end, version};
+use crate::account::Digest;
+use crate::shutdown::Shutdown;
+
+/// Reads what `accounts` holds, from `from` on. `take` gets each key with its `updated_at` and digest; without them where
+/// the lender has no record of it any more: a tombstone, or another lender's record of the same key.
+///
+/// # Errors
+/// When the topic cannot be read to its end, or holds what the source did not write.
+pub fn read_versions(
+    cluster: &Cluster,
+    topic: &str,
+    lender: &str,
+    from: &Offsets,
+    shutdown: &Shutdown,
+    mut take: impl FnMut(&str, Option<(i64, Digest)>),
+) -> Result<Offsets, SinkError> {
+    let bounds = read_to_end(cluster, topic, from, shutdown, Duration::ZERO, |message| {
+        let (public_id, version) = version(message)?;
+        let ours = version.filter(|version| version.lender == lender);
+        take(public_id, ours.map(|version| (version.updated_at, version.digest)));
+        Ok(())
+    })?;
+    Ok(ends(&bounds))
+}
+
+/// How far `dead-letters` was read.
+#[derive(Debug, Default)]
+pub struct DeadLetters {
+    pub read: Offsets,
+    /// Retention has removed some: what is not there may have been.
+    pub is_cut: bool,
+}
+
+/// Reads the digests of the lender's dead letters, from `from` on.
+///
+/// # Errors
+/// When the topic cannot be read to its end.
+pub fn read_dead_letters(
+    cluster: &Cluster,
+    topic: &str,
+    lender: &str,
+    from: &Offsets,
+    shutdown: &Shutdown,
+    mut take: impl FnMut(Digest),
+) -> Result<DeadLetters, SinkError> {
+    let bounds = read_to_end(cluster, topic, from, shutdown, Duration::ZERO, |message| {
+        let header = |name| header(message, name).ok().flatten();
+        if let (Some(digest), true) = (
+            header("d02.digest").and_then(Digest::parse),
+            header("d02.lender") == Some(lender),
+        ) {
+            take(digest);
+        }
+        Ok(())
+    })?;
+    Ok(DeadLetters {
+        is_cut: bounds.values().any(|(low, _)| *low > 0),
+        read: ends(&bounds),
+    })
+}
+
+fn ends(bounds: &Watermarks) -> Offsets {
+    bounds
+        .iter()
+        .map(|(partition, (_, high))| (*partition, *high))
+        .collect()
+}
