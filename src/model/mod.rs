@@ -664,9 +664,11 @@ mod tests {
         paused_runtime().block_on(async {
             let stage = Stage::new(&[80], 5, 1, Crashes::Never).await;
             // Each fresh walk begins with the group, and gets further than the one before it.
-            for page in 1..7 {
+            for passes in 1..8 {
                 let dead = Fault::export(Effect::status(StatusCode::INTERNAL_SERVER_ERROR));
-                stage.simulator.push_fault(dead.cursor(true).skip(page).times(3));
+                // What passes before this fault, passed the ones before it, too.
+                let skip = passes * (passes + 1) / 2;
+                stage.simulator.push_fault(dead.cursor(true).skip(skip).times(3));
             }
             stage.catch_up().await;
         });
