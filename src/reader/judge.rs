@@ -1,6 +1,7 @@
 //! Does an answer count? It is held to what was asked, and its rows become bytes.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::value::RawValue;
@@ -25,12 +26,14 @@ pub(super) struct RowEncoder {
     pub encoder: Encoder,
 }
 
-/// What upstream sends that nobody knew of: said once, not for every row.
+/// What of a lender's rows the log was told: once, not for every row.
 #[derive(Default)]
-pub(super) struct Unknown {
-    /// Members that were named in the log.
+pub(super) struct Noted {
+    /// Unknown members.
     members: Mutex<HashSet<String>>,
     drift: Mutex<Drift>,
+    /// The latest time ahead of upstream's clock: every walk reads such a row again.
+    ahead: AtomicI64,
 }
 
 /// Everything that judging one answer needs, on a thread where that may take its time.
@@ -49,7 +52,7 @@ pub(super) struct Judge {
     pub clock: Option<Timestamp>,
     pub empty_count: u32,
     pub large_value: usize,
-    pub unknown: Arc<Unknown>,
+    pub noted: Arc<Noted>,
     pub metrics: LenderMetrics,
 }
 
@@ -197,7 +200,7 @@ impl Judge {
         /// A vendor adds a few in years; an upstream that invents names must not fill the memory or the log.
         const MAX_NAMES: usize = 200;
         let mut names = self
-            .unknown
+            .noted
             .members
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -221,7 +224,7 @@ impl Judge {
     fn drifting(&self, unfit: &[Unfit], row_count: usize) -> Vec<&'static str> {
         let now = Timestamp(clock::now().timestamp_millis());
         let mut drift = self
-            .unknown
+            .noted
             .drift
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -296,6 +299,9 @@ impl Judge {
                 .ahead_rows_total
                 .inc_by(encoded.entries.iter().filter(is_ahead).count() as u64);
             let lender = &*self.name;
+            if self.noted.ahead.fetch_max(highest.0, Ordering::Relaxed) >= highest.0 {
+                return;
+            }
             tracing::warn!(lender, updated_at = %highest, upstream_clock = %date, "rows are dated ahead of upstream's clock");
         }
     }

@@ -40,7 +40,7 @@ use crate::index::Tick;
 use crate::policy::{self, AfterRequest, Exit};
 use crate::progress::{Progress, Range, Split, Step, Timestamp};
 use crate::upstream::{Client, PageRequest, UpstreamError};
-use judge::{RowEncoder, Unknown};
+use judge::{Noted, RowEncoder};
 use shares::Shares;
 use walk::{OneWalk, Walked};
 
@@ -259,7 +259,7 @@ pub struct Reader {
     is_until_caught_up: bool,
     /// A larger record may not fit its topic, so its row is kept. A quarter: key and value both hold the id.
     large_value: usize,
-    unknown: Arc<Unknown>,
+    noted: Arc<Noted>,
     live: Outlet,
     rest: Outlet,
     /// As committed.
@@ -326,7 +326,7 @@ impl Reader {
             upstream: setting.upstream.clone(),
             is_until_caught_up: setting.is_until_caught_up,
             large_value: setting.max_message / 4,
-            unknown: Arc::default(),
+            noted: Arc::default(),
             live,
             rest,
             committed: setting.committed,

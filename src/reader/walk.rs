@@ -283,7 +283,7 @@ impl OneWalk {
             clock: self.clock,
             empty_count: self.empty_count,
             large_value: reader.large_value,
-            unknown: Arc::clone(&reader.unknown),
+            noted: Arc::clone(&reader.noted),
             metrics: reader.client.metrics().clone(),
         };
         let judged = in_background(move || judge.page(&answer, next));
