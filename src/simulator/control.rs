@@ -141,7 +141,7 @@ where
             let ids = in_background(shared, move |shared| shared.delete(lender, count, &mut rng)).await;
             Ok(json!({ "ids": ids }).to_string())
         }
-        (&Method::POST, ["lenders", subdomain, "late"]) => {
+        (&Method::POST, ["lenders", subdomain, when @ ("late" | "ahead")]) => {
             let lender = find(shared, subdomain)?;
             let (count, by, mut rng) = (
                 parameters.take("count")?.unwrap_or(1),
@@ -149,18 +149,15 @@ where
                 parameters.rng()?,
             );
             parameters.end()?;
-            let ids = in_background(shared, move |shared| shared.change_late(lender, count, by, &mut rng)).await;
-            Ok(json!({ "ids": ids }).to_string())
-        }
-        (&Method::POST, ["lenders", subdomain, "ahead"]) => {
-            let lender = find(shared, subdomain)?;
-            let (count, by, mut rng) = (
-                parameters.take("count")?.unwrap_or(1),
-                parameters.by()?,
-                parameters.rng()?,
-            );
-            parameters.end()?;
-            let ids = in_background(shared, move |shared| shared.change_ahead(lender, count, by, &mut rng)).await;
+            let is_late = *when == "late";
+            let ids = in_background(shared, move |shared| {
+                if is_late {
+                    shared.change_late(lender, count, by, &mut rng)
+                } else {
+                    shared.change_ahead(lender, count, by, &mut rng)
+                }
+            })
+            .await;
             Ok(json!({ "ids": ids }).to_string())
         }
         (&Method::POST, ["faults"]) => {
