@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use d02_source::account::{Changed, Rules, Scratch, read_row};
 use d02_source::avro::{ACCOUNT, ChangeEncoder, ChangeHead, Decoder, Encoder, Frame, Layout};
-use d02_source::index::{Candidate, Index, News};
+use d02_source::index::{Candidate, Index, News, Version};
 use d02_source::simulator::{LenderOptions, Options, Simulator};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -148,9 +148,14 @@ fn decide(bencher: Bencher<'_, '_>, held_count: u32) {
         .map(|value| LAYOUT.read(value).expect("a value"))
         .collect();
     let content = contents[0].clone();
+    let version = Version {
+        updated_at: 1,
+        digest: rows[0].digest,
+        is_regressed: false,
+    };
     let mut index = Index::default();
     for number in 0..held_count {
-        index.restore(&format!("{number:024x}"), 1, rows[0].digest, Some(&content));
+        index.restore(&format!("{number:024x}"), &version, Some(&content));
     }
     let mut pass = 0;
     bencher.counter(ItemsCount::new(rows.len())).bench_local(|| {
@@ -165,10 +170,11 @@ fn decide(bencher: Bencher<'_, '_>, held_count: u32) {
                 digest: row.digest,
                 requested: 1,
                 received: 2,
+                is_reconciled: false,
             };
             let judged = index.judge(&news, black_box(&candidate), 0);
             index.note(&mut news, &candidate, judged, Some(content.clone()));
         }
-        index.remember(news);
+        index.remember(news, 0);
     });
 }

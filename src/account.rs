@@ -537,6 +537,8 @@ pub enum Op {
     Read,
     Created,
     Updated,
+    /// Upstream does not show it any more.
+    Deleted,
 }
 
 impl Op {
@@ -546,6 +548,7 @@ impl Op {
             Self::Read => "r",
             Self::Created => "c",
             Self::Updated => "u",
+            Self::Deleted => "d",
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Rule {
     SplitMovesStop,
     /// A version's predecessor may be one that the same batch writes.
     BeforeIsOfTheBatch,
+    /// What one reading of everything does not show is looked for again before it is called gone.
+    TwoPasses,
 }
 
 #[cfg(test)]

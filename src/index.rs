@@ -7,7 +7,7 @@ mod key;
 mod packed;
 mod store;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use twox_hash::XxHash3_64;
 
@@ -27,6 +27,17 @@ pub struct Held {
     pub digest: Digest,
     /// When its page was received.
     pub received: Tick,
+    /// It was written though a newer version was held.
+    pub is_regressed: bool,
+}
+
+/// A version as a record of `accounts` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// Milliseconds since the epoch.
+    pub updated_at: i64,
+    pub digest: Digest,
+    pub is_regressed: bool,
 }
 
 /// A row as far as deciding needs it.
@@ -39,6 +50,8 @@ pub struct Candidate<'a> {
     /// When its page was requested: what was received after that may be newer than the page.
     pub requested: Tick,
     pub received: Tick,
+    /// Whether everything is read to be put right: then also what went back in time is written.
+    pub is_reconciled: bool,
 }
 
 /// What a row is against the version held.
@@ -60,12 +73,15 @@ pub enum Verdict {
 pub struct Judged {
     pub verdict: Verdict,
     pub held: Option<Held>,
+    /// Whether what is to be written is older than what is held.
+    pub is_regressed: bool,
 }
 
 /// The accounts that one batch writes, not yet known to be committed.
 #[derive(Debug, Default)]
 pub struct News<'a> {
     written: HashMap<Key, Written<'a>>,
+    deleted: Vec<Key>,
     new_count: u64,
     checksum: u64,
 }
@@ -87,8 +103,11 @@ impl News<'_> {
 #[derive(Debug, Default)]
 pub struct Index {
     held: Store,
-    /// Keys whose last record is a tombstone, while it is in the topic.
-    tombstones: HashSet<Key>,
+    /// Keys whose last record is a tombstone, while it is in the topic, and when that was known to be committed.
+    tombstones: HashMap<Key, Tick>,
+    /// Of these, the ones that the source did not write, as a restore found them: the hash of what each removed, where that
+    /// was still in the topic.
+    foreign: HashMap<Key, Option<u64>>,
     checksum: u64,
 }
 
@@ -103,7 +122,7 @@ impl Index {
 
     /// Bytes that it takes, without what the allocator adds.
     pub fn size(&self) -> usize {
-        let tombstone = size_of::<Key>() + 1;
+        let tombstone = size_of::<(Key, Tick)>() + 1;
         self.held.size() + self.tombstones.capacity() * tombstone
     }
 
@@ -118,7 +137,8 @@ impl Index {
 
     /// Count and checksum as they will be once `news` is committed.
     pub fn with(&self, news: &News<'_>) -> (u64, u64) {
-        (self.held.len() as u64 + news.new_count, self.checksum ^ news.checksum)
+        let count = self.held.len() as u64 + news.new_count - news.deleted.len() as u64;
+        (count, self.checksum ^ news.checksum)
     }
 
     /// With room for so many accounts: what grows instead leaves its smaller tables behind with the allocator.
@@ -130,26 +150,69 @@ impl Index {
         index
     }
 
-    /// Takes a record of `accounts`, in the topic's order.
-    pub fn restore(&mut self, public_id: &str, updated_at: i64, digest: Digest, content: Option<&Content<'_>>) {
+    /// Takes a record of `accounts`, in the topic's order. `content`: what of it is to be remembered.
+    pub fn restore(&mut self, public_id: &str, version: &Version, content: Option<&Content<'_>>) {
         let key = Key::new(public_id);
         self.tombstones.remove(&key);
-        self.checksum ^= hash_of(public_id, updated_at);
+        self.foreign.remove(&key);
+        self.checksum ^= hash_of(public_id, version.updated_at);
         let held = Held {
-            updated_at,
-            digest,
+            updated_at: version.updated_at,
+            digest: version.digest,
             received: 0,
+            is_regressed: version.is_regressed,
         };
         let before = self.held.insert(&key, held, content);
         self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
     }
 
-    /// Takes a tombstone of `accounts`.
-    pub fn restore_tombstone(&mut self, public_id: &str) {
+    /// Takes a tombstone of `accounts`; `is_foreign`: the source did not write it.
+    pub fn restore_tombstone(&mut self, public_id: &str, is_foreign: bool) {
         let key = Key::new(public_id);
         let before = self.held.remove(&key);
-        self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
-        self.tombstones.insert(key);
+        let hash = before.map(|before| hash_of(public_id, before.updated_at));
+        self.checksum ^= hash.unwrap_or(0);
+        if is_foreign {
+            let known = hash.or_else(|| self.foreign.get(&key).copied().flatten());
+            self.foreign.insert(key.clone(), known);
+        } else {
+            self.foreign.remove(&key);
+        }
+        self.tombstones.insert(key, 0);
+    }
+
+    /// Whether it holds what was committed, given as count and checksum, but for accounts that tombstones removed which the
+    /// source did not write; how many those are.
+    ///
+    /// Where compaction has removed what one of them removed, only the count can tell.
+    pub fn is_what_was_committed(&self, committed: (u64, u64)) -> Option<u64> {
+        let (count, checksum) = (self.held.len() as u64, self.checksum);
+        if committed == (count, checksum) {
+            return Some(0);
+        }
+        let missing = committed.0.checked_sub(count).filter(|missing| *missing > 0)?;
+        let known: Vec<u64> = self.foreign.values().flatten().copied().collect();
+        let all = self.foreign.len() as u64;
+        if missing == all && known.len() as u64 == all {
+            let whole = known.iter().fold(checksum, |sum, hash| sum ^ hash);
+            return (whole == committed.1).then_some(missing);
+        }
+        (missing <= all).then_some(missing)
+    }
+
+    /// From now on no account has been seen.
+    pub fn forget_seen(&mut self) {
+        self.held.forget_seen();
+    }
+
+    /// Upstream has shown the account.
+    pub fn see(&mut self, public_id: &str) {
+        self.held.see(&Key::new(public_id));
+    }
+
+    /// The accounts that upstream has not shown since [`Index::forget_seen`] and that were held then.
+    pub fn unseen(&self) -> impl Iterator<Item = Key> {
+        self.held.unseen()
     }
 
     pub fn contains(&self, public_id: &str) -> bool {
@@ -169,15 +232,21 @@ impl Index {
         let key = Key::new(row.public_id);
         let written = news.written.get(&key).map(|written| written.held);
         let held = written.or_else(|| self.held.get(&key));
-        let verdict = match held {
-            None => {
+        let verdict = match (held, self.tombstones.get(&key)) {
+            // The page may show what there was before the deletion.
+            (None, Some(deleted)) if row.requested <= *deleted => Verdict::Undecided,
+            (None, tombstone) => {
                 let is_new = row.created_at.is_some_and(|at| at >= first_snapshot_at);
-                let created = is_new || self.tombstones.contains(&key);
+                let created = is_new || tombstone.is_some();
                 Verdict::Write(if created { Op::Created } else { Op::Read })
             }
-            Some(held) => judge(&held, row),
+            (Some(held), _) => judge(&held, row),
         };
-        Judged { verdict, held }
+        Judged {
+            verdict,
+            held,
+            is_regressed: row.is_reconciled && held.is_some_and(|held| row.updated_at < held.updated_at),
+        }
     }
 
     /// What is remembered of the content of the version that a row was judged against.
@@ -200,18 +269,31 @@ impl Index {
             updated_at: row.updated_at,
             digest: row.digest,
             received: row.received,
+            is_regressed: judged.is_regressed,
         };
         news.written.insert(Key::new(row.public_id), Written { held, content });
     }
 
-    /// Makes a committed batch part of the index.
-    pub fn remember(&mut self, news: News<'_>) {
+    /// Notes in `news` the deletion of an account; gives the version that goes, and what is remembered of its content.
+    pub fn note_deleted(&self, news: &mut News<'_>, key: &Key) -> Option<(Held, Option<Content<'_>>)> {
+        let held = self.held.get(key)?;
+        news.checksum ^= hash_of(&key.to_string(), held.updated_at);
+        news.deleted.push(key.clone());
+        Some((held, self.held.content(key)))
+    }
+
+    /// Makes a committed batch part of the index. `now`: what is requested later shows what comes after it.
+    pub fn remember(&mut self, news: News<'_>, now: Tick) {
         self.checksum ^= news.checksum;
         for (key, Written { held, content }) in news.written {
             if !self.tombstones.is_empty() {
                 self.tombstones.remove(&key);
             }
             self.held.insert(&key, held, content.as_ref());
+        }
+        for key in news.deleted {
+            self.held.remove(&key);
+            self.tombstones.insert(key, now);
         }
     }
 }
@@ -220,13 +302,20 @@ impl Index {
 fn judge(held: &Held, row: &Candidate<'_>) -> Verdict {
     let requested_after = row.requested > held.received;
     if row.updated_at > held.updated_at {
-        Verdict::Write(Op::Updated)
+        // Of what went back, an older page may still show what is later.
+        if held.is_regressed && !requested_after {
+            Verdict::Undecided
+        } else {
+            Verdict::Write(Op::Updated)
+        }
     } else if row.updated_at == held.updated_at {
         match (row.digest == held.digest, requested_after) {
             (true, _) => Verdict::Repeated,
             (false, true) => Verdict::Write(Op::Updated),
             (false, false) => Verdict::Undecided,
         }
+    } else if requested_after && row.is_reconciled {
+        Verdict::Write(Op::Updated)
     } else if requested_after {
         Verdict::Regressed
     } else if failpoint::is_broken(Rule::StaleIsLeft) {
@@ -262,6 +351,15 @@ mod tests {
             digest: Digest(content),
             requested,
             received,
+            is_reconciled: false,
+        }
+    }
+
+    fn version(updated_at: i64) -> Version {
+        Version {
+            updated_at,
+            digest: Digest(1),
+            is_regressed: false,
         }
     }
 
@@ -280,7 +378,7 @@ mod tests {
             .map(|row| {
                 let mut news = News::default();
                 let verdict = decide(index, &mut news, row, 1_000);
-                index.remember(news);
+                index.remember(news, 0);
                 verdict
             })
             .collect()
@@ -318,8 +416,8 @@ mod tests {
     #[test]
     fn created_is_known_by_its_date_or_by_a_tombstone() {
         let mut index = Index::default();
-        index.restore("gone", 1, Digest(1), None);
-        index.restore_tombstone("gone");
+        index.restore("gone", &version(1), None);
+        index.restore_tombstone("gone", false);
         let new = Candidate {
             created_at: Some(1_000),
             ..row("new", 1, 1, 1, 2)
@@ -367,14 +465,98 @@ mod tests {
             decide(&index, &mut news, &candidate, 0);
         }
         let promised = index.with(&news);
-        index.remember(news);
+        index.remember(news, 0);
         let mut restored = Index::default();
         for (id, at) in [("b", 9), ("a", 1), (&long, 2), ("a", 3)] {
-            restored.restore(id, at, Digest(1), None);
+            restored.restore(id, &version(at), None);
         }
-        restored.restore_tombstone("b");
+        restored.restore_tombstone("b", false);
         assert_eq!((index.len() as u64, index.checksum()), promised);
         assert_eq!((restored.len() as u64, restored.checksum()), promised);
+    }
+
+    #[test]
+    fn what_went_back_is_written_by_a_reconciliation_and_what_follows_it_by_later_pages_only() {
+        use Verdict::{Regressed, Undecided, Write};
+        let mut index = Index::default();
+        let reconciled = |row| Candidate {
+            is_reconciled: true,
+            ..row
+        };
+        let rows = [
+            row("a", 10, 1, 5, 6),
+            row("a", 8, 2, 7, 8),
+            reconciled(row("a", 8, 2, 6, 9)), // asked for when what is held was received
+            reconciled(row("a", 8, 2, 9, 10)),
+            row("a", 10, 1, 9, 11), // may be what there was before
+            row("a", 11, 3, 11, 12),
+            row("a", 12, 4, 5, 13),
+        ];
+        let updated = Write(Op::Updated);
+        let expected = [
+            Write(Op::Read),
+            Regressed,
+            Verdict::Stale,
+            updated,
+            Undecided,
+            updated,
+            updated,
+        ];
+        assert_eq!(verdicts(&mut index, &rows), expected);
+    }
+
+    #[test]
+    fn what_is_deleted_comes_back_from_later_pages_only() {
+        let mut index = Index::default();
+        index.restore("a", &version(10), None);
+        index.restore("b", &version(20), None);
+        index.forget_seen();
+        index.see("b");
+        let unseen: Vec<Key> = index.unseen().collect();
+        assert_eq!(unseen, [Key::new("a")]);
+        let mut news = News::default();
+        let (held, content) = index.note_deleted(&mut news, &unseen[0]).expect("it is held");
+        assert_eq!((held.updated_at, content), (10, None));
+        let promised = index.with(&news);
+        index.remember(news, 7);
+        assert_eq!((index.len() as u64, index.checksum()), promised);
+        assert_eq!(promised.0, 1);
+        let rows = [row("a", 10, 1, 7, 8), row("a", 10, 1, 8, 9)];
+        let expected = [Verdict::Undecided, Verdict::Write(Op::Created)];
+        assert_eq!(verdicts(&mut index, &rows), expected);
+    }
+
+    #[test]
+    fn tombstones_of_others_are_honoured_as_far_as_they_explain_what_is_missing() {
+        let restored = |tombstones: &[(&str, bool)]| {
+            let mut index = Index::default();
+            for (id, at) in [("a", 1), ("b", 2), ("c", 3)] {
+                index.restore(id, &version(at), None);
+            }
+            let committed = (index.len() as u64, index.checksum());
+            for (id, is_foreign) in tombstones {
+                index.restore_tombstone(id, *is_foreign);
+            }
+            (index, committed)
+        };
+        let honoured = |tombstones: &[(&str, bool)]| {
+            let (index, committed) = restored(tombstones);
+            index.is_what_was_committed(committed)
+        };
+        assert_eq!(honoured(&[]), Some(0));
+        assert_eq!(honoured(&[("a", false)]), None, "its own are in what is committed");
+        assert_eq!(honoured(&[("a", true), ("b", true)]), Some(2));
+        assert_eq!(honoured(&[("a", true), ("b", false)]), None);
+        // One that came before, whose account is gone from the topic: only the count can tell.
+        assert_eq!(honoured(&[("a", true), ("gone", true)]), Some(1));
+        // As many are missing as were removed, but others.
+        let (index, (count, checksum)) = restored(&[("a", true)]);
+        assert_eq!(index.is_what_was_committed((count, checksum ^ 1)), None);
+        // It came back.
+        let (mut index, committed) = restored(&[("a", true)]);
+        index.restore("a", &version(1), None);
+        assert_eq!(index.is_what_was_committed(committed), Some(0));
+        assert_eq!(index.is_what_was_committed((committed.0 + 1, 0)), None);
     }
 
     #[test]
@@ -410,12 +592,12 @@ mod tests {
                 let mut value = Vec::new();
                 encoder.encode(&row.account, &mut value).expect("encodable");
                 let content = layout.read(&value[5..]).expect("readable");
-                index.restore(
-                    &row.account.public_id,
-                    row.account.updated_at,
-                    row.digest,
-                    Some(&content),
-                );
+                let version = Version {
+                    updated_at: row.account.updated_at,
+                    digest: row.digest,
+                    is_regressed: false,
+                };
+                index.restore(&row.account.public_id, &version, Some(&content));
             }
         };
         fill(&mut index);

@@ -45,6 +45,8 @@ enum Command {
     Tail(command::tail::Args),
     /// Compare all of upstream with all of `accounts`: what is missing, stale, different or surplus
     Verify(command::verify::Args),
+    /// Read everything once more and put `accounts` right, deletions included
+    Reconcile(command::reconcile::Args),
     /// Print the schemas, check them against the registry, or register them
     Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
@@ -119,6 +121,10 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Verify(args) => {
             let config = needs_lenders(layers)?;
             on_runtime(command::verify::execute(args, config))
+        }
+        Command::Reconcile(args) => {
+            let config = needs_lenders(layers)?;
+            on_runtime(command::reconcile::execute(args, config))
         }
         Command::Schema(args) => match args.command {
             command::schema::Command::Print(args) => match command::schema::print(&args, std::io::stdout().lock()) {

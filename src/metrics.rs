@@ -66,6 +66,9 @@ lender_metrics! {
     Counter token_refreshes_total "Tokens renewed with a refresh token";
     Counter records_total "Account records committed";
     Counter changes_total "Records committed to the topic of changes";
+    Counter deleted_accounts_total "Tombstones committed, for accounts that upstream does not show any more";
+    Counter put_back_total "Account records committed though a newer version was held, by reconciliation";
+    Counter reconciles_total "Times that everything was read once more and compared";
     Counter dead_letters_total "Dead letters committed";
     Counter repeated_rows_total "Rows not written because the same version is held";
     Counter stale_rows_total "Rows not written because a newer version is held";

@@ -4,6 +4,7 @@
 
 mod inbox;
 mod limit;
+mod reconcile;
 mod trail;
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::account::{Digest, Reason, shortened};
 use crate::config;
 use crate::failpoint::{self, Rule};
-use crate::index::{Candidate, Index, News, Verdict};
+use crate::index::{Candidate, Index, News, Tick, Verdict};
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, Timestamp, Walk};
@@ -28,6 +29,7 @@ use crate::upstream::Backoff;
 use inbox::{Batch, Inbox, Move, Next};
 pub use limit::DeadLetterLimit;
 use limit::{Allowance, BadRow, Refused};
+pub use reconcile::Reconciling;
 use trail::Place;
 pub use trail::Trail;
 
@@ -62,6 +64,8 @@ pub struct Pipeline<S = Transactions> {
     pub start_from: Option<Timestamp>,
     /// The lowest `updated_at` of a row that is left for the next sweep, as far as it is committed.
     pub left: Option<Timestamp>,
+    /// While everything is read once more.
+    pub reconciling: Option<Reconciling>,
     /// What is committed, for those who read.
     pub committed: watch::Sender<Progress>,
 }
@@ -127,6 +131,9 @@ struct Decided<'a> {
     /// Older than `start_from`, of accounts that are not held.
     ignored: u64,
     snapshot_row_count: u64,
+    deleted: u64,
+    /// Records of accounts whose `updated_at` went back.
+    put_back: u64,
     /// The lowest `updated_at` of a row that is left for the next sweep.
     left: Option<Timestamp>,
 }
@@ -161,6 +168,10 @@ impl<S: Sink> Pipeline<S> {
             let heartbeat_at = self.committed_at + self.settings.heartbeat_interval;
             let batch = match inbox.next(&self.settings, heartbeat_at, &mut self.shutdown).await {
                 Next::Batch(batch) => batch,
+                Next::Ask(ask) => {
+                    self.answer(ask).await?;
+                    continue;
+                }
                 Next::Ended(ended) => return Ok(self.ended(&ended)),
                 Next::Shutdown => return Ok(Stopped::as_asked()),
                 Next::Lost => {
@@ -173,7 +184,8 @@ impl<S: Sink> Pipeline<S> {
             self.check_partitions()?;
             let mut decided = self.commit(&batch).await?;
             let refused = decided.refused.take();
-            self.remember(decided);
+            self.remember(decided, 0);
+            self.see(&batch);
             if let Some(refused) = refused {
                 let why = format!("{refused} → {}", refused.advice());
                 return Err(Stopped::because(refused.exit(), why));
@@ -249,6 +261,8 @@ impl<S: Sink> Pipeline<S> {
             regressed: 0,
             ignored: 0,
             snapshot_row_count: 0,
+            deleted: 0,
+            put_back: 0,
             left: self.left,
         };
         let mut count = 0;
@@ -256,6 +270,8 @@ impl<S: Sink> Pipeline<S> {
             match step {
                 Move::Begin(progress) => decided.record.progress = progress.clone(),
                 Move::Split(split) => decided.record.progress.split(*split),
+                Move::Delete(gone) => self.decide_deletions(gone, &mut decided),
+                Move::Reconciled(at) => decided.record.progress.reconciled = Some(*at),
                 Move::Page(page) => self.decide_page(page, &mut decided),
             }
             if decided.refused.is_some() {
@@ -277,7 +293,7 @@ impl<S: Sink> Pipeline<S> {
             Walk::Range(_) => decided.snapshot_row_count += page.entries.len() as u64,
             // Whatever was left since the last sweep ended: this one may have passed it before.
             Walk::Sweep if step.is_last => step.left = decided.left.take(),
-            Walk::Live | Walk::Sweep => {}
+            Walk::Live | Walk::Sweep | Walk::Reconcile(_) => {}
         }
         decided.record.progress.advance(&step, self.late_window);
     }
@@ -298,6 +314,7 @@ impl<S: Sink> Pipeline<S> {
             updated_at: row.updated_at,
             digest: row.digest,
             invalid: row.invalid.as_deref(),
+            is_regressed: false,
         };
         let topics = self.transactions.topics();
         let bury_too_large = |topic: &Topic, size: usize, decided: &mut Decided<'a>| {
@@ -325,23 +342,20 @@ impl<S: Sink> Pipeline<S> {
             digest: row.digest,
             requested: page.requested,
             received: page.received,
+            is_reconciled: matches!(page.step.walk, Walk::Reconcile(_)),
         };
         let judged = self.index.judge(&decided.news, &candidate, first_snapshot_at);
         match judged.verdict {
             Verdict::Write(op) => {
                 account.op = op;
                 let mut content = None;
-                if let (Some(trail), Some(topic)) = (&self.trail, &topics.changes) {
+                account.is_regressed = judged.is_regressed;
+                if let Some((trail, mut place)) = self.trail_into(&mut decided.records.heads) {
                     let after = trail.content(account.value);
                     let before = judged.held.and_then(|_| self.index.content(&decided.news, public_id));
-                    let mut place = Place {
-                        lender: &self.public_id,
-                        max_message: topic.max_message,
-                        heads: &mut decided.records.heads,
-                    };
                     if let Some(change) = trail.change(account, &after, judged.held, before.as_ref(), &mut place) {
                         let size = change_size(&change, &self.public_id);
-                        if size > topic.max_message {
+                        if let Some(topic) = topics.changes.as_ref().filter(|topic| size > topic.max_message) {
                             // Rather neither than an account that changed without a trace.
                             decided.records.heads.truncate(change.head.start);
                             return bury_too_large(topic, size, decided);
@@ -350,6 +364,7 @@ impl<S: Sink> Pipeline<S> {
                     }
                     content = Some(after);
                 }
+                decided.put_back += u64::from(judged.is_regressed);
                 self.index.note(&mut decided.news, &candidate, judged, content);
                 decided.records.accounts.push(account);
             }
@@ -367,6 +382,17 @@ impl<S: Sink> Pipeline<S> {
                 }
             }
         }
+    }
+
+    /// What makes records of `changes`, and where they go; `None` where that is turned off.
+    fn trail_into<'r>(&'r self, heads: &'r mut Vec<u8>) -> Option<(&'r Trail, Place<'r>)> {
+        let topic = self.transactions.topics().changes.as_ref()?;
+        let place = Place {
+            lender: &self.public_id,
+            max_message: topic.max_message,
+            heads,
+        };
+        Some((self.trail.as_ref()?, place))
     }
 
     /// A row appears once while it is in the dead-letter topic.
@@ -410,11 +436,13 @@ impl<S: Sink> Pipeline<S> {
         });
     }
 
-    /// Makes a committed batch part of what is held.
-    fn remember(&mut self, decided: Decided<'_>) {
+    /// Makes a committed batch part of what is held. `now`: what is requested later shows what comes after a deletion.
+    fn remember(&mut self, decided: Decided<'_>, now: Tick) {
         failpoint::reach("before_remember");
         let metrics = &self.metrics;
         metrics.records_total.inc_by(decided.records.accounts.len() as u64);
+        metrics.deleted_accounts_total.inc_by(decided.deleted);
+        metrics.put_back_total.inc_by(decided.put_back);
         metrics.changes_total.inc_by(decided.records.changes.len() as u64);
         metrics.dead_letters_total.inc_by(decided.dead_letters.len() as u64);
         metrics.repeated_rows_total.inc_by(decided.repeated);
@@ -451,7 +479,7 @@ impl<S: Sink> Pipeline<S> {
             tracing::warn!(lender, "{more} more dead letters in the same transaction");
         }
         self.limit.note(letters.len() as u64, Instant::now());
-        self.index.remember(decided.news);
+        self.index.remember(decided.news, now);
         decided
             .dead_letters
             .into_iter()

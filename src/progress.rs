@@ -81,6 +81,18 @@ pub enum Walk {
     Live,
     /// What may have become visible late, between the marks.
     Sweep,
+    /// A part of everything, read once more to be put right: that with this `stop`. Moves no mark.
+    Reconcile(Timestamp),
+}
+
+impl Walk {
+    /// Where it ends, if it is one of parts that are shared out.
+    pub fn stop(self) -> Option<Timestamp> {
+        match self {
+            Self::Range(stop) | Self::Reconcile(stop) => Some(stop),
+            Self::Live | Self::Sweep => None,
+        }
+    }
 }
 
 /// How far a page takes its walk.
@@ -117,6 +129,8 @@ pub struct Progress {
     pub read: Option<Timestamp>,
     /// Below this nothing is expected any more.
     pub settled: Option<Timestamp>,
+    /// When everything was last read once more and put right.
+    pub reconciled: Option<Timestamp>,
     pub ranges: Vec<Range>,
 }
 
@@ -128,6 +142,7 @@ impl Progress {
             first_snapshot_at: Some(t0),
             read: Some(t0),
             settled: Some(t0.before(late_window)),
+            reconciled: None,
             ranges: vec![Range {
                 since: start_from,
                 until: Some(t0),
@@ -169,7 +184,7 @@ impl Progress {
                     .settled
                     .max(read.map(|read| step.left.map_or(read, |left| left.min(read))));
             }
-            Walk::Live | Walk::Sweep => {}
+            Walk::Live | Walk::Sweep | Walk::Reconcile(_) => {}
         }
     }
 
@@ -236,6 +251,9 @@ struct Flat {
     first_snapshot_at: Option<Timestamp>,
     read: Option<Timestamp>,
     settled: Option<Timestamp>,
+    /// In no record before there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reconciled: Option<Timestamp>,
     ranges: String,
     account_count: Option<u64>,
     account_checksum: Option<String>,
@@ -269,6 +287,7 @@ impl Record {
             first_snapshot_at: self.progress.first_snapshot_at,
             read: self.progress.read,
             settled: self.progress.settled,
+            reconciled: self.progress.reconciled,
             ranges,
             account_count: self.accounts.map(|(count, _)| count),
             account_checksum: self.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
@@ -315,6 +334,7 @@ impl Record {
                 first_snapshot_at: flat.first_snapshot_at,
                 read: flat.read,
                 settled: flat.settled,
+                reconciled: flat.reconciled,
                 ranges,
             },
             accounts,

@@ -386,6 +386,7 @@ impl Starter {
                 .start_from
                 .map(|at| Timestamp(at.timestamp_millis())),
             left: None,
+            reconciling: None,
             committed: watch::Sender::new(record.progress.clone()),
         };
         pipeline.claim(&record)?;
@@ -523,9 +524,20 @@ impl<S: Sink> Pipeline<S> {
     pub fn compare(&self) -> Result<(), StartError> {
         let topic = self.transactions.topics().accounts.name.clone();
         let (found, found_checksum) = (self.index.len() as u64, self.index.checksum());
+        let honoured = self
+            .record
+            .accounts
+            .map(|wanted| self.index.is_what_was_committed(wanted));
         match self.record.accounts {
             None => Ok(()),
-            Some(wanted) if wanted == (found, found_checksum) => Ok(()),
+            Some(_) if honoured == Some(Some(0)) => Ok(()),
+            Some(_) if let Some(Some(count)) = honoured => {
+                tracing::warn!(
+                    lender = self.lender,
+                    "{count} accounts were removed from {topic} by tombstones that this source did not write; that is honoured"
+                );
+                Ok(())
+            }
             Some(_) if self.record.progress == Progress::default() => Err(StartError::NoRecord { topic, found }),
             Some((wanted, wanted_checksum)) => Err(StartError::OtherAccounts {
                 topic,

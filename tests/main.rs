@@ -8,6 +8,7 @@ mod docker;
 mod errors;
 mod faults;
 mod reading;
+mod reconcile;
 mod refusals;
 mod schema;
 mod simulator;

@@ -170,7 +170,10 @@ async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failu
     let checked = super::topics(&cluster, config, false).await?;
     let topics = Topics::of(&checked, &config.kafka, lender);
     let key = Starter::key(config, lender, &public_id);
-    refuse_living(config, lender, &read(&cluster, &topics.cursor.name).await?, &key, force)?;
+    if !force {
+        let advice = "stop it, or take the lender over from it with --force";
+        refuse_living(config, &read(&cluster, &topics.cursor.name).await?, &key, advice)?;
+    }
     let id = format!("{}.{public_id}", config.name);
     blocking(move |shutdown| {
         let cursor = topics.cursor.name.clone();
@@ -186,31 +189,26 @@ async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-fn refuse_living(
+/// Refuses to touch a lender that an instance has. `advice`: the way on.
+pub(super) fn refuse_living(
     config: &Config,
-    lender: &str,
     records: &CursorRecords,
     key: &RecordKey,
-    force: bool,
+    advice: &str,
 ) -> Result<(), Failure> {
     // An unreadable record is no reason against forgetting it.
     let Ok(Some((stored, Some(record)))) = records.current(key) else {
         return Ok(());
     };
-    match living_age(stored.written_at, record, config.transaction.heartbeat_interval) {
-        Some(age) if !force => {
-            let (instance, age) = (
-                record.instance.as_deref().unwrap_or_default(),
-                humantime::format_duration(age),
-            );
-            let message = format!(
-                "{lender}: instance {instance} lives, its last commit is {age} old\n  → stop it, or take the lender \
-                 over from it with --force"
-            );
-            Err(Failure::new(Exit::Usage, message))
-        }
-        _ => Ok(()),
-    }
+    let Some(age) = living_age(stored.written_at, record, config.transaction.heartbeat_interval) else {
+        return Ok(());
+    };
+    let (connector, instance) = (&key.connector, record.instance.as_deref().unwrap_or_default());
+    let message = format!(
+        "{connector}: instance {instance} lives, its last commit is {} old\n  → {advice}",
+        humantime::format_duration(age)
+    );
+    Err(Failure::new(Exit::Usage, message))
 }
 
 /// The lender's public id, which only the login tells.

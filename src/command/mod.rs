@@ -5,6 +5,7 @@ pub mod cursor;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod progress_bar;
+pub mod reconcile;
 pub mod run;
 pub mod schema;
 pub mod setup;
@@ -95,6 +96,21 @@ fn topic_names(key: &str, pattern: &str, lender: Option<&str>, config: &Config) 
         .into_iter()
         .map(|lender| pattern.replace(LENDER, lender))
         .collect())
+}
+
+/// Leaves only this lender in the configuration, if one is asked for.
+fn keep_lender(config: &mut Config, lender: Option<&str>) -> Result<(), Failure> {
+    let Some(lender) = lender else { return Ok(()) };
+    if !config.lenders.contains_key(lender) {
+        let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
+        let message = format!(
+            "no lender `{lender}` in the configuration; there are: {}",
+            known.join(", ")
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    config.lenders.retain(|name, _| name == lender);
+    Ok(())
 }
 
 /// A subject with the schema that belongs there.

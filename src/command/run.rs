@@ -7,13 +7,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::{Failure, progress_bar};
+use super::{Failure, cursor, progress_bar};
 use crate::avro::{ACCOUNT, CHANGE, Definition, Encoder, Frame};
 use crate::config::{Config, Encoding, SecretSource};
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Pipeline, Stopped};
 use crate::policy::{self, AfterRequest, Exit};
-use crate::reader::{self, Reader};
+use crate::reader::{self, Reader, Until};
 use crate::registry::{self, Registry};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{Checked, Cluster, Topic, Topics};
@@ -45,7 +45,7 @@ struct Process {
     registry: Option<Arc<Registry>>,
     metrics: Metrics,
     shutdown: Shutdown,
-    is_until_caught_up: bool,
+    until: Until,
     to_start: mpsc::UnboundedSender<ToStart>,
     /// How many lenders have not yet run or failed since they were last tried.
     undecided: watch::Sender<usize>,
@@ -59,12 +59,22 @@ struct ToStart {
 }
 
 pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
+    let until = if args.until_caught_up {
+        Until::CaughtUp
+    } else {
+        Until::Asked
+    };
+    run_until(until, config).await
+}
+
+/// Runs all lenders of the configuration.
+pub(super) async fn run_until(until: Until, config: Config) -> Result<Exit, Failure> {
     let (sender, shutdown) = shutdown::channel();
     super::listen_for_signals(sender)?;
     let exits = Mutex::default();
     let mut asked = shutdown.clone();
     tokio::select! {
-        ended = run(args, config, shutdown, &exits) => ended?,
+        ended = run(until, config, shutdown, &exits) => ended?,
         // The run itself ends by the same flag; this is the bound on how long that may take.
         () = async { asked.requested().await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => {
             tracing::warn!("not everything ended in time; an open transaction is left to its time-out");
@@ -75,7 +85,7 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
 }
 
 /// Runs every lender to its end; `exits` gets how each that ended did.
-async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<Exit>>) -> Result<(), Failure> {
+async fn run(until: Until, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<Exit>>) -> Result<(), Failure> {
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let registry = match config.avro.encoding {
@@ -120,7 +130,7 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
         registry,
         metrics: Metrics::new(),
         shutdown: shutdown.clone(),
-        is_until_caught_up: args.until_caught_up,
+        until,
         to_start,
         undecided: watch::Sender::new(lenders.len()),
         any_ran: watch::Sender::new(false),
@@ -141,6 +151,13 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
         }
     }
     watchers.shutdown().await;
+    if until == Until::Reconciled {
+        for lender in &lenders {
+            let metrics = process.metrics.lender(lender);
+            let (written, deleted) = (metrics.records_total.get(), metrics.deleted_accounts_total.get());
+            println!("{lender}: {} accounts written, {deleted} deleted", written - deleted);
+        }
+    }
     for lender in &lenders {
         tracing::info!(lender, "at the end: {}", process.metrics.lender(lender).line());
     }
@@ -203,7 +220,7 @@ async fn supervise(process: Arc<Process>, lender: String) -> Exit {
             tracing::error!(lender, exit, "stopped: {why}");
         }
         process.decided(&mut is_first);
-        if !stopped.is_failed || process.is_until_caught_up || process.shutdown.is_requested() {
+        if !stopped.is_failed || process.until != Until::Asked || process.shutdown.is_requested() {
             return stopped.exit;
         }
         if did_run && began.elapsed() > Duration::from_secs(3600) {
@@ -280,6 +297,11 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
         () = shutdown.requested() => return as_asked(),
         frames = process.frames(lender, &topics) => frames,
     };
+    if process.until == Until::Reconciled
+        && let Err(failure) = process.refuse_living(lender, &login.lender_public_id, &topics).await
+    {
+        return refused(failure.exit, failure.message, false);
+    }
     let (started, pipeline) = oneshot::channel();
     let public_id = login.lender_public_id.clone();
     let candidate = Candidate {
@@ -315,7 +337,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
         name: lender,
         lender: &pipeline.public_id,
         upstream: &process.config.upstream,
-        is_until_caught_up: process.is_until_caught_up,
+        until: process.until,
         max_message: topics.largest_row(),
         committed: pipeline.committed.subscribe(),
     });
@@ -378,6 +400,14 @@ impl Process {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// A source that runs is not taken over for it: that one can do it by itself.
+    async fn refuse_living(&self, lender: &str, public_id: &str, topics: &Topics) -> Result<(), Failure> {
+        let records = cursor::read(&Cluster::new(&self.config), &topics.cursor.name).await?;
+        let key = Starter::key(&self.config, lender, public_id);
+        let advice = "stop it, or set upstream.reconcile_interval, with which it does this by itself";
+        cursor::refuse_living(&self.config, &records, &key, advice)
     }
 
     async fn frames(&self, lender: &str, topics: &Topics) -> Frames {

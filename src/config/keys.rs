@@ -183,10 +183,19 @@ pub const KEYS: &[Key] = &[
     ),
     key("upstream.ca_file", Kind::Path, None),
     key("upstream.proxy", Kind::Url(UrlRule::Proxy), None),
-    later(
+    key(
         "upstream.reconcile_interval",
         duration("1m", "400d", "it reads every account again"),
         None,
+    ),
+    key(
+        "upstream.reconcile_max_deletes",
+        Kind::Number {
+            min: 0.0,
+            below: 1.0,
+            why: "a share of the accounts",
+        },
+        Some("0.05"),
     ),
     // Lenders.
     key("lenders.*.email", Kind::Email, None),

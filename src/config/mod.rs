@@ -81,6 +81,8 @@ pub struct Upstream {
     pub proxy: Option<Url>,
     /// Pause between two full re-reads; none by default, a re-read costs as much as a snapshot.
     pub reconcile_interval: Option<Duration>,
+    /// The largest share of the accounts that a re-read may delete. 0.05: an upstream that shows half of them is wrong.
+    pub reconcile_max_deletes: f64,
 }
 
 /// By hand for the proxy's password alone; the pattern makes a new field show up here.
@@ -99,6 +101,7 @@ impl fmt::Debug for Upstream {
             ca_file,
             proxy,
             reconcile_interval,
+            reconcile_max_deletes,
         } = self;
         f.debug_struct("Upstream")
             .field("base_url", &base_url.as_str())
@@ -113,6 +116,7 @@ impl fmt::Debug for Upstream {
             .field("ca_file", ca_file)
             .field("proxy", &proxy.as_ref().map(|url| shown_url(url.as_str())))
             .field("reconcile_interval", reconcile_interval)
+            .field("reconcile_max_deletes", reconcile_max_deletes)
             .finish()
     }
 }
@@ -351,6 +355,7 @@ fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
             ca_file: values.get("upstream.ca_file", parse_path),
             proxy: values.get("upstream.proxy", parse_url),
             reconcile_interval: values.get("upstream.reconcile_interval", parse_duration),
+            reconcile_max_deletes: values.need("upstream.reconcile_max_deletes", number),
         },
         lenders: lenders(values, errors),
         kafka: Kafka {

@@ -754,7 +754,6 @@ fn what_has_no_effect_yet_is_said_once_for_each_key_that_someone_set() {
         ("http.listen", "127.0.0.1:80"),
         ("http.stale_after", "5m"),
         ("http.token_file", "x"),
-        ("upstream.reconcile_interval", "1d"),
     ];
     let assignments: Vec<String> = idle.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let assignments: Vec<&str> = assignments.iter().map(String::as_str).collect();

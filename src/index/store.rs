@@ -72,6 +72,9 @@ impl Store {
         bytes.clear();
         put_key(key, &mut bytes);
         let key_size = bytes.len();
+        if held.is_regressed {
+            bytes[0] |= REGRESSED;
+        }
         varint::put(varint::zigzag(held.updated_at), &mut bytes);
         bytes.extend_from_slice(&held.digest.0.to_le_bytes());
         varint::put(held.received, &mut bytes);
@@ -79,10 +82,10 @@ impl Store {
             packed::pack(content, &mut self.labels, &mut bytes);
         }
         let (slots, seed) = (&mut self.slots, self.seed);
-        let hashed = hash(seed, &bytes[..key_size]);
+        let hashed = hash(seed, &bytes[1..key_size]);
         let found = self
             .places
-            .find_mut(hashed, |place| key_bytes(slots.get(*place)) == &bytes[..key_size]);
+            .find_mut(hashed, |place| is_of(slots.get(*place), &bytes[..key_size]));
         let before = match found {
             Some(place) => {
                 let before = Slot::of(slots.get(*place)).held;
@@ -100,15 +103,32 @@ impl Store {
         before
     }
 
+    /// Marks every account as unseen; one that is inserted is seen.
+    pub fn forget_seen(&mut self) {
+        for place in &self.places {
+            self.slots.get_mut(*place)[0] |= UNSEEN;
+        }
+    }
+
+    pub fn see(&mut self, key: &Key) {
+        if let Some(place) = self.find(key) {
+            self.slots.get_mut(place)[0] &= !UNSEEN;
+        }
+    }
+
+    /// The accounts that nobody has seen.
+    pub fn unseen(&self) -> impl Iterator<Item = Key> {
+        let slots = self.places.iter().map(|place| self.slots.get(*place));
+        slots.filter(|slot| slot[0] & UNSEEN != 0).map(key_of)
+    }
+
     /// Gives what was held.
     pub fn remove(&mut self, key: &Key) -> Option<Held> {
         let mut bytes = Vec::new();
         put_key(key, &mut bytes);
         let slots = &mut self.slots;
-        let hashed = hash(self.seed, &bytes);
-        let found = self
-            .places
-            .find_entry(hashed, |place| key_bytes(slots.get(*place)) == bytes);
+        let hashed = hash(self.seed, &bytes[1..]);
+        let found = self.places.find_entry(hashed, |place| is_of(slots.get(*place), &bytes));
         let (place, _) = found.ok()?.remove();
         let held = Slot::of(slots.get(place)).held;
         slots.free(place);
@@ -129,17 +149,20 @@ impl Store {
                 &long
             }
         };
-        let hashed = hash(self.seed, bytes);
-        let found = self
-            .places
-            .find(hashed, |place| key_bytes(self.slots.get(*place)) == bytes);
+        let hashed = hash(self.seed, &bytes[1..]);
+        let found = self.places.find(hashed, |place| is_of(self.slots.get(*place), bytes));
         found.copied()
     }
 }
 
-/// The first byte of a slot: how its key stands there.
+/// The first byte of a slot: how its key stands there, and what else is known in a bit.
 const OBJECT_ID: u8 = 0;
 const TEXT: u8 = 1;
+const KEY_KIND: u8 = 1;
+/// Nobody has seen the account since all were marked so.
+const UNSEEN: u8 = 1 << 1;
+/// The version was written though a newer one was held.
+const REGRESSED: u8 = 1 << 2;
 
 fn put_key(key: &Key, bytes: &mut Vec<u8>) {
     match key {
@@ -155,14 +178,29 @@ fn put_key(key: &Key, bytes: &mut Vec<u8>) {
     }
 }
 
-/// A slot up to the end of its key.
+/// A slot's key, without the byte before it.
 fn key_bytes(slot: &[u8]) -> &[u8] {
-    if slot[0] == OBJECT_ID {
-        return &slot[..13];
+    if slot[0] & KEY_KIND == OBJECT_ID {
+        return &slot[1..13];
     }
     let mut left = &slot[1..];
     let size = varint::take(&mut left).expect(WRITTEN_HERE) as usize;
-    &slot[..slot.len() - left.len() + size]
+    &slot[1..slot.len() - left.len() + size]
+}
+
+/// Whether it is that of `key`, given with the byte before it.
+fn is_of(slot: &[u8], key: &[u8]) -> bool {
+    slot[0] & KEY_KIND == key[0] & KEY_KIND && key_bytes(slot) == &key[1..]
+}
+
+fn key_of(slot: &[u8]) -> Key {
+    let bytes = key_bytes(slot);
+    if slot[0] & KEY_KIND == OBJECT_ID {
+        return Key::ObjectId(bytes.try_into().expect(WRITTEN_HERE));
+    }
+    let mut text = bytes;
+    let _size = varint::take(&mut text);
+    Key::Other(std::str::from_utf8(text).expect(WRITTEN_HERE).into())
 }
 
 const WRITTEN_HERE: &str = "what was packed can be unpacked";
@@ -180,7 +218,7 @@ struct Slot<'s> {
 
 impl<'s> Slot<'s> {
     fn of(slot: &'s [u8]) -> Self {
-        let mut left = &slot[key_bytes(slot).len()..];
+        let mut left = &slot[1 + key_bytes(slot).len()..];
         let updated_at = varint::take(&mut left).map(varint::unzigzag).expect(WRITTEN_HERE);
         let (digest, rest) = left.split_first_chunk().expect(WRITTEN_HERE);
         left = rest;
@@ -189,6 +227,7 @@ impl<'s> Slot<'s> {
             updated_at,
             digest: Digest(u64::from_le_bytes(*digest)),
             received,
+            is_regressed: slot[0] & REGRESSED != 0,
         };
         // What fills a slot up is shorter than any content.
         let content = if left.len() < packed::MIN_SIZE { &[] } else { left };
@@ -272,6 +311,16 @@ impl Slots {
         &self.classes[class].chunks[place / CHUNK][start..start + size]
     }
 
+    fn get_mut(&mut self, place: Place) -> &mut [u8] {
+        let (class, place) = (place.class(), place.place());
+        if class == 0 {
+            return &mut self.large[place];
+        }
+        let size = class * STEP;
+        let start = place % CHUNK * size;
+        &mut self.classes[class].chunks[place / CHUNK][start..start + size]
+    }
+
     fn size(&self) -> usize {
         let chunks = self.classes.iter().enumerate();
         let free = self
@@ -326,10 +375,7 @@ impl Slots {
     }
 
     fn fill(&mut self, place: Place, bytes: &[u8]) {
-        let (class, place) = (place.class(), place.place());
-        let size = class * STEP;
-        let start = place % CHUNK * size;
-        let slot = &mut self.classes[class].chunks[place / CHUNK][start..start + size];
+        let slot = self.get_mut(place);
         slot[..bytes.len()].copy_from_slice(bytes);
         slot[bytes.len()..].fill(0);
     }
@@ -348,7 +394,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     use proptest::prelude::*;
 
@@ -384,24 +430,32 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_map_holds_whatever_comes_and_goes(
-            steps in prop::collection::vec((keys(), any::<bool>(), any::<i64>(), 0u64..1 << 40, contents()), 0..200)
+            steps in prop::collection::vec((keys(), 0u8..8, any::<i64>(), 0u64..1 << 40, contents()), 0..200)
         ) {
             let (mut store, mut map) = (Store::default(), HashMap::<Key, Entry>::new());
-            for (key, stays, updated_at, received, content) in steps {
-                let held = Held { updated_at, digest: Digest(updated_at as u64 ^ 7), received };
-                let before = if stays {
-                    prop_assert_eq!(
-                        store.insert(&key, held, content.as_ref()),
-                        map.get(&key).map(|(held, _)| *held)
-                    );
-                    map.insert(key, (held, content));
+            let mut unseen = HashSet::new();
+            for (key, step, updated_at, received, content) in steps {
+                if step == 7 {
+                    store.forget_seen();
+                    unseen = map.keys().cloned().collect();
                     continue;
-                } else {
-                    map.remove(&key)
-                };
-                prop_assert_eq!(store.remove(&key), before.map(|(held, _)| held));
-                prop_assert_eq!(store.get(&key), None);
+                }
+                unseen.remove(&key);
+                let (digest, is_regressed) = (Digest(updated_at as u64 ^ 7), step == 3);
+                match step {
+                    0..=3 => {
+                        let held = Held { updated_at, digest, received, is_regressed };
+                        let before = store.insert(&key, held, content.as_ref());
+                        prop_assert_eq!(before, map.insert(key, (held, content)).map(|(held, _)| held));
+                    }
+                    4 => store.see(&key),
+                    _ => {
+                        prop_assert_eq!(store.remove(&key), map.remove(&key).map(|(held, _)| held));
+                        prop_assert_eq!(store.get(&key), None);
+                    }
+                }
             }
+            prop_assert_eq!(store.unseen().collect::<HashSet<_>>(), unseen);
             prop_assert_eq!(store.len(), map.len());
             for (key, (held, content)) in &map {
                 prop_assert_eq!(store.get(key), Some(*held));
@@ -417,6 +471,7 @@ mod tests {
             updated_at: 1_780_000_000_000,
             digest: Digest(1),
             received,
+            is_regressed: false,
         };
         for round in 0..10_000 {
             // Of another size each time.

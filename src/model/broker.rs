@@ -9,10 +9,11 @@ use fastrand::Rng;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Violation;
-use crate::account::{Changed, Digest};
+use crate::account::{Changed, Digest, Op};
 use crate::avro::{CHANGE, Decoder, Framed, Layout, unframe};
-use crate::index::Index;
+use crate::index::{Index, Version};
 use crate::progress::{Record, Timestamp};
+use crate::simulator::Handle;
 use crate::sink::{ChangeRecord, Committed, DeadLetterDigests, Reason, Records, Sink, SinkError, Topic, Topics};
 
 /// What becomes of a commit, and of the process that asked for it.
@@ -42,8 +43,7 @@ pub enum Crashes {
 /// The latest record of a key.
 #[derive(Debug, Clone)]
 pub struct Held {
-    pub updated_at: i64,
-    pub digest: Digest,
+    pub version: Version,
     pub value: Vec<u8>,
 }
 
@@ -65,6 +65,8 @@ struct State {
     fence_count: u64,
     violation: Option<Violation>,
     is_away: bool,
+    /// What upstream shows when something is deleted.
+    upstream: Option<Handle>,
 }
 
 /// Clones are the same broker.
@@ -88,6 +90,7 @@ impl Broker {
             fence_count: 0,
             violation: None,
             is_away: false,
+            upstream: None,
         })))
     }
 
@@ -106,6 +109,15 @@ impl Broker {
     /// While it is away, every call fails.
     pub fn set_away(&self, is_away: bool) {
         self.state().is_away = is_away;
+    }
+
+    /// From now on deletions are judged by what upstream shows.
+    pub fn watch(&self, upstream: Handle) {
+        self.state().upstream = Some(upstream);
+    }
+
+    pub fn keys(&self) -> Vec<String> {
+        self.state().accounts.keys().cloned().collect()
     }
 
     /// Forgets a violation that a test meant.
@@ -154,7 +166,7 @@ impl Broker {
         for (key, held) in &state.accounts {
             // Without its frame.
             let content = layout.read(&held.value[5..]).expect("it was written by the source");
-            index.restore(key, held.updated_at, held.digest, Some(&content));
+            index.restore(key, &held.version, Some(&content));
         }
         state
             .dead_letters
@@ -210,17 +222,38 @@ impl State {
         self.append_changes(records);
         for account in &records.accounts {
             let (key, version) = (account.public_id, (account.updated_at, account.value.to_vec()));
-            let before = self.accounts.get(key).map(|held| held.updated_at);
-            if before.is_some_and(|before| before > account.updated_at) {
-                let what = format!("{key} went back from {before:?} to {}", account.updated_at);
+            if account.op == Op::Deleted {
+                // No id comes back here.
+                let is_shown = |upstream: &Handle| upstream.rows(0).iter().any(|row| row.id == key);
+                if self.upstream.as_ref().is_some_and(is_shown) {
+                    self.violate("Gone", format!("{key} is deleted, and upstream shows it"));
+                }
+                if self.accounts.remove(key).is_none() {
+                    self.violate("Once", format!("{key} is deleted, and there is no such account"));
+                }
+                self.written.remove(key);
+                continue;
+            }
+            let before = self.accounts.get(key).map(|held| held.version.updated_at);
+            let goes_back = before.is_some_and(|before| before > account.updated_at);
+            if goes_back != account.is_regressed {
+                let (at, is_told) = (account.updated_at, account.is_regressed);
+                let what = format!("{key} goes from {before:?} to {at}, which it tells: {is_told}");
                 self.violate("In order", what);
             }
-            if !self.written.entry(key.to_owned()).or_default().insert(version) {
+            let written = self.written.entry(key.to_owned()).or_default();
+            if account.is_regressed {
+                written.clear();
+            }
+            if !written.insert(version) {
                 self.violate("Once", format!("{key} at {} is written twice", account.updated_at));
             }
             let held = Held {
-                updated_at: account.updated_at,
-                digest: account.digest,
+                version: Version {
+                    updated_at: account.updated_at,
+                    digest: account.digest,
+                    is_regressed: account.is_regressed,
+                },
                 value: account.value.to_vec(),
             };
             self.accounts.insert(key.to_owned(), held);
@@ -256,9 +289,13 @@ impl State {
         let mut latest: HashMap<&str, (i64, Digest)> = HashMap::new();
         for account in &records.accounts {
             let key = account.public_id;
-            let held = self.accounts.get(key).map(|held| (held.updated_at, held.digest));
+            let held = self
+                .accounts
+                .get(key)
+                .map(|held| (held.version.updated_at, held.version.digest));
             let before = latest.insert(key, (account.updated_at, account.digest)).or(held);
-            if before.is_some_and(|(_, digest)| digest == account.digest) {
+            let is_deletion = account.op == Op::Deleted;
+            if !is_deletion && before.is_some_and(|(_, digest)| digest == account.digest) {
                 continue;
             }
             let is_it = |change: &&ChangeRecord<'_>| {
@@ -277,7 +314,11 @@ impl State {
             if let Err(what) = is_next {
                 self.violate("Trail", format!("{key} at {}: {what}", account.updated_at));
             }
-            self.changes.insert(key.to_owned(), change);
+            if is_deletion {
+                self.changes.remove(key);
+            } else {
+                self.changes.insert(key.to_owned(), change);
+            }
         }
         if let Some(change) = changes.next() {
             let account = &change.account;
@@ -292,7 +333,7 @@ impl State {
     /// Computed anew, and not by the index.
     fn checksum(&self) -> u64 {
         let hash = |key: &str, held: &Held| {
-            let bytes = [key.as_bytes(), &held.updated_at.to_le_bytes()].concat();
+            let bytes = [key.as_bytes(), &held.version.updated_at.to_le_bytes()].concat();
             twox_hash::XxHash3_64::oneshot(&bytes)
         };
         self.accounts.iter().fold(0, |sum, (key, held)| sum ^ hash(key, held))
@@ -333,6 +374,9 @@ impl Change {
         };
         let (before, after) = (&this["before"], &this["after"]);
         let fields = before.as_object().ok_or("there is no before")?;
+        if after.is_null() != (this["op"] == "d") {
+            return Err("after does not fit the op".to_owned());
+        }
         for (field, value) in fields {
             if last["after"][field] != *value {
                 return Err(format!("before.{field} is not what was"));
@@ -342,6 +386,9 @@ impl Change {
                 "status_unmapped_code" => "status",
                 field => field,
             };
+            if after.is_null() {
+                continue;
+            }
             if !names.contains(&of_field) && after[field] != *value {
                 return Err(format!("{field} differs and is not named"));
             }

@@ -12,6 +12,7 @@
 mod broker;
 mod upstream;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +34,7 @@ use crate::metrics::LenderMetrics;
 use crate::pipeline::{DeadLetterLimit, Pipeline, Stopped, Trail};
 use crate::policy::Exit;
 use crate::progress::Timestamp;
-use crate::reader::{Reader, Setting};
+use crate::reader::{Reader, Setting, Until};
 use crate::shutdown;
 use crate::simulator::{LenderOptions, Options, Simulator};
 use crate::sink::{DeadLetterDigests, Sink};
@@ -73,6 +74,9 @@ struct Played {
     dead_letters: u64,
     sweeps: u64,
     fresh_walks: u64,
+    reconciles: u64,
+    deleted: u64,
+    put_back: u64,
 }
 
 impl Played {
@@ -88,6 +92,9 @@ impl Played {
         self.dead_letters += other.dead_letters;
         self.sweeps += other.sweeps;
         self.fresh_walks += other.fresh_walks;
+        self.reconciles += other.reconciles;
+        self.deleted += other.deleted;
+        self.put_back += other.put_back;
     }
 }
 
@@ -107,7 +114,7 @@ struct Process {
     broker: Broker,
     scenario: Arc<Scenario>,
     number: u64,
-    is_until_caught_up: bool,
+    until: Until,
 }
 
 impl Process {
@@ -161,6 +168,7 @@ impl Process {
             late_window: self.scenario.upstream.late_window,
             start_from: self.scenario.start_from,
             left: None,
+            reconciling: None,
             committed: watch::Sender::new(record.progress.clone()),
         };
         if let Err(error) = pipeline.claim(&record) {
@@ -181,7 +189,7 @@ impl Process {
             name: "lender-1",
             lender: &login.lender_public_id,
             upstream: &self.scenario.upstream,
-            is_until_caught_up: self.is_until_caught_up,
+            until: self.until,
             max_message: 1 << 20,
             committed: pipeline.committed.subscribe(),
         });
@@ -242,7 +250,8 @@ impl Play {
             max_requests_per_second: [None, None, Some(20.0)][rng.usize(..3)],
             ca_file: None,
             proxy: None,
-            reconcile_interval: None,
+            reconcile_interval: (rng.u8(..6) == 0).then(|| millis(rng, &[500, 3_000, 20_000])),
+            reconcile_max_deletes: 1.0,
         };
         let transaction = config::Transaction {
             max_rows: [1, 3, 10, 100][rng.usize(..4)],
@@ -284,27 +293,31 @@ impl Play {
         simulator.set_latency(Duration::from_millis(rng.u64(..200)));
         let crashes = self.crashes.unwrap_or(Crashes::OneIn(rng.u32(3..40)));
         let broker = Broker::new(rng.fork(), crashes);
+        broker.watch(simulator.handle());
 
         let mut played = Played::default();
+        // What went back in time, or changed and kept its time, is found by reading everything once more only.
+        let hides = !self.is_plain && rng.u8(..3) == 0;
         let events: Vec<Event> = EVENTS
             .into_iter()
             .filter(|event| !self.is_plain || is_plain(*event))
+            .filter(|event| hides || !matches!(event, Event::Back | Event::Silent))
             .flat_map(|event| vec![event; [0, 0, 1, 4][rng.usize(..4)]])
             .collect();
         let pace = rng.u64(10..800);
         let event_count = rng.u32(5..60);
-        let mut process = |is_until_caught_up| {
+        let mut process = |until| {
             played.processes += 1;
             Process {
                 simulator: simulator.handle(),
                 broker: broker.clone(),
                 scenario: Arc::clone(&scenario),
                 number: played.processes,
-                is_until_caught_up,
+                until,
             }
             .start()
         };
-        let mut running = process(false);
+        let mut running = process(Until::Asked);
         for _ in 0..event_count {
             sleep(Duration::from_millis(rng.u64(..pace))).await;
             if !events.is_empty() {
@@ -315,16 +328,16 @@ impl Play {
                 0 if !self.is_plain => {
                     running.abort();
                     sleep(Duration::from_millis(rng.u64(..3 * 4_000))).await;
-                    running = process(false);
+                    running = process(Until::Asked);
                 }
                 // A second process takes over; the first one finds out.
-                1 if !self.is_plain => running = process(false),
+                1 if !self.is_plain => running = process(Until::Asked),
                 _ => {}
             }
             // What crashed is started again.
             if running.is_finished() {
                 sleep(Duration::from_millis(rng.u64(..500))).await;
-                running = process(false);
+                running = process(Until::Asked);
             }
         }
         world.mend();
@@ -333,22 +346,29 @@ impl Play {
         if rng.bool() {
             running.abort();
         }
-        let caught_up = async {
-            loop {
-                match process(true).await.transpose() {
-                    // Crashed, or lost to one that was just starting.
-                    None => {}
-                    Some(Ok(stopped)) if stopped.exit == Exit::TakenOver => {}
-                    Some(ended) => break ended,
+        // To the end of what is read anyway, and then to that of everything.
+        for until in [Until::CaughtUp, Until::Reconciled] {
+            let ended = async {
+                loop {
+                    match process(until).await.transpose() {
+                        // Crashed, or lost to one that was just starting.
+                        None => {}
+                        Some(Ok(stopped)) if stopped.exit == Exit::TakenOver => {}
+                        Some(ended) => break ended,
+                    }
                 }
+            };
+            match timeout(Duration::from_secs(24 * 3600), ended).await {
+                Ok(Ok(stopped)) if stopped.exit == Exit::Done => {}
+                Ok(Ok(stopped)) => broker.violate("Alive", format!("not {until:?}: {stopped:?}")),
+                Ok(Err(panicked)) => broker.violate("Alive", format!("a process panicked: {panicked}")),
+                Err(_) => broker.violate("Alive", format!("not {until:?} after a day")),
             }
-        };
-        match timeout(Duration::from_secs(24 * 3600), caught_up).await {
-            Ok(Ok(stopped)) if stopped.exit == Exit::Done => complete(&simulator, &broker, &scenario),
-            Ok(Ok(stopped)) => broker.violate("Alive", format!("not caught up: {stopped:?}")),
-            Ok(Err(panicked)) => broker.violate("Alive", format!("a process panicked: {panicked}")),
-            Err(_) => broker.violate("Alive", "not caught up after a day".to_owned()),
+            if until == Until::Reconciled || !hides {
+                complete(&simulator, &broker, &scenario);
+            }
         }
+        nothing_more(&simulator, &broker);
         let metrics = &scenario.metrics;
         let counts = simulator.counts();
         let played = Played {
@@ -362,6 +382,9 @@ impl Play {
             dead_letters: metrics.dead_letters_total.get(),
             sweeps: metrics.sweeps_total.get(),
             fresh_walks: metrics.fresh_walks_total.get(),
+            reconciles: metrics.reconciles_total.get(),
+            deleted: metrics.deleted_accounts_total.get(),
+            put_back: metrics.put_back_total.get(),
             ..played
         };
         if self.is_told {
@@ -402,6 +425,16 @@ fn is_plain(event: Event) -> bool {
     )
 }
 
+/// Complete: of what upstream does not show there is no record, once that was looked for.
+fn nothing_more(simulator: &Simulator, broker: &Broker) {
+    let shown: HashSet<String> = simulator.rows(0).into_iter().map(|row| row.id).collect();
+    for key in broker.keys() {
+        if !shown.contains(&key) {
+            broker.violate("Complete", format!("{key} is gone upstream, and in the topic"));
+        }
+    }
+}
+
 /// Complete: the latest record of every account is what upstream shows; a row that cannot be one is a dead letter.
 fn complete(simulator: &Simulator, broker: &Broker, scenario: &Scenario) {
     let encoder = Encoder::new(Frame::Confluent { schema_id: 1 });
@@ -419,7 +452,7 @@ fn complete(simulator: &Simulator, broker: &Broker, scenario: &Scenario) {
                 let is_left_out = is_old && held.is_none();
                 if !is_there && !is_left_out {
                     let at = |at: Option<i64>| at.map(Timestamp);
-                    let found = at(held.map(|held| held.updated_at));
+                    let found = at(held.map(|held| held.version.updated_at));
                     let (id, wanted) = (&row.id, Timestamp(row.updated_at_ms));
                     broker.violate("Complete", format!("{id} is {wanted} upstream, {found:?} in the topic"));
                 }
@@ -548,19 +581,19 @@ mod tests {
             }
         }
 
-        fn process(&self, is_until_caught_up: bool) -> Process {
+        fn process(&self, until: Until) -> Process {
             Process {
                 simulator: self.simulator.handle(),
                 broker: self.broker.clone(),
                 scenario: Arc::clone(&self.scenario),
                 number: fastrand::u64(..),
-                is_until_caught_up,
+                until,
             }
         }
 
         /// Reads everything; the promises are to hold.
         async fn catch_up(&self) {
-            let stopped = self.process(true).run().await.expect("no crash");
+            let stopped = self.process(Until::CaughtUp).run().await.expect("no crash");
             assert_eq!(stopped.exit, Exit::Done, "{stopped:?}");
             self.judge();
         }
@@ -592,7 +625,7 @@ mod tests {
         };
         paused_runtime().block_on(async {
             let stage = Stage::new(&[60], 10, 1, crashes).await;
-            assert!(stage.process(true).run().await.is_none(), "it was to crash");
+            assert!(stage.process(Until::CaughtUp).run().await.is_none(), "it was to crash");
             stage
                 .simulator
                 .push_fault(Fault::export(Effect::DuplicatePage).times(2));
@@ -634,7 +667,7 @@ mod tests {
                 let stage = Stage::new(&[1; 150], 50, 1, crashes).await;
                 stage.simulator.set_scan_limit_504(Some(60));
                 assert!(
-                    stage.process(true).run().await.is_none(),
+                    stage.process(Until::CaughtUp).run().await.is_none(),
                     "commit {commit}: it was to crash"
                 );
                 stage.catch_up().await;
@@ -649,7 +682,7 @@ mod tests {
             let mut tied: Vec<_> = stage.simulator.rows(0);
             tied.retain(|row| row.updated_at_ms == BEGIN_MS - 2_000);
             stage.simulator.poison(Some(&tied[30].id));
-            let stopped = stage.process(true).run().await.expect("no crash");
+            let stopped = stage.process(Until::CaughtUp).run().await.expect("no crash");
             assert_eq!(stopped.exit, Exit::Refused);
             let why = stopped.why.expect("a reason");
             let place = format!("at 2026-05-31T23:59:58.000Z, behind account {}", tied[29].id);
@@ -685,7 +718,7 @@ mod tests {
             let mut stage = Stage::new(&[5, 60, 5], 10, 2, Crashes::Never).await;
             let poisoned = stage.simulator.rows(0)[40].id.clone();
             stage.simulator.poison(Some(&poisoned));
-            let running = stage.process(false).start();
+            let running = stage.process(Until::Asked).start();
             sleep(Duration::from_secs(600)).await;
             assert_eq!(stage.scenario.metrics.stuck_walks.get(), 1);
             stage.world.insert_at(stage.simulator.now_ms());
@@ -714,7 +747,7 @@ mod tests {
                 stage.simulator.upsert_json(0, row.updated_at_ms, &row.id, &bad);
                 for _ in 0..2 {
                     // One that went on past the row would poll for ever.
-                    let run = timeout(Duration::from_secs(600), stage.process(false).run());
+                    let run = timeout(Duration::from_secs(600), stage.process(Until::Asked).run());
                     let stopped = run.await.expect("it stops").expect("no crash");
                     assert_eq!(stopped.exit, Exit::Usage, "{stopped:?}");
                     let why = stopped.why.expect("a reason");
@@ -744,7 +777,7 @@ mod tests {
             scenario.upstream.poll_interval = Duration::from_secs(5);
             scenario.upstream.late_sweep_interval = Duration::from_secs(60);
             scenario.upstream.late_window = Duration::from_secs(600);
-            let running = stage.process(false).start();
+            let running = stage.process(Until::Asked).start();
             sleep(Duration::from_secs(1_200)).await;
             let before = stage.simulator.requests().len();
             sleep(Duration::from_secs(3_600)).await;
@@ -760,7 +793,7 @@ mod tests {
     fn a_broker_that_is_away_stops_the_requests() {
         paused_runtime().block_on(async {
             let mut stage = Stage::new(&[1; 50], 10, 2, Crashes::Never).await;
-            let running = stage.process(false).start();
+            let running = stage.process(Until::Asked).start();
             sleep(Duration::from_secs(60)).await;
             stage.broker.set_away(true);
             stage.world.insert_at(stage.simulator.now_ms());
@@ -814,6 +847,11 @@ mod tests {
     #[test]
     fn a_change_from_a_version_before_the_last_is_caught() {
         catches(Rule::BeforeIsOfTheBatch, &["Trail"]);
+    }
+
+    #[test]
+    fn a_deletion_of_what_one_pass_did_not_see_is_caught() {
+        catches(Rule::TwoPasses, &["Gone"]);
     }
 
     #[test]

@@ -62,6 +62,10 @@ pub enum Event {
     Ahead,
     Insert,
     Delete,
+    /// Other content of the same time.
+    Silent,
+    /// Other content of an earlier time.
+    Back,
     /// A row that cannot be an account.
     Bad,
     Fault,
@@ -74,7 +78,7 @@ pub enum Event {
     Down,
 }
 
-pub const EVENTS: [Event; 16] = [
+pub const EVENTS: [Event; 18] = [
     Event::Change,
     Event::ChangeMany,
     Event::Late,
@@ -82,6 +86,8 @@ pub const EVENTS: [Event; 16] = [
     Event::Ahead,
     Event::Insert,
     Event::Delete,
+    Event::Silent,
+    Event::Back,
     Event::Bad,
     Event::Fault,
     Event::KillCursors,
@@ -218,6 +224,17 @@ impl World {
             Event::Delete => {
                 if let Some(id) = self.any() {
                     self.simulator.remove(0, &id);
+                }
+            }
+            Event::Silent | Event::Back => {
+                if let Some(id) = self.any() {
+                    let by = if matches!(event, Event::Back) {
+                        self.rng.i64(1..5_000)
+                    } else {
+                        0
+                    };
+                    let row = self.simulator.rows(0).into_iter().find(|row| row.id == id);
+                    self.put(&id, row.expect("any row").updated_at_ms - by);
                 }
             }
             Event::Bad => {

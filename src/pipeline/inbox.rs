@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use crate::config;
-use crate::progress::{Progress, Split, Walk};
-use crate::reader::{Ended, Incoming, Item, Page};
+use crate::progress::{Progress, Split, Timestamp, Walk};
+use crate::reader::{Ask, Ended, Incoming, Item, Page};
 use crate::shutdown::Shutdown;
 
 /// What goes into one transaction, in the reader's order; nothing: a heartbeat.
@@ -15,6 +15,13 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    pub fn of(step: Move) -> Self {
+        Self {
+            moves: vec![step],
+            row_count: 0,
+        }
+    }
+
     fn push(&mut self, page: Page) {
         self.row_count += page.entries.len();
         self.moves.push(Move::Page(page));
@@ -28,6 +35,10 @@ pub(super) enum Move {
     Begin(Progress),
     Page(Page),
     Split(Split),
+    /// These accounts are gone.
+    Delete(Vec<String>),
+    /// Everything was read once more, by upstream's clock.
+    Reconciled(Timestamp),
 }
 
 pub(super) struct Inbox {
@@ -38,10 +49,12 @@ pub(super) struct Inbox {
     until: Option<Instant>,
     /// Came while a batch was gathered; follows it.
     ended: Option<Ended>,
+    ask: Option<Ask>,
 }
 
 pub(super) enum Next {
     Batch(Batch),
+    Ask(Ask),
     Ended(Ended),
     Shutdown,
     /// The reader is gone without a last word.
@@ -55,6 +68,7 @@ impl Inbox {
             gathered: Batch::default(),
             until: None,
             ended: None,
+            ask: None,
         }
     }
 
@@ -73,6 +87,14 @@ impl Inbox {
                     return Next::Ended(ended);
                 }
                 self.ended = Some(ended);
+                return Next::Batch(self.all(live));
+            }
+            // What is live and here already may be about an account in question.
+            if let Some(ask) = self.ask.take_if(|_| !self.incoming.is_live_waiting()) {
+                if self.gathered.moves.is_empty() && live.moves.is_empty() {
+                    return Next::Ask(ask);
+                }
+                self.ask = Some(ask);
                 return Next::Batch(self.all(live));
             }
             let row_count = self.gathered.row_count + live.row_count;
@@ -103,6 +125,7 @@ impl Inbox {
                     }
                 }
                 Some(Item::Page(page)) => self.gathered.push(page),
+                Some(Item::Ask(ask)) => self.ask = Some(ask),
                 Some(Item::End(ended)) => self.ended = Some(ended),
                 None => return Next::Lost,
             }

@@ -47,6 +47,7 @@ impl Trail {
             Op::Created => true,
             // Else only `updated_at` differs.
             Op::Updated => held.is_none_or(|held| held.digest != account.digest),
+            Op::Deleted => false,
         };
         if !is_wanted {
             return None;
@@ -63,8 +64,7 @@ impl Trail {
                 now: text(after),
             })
         });
-        let start = place.heads.len();
-        let mut head = ChangeHead {
+        let head = ChangeHead {
             public_id: account.public_id,
             lender_public_id: place.lender,
             op: account.op.letter(),
@@ -73,15 +73,49 @@ impl Trail {
             changed,
             before: before.map(|before| &before.tracked),
         };
+        Some(self.record(account, head, moved, place))
+    }
+
+    /// The record of an account that is deleted.
+    pub fn deletion<'a>(
+        &self,
+        account: AccountRecord<'a>,
+        before: Option<&Content<'_>>,
+        place: &mut Place<'_>,
+    ) -> ChangeRecord<'a> {
+        let head = ChangeHead {
+            public_id: account.public_id,
+            lender_public_id: place.lender,
+            op: account.op.letter(),
+            updated_at: account.updated_at,
+            previous_updated_at: Some(account.updated_at),
+            changed: Changed::default(),
+            before: before.map(|before| &before.tracked),
+        };
+        self.record(account, head, None, place)
+    }
+
+    fn record<'a>(
+        &self,
+        account: AccountRecord<'a>,
+        mut head: ChangeHead<'_>,
+        moved: Option<Box<Moved>>,
+        place: &mut Place<'_>,
+    ) -> ChangeRecord<'a> {
+        let start = place.heads.len();
         self.encoder.encode(&head, place.heads).expect(FITS);
+        let after = match account.op {
+            Op::Deleted => &[],
+            Op::Read | Op::Created | Op::Updated => datum(account.value),
+        };
         let mut change = ChangeRecord {
             account,
             head: start..place.heads.len(),
-            after: datum(account.value),
-            changed,
+            after,
+            changed: head.changed,
             moved,
         };
-        if before.is_some() && change_size(&change, place.lender) > place.max_message {
+        if head.before.is_some() && change_size(&change, place.lender) > place.max_message {
             // The texts of a version that is over must not keep this one out.
             head.before = None;
             place.heads.truncate(start);
@@ -89,7 +123,7 @@ impl Trail {
             change.head.end = place.heads.len();
             change.moved = None;
         }
-        Some(change)
+        change
     }
 }
 

@@ -15,10 +15,12 @@
 //! - `walk`: one walk, and what goes wrong on it
 //! - `judge`: one answer, verified and encoded
 //! - `drift`: a field that upstream changed for all rows (pure)
+//! - `reconcile`: everything once more, to find what is gone
 //! - `shares`: which range is read by whom (pure)
 
 mod drift;
 mod judge;
+mod reconcile;
 mod shares;
 mod walk;
 
@@ -27,7 +29,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -41,6 +43,7 @@ use crate::policy::{self, AfterRequest, Exit};
 use crate::progress::{Progress, Range, Split, Step, Timestamp};
 use crate::upstream::{Client, PageRequest, UpstreamError};
 use judge::{Noted, RowEncoder};
+pub use reconcile::{Ask, Reconciled};
 use shares::Shares;
 use walk::{OneWalk, Walked};
 
@@ -64,6 +67,7 @@ pub enum Item {
     Page(Page),
     /// One of the ranges becomes two. Stands behind the last page that was read under the old bound.
     Split(Split),
+    Ask(Ask),
     /// The reader has ended; nothing follows.
     End(Ended),
 }
@@ -194,6 +198,8 @@ pub enum Ended {
     #[error("the reading is stuck: {0}")]
     Stuck(String),
     #[error(transparent)]
+    NotReconciled(Reconciled),
+    #[error(transparent)]
     Encode(#[from] EncodeError),
 }
 
@@ -202,7 +208,7 @@ impl Ended {
         match self {
             Self::CaughtUp => Exit::Done,
             Self::Upstream(_) | Self::Stuck(_) => Exit::Refused,
-            Self::Encode(_) => Exit::Failed,
+            Self::NotReconciled(_) | Self::Encode(_) => Exit::Failed,
         }
     }
 
@@ -211,6 +217,7 @@ impl Ended {
         match self {
             Self::CaughtUp => "nothing",
             Self::Upstream(error) => policy::request_advice(error),
+            Self::NotReconciled(reconciled) => reconciled.advice().unwrap_or("nothing"),
             Self::Stuck(_) => "nothing was skipped; ask the vendor's support with the request id, then run it again",
             Self::Encode(_) => "this is a defect of the source: report it with this line",
         }
@@ -256,7 +263,7 @@ pub struct Reader {
     /// Its public id.
     lender: Arc<str>,
     upstream: config::Upstream,
-    is_until_caught_up: bool,
+    until: Until,
     /// A larger record may not fit its topic, so its row is kept. A quarter: the key and the value hold the id, that of
     /// `changes` twice.
     large_value: usize,
@@ -267,6 +274,28 @@ pub struct Reader {
     committed: watch::Receiver<Progress>,
     /// Upstream's clock, as last seen: milliseconds since the epoch.
     clock: AtomicI64,
+    /// When the last live walk and the last sweep began that are committed.
+    polled_at: watch::Sender<Tick>,
+    swept_at: watch::Sender<Tick>,
+    /// Ends the pause before the next sweep.
+    sweep_soon: Notify,
+}
+
+/// How long it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// For ever.
+    Asked,
+    CaughtUp,
+    /// Until everything was read once more and what is gone deleted.
+    Reconciled,
+}
+
+/// What parts of the past are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Snapshot,
+    Reconcile,
 }
 
 /// One of the two ways to the pipeline.
@@ -306,7 +335,7 @@ pub struct Setting<'a> {
     /// Its public id.
     pub lender: &'a str,
     pub upstream: &'a config::Upstream,
-    pub is_until_caught_up: bool,
+    pub until: Until,
     /// What the topics of rows take, in bytes.
     pub max_message: usize,
     pub committed: watch::Receiver<Progress>,
@@ -325,13 +354,16 @@ impl Reader {
             name: setting.name.into(),
             lender: setting.lender.into(),
             upstream: setting.upstream.clone(),
-            is_until_caught_up: setting.is_until_caught_up,
+            until: setting.until,
             large_value: setting.max_message / 4,
             noted: Arc::default(),
             live,
             rest,
             committed: setting.committed,
             clock: AtomicI64::new(0),
+            polled_at: watch::Sender::new(0),
+            swept_at: watch::Sender::new(0),
+            sweep_soon: Notify::new(),
         };
         let incoming = Incoming {
             live: live_items,
@@ -373,15 +405,41 @@ impl Reader {
             counting.spawn(count_snapshot(Arc::clone(&self.client), progress.clone()));
         }
         let polled = watch::Sender::new(progress.read);
-        if self.is_until_caught_up {
-            return self.catch_up(progress, &polled).await;
+        match self.until {
+            Until::CaughtUp => self.catch_up(progress, &polled).await,
+            Until::Reconciled => {
+                let first = async {
+                    self.read_ranges(progress.ranges, Kind::Snapshot).await?;
+                    let reconciled = self.reconcile().await?;
+                    // What came meanwhile, too.
+                    self.walk_and_sweep().await;
+                    match reconciled {
+                        Reconciled::Deleted { .. } => Err(Ended::CaughtUp),
+                        refused => Err(Ended::NotReconciled(refused)),
+                    }
+                };
+                self.beside(first, &polled).await
+            }
+            Until::Asked => {
+                let first = async {
+                    self.read_ranges(progress.ranges, Kind::Snapshot).await?;
+                    match self.upstream.reconcile_interval {
+                        Some(interval) => self.reconcile_at_times(interval).await,
+                        None => Ok(()),
+                    }
+                };
+                self.beside(first, &polled).await
+            }
         }
-        tokio::try_join!(
-            self.snapshot(progress.ranges),
-            self.poll(&polled),
-            self.sweep(polled.subscribe())
-        )
-        .map(|_| ())
+    }
+
+    /// Reads what is live and what is late beside `reading`, until one of them cannot go on.
+    async fn beside(
+        &self,
+        reading: impl Future<Output = Result<(), Ended>>,
+        polled: &watch::Sender<Option<Timestamp>>,
+    ) -> Result<(), Ended> {
+        tokio::try_join!(reading, self.poll(polled), self.sweep(polled.subscribe())).map(|_| ())
     }
 
     fn clock(&self) -> Timestamp {
@@ -401,7 +459,7 @@ impl Reader {
         tokio::select! {
             // Whichever ends first; by chance in neither's favour, so that a seed of the model test replays.
             biased;
-            read = self.snapshot(begun.ranges) => read?,
+            read = self.read_ranges(begun.ranges, Kind::Snapshot) => read?,
             // It never ends by itself. A walk that is given up half-way has moved no mark.
             ended = self.poll(polled) => return ended,
         }
@@ -414,14 +472,14 @@ impl Reader {
     }
 
     /// Reads the ranges side by side, to the end of each.
-    async fn snapshot(self: &Arc<Self>, ranges: Vec<Range>) -> Result<(), Ended> {
+    async fn read_ranges(self: &Arc<Self>, ranges: Vec<Range>, kind: Kind) -> Result<(), Ended> {
         let shares = Arc::new(Shares::new(ranges));
         let mut walks: JoinSet<Result<(), Ended>> = JoinSet::new();
         for _ in 0..self.upstream.snapshot_parallelism {
             let (reader, shares) = (Arc::clone(self), Arc::clone(&shares));
             walks.spawn(async move {
                 while let Some(range) = shares.next().await {
-                    OneWalk::range(&range).run(&reader, Some(&shares)).await?;
+                    OneWalk::range(&range, kind).run(&reader, Some(&shares)).await?;
                 }
                 Ok(())
             });
@@ -441,8 +499,9 @@ impl Reader {
         const LEAST_PAUSE: u32 = 4;
         let interval = self.upstream.poll_interval;
         loop {
-            let begun = Instant::now();
+            let (begun, begun_at) = (Instant::now(), self.client.tick());
             self.live_walk(polled).await?.committed().await;
+            self.polled_at.send_replace(begun_at);
             let left = interval.saturating_sub(begun.elapsed());
             tokio::time::sleep(left.max(interval / LEAST_PAUSE)).await;
         }
@@ -464,10 +523,17 @@ impl Reader {
                 let committed = self.committed.borrow();
                 (committed.settled, committed.read)
             };
+            let begun_at = self.client.tick();
             if let Some(walked) = self.sweep_once(settled, read).await? {
                 walked.committed().await;
             }
-            tokio::time::sleep(self.upstream.late_sweep_interval).await;
+            self.swept_at.send_replace(begun_at);
+            // Whoever reconciles waits for a sweep that begins now.
+            tokio::select! {
+                biased;
+                () = self.sweep_soon.notified() => {}
+                () = tokio::time::sleep(self.upstream.late_sweep_interval) => {}
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 
 use super::judge::Judge;
 use super::shares::Shares;
-use super::{Ended, Item, Page, Reader, Tail, Unverified};
+use super::{Ended, Item, Kind, Page, Reader, Tail, Until, Unverified};
 use crate::account::shortened;
 use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
@@ -142,9 +142,12 @@ pub(super) enum Fault {
 }
 
 impl OneWalk {
-    pub fn range(range: &Range) -> Self {
+    pub fn range(range: &Range, kind: Kind) -> Self {
         Self {
-            walk: Walk::Range(range.stop),
+            walk: match kind {
+                Kind::Snapshot => Walk::Range(range.stop),
+                Kind::Reconcile => Walk::Reconcile(range.stop),
+            },
             since: range.since,
             until: range.until,
             end: Some(range.stop),
@@ -209,11 +212,11 @@ impl OneWalk {
                     page._done = is_last.then_some(done);
                     let outlet = match self.walk {
                         Walk::Live => &reader.live,
-                        Walk::Range(_) | Walk::Sweep => &reader.rest,
+                        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) => &reader.rest,
                     };
                     outlet.hand_over(page).await;
                     if is_last {
-                        if let (Some(shares), Walk::Range(stop)) = (shares, self.walk) {
+                        if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
                             shares.ended(stop);
                         }
                         let highest = self.highest.map(|highest| highest.min(clock));
@@ -225,7 +228,7 @@ impl OneWalk {
                 }
                 Err(fault) => {
                     ahead = None;
-                    if let (Some(shares), Walk::Range(stop)) = (shares, self.walk) {
+                    if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
                         shares.paused(stop);
                     }
                     self.recover(reader, fault).await?;
@@ -236,12 +239,19 @@ impl OneWalk {
 
     /// Gives a part of its range away, if another walk has nothing to read. What was judged so far lies before it.
     fn share(&mut self, reader: &Reader, shares: &Shares) {
-        let Walk::Range(stop) = self.walk else { return };
+        let Some(stop) = self.walk.stop() else { return };
         let position = self.highest.max(self.since);
-        let stop = shares.split(stop, position, |split| reader.rest.send(Item::Split(split)));
+        let stop = shares.split(stop, position, |split| {
+            if let Walk::Range(_) = self.walk {
+                reader.rest.send(Item::Split(split));
+            }
+        });
         self.end = Some(stop);
-        if !failpoint::is_broken(Rule::SplitMovesStop) {
-            self.walk = Walk::Range(stop);
+        match self.walk {
+            Walk::Range(_) if failpoint::is_broken(Rule::SplitMovesStop) => {}
+            Walk::Range(_) => self.walk = Walk::Range(stop),
+            Walk::Reconcile(_) => self.walk = Walk::Reconcile(stop),
+            Walk::Live | Walk::Sweep => {}
         }
     }
 
@@ -482,7 +492,7 @@ impl OneWalk {
         let position = position.unwrap_or_else(|| "the oldest row".to_owned());
         let (lender, behind) = (&*reader.name, self.last_id.as_deref().map(shortened));
         let advice = "nothing is skipped; give the vendor's support the position and the request id";
-        if reader.is_until_caught_up {
+        if reader.until != Until::Asked {
             let behind = behind.map(|id| format!(", behind account {id}")).unwrap_or_default();
             return Err(Ended::Stuck(format!("at {position}{behind}: {text}")));
         }

@@ -24,7 +24,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::cluster::{self, Cluster, Context, Isolation, NotText};
 use super::{Committed, SinkError, transaction_timeout};
 use crate::account::{Content, Digest};
-use crate::index::Index;
+use crate::index::{Index, Version};
 use crate::progress::{Record, RecordError, RecordKey};
 use crate::shutdown::Shutdown;
 
@@ -425,18 +425,23 @@ pub fn restore_accounts(
     Ok(indexes)
 }
 
-/// A record of `accounts`: whose account it holds, and which version.
-pub(super) struct Version<'m> {
-    pub lender: &'m str,
-    pub updated_at: i64,
-    pub digest: Digest,
+/// What a record of `accounts` says.
+pub(super) enum Said<'m> {
+    Account {
+        lender: &'m str,
+        version: Version,
+    },
+    /// Whatever its headers: anybody may write one.
+    Tombstone {
+        is_foreign: bool,
+    },
 }
 
-/// Key and version of a record of `accounts`; no version in a tombstone.
+/// Key and version of a record of `accounts`.
 ///
 /// # Errors
 /// When the source did not write it.
-pub(super) fn version<'m>(message: &'m BorrowedMessage<'_>) -> Result<(&'m str, Option<Version<'m>>), SinkError> {
+pub(super) fn said<'m>(message: &'m BorrowedMessage<'_>) -> Result<(&'m str, Said<'m>), SinkError> {
     let foreign = |what| SinkError::ForeignRecord {
         topic: message.topic().to_owned(),
         partition: message.partition(),
@@ -446,8 +451,8 @@ pub(super) fn version<'m>(message: &'m BorrowedMessage<'_>) -> Result<(&'m str, 
     let public_id = message.key().and_then(|key| std::str::from_utf8(key).ok());
     let public_id = public_id.ok_or_else(|| foreign("its key is no text"))?;
     if message.payload().is_none() {
-        // A tombstone counts whatever its headers: anybody may write one.
-        return Ok((public_id, None));
+        let is_ours = matches!(header(message, "__op"), Ok(Some("d")));
+        return Ok((public_id, Said::Tombstone { is_foreign: !is_ours }));
     }
     let header = |name| header(message, name).map_err(|NotText| foreign("the name of a header is no UTF-8"));
     let lender = header("d02.lender")?.ok_or_else(|| foreign("it has no header d02.lender"))?;
@@ -455,14 +460,12 @@ pub(super) fn version<'m>(message: &'m BorrowedMessage<'_>) -> Result<(&'m str, 
     let updated_at = updated_at.ok_or_else(|| foreign("it has no usable header __source_ts_ms"))?;
     let digest = header("d02.digest")?.and_then(Digest::parse);
     let digest = digest.ok_or_else(|| foreign("it has no header d02.digest of a known algorithm"))?;
-    Ok((
-        public_id,
-        Some(Version {
-            lender,
-            updated_at,
-            digest,
-        }),
-    ))
+    let version = Version {
+        updated_at,
+        digest,
+        is_regressed: header("d02.regressed")? == Some("true"),
+    };
+    Ok((public_id, Said::Account { lender, version }))
 }
 
 fn take_account(
@@ -470,17 +473,15 @@ fn take_account(
     content: ContentOf<'_>,
     message: &BorrowedMessage<'_>,
 ) -> Result<(), SinkError> {
-    let (public_id, version) = version(message)?;
-    let Some(Version {
-        lender,
-        updated_at,
-        digest,
-    }) = version
-    else {
-        indexes
-            .values_mut()
-            .for_each(|index| index.restore_tombstone(public_id));
-        return Ok(());
+    let (public_id, said) = said(message)?;
+    let (lender, version) = match said {
+        Said::Account { lender, version } => (lender, version),
+        Said::Tombstone { is_foreign } => {
+            for index in indexes.values_mut() {
+                index.restore_tombstone(public_id, is_foreign);
+            }
+            return Ok(());
+        }
     };
     if indexes.len() > 1 || !indexes.contains_key(lender) {
         let is_other = |(other, index): &(&String, &Index)| *other != lender && index.contains(public_id);
@@ -497,13 +498,13 @@ fn take_account(
     match indexes.get_mut(lender) {
         Some(index) => {
             let content = content(message.payload().unwrap_or_default())?;
-            index.restore(public_id, updated_at, digest, content.as_ref());
+            index.restore(public_id, &version, content.as_ref());
         }
         // Another lender's.
         None => indexes
             .entry(lender.to_owned())
             .or_default()
-            .restore(public_id, updated_at, digest, None),
+            .restore(public_id, &version, None),
     }
     Ok(())
 }

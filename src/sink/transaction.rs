@@ -75,7 +75,7 @@ pub struct Records<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct AccountRecord<'a> {
     pub public_id: &'a str,
-    /// Framed Avro.
+    /// Framed Avro; nothing where the account was deleted, whose record is a tombstone.
     pub value: &'a [u8],
     pub op: Op,
     /// Milliseconds since the epoch.
@@ -83,6 +83,14 @@ pub struct AccountRecord<'a> {
     pub digest: crate::account::Digest,
     /// The header `d02.invalid`, a JSON array, if any field did not fit.
     pub invalid: Option<&'a str>,
+    /// A newer version was held: upstream went back in time.
+    pub is_regressed: bool,
+}
+
+impl AccountRecord<'_> {
+    fn is_tombstone(&self) -> bool {
+        self.op == Op::Deleted
+    }
 }
 
 /// What `changes` says of an account that is written to `accounts`.
@@ -91,7 +99,7 @@ pub struct ChangeRecord<'a> {
     pub account: AccountRecord<'a>,
     /// The place of its head in [`Records::heads`].
     pub head: Range<usize>,
-    /// The account's Avro binary, without a frame.
+    /// The account's Avro binary, without a frame; nothing where it was deleted.
     pub after: &'a [u8],
     pub changed: Changed,
     /// Where the due date moved.
@@ -110,7 +118,7 @@ impl Records<'_> {
     pub fn change_value(&self, change: &ChangeRecord<'_>, value: &mut Vec<u8>) {
         value.clear();
         value.extend_from_slice(&self.heads[change.head.clone()]);
-        value.push(avro::after(true));
+        value.push(avro::after(!change.account.is_tombstone()));
         value.extend_from_slice(change.after);
     }
 }
@@ -396,12 +404,11 @@ impl Sink for Transactions {
         failpoint::reach("after_begin");
         let middle = records.accounts.len() / 2;
         for (position, account) in records.accounts.iter().enumerate() {
-            self.send(
-                &self.topics.accounts.name,
-                Some(account.public_id),
-                account.value,
-                account_headers(account, lender),
-            )?;
+            let mut record = BaseRecord::<str, [u8]>::to(&self.topics.accounts.name)
+                .key(account.public_id)
+                .headers(account_headers(account, lender));
+            record.payload = (!account.is_tombstone()).then_some(account.value);
+            self.send_record(record)?;
             if position == middle {
                 failpoint::reach("while_sending");
             }
@@ -465,8 +472,13 @@ pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
         .map_or(0, |names| "d02.invalid".len() + names.len() + HEADER_OVERHEAD);
     let names = ["__op", "__source_ts_ms", "d02.lender", "d02.digest"];
     let headers: usize = names.iter().map(|name| name.len() + HEADER_OVERHEAD).sum();
+    let regressed = if account.is_regressed {
+        "d02.regressed".len() + "true".len() + HEADER_OVERHEAD
+    } else {
+        0
+    };
     let texts = 1 + 20 + lender.len() + 23;
-    RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid
+    RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid + regressed
 }
 
 /// The size of the largest batch that holds this change alone.
@@ -483,21 +495,24 @@ pub fn change_size(change: &ChangeRecord<'_>, lender: &str) -> usize {
 const HEADER_OVERHEAD: usize = 5 + 5;
 
 fn account_headers(account: &AccountRecord<'_>, lender: &str) -> OwnedHeaders {
+    if account.is_tombstone() {
+        return text_headers(&[("__op", account.op.letter()), ("d02.lender", lender)]);
+    }
     let updated_at = account.updated_at.to_string();
     let digest = account.digest.to_string();
-    let headers = text_headers(&[
+    let mut headers = text_headers(&[
         ("__op", account.op.letter()),
         ("__source_ts_ms", &updated_at),
         ("d02.lender", lender),
         ("d02.digest", &digest),
     ]);
-    match account.invalid {
-        Some(names) => headers.insert(Header {
-            key: "d02.invalid",
-            value: Some(names),
-        }),
-        None => headers,
+    let regressed = account.is_regressed.then_some("true");
+    for (key, text) in [("d02.invalid", account.invalid), ("d02.regressed", regressed)] {
+        if text.is_some() {
+            headers = headers.insert(Header { key, value: text });
+        }
     }
+    headers
 }
 
 fn change_headers(change: &ChangeRecord<'_>, lender: &str) -> OwnedHeaders {

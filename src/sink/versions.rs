@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::SinkError;
 use super::cluster::Cluster;
-use super::recovery::{Offsets, Watermarks, header, read_to_end, version};
+use super::recovery::{Offsets, Said, Watermarks, header, read_to_end, said};
 use crate::account::Digest;
 use crate::shutdown::Shutdown;
 
@@ -23,9 +23,12 @@ pub fn read_versions(
     mut take: impl FnMut(&str, Option<(i64, Digest)>),
 ) -> Result<Offsets, SinkError> {
     let bounds = read_to_end(cluster, topic, from, shutdown, Duration::ZERO, |message| {
-        let (public_id, version) = version(message)?;
-        let ours = version.filter(|version| version.lender == lender);
-        take(public_id, ours.map(|version| (version.updated_at, version.digest)));
+        let (public_id, said) = said(message)?;
+        let version = match said {
+            Said::Account { lender: whose, version } if whose == lender => Some((version.updated_at, version.digest)),
+            Said::Account { .. } | Said::Tombstone { .. } => None,
+        };
+        take(public_id, version);
         Ok(())
     })?;
     Ok(ends(&bounds))

@@ -104,6 +104,11 @@ impl Client {
         ))
     }
 
+    /// The present place in the order of requests and answers.
+    pub fn tick(&self) -> Tick {
+        self.connection.ticks.next()
+    }
+
     pub fn metrics(&self) -> &LenderMetrics {
         &self.connection.metrics
     }

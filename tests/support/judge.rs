@@ -17,13 +17,19 @@ pub fn once_and_in_order(records: &[Record]) {
     let mut seen: HashMap<(&str, &[u8]), i64> = HashMap::new();
     let mut partition_of: HashMap<&str, i32> = HashMap::new();
     for record in records {
-        let (key, value) = (record.key(), record.value.as_deref().unwrap_or_default());
-        let updated_at = record.updated_at();
+        let key = record.key();
         let partition = partition_of.insert(key, record.partition);
         assert!(
             partition.is_none_or(|before| before == record.partition),
             "In order: {key} is in two partitions"
         );
+        let is_regressed = record.headers.get("d02.regressed").is_some_and(|text| text == "true");
+        if record.value.is_none() || is_regressed {
+            last.remove(key);
+            seen.retain(|(other, _), _| *other != key);
+        }
+        let Some(value) = record.value.as_deref() else { continue };
+        let updated_at = record.updated_at();
         let before = last.insert(key, updated_at);
         assert!(
             before.is_none_or(|before| before <= updated_at),
@@ -41,10 +47,7 @@ pub fn once_and_in_order(records: &[Record]) {
 /// The latest record of every account is what upstream shows.
 #[track_caller]
 pub fn complete(records: &[Record], rows: &[StoredRow]) {
-    let mut latest: HashMap<&str, &Record> = HashMap::new();
-    for record in records {
-        latest.insert(record.key(), record);
-    }
+    let latest = latest(records);
     let good: Vec<_> = rows.iter().filter(|row| !matches!(row.kind, RowKind::Bad(_))).collect();
     let missing: Vec<_> = good
         .iter()
@@ -69,16 +72,23 @@ pub fn complete(records: &[Record], rows: &[StoredRow]) {
     );
 }
 
+/// What a compacted topic would keep.
+pub fn latest(records: &[Record]) -> HashMap<&str, &Record> {
+    let mut latest: HashMap<&str, &Record> = HashMap::new();
+    for record in records {
+        latest.insert(record.key(), record);
+    }
+    latest.retain(|_, record| record.value.is_some());
+    latest
+}
+
 /// Every promise that a quiet upstream lets one check, and the content by a reader that knows only the registry.
 #[track_caller]
 pub fn everything(records: &[Record], rows: &[StoredRow]) {
     once_and_in_order(records);
     complete(records, rows);
     let mut reader = RegistryReader::default();
-    let mut latest: HashMap<&str, &Record> = HashMap::new();
-    for record in records {
-        latest.insert(record.key(), record);
-    }
+    let latest = latest(records);
     for row in rows.iter().filter(|row| row.kind == RowKind::Sound) {
         let account = reader.read(latest[row.id.as_str()]);
         same_values(&account, &serde_json::from_str(&row.json).expect("a row is JSON"));
@@ -97,7 +107,16 @@ pub fn trail(changes: &[Record], accounts: &[Record]) {
     }
     let mut last: HashMap<&str, (&Record, Fields)> = HashMap::new();
     for account in accounts {
-        let (key, updated_at) = (account.key(), account.updated_at());
+        let key = account.key();
+        if account.value.is_none() {
+            is_deletion(
+                &mut reader,
+                trail.get_mut(key).and_then(VecDeque::pop_front),
+                last.remove(key),
+            );
+            continue;
+        }
+        let updated_at = account.updated_at();
         let fields = reader.read(account);
         let before = last.insert(key, (account, fields.clone()));
         if before
@@ -119,6 +138,25 @@ pub fn trail(changes: &[Record], accounts: &[Record]) {
     }
     let more = trail.values().map(VecDeque::len).sum::<usize>();
     assert_eq!(more, 0, "Trail: changes without an account");
+}
+
+#[track_caller]
+fn is_deletion(reader: &mut RegistryReader, change: Option<&Record>, last: Option<(&Record, Fields)>) {
+    let (change, (last, fields)) = (change.expect("a change"), last.expect("an account that is deleted"));
+    let value = reader.read(change);
+    assert_eq!((change.header("__op"), change.header("d02.changed")), ("d", "[]"));
+    assert_eq!(value["op"], Value::String("d".to_owned()));
+    assert_eq!(value["after"], Value::Union(0, Box::new(Value::Null)));
+    let at = Value::TimestampMillis(last.updated_at());
+    assert_eq!(value["updated_at"], at);
+    assert_eq!(value["previous_updated_at"], Value::Union(1, Box::new(at)));
+    let Value::Union(1, before) = &value["before"] else {
+        panic!("no before")
+    };
+    let Value::Record(before) = &**before else {
+        panic!("no record")
+    };
+    assert!(before.iter().all(|(name, was)| fields[name] == *was), "{before:?}");
 }
 
 #[track_caller]

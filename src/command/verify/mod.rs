@@ -25,8 +25,9 @@ mod upstream;
 
 use std::sync::Arc;
 
+pub(super) use self::finding::Kind;
 use self::looks::Looking;
-use self::report::Report;
+pub(super) use self::report::{Found, Report};
 use self::upstream::Rows;
 use super::{Failure, progress_bar};
 use crate::config::Config;
@@ -67,29 +68,35 @@ pub struct Args {
 }
 
 pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
-    if let Some(lender) = &args.lender {
-        if !config.lenders.contains_key(lender) {
-            let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
-            let message = format!(
-                "no lender `{lender}` in the configuration; there are: {}",
-                known.join(", ")
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
-        config.lenders.retain(|name, _| name == lender);
+    super::keep_lender(&mut config, args.lender.as_deref())?;
+    let reports = reports(&config, args.limit).await?;
+    if args.json {
+        let json = report::json(&reports);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&json).expect("a report is always JSON")
+        );
+    } else {
+        print!("{}", report::text(&reports, args.limit));
     }
+    let exits: Vec<Exit> = reports.iter().map(Report::exit).collect();
+    Ok(Exit::of_all(&exits))
+}
+
+/// What is found of each lender of the configuration; `limit`: how many accounts are listed of each kind.
+pub(super) async fn reports(config: &Config, limit: usize) -> Result<Vec<Report>, Failure> {
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let http: Arc<dyn Transport> = Arc::new(http);
-    let cluster = Cluster::new(&config);
-    let checked = super::topics(&cluster, &config, false).await?;
+    let cluster = Cluster::new(config);
+    let checked = super::topics(&cluster, config, false).await?;
     let verifier = Verifier {
-        config: &config,
+        config,
         http,
         cluster,
         checked,
         metrics: Metrics::new(),
-        limit: args.limit,
+        limit,
     };
     let mut reports = Vec::new();
     // One after another: the memory is that of the largest.
@@ -103,17 +110,7 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
             found,
         });
     }
-    if args.json {
-        let json = report::json(&reports);
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&json).expect("a report is always JSON")
-        );
-    } else {
-        print!("{}", report::text(&reports, args.limit));
-    }
-    let exits: Vec<Exit> = reports.iter().map(Report::exit).collect();
-    Ok(Exit::of_all(&exits))
+    Ok(reports)
 }
 
 /// What the lenders share.

@@ -88,9 +88,15 @@ impl Repair {
             }
         }
         if need.reconciling {
-            repair
-                .notes
-                .push("this version has no command that removes surplus accounts or writes regressed ones");
+            // It writes what is missing, stale or different as well.
+            repair.commands = vec![format!("d02-source reconcile --lender {lender}")];
+            repair.notes =
+                vec!["it reads everything again, writes what differs and deletes what upstream does not show"];
+            if cursor.lives() {
+                repair.notes.push(
+                    "a source runs: stop it before that, or set upstream.reconcile_interval, and it does it by itself",
+                );
+            }
         }
         repair
     }
@@ -106,6 +112,7 @@ mod tests {
         Cursor::Record {
             progress: Progress {
                 settled: Some(Timestamp(settled)),
+                reconciled: None,
                 ranges: ranges.iter().map(range).collect(),
                 ..Progress::default()
             },
@@ -146,13 +153,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_promised_for_what_no_command_mends() {
+    fn what_only_a_reconciliation_mends_is_mended_by_that_alone() {
         let need = Need {
+            reading: true,
             reconciling: true,
             ..Need::default()
         };
-        let repair = Repair::of("acme", &Cursor::None, need);
-        assert_eq!((repair.commands.len(), repair.notes.len()), (0, 1));
+        for (cursor, notes) in [(record(100, &[], false), 1), (record(100, &[], true), 2)] {
+            let repair = Repair::of("acme", &cursor, need);
+            assert_eq!(repair.commands, ["d02-source reconcile --lender acme"]);
+            assert_eq!(repair.notes.len(), notes);
+        }
         assert_eq!(Repair::of("acme", &Cursor::None, Need::default()), Repair::default());
     }
 }

@@ -57,7 +57,7 @@ impl Found {
         !Kind::ALL.iter().any(is_wrong) && (self.unburied_count == 0 || self.is_cut)
     }
 
-    fn count(&self, kind: Kind) -> usize {
+    pub fn count(&self, kind: Kind) -> usize {
         self.kinds.get(&kind).map_or(0, |counted| counted.count)
     }
 

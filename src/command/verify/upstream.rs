@@ -18,7 +18,7 @@ use crate::failpoint;
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterRequest, Exit};
 use crate::progress::{Progress, Range, Step, Timestamp, Walk};
-use crate::reader::{Ended, Entry, Item, Page, Reader, Setting};
+use crate::reader::{Ended, Entry, Item, Page, Reader, Setting, Until};
 use crate::sink::{AccountRecord, Topic, account_size};
 use crate::upstream::{Backoff, Client, Login, Route, Transport, UpstreamError};
 
@@ -132,6 +132,7 @@ impl<'a> Rows<'a> {
             first_snapshot_at: Some(since),
             read: Some(since),
             settled: Some(since),
+            reconciled: None,
             ranges: ranges(times.range(..since.0).copied()),
         };
         self.read(progress, None, take).await.map(|_| ())
@@ -159,7 +160,7 @@ impl<'a> Rows<'a> {
             name: self.lender,
             lender: &self.public_id,
             upstream: &self.config.upstream,
-            is_until_caught_up: true,
+            until: Until::CaughtUp,
             max_message: self.topic.max_message,
             committed,
         });
@@ -181,6 +182,8 @@ impl<'a> Rows<'a> {
                     self.note(&page);
                     self.each(&page, &mut take);
                 }
+                // Only who reconciles asks.
+                Ok(Some(Item::Ask(_))) => {}
                 Ok(Some(Item::Split(_))) => {
                     self.metrics.ranges.inc();
                 }
@@ -238,6 +241,7 @@ impl<'a> Rows<'a> {
                 updated_at: row.updated_at,
                 digest: row.digest,
                 invalid: row.invalid.as_deref(),
+                is_regressed: false,
             };
             let size = account_size(&record, &self.public_id);
             if size > self.topic.max_message {
@@ -269,7 +273,7 @@ fn failure(exit: Exit, error: &UpstreamError) -> Failure {
 /// Polls beside the snapshot come by themselves, also where the snapshot gets nowhere.
 fn is_further(step: &Step) -> bool {
     match step.walk {
-        Walk::Range(_) | Walk::Sweep => true,
+        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) => true,
         Walk::Live => !step.is_last,
     }
 }

@@ -1,0 +1,104 @@
+//! `reconcile`: everything read once more, and `accounts` put right: what is missing or different is written, what upstream
+//! does not show any more is deleted. The reading is `run`'s (`reader::reconcile`), and so is the way into Kafka.
+
+use super::verify::{self, Found, Kind, Report};
+use super::{Failure, run};
+use crate::config::Config;
+use crate::policy::Exit;
+use crate::reader::Until;
+
+const EXAMPLES: &str = "Examples:
+  d02-source --config config/d02-source.toml reconcile --dry-run
+  d02-source --config config/d02-source.toml reconcile --lender acme --max-deletes 0.2
+
+Reads all of upstream, once or twice, as a first snapshot does. Writes accounts that are missing, whose content is another
+one though updated_at is the same, and those whose updated_at went back (header d02.regressed). Writes a tombstone for an
+account that neither of two readings of everything showed, nor a live walk and a sweep after them.
+
+A lender that a running source has is not taken from it: set upstream.reconcile_interval, and it does this by itself.
+The exit code is 1 if nothing could be deleted, because it would have been too much or because rows do not say whose they
+are; what was written stays.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Only this lender of the configuration; all of them by default
+    #[arg(long, value_name = "NAME")]
+    lender: Option<String>,
+    /// List what would be written and deleted, and change nothing; may run beside a source
+    #[arg(long)]
+    dry_run: bool,
+    /// The largest share of a lender's accounts that may be deleted, 0 to 1; by default upstream.reconcile_max_deletes
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    max_deletes: Option<f64>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text
+        .parse()
+        .map_err(|_| "a number from 0 to 1 is expected".to_owned())?;
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err("a number from 0 to 1 is expected".to_owned())
+    }
+}
+
+pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
+    super::keep_lender(&mut config, args.lender.as_deref())?;
+    if let Some(share) = args.max_deletes {
+        config.upstream.reconcile_max_deletes = share;
+    }
+    if !args.dry_run {
+        return run::run_until(Until::Reconciled, config).await;
+    }
+    let max_share = config.upstream.reconcile_max_deletes;
+    let reports = verify::reports(&config, usize::MAX).await?;
+    let mut exits = Vec::new();
+    for Report { lender, found } in &reports {
+        exits.push(match found {
+            Ok(found) => {
+                println!("{}", told(lender, found, max_share));
+                if is_too_much(found, max_share) {
+                    Exit::Failed
+                } else {
+                    Exit::Done
+                }
+            }
+            // It was said.
+            Err(failure) => failure.exit,
+        });
+    }
+    Ok(Exit::of_all(&exits))
+}
+
+/// What is written; what is surplus is deleted.
+const WRITTEN: [Kind; 4] = [Kind::Missing, Kind::Stale, Kind::Different, Kind::Regressed];
+
+fn is_too_much(found: &Found, max_share: f64) -> bool {
+    found.count(Kind::Surplus) as f64 > max_share * found.held_count as f64
+}
+
+/// What a reconciliation would do now.
+fn told(lender: &str, found: &Found, max_share: f64) -> String {
+    let written: usize = WRITTEN.iter().map(|kind| found.count(*kind)).sum();
+    let (surplus, held) = (found.count(Kind::Surplus), found.held_count);
+    let mut lines = vec![format!(
+        "{lender}: {written} accounts would be written, {surplus} of {held} deleted"
+    )];
+    for kind in WRITTEN.into_iter().chain([Kind::Surplus]) {
+        let verb = if kind == Kind::Surplus { "delete" } else { "write" };
+        let listed = found.kinds.get(&kind).map_or(&[][..], |counted| &counted.listed);
+        lines.extend(
+            listed
+                .iter()
+                .map(|account| format!("  {verb:<6}  {:<9}  {}", kind.name(), account.public_id)),
+        );
+    }
+    if is_too_much(found, max_share) {
+        lines.push(format!(
+            "  nothing would be deleted: that is more than the share {max_share} that may go (--max-deletes)"
+        ));
+    }
+    lines.join("\n")
+}
