@@ -17,7 +17,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::{PARSED, fingerprint};
+use super::{PARSED, PARSED_CHANGE, canonical, fingerprint_of};
 
 /// A value without its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +85,13 @@ impl Decoder {
     /// For the single objects of `fingerprint`.
     ///
     /// # Errors
-    /// When it is not that of `avro/account.avsc`.
+    /// When it is not that of a file in `avro/`.
     pub fn of_fingerprint(wanted: [u8; 8]) -> Result<Self, DecodeError> {
-        if wanted != fingerprint() {
-            return Err(DecodeError::UnknownFingerprint { fingerprint: wanted });
+        let mut known = [&*PARSED, &*PARSED_CHANGE].into_iter();
+        match known.find(|schema| fingerprint_of(&canonical(schema)) == wanted) {
+            Some(schema) => Ok(Self { schema: schema.clone() }),
+            None => Err(DecodeError::UnknownFingerprint { fingerprint: wanted }),
         }
-        Ok(Self { schema: PARSED.clone() })
     }
 
     /// # Errors
@@ -307,6 +308,18 @@ mod tests {
         ] {
             assert!(json.contains(part), "{part} is not in {json}");
         }
+    }
+
+    #[test]
+    fn a_change_is_a_single_object_by_the_fingerprint_of_its_schema() {
+        let fingerprint = [0xfa, 0xfd, 0x84, 0x2f, 0x8d, 0x75, 0x91, 0x72];
+        let decoder = Decoder::of_fingerprint(fingerprint).expect("a schema");
+        // Deleted: no time before, nothing that changed, no version before, none after.
+        let decoded = decoder.decode(b"\x02a\x02l\x02d\x01\0\0\0\0").expect("decodable");
+        assert_eq!(
+            serde_json::to_string(&decoded).expect("JSON"),
+            r#"{"public_id":"a","lender_public_id":"l","op":"d","updated_at":"1969-12-31T23:59:59.999Z","previous_updated_at":null,"changed":[],"before":null,"after":null}"#
+        );
     }
 
     #[test]

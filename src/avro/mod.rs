@@ -26,17 +26,25 @@ pub const ACCOUNT_SCHEMA: &str = include_str!("../../avro/account.avsc");
 /// The full name of the record, for subjects and single-object readers.
 pub const ACCOUNT_NAME: &str = "cleargrid.d02.Account";
 
+/// The schema of `changes` values as it stands in `avro/account_change.avsc`.
+pub const CHANGE_SCHEMA: &str = include_str!("../../avro/account_change.avsc");
+
 static PARSED: LazyLock<Schema> =
     LazyLock::new(|| Schema::parse_str(ACCOUNT_SCHEMA).expect("a unit test parses the schema file"));
 
-/// [`PARSED`] by its Parsing Canonical Form. apache-avro leaves `{"type":"int"}` of a logical type where Avro's
+static PARSED_CHANGE: LazyLock<Schema> =
+    LazyLock::new(|| Schema::parse_str(CHANGE_SCHEMA).expect("a unit test parses the schema file"));
+
+static CANONICAL: LazyLock<Schema> = LazyLock::new(|| canonical(&PARSED));
+
+/// A schema by its Parsing Canonical Form. apache-avro leaves `{"type":"int"}` of a logical type where Avro's
 /// specification, and so every Java reader, has `"int"`.
-static CANONICAL: LazyLock<Schema> = LazyLock::new(|| {
-    let simple = ["int", "long"].iter().fold(PARSED.canonical_form(), |form, primitive| {
+fn canonical(schema: &Schema) -> Schema {
+    let simple = ["int", "long"].iter().fold(schema.canonical_form(), |form, primitive| {
         form.replace(&format!(r#"{{"type":"{primitive}"}}"#), &format!(r#""{primitive}""#))
     });
     Schema::parse_str(&simple).expect("a canonical form is a schema")
-});
+}
 
 /// [`ACCOUNT_SCHEMA`] in Avro's Parsing Canonical Form, over which fingerprints are made.
 pub fn canonical_form() -> String {
@@ -45,7 +53,11 @@ pub fn canonical_form() -> String {
 
 /// The CRC-64-AVRO (Rabin) fingerprint of [`ACCOUNT_SCHEMA`], its bytes as they stand in a single object: little-endian.
 pub fn fingerprint() -> [u8; 8] {
-    let bytes = CANONICAL.fingerprint::<Rabin>().bytes;
+    fingerprint_of(&CANONICAL)
+}
+
+fn fingerprint_of(canonical: &Schema) -> [u8; 8] {
+    let bytes = canonical.fingerprint::<Rabin>().bytes;
     bytes.try_into().expect("a CRC-64 has eight bytes")
 }
 
