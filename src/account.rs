@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 pub use digest::Digest;
 pub use number::AmountTolerance;
 use number::whole_number;
-pub use tracked::{AMOUNT_COUNT, Changed, Content, TRACKED_FIELDS, Tracked, UNTRACKED};
+pub use tracked::{AMOUNT_COUNT, Changed, Content, Tracked};
 
 /// A borrower account: the fields of `avro/account.avsc`, in its order. Amounts are minor units of `currency`.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]

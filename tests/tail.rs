@@ -1,20 +1,26 @@
 //! Does `tail` show what stands in the topics, all of it, and nothing that was not committed?
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use apache_avro::writer::datum::GenericDatumWriter;
+use apache_avro::{Schema, types};
 use d02_source::simulator::RowKind;
-use rdkafka::producer::{BaseRecord, Producer};
-use serde_json::Value;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::support::kafka::{self, Record};
 use crate::support::shown::{Shown, bare, command, shown};
 use crate::support::world::{World, options};
-use crate::support::{PATIENCE, testbed, wait_for};
+use crate::support::{PATIENCE, RUNTIME, registry, testbed, wait_for};
 
 fn tail_with(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Shown {
     let args: Vec<&str> = ["tail"].into_iter().chain(args.iter().copied()).collect();
@@ -32,12 +38,16 @@ struct Running {
 
 impl Running {
     fn start(world: &World, args: &[&str]) -> (Self, ChildStdout) {
+        Self::start_with(world, args, &[])
+    }
+
+    fn start_with(world: &World, args: &[&str], environment: &[(&str, &str)]) -> (Self, ChildStdout) {
         let config = world.config();
         let args: Vec<&str> = ["--config", &config, "tail"]
             .into_iter()
             .chain(args.iter().copied())
             .collect();
-        let mut command = command(&args, &[]);
+        let mut command = command(&args, environment);
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -533,11 +543,366 @@ fn what_is_not_there_is_named_with_what_to_do() {
         away.log
     );
     assert!(away.log.contains("→ check that the brokers are up"), "{}", away.log);
-    let unknown = bare(&["tail", "--topic", "changes"]).expect(2);
+    let unknown = bare(&["tail", "--topic", "balances"]).expect(2);
     assert!(
-        unknown.log.contains("possible values: accounts, dead-letters, cursor"),
+        unknown
+            .log
+            .contains("possible values: accounts, changes, dead-letters, cursor"),
         "{}",
         unknown.log
+    );
+}
+
+/// A topic of changes, written by hand.
+struct Changes {
+    world: World,
+    topic: String,
+    producer: BaseProducer,
+    schema: Schema,
+    schema_id: u32,
+    record_count: Cell<i64>,
+}
+
+impl Changes {
+    /// Seconds since the epoch; the first record is written then, each later one a minute after the one before.
+    const BEGUN: i64 = 1_780_000_000;
+
+    fn new() -> Self {
+        let world = World::new(&[1]);
+        let topic = world.topic("changes");
+        let admin: AdminClient<_> = ClientConfig::new()
+            .set("bootstrap.servers", &world.servers)
+            .create()
+            .expect("an admin client");
+        // Records of another day must not be old enough to go.
+        let new = NewTopic::new(&topic, 2, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+        RUNTIME
+            .block_on(async { admin.create_topics([&new], &AdminOptions::new()).await })
+            .expect("an answer");
+        let schema = include_str!("../avro/account_change.avsc");
+        Self {
+            producer: kafka::producer(&world.servers, &[]),
+            schema: Schema::parse_str(schema).expect("a schema"),
+            schema_id: registry::register(&format!("{topic}-value"), schema),
+            record_count: Cell::new(0),
+            world,
+            topic,
+        }
+    }
+
+    fn send(&self, partition: i32, key: &str, headers: &[(&str, &str)], value: &[u8]) {
+        let count = self.record_count.replace(self.record_count.get() + 1);
+        let mut all = OwnedHeaders::new();
+        for (key, value) in headers {
+            all = all.insert(Header {
+                key,
+                value: Some(*value),
+            });
+        }
+        let record = BaseRecord::to(&self.topic)
+            .partition(partition)
+            .key(key)
+            .headers(all)
+            .timestamp((Self::BEGUN + 60 * count) * 1000)
+            .payload(value);
+        self.producer.send(record).expect("sent");
+        self.producer.flush(PATIENCE).expect("written");
+    }
+
+    fn datum(&self, change: &Value) -> Vec<u8> {
+        let value = types::Value::try_from(change.clone()).and_then(|value| value.resolve(&self.schema));
+        let writer = GenericDatumWriter::builder(&self.schema).build().expect("a writer");
+        writer.write_value_to_vec(value.expect("a change")).expect("encodable")
+    }
+
+    /// Writes a change as the source does.
+    fn write(&self, partition: i32, key: &str, op: &str, changed: &[&str], before: Value, after: Value) {
+        let updated_at = (Self::BEGUN + 60 * self.record_count.get() - 5) * 1000;
+        let after = match after {
+            Value::Object(mut fields) => {
+                fields.insert("public_id".into(), key.into());
+                fields.insert("lender_public_id".into(), "l".into());
+                fields.insert("updated_at".into(), updated_at.into());
+                Value::Object(fields)
+            }
+            other => other,
+        };
+        let change = json!({
+            "public_id": key, "lender_public_id": "l", "op": op, "updated_at": updated_at,
+            "changed": changed, "before": before, "after": after,
+        });
+        let frame = [&[0][..], &self.schema_id.to_be_bytes()].concat();
+        let named = json!(changed).to_string();
+        let headers = [("__op", op), ("d02.changed", &named)];
+        self.send(partition, key, &headers, &[frame, self.datum(&change)].concat());
+    }
+
+    fn tail(&self, args: &[&str]) -> Shown {
+        let args: Vec<&str> = ["--topic", "changes"].into_iter().chain(args.iter().copied()).collect();
+        tail_with(&self.world, &args, &[("D02__KAFKA__TOPICS__CHANGES", &self.topic)])
+    }
+
+    /// Three accounts, one of them deleted, and a record that is no change.
+    fn of_some_accounts() -> Self {
+        let changes = Self::new();
+        let account = |balance: i64, due_date: &str, due_date_parsed: i32| {
+            json!({
+                "balance_amount": balance, "currency": "SAR", "status": "IN_COLLECTION",
+                "submitted_date": "10/02/2026", "submitted_date_parsed": 20_494, "delinquent_days_on_submission": 30,
+                "due_date": due_date, "due_date_parsed": due_date_parsed,
+            })
+        };
+        let tracked = |account: &Value| {
+            let mut tracked = account.clone();
+            let fields = tracked.as_object_mut().expect("an object");
+            fields.retain(|name, _| !name.starts_with("submitted_date"));
+            tracked
+        };
+        let first = account(120_000, "01/02/2026", 20_485);
+        let paid = account(90_000, "01/02/2026", 20_485);
+        let moved = account(80_000, "22/02/2026", 20_506);
+        changes.write(0, A, "r", &[], Value::Null, first.clone());
+        changes.write(1, "other", "r", &[], Value::Null, account(5, "01/07/2026", 20_635));
+        changes.write(0, A, "u", &["balance_amount"], tracked(&first), paid.clone());
+        changes.send(1, "foreign", &[("d02.changed", r#"["due_date"]"#)], b"{}");
+        changes.write(
+            0,
+            A,
+            "u",
+            &["balance_amount", "due_date", "*"],
+            tracked(&paid),
+            moved.clone(),
+        );
+        changes.write(
+            1,
+            "other",
+            "d",
+            &[],
+            tracked(&account(5, "01/07/2026", 20_635)),
+            Value::Null,
+        );
+        changes.write(0, A, "u", &["*"], tracked(&moved), moved.clone());
+        for count in 0..12 {
+            changes.write(
+                1,
+                "third",
+                "u",
+                &["status"],
+                tracked(&account(count, "", 0)),
+                account(count, "", 0),
+            );
+        }
+        changes
+    }
+}
+
+/// An account whose changes are looked at.
+const A: &str = "65f0c0ffee65f0c0ffee65f0";
+
+#[test]
+fn changes_are_decoded_and_chosen_by_what_changed() {
+    let changes = Changes::of_some_accounts();
+    let lines = changes.tail(&["--from-beginning"]).expect(1).lines();
+    assert_eq!(lines.len(), 19);
+    let mut of_a: Vec<_> = lines.iter().filter(|line| line["key"] == A).collect();
+    of_a.sort_by_key(|line| place(line));
+    let [_, paid, ..] = of_a[..] else { panic!("{of_a:?}") };
+    assert_eq!(
+        (&paid["op"], &paid["schema_id"]),
+        (&"u".into(), &changes.schema_id.into())
+    );
+    assert_eq!(paid["value"]["changed"], json!(["balance_amount"]));
+    let balances = ["before", "after"].map(|version| &paid["value"][version]["balance_amount"]);
+    assert_eq!(balances, [120_000, 90_000]);
+    let deleted = lines.iter().find(|line| line["op"] == "d").expect("a deletion");
+    assert_eq!(
+        (&deleted["key"], &deleted["value"]["after"]),
+        (&"other".into(), &Value::Null)
+    );
+    let foreign = lines.iter().find(|line| line["key"] == "foreign").expect("one");
+    assert!(
+        foreign["error"]
+            .as_str()
+            .is_some_and(|error| error.starts_with("it begins with 0x7b7d"))
+    );
+
+    let places =
+        |args: &[&str], code| -> Vec<_> { changes.tail(args).expect(code).lines().iter().map(place).collect() };
+    // The last ten, by their times; what is wanted may stand anywhere before them.
+    assert_eq!(places(&[], 0), (5..15).map(|offset| (1, offset)).collect::<Vec<_>>());
+    assert_eq!(places(&["--changed", "balance_amount"], 0), [(0, 1), (0, 2)]);
+    assert_eq!(
+        places(&["--changed", "balance_amount", "--changed", "*"], 0),
+        [(0, 1), (0, 2), (0, 3)]
+    );
+    assert_eq!(places(&["--changed", "*", "-n", "1"], 0), [(0, 3)]);
+    assert_eq!(places(&["--changed", "status", "-n", "2"], 0), [(1, 13), (1, 14)]);
+    assert_eq!(places(&["--changed", "due_date"], 1), [(1, 1), (0, 2)]);
+    let mut all = places(&["--changed", "due_date", "--from-beginning"], 1);
+    all.sort_unstable();
+    assert_eq!(all, [(0, 2), (1, 1)]);
+    assert_eq!(places(&["--changed", "due_date", "--key", A], 0), [(0, 2)]);
+    assert_eq!(places(&["--changed", "currency"], 0), []);
+    // All of a key, more than ten.
+    assert_eq!(places(&["--key", "third"], 0).len(), 12);
+    assert_eq!(places(&["--key", "third", "-n", "2"], 0), [(1, 13), (1, 14)]);
+}
+
+#[test]
+fn follow_shows_a_change_that_is_wanted_and_no_other() {
+    let changes = Changes::of_some_accounts();
+    let args = [
+        "--topic",
+        "changes",
+        "--changed",
+        "due_date",
+        "--key",
+        A,
+        "-n",
+        "1",
+        "--follow",
+    ];
+    let (mut following, stdout) = Running::start_with(
+        &changes.world,
+        &args,
+        &[("D02__KAFKA__TOPICS__CHANGES", &changes.topic)],
+    );
+    let lines = lines_of(stdout);
+    let next = || place(&lines.recv_timeout(PATIENCE).expect("a line"));
+    assert_eq!(next(), (0, 2));
+    let version = json!({"due_date": "22/02/2026"});
+    changes.write(0, A, "u", &["status"], version.clone(), version.clone());
+    changes.write(0, A, "u", &["due_date"], version.clone(), version);
+    assert_eq!(next(), (0, 5));
+    following.terminate();
+    following.expect_exit(0);
+}
+
+#[test]
+fn the_trail_of_an_account_is_a_table_and_its_days_past_due_as_of_today() {
+    let changes = Changes::of_some_accounts();
+    let golden = include_str!("golden/tail-trail.txt");
+    for args in [&[][..], &["--from-beginning"]] {
+        let shown = changes
+            .tail(&[&["--format", "table", "--key", A], args].concat())
+            .expect(0)
+            .out;
+        let (table, explained) = shown.split_once("\n\n").expect("a table and what is below it");
+        assert_eq!(table, golden.trim_end(), "{args:?}");
+        let days_since = |from: &str, today: &str| {
+            let [from, today] = [from, today].map(|day| day.parse::<chrono::NaiveDate>().expect("a day"));
+            (today - from).num_days()
+        };
+        let begin = format!("Days past due (DPD) of {A} today, ");
+        let today = explained
+            .strip_prefix(&begin)
+            .and_then(|rest| rest.split_once(' '))
+            .expect("today")
+            .0;
+        let now = d02_source::clock::now().date_naive().to_string();
+        assert!((0..=1).contains(&days_since(today, &now)), "{today}");
+        let (submitted, due) = (days_since("2026-02-10", today), days_since("2026-02-22", today));
+        let expected = [
+            format!("{begin}{today} (UTC), by its last record, 0:3"),
+            format!(
+                "  DPD (SUBMISSION)  {}: delinquent_days_on_submission 30 + {submitted} days since submitted_date 2026-02-10",
+                30 + submitted
+            ),
+            format!("  DPD (DUE DATE)    {due}: days since due_date 2026-02-22"),
+        ];
+        assert_eq!(explained.lines().take(3).collect::<Vec<_>>(), expected);
+    }
+    // The last record of the account explains, also where it is not shown.
+    let shown = changes
+        .tail(&["--format", "table", "--key", A, "--changed", "due_date"])
+        .expect(0)
+        .out;
+    assert_eq!(
+        shown.lines().filter(|line| line.starts_with("0:")).count(),
+        1,
+        "{shown}"
+    );
+    assert!(shown.contains("by its last record, 0:3"), "{shown}");
+
+    let deleted = changes.tail(&["--format", "table", "--key", "other"]).expect(0).out;
+    assert_eq!(
+        deleted.matches("cannot be computed: the account is deleted").count(),
+        2,
+        "{deleted}"
+    );
+    let foreign = changes.tail(&["--format", "table", "--key", "foreign"]).expect(1).out;
+    assert!(
+        foreign.contains("  cannot be decoded: it begins with 0x7b7d"),
+        "{foreign}"
+    );
+    assert_eq!(foreign.matches("cannot be computed: ").count(), 2, "{foreign}");
+    // One account only is explained.
+    let table = changes.tail(&["--format", "table"]).expect(0).out;
+    assert!(!table.contains("Days past due"), "{table}");
+    let nobody = changes.tail(&["--format", "table", "--key", "nobody"]).expect(0).out;
+    assert_eq!(nobody.lines().count(), 1, "{nobody}");
+
+    // By a clock that is behind: written last, and so the last.
+    changes.record_count.set(0);
+    changes.write(0, A, "d", &[], json!({}), Value::Null);
+    let shown = changes.tail(&["--format", "table", "--key", A]).expect(0).out;
+    let places: Vec<_> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("0:"))
+        .map(|line| &line[..1])
+        .collect();
+    assert_eq!(places, ["0", "1", "2", "3", "4"], "{shown}");
+    assert!(shown.contains("by its last record, 0:4"), "{shown}");
+}
+
+#[test]
+fn single_objects_of_changes_need_no_registry() {
+    let changes = Changes::new();
+    let version = json!({
+        "public_id": "a", "lender_public_id": "l", "op": "d", "updated_at": 0, "changed": [],
+    });
+    // By an implementation that is not the program's: the CRC-64-AVRO of the schema's Parsing Canonical Form.
+    let frame = [0xC3, 0x01, 0xfa, 0xfd, 0x84, 0x2f, 0x8d, 0x75, 0x91, 0x72];
+    changes.send(
+        0,
+        "a",
+        &[("__op", "d")],
+        &[&frame[..], &changes.datum(&version)].concat(),
+    );
+    let environment = [
+        ("D02__KAFKA__TOPICS__CHANGES", changes.topic.as_str()),
+        ("D02__SCHEMA_REGISTRY__URL", "http://127.0.0.1:9"),
+    ];
+    let lines = tail_with(&changes.world, &["--topic", "changes"], &environment)
+        .expect(0)
+        .lines();
+    assert_eq!(
+        (&lines[0]["fingerprint"], &lines[0]["value"]["op"]),
+        (&"0xfafd842f8d759172".into(), &"d".into())
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_of_changes_is_wrong_usage() {
+    let off = bare(&["--set", "kafka.topics.changes=", "tail", "--topic", "changes"])
+        .expect(2)
+        .log;
+    assert!(
+        off.contains("`changes` is turned off: kafka.topics.changes is \"\""),
+        "{off}"
+    );
+    let elsewhere = bare(&["tail", "--changed", "due_date"]).expect(2).log;
+    assert!(elsewhere.contains("→ add --topic changes"), "{elsewhere}");
+    let unknown = bare(&["tail", "--topic", "changes", "--changed", "updated_at"])
+        .expect(2)
+        .log;
+    assert!(
+        unknown.contains("possible values: total_amount, balance_amount, "),
+        "{unknown}"
+    );
+    assert!(
+        unknown.contains("due_date, status, delinquent_days_on_submission, *]"),
+        "{unknown}"
     );
 }
 

@@ -25,8 +25,8 @@ pub struct Tracked<'a> {
     pub delinquent_days_on_submission: Option<i64>,
 }
 
-/// The D02 fields among them, in the order of [`Tracked`]: derived columns are never named.
-pub const TRACKED_FIELDS: [&str; 12] = [
+/// What a change can name: the D02 fields among them in the order of [`Tracked`], derived columns never, and `*`.
+const NAMES: [&str; 13] = [
     "total_amount",
     "balance_amount",
     "actual_balance_amount",
@@ -39,12 +39,10 @@ pub const TRACKED_FIELDS: [&str; 12] = [
     "due_date",
     "status",
     "delinquent_days_on_submission",
+    "*",
 ];
 
-/// What [`Changed`] calls everything that is not tracked.
-pub const UNTRACKED: &str = "*";
-
-/// How many of [`TRACKED_FIELDS`], from the first on, are amounts.
+/// How many of [`NAMES`], from the first on, are amounts.
 pub const AMOUNT_COUNT: usize = 8;
 
 const CURRENCY: usize = 8;
@@ -93,7 +91,10 @@ pub struct Content<'a> {
 pub struct Changed(u16);
 
 impl Changed {
-    const REST: u16 = 1 << TRACKED_FIELDS.len();
+    /// What it can name: the tracked D02 fields, and `*` for any other.
+    pub const NAMES: [&str; 13] = NAMES;
+
+    const REST: u16 = 1 << 12;
 
     /// What differs between two versions that do.
     pub fn between(before: &Content<'_>, after: &Content<'_>) -> Self {
@@ -126,7 +127,7 @@ impl Changed {
     }
 
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let names = TRACKED_FIELDS.into_iter().chain([UNTRACKED]).enumerate();
+        let names = NAMES.into_iter().enumerate();
         names
             .filter(move |(place, _)| self.0 & 1 << place != 0)
             .map(|(_, name)| name)
@@ -185,7 +186,7 @@ mod tests {
         );
         let derived = ["due_date_parsed", "status_unmapped_code"];
         let stored: Vec<_> = names.into_iter().filter(|name| !derived.contains(name)).collect();
-        assert_eq!(stored, TRACKED_FIELDS);
+        assert_eq!(stored, NAMES[..12]);
     }
 
     #[test]

@@ -317,6 +317,18 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_a_single_object_by_the_fingerprint_of_its_schema() {
+        let fingerprint = [0xfa, 0xfd, 0x84, 0x2f, 0x8d, 0x75, 0x91, 0x72];
+        let decoder = Decoder::of_fingerprint(fingerprint).expect("a schema");
+        // Deleted: no time before, nothing that changed, no version before, none after.
+        let decoded = decoder.decode(b"\x02a\x02l\x02d\x01\0\0\0\0").expect("decodable");
+        assert_eq!(
+            serde_json::to_string(&decoded).expect("JSON"),
+            r#"{"public_id":"a","lender_public_id":"l","op":"d","updated_at":"1969-12-31T23:59:59.999Z","previous_updated_at":null,"changed":[],"before":null,"after":null}"#
+        );
+    }
+
+    #[test]
     fn every_kind_of_value_is_natural_json() {
         let json = |value| serde_json::to_string(&Decoded(value)).expect("JSON");
         for (value, expected) in [

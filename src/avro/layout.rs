@@ -9,7 +9,7 @@ use apache_avro::Schema;
 use twox_hash::XxHash3_64;
 
 use super::{ACCOUNT, DecodeError};
-use crate::account::{self, AMOUNT_COUNT, Content, TRACKED_FIELDS, Tracked};
+use crate::account::{self, AMOUNT_COUNT, Changed, Content, Tracked};
 use crate::varint;
 
 /// Fields that are neither tracked nor derived nor part of a version's name, in the order in which they are hashed.
@@ -56,7 +56,7 @@ impl Target {
             "status" => Self::Status,
             "status_unmapped_code" => Self::StatusCode,
             "delinquent_days_on_submission" => Self::DelinquentDays,
-            _ => match (place(&TRACKED_FIELDS[..AMOUNT_COUNT]), place(&REST)) {
+            _ => match (place(&Changed::NAMES[..AMOUNT_COUNT]), place(&REST)) {
                 (Some(place), _) => Self::Amount(place),
                 (None, Some(place)) => Self::Rest(place),
                 (None, None) => Self::Nowhere,
@@ -282,7 +282,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let derived = ["due_date_parsed", "status_unmapped_code"];
-        let is_tracked = |name: &str| TRACKED_FIELDS.contains(&name) || derived.contains(&name);
+        let is_tracked = |name: &str| Changed::NAMES.contains(&name) || derived.contains(&name);
         let fields = fields.iter().filter(|(name, _)| is_tracked(name));
         fields.map(|(name, value)| (name.clone(), plain(value))).collect()
     }

@@ -1,19 +1,24 @@
 //! `tail`: what stands in a topic? Decoded, a line a record. What is printed is data, and goes to standard output alone.
 
+mod change;
+mod dpd;
 mod line;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use tokio::runtime::Handle;
 
 use self::line::Content;
 use self::table::Table;
 use super::Failure;
+use crate::account::Changed;
 use crate::avro::{DecodeError, Decoder, Framed, unframe};
+use crate::clock;
 use crate::config::{Config, SchemaRegistry};
 use crate::policy::{Exit, chain};
 use crate::registry::{Registry, RegistryError};
@@ -23,15 +28,21 @@ use crate::sink::{Cluster, Tail, TailError, TopicRecord};
 /// After a signal, what cannot stop by itself (a terminal that does not read, a registry that does not answer) is left.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
+/// Records without `-n`.
+const DEFAULT_LINES: usize = 10;
+
 const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml tail --format table
   d02-source --config config/d02-source.toml tail --key 65f0c0ffee65f0c0ffee65f0 --from-beginning
   d02-source --config config/d02-source.toml tail --topic dead-letters --follow
+  d02-source --config config/d02-source.toml tail --topic changes --changed due_date --changed balance_amount --follow
+  d02-source --config config/d02-source.toml tail --topic changes --key 65f0c0ffee65f0c0ffee65f0 --format table
   d02-source --set kafka.bootstrap_servers=broker:9092 tail --topic cursor
 
 A line of JSON holds topic, partition, offset, timestamp, key, op, schema_id (or fingerprint), headers and value; of a
 dead letter also reason. A record that cannot be decoded has error and raw (its bytes, base64) instead of value; then
-the exit code is 1 at the end. Amounts are minor units of the currency. Only committed records are shown.";
+the exit code is 1 at the end. Amounts are minor units of the currency. Only committed records are shown.
+With --key, a table of changes ends with the account's days past due (DPD) as of today, in both ways that D02 allows.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -39,15 +50,9 @@ pub struct Args {
     /// Which topic, by what it is for; the name stands in kafka.topics
     #[arg(long, value_enum, default_value_t = Kind::Accounts)]
     topic: Kind,
-    /// How many of the last records, over all partitions, by their timestamps
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "COUNT",
-        default_value_t = 10,
-        conflicts_with = "from_beginning"
-    )]
-    lines: usize,
+    /// How many of the last records, over all partitions, by their timestamps [default: 10; with --key, all of `changes`]
+    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "from_beginning")]
+    lines: Option<usize>,
     /// All records from the beginning, partition by partition as they arrive
     #[arg(long)]
     from_beginning: bool,
@@ -57,6 +62,9 @@ pub struct Args {
     /// Only records with exactly this key: a public_id; in `cursor` the whole JSON
     #[arg(long)]
     key: Option<String>,
+    /// Only records of `changes` that name this field in d02.changed, * for any untracked one; repeated: any of them
+    #[arg(long, value_name = "FIELD", value_parser = PossibleValuesParser::new(Changed::NAMES))]
+    changed: Vec<String>,
     /// Whose topic, where {lender} stands in its name; all lenders of the configuration by default
     #[arg(long, value_name = "NAME")]
     lender: Option<String>,
@@ -65,10 +73,22 @@ pub struct Args {
     format: Format,
 }
 
+impl Args {
+    /// Whether it is about the changes of one account: few, so that all of them are shown.
+    fn is_trail(&self) -> bool {
+        self.topic == Kind::Changes && self.key.is_some()
+    }
+
+    fn is_wanted(&self, record: &TopicRecord) -> bool {
+        self.changed.is_empty() || change::names_any(record, &self.changed)
+    }
+}
+
 /// What a topic is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
     Accounts,
+    Changes,
     DeadLetters,
     Cursor,
 }
@@ -98,9 +118,19 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
 
 /// The names of the topics that are asked for.
 fn topics(args: &Args, config: &Config) -> Result<Vec<String>, Failure> {
+    let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
     let topics = &config.kafka.topics;
+    if !args.changed.is_empty() && args.topic != Kind::Changes {
+        return usage("--changed chooses among the records of `changes` only\n  → add --topic changes");
+    }
     let (key, pattern) = match args.topic {
         Kind::Accounts => ("kafka.topics.accounts", &topics.accounts),
+        Kind::Changes => match &topics.changes {
+            Some(changes) => ("kafka.topics.changes", changes),
+            None => {
+                return usage("`changes` is turned off: kafka.topics.changes is \"\"\n  → set it to the topic's name");
+            }
+        },
         Kind::DeadLetters => ("kafka.topics.dead_letters", &topics.dead_letters),
         Kind::Cursor => ("kafka.topics.cursor", &topics.cursor),
     };
@@ -169,12 +199,21 @@ fn read(
 ) -> Result<(), Stop> {
     let key = args.key.as_ref().map(|key| key.clone().into_bytes());
     let tail = Tail::open(Cluster::new(config), topics, key, shutdown)?;
-    if args.from_beginning {
+    let count = args.lines.unwrap_or(DEFAULT_LINES);
+    if args.is_trail() {
+        trail(args, &tail, printer)?;
+    } else if args.from_beginning {
         printer.head(&[])?;
-        tail.from_beginning(|record| printer.print(&record))?;
+        tail.from_beginning(|record| {
+            if args.is_wanted(&record) {
+                printer.print(&record)?;
+            }
+            Ok::<_, Stop>(())
+        })?;
+    } else if args.changed.is_empty() {
+        printer.print_all(&tail.last(count)?)?;
     } else {
-        let last = tail.last(args.lines)?;
-        printer.print_all(&last)?;
+        printer.print_all(&last_wanted(args, &tail, count)?)?;
     }
     printer.out.flush()?;
     for hidden in tail.hidden() {
@@ -188,11 +227,48 @@ fn read(
     }
     if args.follow {
         tail.follow(|record| {
-            printer.print(&record)?;
+            if args.is_wanted(&record) {
+                printer.print(&record)?;
+            }
             Ok::<_, Stop>(printer.out.flush()?)
         })?;
     }
     Ok(())
+}
+
+/// The changes of one account, in the order in which they were written, and where that leaves it.
+fn trail(args: &Args, tail: &Tail, printer: &mut Printer<impl Write>) -> Result<(), Stop> {
+    let mut records = tail.last(usize::MAX)?;
+    // Offsets, for the clocks of two writers may differ.
+    records.sort_by(|one, other| {
+        let place = |record: &TopicRecord| (record.partition, record.offset);
+        one.topic.cmp(&other.topic).then_with(|| place(one).cmp(&place(other)))
+    });
+    // Of all, for what is wanted may be older than the account's last change.
+    let newest = records.last().cloned();
+    records.retain(|record| args.is_wanted(record));
+    let surplus = args.lines.map_or(0, |count| records.len().saturating_sub(count));
+    printer.print_all(&records[surplus..])?;
+    match newest {
+        Some(newest) if !args.follow => printer.explain(&newest),
+        _ => Ok(()),
+    }
+}
+
+/// The last records that are wanted, by their timestamps. Where they stand is not known, so all of the topic is read.
+fn last_wanted(args: &Args, tail: &Tail, count: usize) -> Result<Vec<TopicRecord>, Stop> {
+    let mut last = BTreeMap::new();
+    tail.from_beginning(|record| {
+        if args.is_wanted(&record) {
+            let order = (record.timestamp, record.partition, record.offset, record.topic.clone());
+            last.insert(order, record);
+            if last.len() > count {
+                last.pop_first();
+            }
+        }
+        Ok::<_, TailError>(())
+    })?;
+    Ok(last.into_values().collect())
 }
 
 struct Printer<W> {
@@ -246,18 +322,32 @@ impl<W: Write> Printer<W> {
         writeln!(self.out, "{}", table.line(cells))
     }
 
+    /// Below a table, the days past due by an account's last record.
+    fn explain(&mut self, newest: &TopicRecord) -> Result<(), Stop> {
+        if self.table.is_some() {
+            let content = self.decode(newest)?;
+            let today = clock::now().date_naive();
+            writeln!(self.out, "\n{}", change::explanation(newest, &content, today))?;
+        }
+        Ok(())
+    }
+
     /// What a record says, or why it cannot be decoded.
     fn content(&mut self, record: &TopicRecord) -> Result<Result<Content, String>, Stop> {
+        let content = self.decode(record)?;
         self.count += 1;
-        let content = match (self.kind, &record.value) {
-            _ if record.headers.is_none() => Err("the name of one of its headers is no UTF-8".to_owned()),
-            (_, None) => Ok(Content::Tombstone),
-            (Kind::Accounts, Some(value)) => self.decoders.account(value).map_err(Stop::Failed)?,
-            (Kind::Cursor, Some(value)) => Content::json(value),
-            (Kind::DeadLetters, Some(value)) => Content::json_or_text(value),
-        };
         self.undecodable += u64::from(content.is_err());
         Ok(content)
+    }
+
+    fn decode(&mut self, record: &TopicRecord) -> Result<Result<Content, String>, Stop> {
+        Ok(match (self.kind, &record.value) {
+            _ if record.headers.is_none() => Err("the name of one of its headers is no UTF-8".to_owned()),
+            (_, None) => Ok(Content::Tombstone),
+            (Kind::Accounts | Kind::Changes, Some(value)) => self.decoders.avro(value).map_err(Stop::Failed)?,
+            (Kind::Cursor, Some(value)) => Content::json(value),
+            (Kind::DeadLetters, Some(value)) => Content::json_or_text(value),
+        })
     }
 }
 
@@ -284,7 +374,7 @@ impl Decoders {
 
     /// # Errors
     /// When the registry gives no answer: that is not the record's fault.
-    fn account(&mut self, value: &[u8]) -> Result<Result<Content, String>, Failure> {
+    fn avro(&mut self, value: &[u8]) -> Result<Result<Content, String>, Failure> {
         let reason = |error: DecodeError| chain(&error);
         let (decoder, schema, datum) = match unframe(value) {
             Ok(Framed::Confluent { schema_id, datum }) => {
@@ -304,7 +394,7 @@ impl Decoders {
         Ok(match decoder {
             Ok(decoder) => decoder
                 .decode(datum)
-                .map(|value| Content::Account { schema, value })
+                .map(|value| Content::Avro { schema, value })
                 .map_err(reason),
             Err(reason) => Err(reason.clone()),
         })

@@ -16,7 +16,7 @@ use crate::sink::TopicRecord;
 #[derive(Debug)]
 pub(super) enum Content {
     Tombstone,
-    Account {
+    Avro {
         schema: Schema,
         value: Decoded,
     },
@@ -76,7 +76,7 @@ struct Line<'a> {
 #[serde(untagged)]
 enum Shown<'a> {
     Null,
-    Account(&'a Decoded),
+    Avro(&'a Decoded),
     Json(&'a RawValue),
     Text(&'a str),
     Bytes(String),
@@ -93,10 +93,10 @@ enum Header {
 /// The line, without the line break.
 pub(super) fn json(kind: Kind, record: &TopicRecord, content: &Result<Content, String>) -> String {
     let schema = match content {
-        Ok(Content::Account { schema, .. }) => Some(*schema),
+        Ok(Content::Avro { schema, .. }) => Some(*schema),
         _ => None,
     };
-    let is_accounts = kind == Kind::Accounts;
+    let has_op = matches!(kind, Kind::Accounts | Kind::Changes);
     let is_dead_letters = kind == Kind::DeadLetters;
     let line = Line {
         topic: &record.topic,
@@ -104,7 +104,7 @@ pub(super) fn json(kind: Kind, record: &TopicRecord, content: &Result<Content, S
         offset: record.offset,
         timestamp: record.timestamp.map(Timestamp),
         key: key(kind, record.key.as_deref()),
-        op: record.header("__op").filter(|_| is_accounts),
+        op: record.header("__op").filter(|_| has_op),
         schema_id: schema.and_then(|schema| match schema {
             Schema::Id(id) => Some(id),
             Schema::Fingerprint(_) => None,
@@ -119,7 +119,7 @@ pub(super) fn json(kind: Kind, record: &TopicRecord, content: &Result<Content, S
         headers: headers(record),
         value: content.as_ref().ok().map(|content| match content {
             Content::Tombstone => Shown::Null,
-            Content::Account { value, .. } => Shown::Account(value),
+            Content::Avro { value, .. } => Shown::Avro(value),
             Content::Json(json) => Shown::Json(json),
             Content::Text(text) => Shown::Text(text),
         }),

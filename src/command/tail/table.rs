@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::line::Content;
-use super::{Kind, is_unprintable};
+use super::{Kind, change, is_unprintable};
 use crate::avro::hexadecimal;
 use crate::progress::Timestamp;
 use crate::sink::TopicRecord;
@@ -58,6 +58,20 @@ impl Table {
                 text("DUE DATE", 10),
                 text("UPDATED (UTC)", TIME),
                 text("NOTE", 0),
+            ],
+            Kind::Changes => vec![
+                place(),
+                written(),
+                text("OP", 7),
+                text("KEY", 24),
+                text("UPDATED (UTC)", TIME),
+                text("STATUS", 13),
+                number("BALANCE (MINOR UNITS)", 0),
+                text("CURRENCY", 0),
+                text("DUE DATE", 10),
+                number(change::BY_SUBMISSION, 0),
+                number(change::BY_DUE_DATE, 0),
+                text("CHANGED", 0),
             ],
             Kind::DeadLetters => vec![
                 place(),
@@ -123,7 +137,7 @@ impl Table {
 /// One cell a column of [`Table::new`] of the same kind.
 pub(super) fn cells(kind: Kind, record: &TopicRecord, content: &Result<Content, String>) -> Vec<String> {
     let value = match content {
-        Ok(Content::Account { value, .. }) => serde_json::to_value(value).unwrap_or_default(),
+        Ok(Content::Avro { value, .. }) => serde_json::to_value(value).unwrap_or_default(),
         // A large number may lose digits here; amounts of accounts are whole and never do.
         Ok(Content::Json(json)) => serde_json::from_str(json.get()).unwrap_or_default(),
         Ok(Content::Tombstone | Content::Text(_)) | Err(_) => Value::Null,
@@ -141,22 +155,23 @@ pub(super) fn cells(kind: Kind, record: &TopicRecord, content: &Result<Content, 
         .map(|reason| format!("cannot be decoded: {}", visible(reason)));
     match kind {
         Kind::Accounts => {
-            let op = match record.header("__op") {
-                Some("r") => "read".to_owned(),
-                Some("c") => "created".to_owned(),
-                Some("u") => "updated".to_owned(),
-                Some("d") => "deleted".to_owned(),
-                _ => header("__op"),
-            };
-            // The parsed day is the same for every way of writing it; one that is no real day is shown as stored.
-            let due_date = match &value["due_date_parsed"] {
-                Value::Null => field("due_date"),
-                parsed => plain(parsed),
-            };
-            cells.extend([op, key(record)]);
+            cells.extend([op(record), key(record)]);
             cells.extend(["account_reference_id", "status", "balance_amount", "currency"].map(|name| cut(field(name))));
-            cells.extend([cut(due_date), moment(&field("updated_at"))]);
-            cells.push(undecodable.unwrap_or_else(|| account_note(record, content)));
+            cells.extend([cut(due_date(&value)), moment(&field("updated_at"))]);
+            cells.push(undecodable.unwrap_or_else(|| account_notes(record, content).join("; ")));
+        }
+        Kind::Changes => {
+            let after = |name: &str| cut(plain(&value["after"][name]));
+            cells.extend([op(record), key(record), moment(&field("updated_at"))]);
+            cells.extend(["status", "balance_amount", "currency"].map(after));
+            cells.push(change::moved_due_date(&value));
+            cells.extend(change::days_past_due(&value));
+            let notes = || {
+                [change::in_words(&value), account_notes(record, content)]
+                    .concat()
+                    .join("; ")
+            };
+            cells.push(undecodable.unwrap_or_else(notes));
         }
         Kind::DeadLetters => {
             let reason = header("__connect.errors.exception.message");
@@ -181,7 +196,25 @@ pub(super) fn cells(kind: Kind, record: &TopicRecord, content: &Result<Content, 
     cells
 }
 
-fn account_note(record: &TopicRecord, content: &Result<Content, String>) -> String {
+fn op(record: &TopicRecord) -> String {
+    match record.header("__op") {
+        Some("r") => "read".to_owned(),
+        Some("c") => "created".to_owned(),
+        Some("u") => "updated".to_owned(),
+        Some("d") => "deleted".to_owned(),
+        other => visible(other.unwrap_or_default()),
+    }
+}
+
+/// The parsed day is the same for every way of writing it; one that is no real day is shown as stored.
+pub(super) fn due_date(account: &Value) -> String {
+    match &account["due_date_parsed"] {
+        Value::Null => plain(&account["due_date"]),
+        parsed => plain(parsed),
+    }
+}
+
+fn account_notes(record: &TopicRecord, content: &Result<Content, String>) -> Vec<String> {
     let mut notes = Vec::new();
     if matches!(content, Ok(Content::Tombstone)) {
         notes.push("tombstone".to_owned());
@@ -192,7 +225,7 @@ fn account_note(record: &TopicRecord, content: &Result<Content, String>) -> Stri
     if record.header("d02.regressed") == Some("true") {
         notes.push("went back in time".to_owned());
     }
-    notes.join("; ")
+    notes
 }
 
 fn cursor_note(content: &Result<Content, String>, value: &Value) -> String {
@@ -205,7 +238,7 @@ fn cursor_note(content: &Result<Content, String>, value: &Value) -> String {
     note.to_owned()
 }
 
-fn key(record: &TopicRecord) -> String {
+pub(super) fn key(record: &TopicRecord) -> String {
     match record.key.as_deref().map(|key| (std::str::from_utf8(key), key)) {
         Some((Ok(text), _)) => visible(text),
         Some((Err(_), bytes)) => hexadecimal(bytes),
@@ -213,7 +246,7 @@ fn key(record: &TopicRecord) -> String {
     }
 }
 
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => visible(text),
@@ -231,7 +264,7 @@ fn moment(text: &str) -> String {
     }
 }
 
-fn cut(mut text: String) -> String {
+pub(super) fn cut(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(MAX_CELL) {
         text.truncate(end);
         text.push('…');
@@ -240,7 +273,7 @@ fn cut(mut text: String) -> String {
 }
 
 /// On one line, and without a character that a terminal would obey.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for char in text.chars() {
         if is_unprintable(char) {
@@ -258,6 +291,7 @@ mod tests {
     use crate::account::Account;
     use crate::avro::{ACCOUNT, Decoder, Encoder, Frame};
     use crate::command::tail::line::Schema;
+    use serde_json::json;
 
     fn shown(kind: Kind, records: &[(TopicRecord, Result<Content, String>)]) -> String {
         let mut table = Table::new(kind);
@@ -294,7 +328,7 @@ mod tests {
             .encode(account, &mut bytes)
             .expect("encodable");
         let value = Decoder::new(ACCOUNT.text).and_then(|decoder| decoder.decode(&bytes[5..]));
-        Content::Account {
+        Content::Avro {
             schema: Schema::Id(1),
             value: value.expect("decodable"),
         }
@@ -332,6 +366,64 @@ mod tests {
         ];
         let expected = include_str!("../../../tests/golden/tail-accounts.txt").trim_end();
         assert_eq!(shown(Kind::Accounts, &records), expected);
+    }
+
+    #[test]
+    fn changes_say_what_differs_and_the_days_past_due_of_their_day() {
+        let account = |fields: &[(&str, Value)]| {
+            let mut account = json!({
+                "public_id": "a", "lender_public_id": "l", "updated_at": 1_780_000_000_123_i64,
+                "submitted_date": "10/02/2026", "submitted_date_parsed": 20_494, "delinquent_days_on_submission": 30,
+                "due_date": "22/02/2026", "due_date_parsed": 20_506, "status": "IN_COLLECTION",
+                "balance_amount": 90_000, "currency": "KWD",
+            });
+            fields.iter().for_each(|(name, value)| account[name] = value.clone());
+            account
+        };
+        let change = |op: &str, changed: &[&str], before: Value, after: Value| {
+            Ok(change::tests::content(json!({
+                "public_id": "a", "lender_public_id": "l", "op": op, "updated_at": 1_780_000_000_123_i64,
+                "changed": changed, "before": before, "after": after,
+            })))
+        };
+        let before = json!({
+            "balance_amount": 120_000, "due_date": "01/02/2026", "due_date_parsed": 20_485, "status": "\u{1b}[2J", "currency": "",
+        });
+        let ahead = account(&[("due_date", "01/06/2026".into()), ("due_date_parsed", 20_605.into())]);
+        let unreal = account(&[
+            ("due_date", "31/02/2026".into()),
+            ("due_date_parsed", Value::Null),
+            ("submitted_date_parsed", Value::Null),
+        ]);
+        let key = "65f0c0ffee65f0c0ffee65f0";
+        let records = [
+            (
+                record(7, key, &[("__op", "r")]),
+                change("r", &[], Value::Null, account(&[])),
+            ),
+            (
+                record(8, key, &[("__op", "u")]),
+                change("u", &["balance_amount", "due_date", "*"], before.clone(), account(&[])),
+            ),
+            (
+                record(9, key, &[("__op", "u"), ("d02.regressed", "true")]),
+                change(
+                    "u",
+                    &["currency", "due_date", "status", "later\n"],
+                    before.clone(),
+                    ahead,
+                ),
+            ),
+            (
+                record(10, key, &[("__op", "u")]),
+                change("u", &["due_date", "paid_amount"], before.clone(), unreal),
+            ),
+            (record(11, key, &[("__op", "d")]), change("d", &[], before, Value::Null)),
+            (record(12, "b", &[]), Err("it is empty".to_owned())),
+            (record(13, "b", &[]), Ok(Content::Tombstone)),
+        ];
+        let expected = include_str!("../../../tests/golden/tail-changes.txt").trim_end();
+        assert_eq!(shown(Kind::Changes, &records), expected);
     }
 
     #[test]
