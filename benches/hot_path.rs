@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use d02_source::account::{Rules, Scratch, read_row};
-use d02_source::avro::{Encoder, Frame};
+use d02_source::account::{Changed, Rules, Scratch, read_row};
+use d02_source::avro::{ACCOUNT, ChangeEncoder, ChangeHead, Decoder, Encoder, Frame, Layout};
 use d02_source::index::{Candidate, Index, News};
 use d02_source::simulator::{LenderOptions, Options, Simulator};
 use divan::counter::{BytesCount, ItemsCount};
@@ -68,6 +68,72 @@ fn encode(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// The Avro of every row, without a frame.
+fn values() -> Vec<Vec<u8>> {
+    let (rules, mut scratch) = (Rules::default(), Scratch::default());
+    let encoder = Encoder::new(Frame::Confluent { schema_id: 7 });
+    let encoded = ROWS.iter().map(|row| {
+        let row = read_row(row, LENDER, &rules, &mut scratch).expect("an account");
+        let mut bytes = Vec::new();
+        encoder.encode(&row.account, &mut bytes).expect("encodable");
+        bytes.split_off(5)
+    });
+    encoded.collect()
+}
+
+static LAYOUT: LazyLock<Layout> = LazyLock::new(Layout::current);
+
+/// What is remembered of a value: every one is read so at a restart.
+#[divan::bench]
+fn remembered(bencher: Bencher<'_, '_>) {
+    let values = values();
+    bencher.counter(ItemsCount::new(values.len())).bench_local(|| {
+        for value in &values {
+            black_box(LAYOUT.read(black_box(value))).expect("a value");
+        }
+    });
+}
+
+/// The same by apache-avro's reader.
+#[divan::bench]
+fn remembered_by_the_library(bencher: Bencher<'_, '_>) {
+    let values = values();
+    let decoder = Decoder::new(ACCOUNT.text).expect("a schema");
+    bencher.counter(ItemsCount::new(values.len())).bench_local(|| {
+        for value in &values {
+            black_box(decoder.decode(black_box(value))).expect("a value");
+        }
+    });
+}
+
+/// A change up to its `after`.
+#[divan::bench]
+fn encode_change(bencher: Bencher<'_, '_>) {
+    let values = values();
+    let contents: Vec<_> = values
+        .iter()
+        .map(|value| LAYOUT.read(value).expect("a value"))
+        .collect();
+    let encoder = ChangeEncoder::new(Frame::Confluent { schema_id: 8 });
+    let mut bytes = Vec::new();
+    bencher.counter(ItemsCount::new(contents.len())).bench_local(|| {
+        bytes.clear();
+        for pair in contents.windows(2) {
+            let head = ChangeHead {
+                public_id: "65f0c0ffee65f0c0ffee65f0",
+                lender_public_id: LENDER,
+                op: "u",
+                updated_at: 1,
+                previous_updated_at: Some(0),
+                changed: Changed::between(black_box(&pair[0]), &pair[1]),
+                before: Some(&pair[0].tracked),
+            };
+            encoder.encode(&head, &mut bytes).expect("encodable");
+        }
+        black_box(&bytes);
+    });
+}
+
 /// Which rows are news, against an index of so many accounts: all of them are, and are remembered.
 #[divan::bench(args = [0, 100_000, 2_000_000])]
 fn decide(bencher: Bencher<'_, '_>, held_count: u32) {
@@ -76,15 +142,21 @@ fn decide(bencher: Bencher<'_, '_>, held_count: u32) {
         .iter()
         .map(|row| read_row(row, LENDER, &rules, &mut scratch).expect("an account"))
         .collect();
+    let values = values();
+    let contents: Vec<_> = values
+        .iter()
+        .map(|value| LAYOUT.read(value).expect("a value"))
+        .collect();
+    let content = contents[0].clone();
     let mut index = Index::default();
     for number in 0..held_count {
-        index.restore(&format!("{number:024x}"), 1, rows[0].digest);
+        index.restore(&format!("{number:024x}"), 1, rows[0].digest, Some(&content));
     }
     let mut pass = 0;
     bencher.counter(ItemsCount::new(rows.len())).bench_local(|| {
         pass += 1;
         let mut news = News::default();
-        for row in &rows {
+        for (row, content) in rows.iter().zip(&contents) {
             let candidate = Candidate {
                 public_id: &row.account.public_id,
                 // Later than what the pass before left.
@@ -94,7 +166,8 @@ fn decide(bencher: Bencher<'_, '_>, held_count: u32) {
                 requested: 1,
                 received: 2,
             };
-            black_box(index.decide(&mut news, black_box(&candidate), 0));
+            let judged = index.judge(&news, black_box(&candidate), 0);
+            index.note(&mut news, &candidate, judged, Some(content.clone()));
         }
         index.remember(news);
     });

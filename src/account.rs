@@ -10,6 +10,7 @@
 
 mod digest;
 mod number;
+mod tracked;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use serde_json::value::RawValue;
 pub use digest::Digest;
 pub use number::AmountTolerance;
 use number::whole_number;
+pub use tracked::{AMOUNT_COUNT, Changed, Content, TRACKED_FIELDS, Tracked, UNTRACKED};
 
 /// A borrower account: the fields of `avro/account.avsc`, in its order. Amounts are minor units of `currency`.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -433,7 +435,7 @@ pub fn instant(text: &str) -> Option<i64> {
 }
 
 /// Days since 1970-01-01 of a day written DD/MM/YYYY, if it is a real one.
-fn day(text: &str) -> Option<i32> {
+pub fn day(text: &str) -> Option<i32> {
     let bytes: &[u8; 10] = text.as_bytes().try_into().ok()?;
     let number = |digits: &[u8]| {
         digits.iter().try_fold(0u32, |sum, digit| {

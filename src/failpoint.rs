@@ -19,6 +19,8 @@ pub enum Rule {
     SweepFromSettled,
     /// A range that gave a part of itself away is known by its new `stop`.
     SplitMovesStop,
+    /// A version's predecessor may be one that the same batch writes.
+    BeforeIsOfTheBatch,
 }
 
 #[cfg(test)]

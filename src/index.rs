@@ -3,54 +3,21 @@
 //! Decisions are made against the index *and* what the batch decided before ([`News`]); only a commit that is known to
 //! have landed makes them part of the index ([`Index::remember`]). So a batch can be decided again, and never twice.
 
+mod key;
+mod packed;
+mod store;
+
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 
 use twox_hash::XxHash3_64;
 
-use crate::account::{Digest, Op};
+use crate::account::{Content, Digest, Op};
 use crate::failpoint::{self, Rule};
+pub use key::Key;
+use store::Store;
 
 /// A moment in the order of one process's requests and answers; later ones are larger. 0: before this start.
 pub type Tick = u64;
-
-/// The exact key of an account; the 24 hex digits of a Mongo id take no memory of their own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Key {
-    ObjectId([u8; 12]),
-    Other(Box<str>),
-}
-
-impl Key {
-    pub fn new(public_id: &str) -> Self {
-        object_id(public_id).map_or_else(|| Self::Other(public_id.into()), Self::ObjectId)
-    }
-}
-
-/// The `public_id` that it was made of.
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ObjectId(bytes) => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
-            Self::Other(text) => f.write_str(text),
-        }
-    }
-}
-
-/// The bytes of 24 lower-case hex digits. Upper case is another key: keys compare exactly.
-fn object_id(text: &str) -> Option<[u8; 12]> {
-    let digits: &[u8; 24] = text.as_bytes().try_into().ok()?;
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; 12];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-    }
-    Some(bytes)
-}
 
 /// The version of an account that `accounts` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,74 +27,6 @@ pub struct Held {
     pub digest: Digest,
     /// When its page was received.
     pub received: Tick,
-}
-
-/// Held versions by key, as small as they go: an index holds millions for as long as the process runs. 36 bytes with the
-/// key of a Mongo id, and one for its place; a hash table has 8/7 to 16/7 as many places as entries.
-#[derive(Debug, Default)]
-struct Accounts {
-    by_object_id: HashMap<[u8; 12], Packed>,
-    by_text: HashMap<Box<str>, Packed>,
-}
-
-/// [`Held`] without what aligns it to 8 bytes.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, packed(4))]
-struct Packed {
-    updated_at: i64,
-    digest: u64,
-    received: Tick,
-}
-
-impl From<Held> for Packed {
-    fn from(held: Held) -> Self {
-        Self {
-            updated_at: held.updated_at,
-            digest: held.digest.0,
-            received: held.received,
-        }
-    }
-}
-
-impl From<Packed> for Held {
-    fn from(packed: Packed) -> Self {
-        Self {
-            updated_at: packed.updated_at,
-            digest: Digest(packed.digest),
-            received: packed.received,
-        }
-    }
-}
-
-impl Accounts {
-    fn len(&self) -> usize {
-        self.by_object_id.len() + self.by_text.len()
-    }
-
-    fn get(&self, key: &Key) -> Option<Held> {
-        let packed = match key {
-            Key::ObjectId(id) => self.by_object_id.get(id),
-            Key::Other(text) => self.by_text.get(text),
-        };
-        packed.copied().map(Held::from)
-    }
-
-    /// Gives what was held before.
-    fn insert(&mut self, key: Key, held: Held) -> Option<Held> {
-        let before = match key {
-            Key::ObjectId(id) => self.by_object_id.insert(id, held.into()),
-            Key::Other(text) => self.by_text.insert(text, held.into()),
-        };
-        before.map(Held::from)
-    }
-
-    fn remove(&mut self, key: &Key) -> Option<Held> {
-        let before = match key {
-            Key::ObjectId(id) => self.by_object_id.remove(id),
-            Key::Other(text) => self.by_text.remove(text),
-        };
-        before.map(Held::from)
-    }
 }
 
 /// A row as far as deciding needs it.
@@ -156,15 +55,28 @@ pub enum Verdict {
     Regressed,
 }
 
+/// What is to be done with a row, and against which version that was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    pub verdict: Verdict,
+    pub held: Option<Held>,
+}
+
 /// The accounts that one batch writes, not yet known to be committed.
 #[derive(Debug, Default)]
-pub struct News {
-    held: HashMap<Key, Held>,
+pub struct News<'a> {
+    written: HashMap<Key, Written<'a>>,
     new_count: u64,
     checksum: u64,
 }
 
-impl News {
+#[derive(Debug)]
+struct Written<'a> {
+    held: Held,
+    content: Option<Content<'a>>,
+}
+
+impl News<'_> {
     /// Accounts that the index did not know.
     pub fn new_count(&self) -> u64 {
         self.new_count
@@ -174,7 +86,7 @@ impl News {
 /// Every account of one lender that has a live record in `accounts`.
 #[derive(Debug, Default)]
 pub struct Index {
-    held: Accounts,
+    held: Store,
     /// Keys whose last record is a tombstone, while it is in the topic.
     tombstones: HashSet<Key>,
     checksum: u64,
@@ -189,6 +101,12 @@ impl Index {
         self.held.len() == 0
     }
 
+    /// Bytes that it takes, without what the allocator adds.
+    pub fn size(&self) -> usize {
+        let tombstone = size_of::<Key>() + 1;
+        self.held.size() + self.tombstones.capacity() * tombstone
+    }
+
     /// XOR over the accounts of XXH3-64 of key and `updated_at` (8 bytes little-endian).
     pub fn checksum(&self) -> u64 {
         self.checksum
@@ -199,7 +117,7 @@ impl Index {
     }
 
     /// Count and checksum as they will be once `news` is committed.
-    pub fn with(&self, news: &News) -> (u64, u64) {
+    pub fn with(&self, news: &News<'_>) -> (u64, u64) {
         (self.held.len() as u64 + news.new_count, self.checksum ^ news.checksum)
     }
 
@@ -208,23 +126,21 @@ impl Index {
         /// More than that is made room for as it comes; a number alone must not take gigabytes.
         const MOST: usize = 1 << 24;
         let mut index = Self::default();
-        index.held.by_object_id.reserve(account_count.min(MOST));
+        index.held.reserve(account_count.min(MOST));
         index
     }
 
     /// Takes a record of `accounts`, in the topic's order.
-    pub fn restore(&mut self, public_id: &str, updated_at: i64, digest: Digest) {
+    pub fn restore(&mut self, public_id: &str, updated_at: i64, digest: Digest, content: Option<&Content<'_>>) {
         let key = Key::new(public_id);
         self.tombstones.remove(&key);
         self.checksum ^= hash_of(public_id, updated_at);
-        let before = self.held.insert(
-            key,
-            Held {
-                updated_at,
-                digest,
-                received: 0,
-            },
-        );
+        let held = Held {
+            updated_at,
+            digest,
+            received: 0,
+        };
+        let before = self.held.insert(&key, held, content);
         self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
     }
 
@@ -241,17 +157,18 @@ impl Index {
     }
 
     /// Whether the account is held, or written by the batch itself.
-    pub fn holds(&self, news: &News, public_id: &str) -> bool {
+    pub fn holds(&self, news: &News<'_>, public_id: &str) -> bool {
         let key = Key::new(public_id);
-        news.held.contains_key(&key) || self.held.get(&key).is_some()
+        news.written.contains_key(&key) || self.held.get(&key).is_some()
     }
 
-    /// Decides one row, later rows of a batch against earlier ones, and notes in `news` what it writes.
+    /// Judges one row, later rows of a batch against earlier ones.
     ///
     /// `first_snapshot_at` (milliseconds) tells an account that was there before the source from one created since.
-    pub fn decide(&self, news: &mut News, row: &Candidate<'_>, first_snapshot_at: i64) -> Verdict {
+    pub fn judge(&self, news: &News<'_>, row: &Candidate<'_>, first_snapshot_at: i64) -> Judged {
         let key = Key::new(row.public_id);
-        let held = news.held.get(&key).copied().or_else(|| self.held.get(&key));
+        let written = news.written.get(&key).map(|written| written.held);
+        let held = written.or_else(|| self.held.get(&key));
         let verdict = match held {
             None => {
                 let is_new = row.created_at.is_some_and(|at| at >= first_snapshot_at);
@@ -260,30 +177,41 @@ impl Index {
             }
             Some(held) => judge(&held, row),
         };
-        if let Verdict::Write(_) = verdict {
-            news.checksum ^= hash_of(row.public_id, row.updated_at);
-            match held {
-                Some(held) => news.checksum ^= hash_of(row.public_id, held.updated_at),
-                None => news.new_count += 1,
-            }
-            let held = Held {
-                updated_at: row.updated_at,
-                digest: row.digest,
-                received: row.received,
-            };
-            news.held.insert(key, held);
+        Judged { verdict, held }
+    }
+
+    /// What is remembered of the content of the version that a row was judged against.
+    pub fn content<'i>(&'i self, news: &'i News<'_>, public_id: &str) -> Option<Content<'i>> {
+        let key = Key::new(public_id);
+        match news.written.get(&key) {
+            Some(written) if !failpoint::is_broken(Rule::BeforeIsOfTheBatch) => written.content.clone(),
+            Some(_) | None => self.held.content(&key),
         }
-        verdict
+    }
+
+    /// Notes in `news` a row that is to be written. `content`: what of it is to be remembered.
+    pub fn note<'a>(&self, news: &mut News<'a>, row: &Candidate<'_>, judged: Judged, content: Option<Content<'a>>) {
+        news.checksum ^= hash_of(row.public_id, row.updated_at);
+        match judged.held {
+            Some(held) => news.checksum ^= hash_of(row.public_id, held.updated_at),
+            None => news.new_count += 1,
+        }
+        let held = Held {
+            updated_at: row.updated_at,
+            digest: row.digest,
+            received: row.received,
+        };
+        news.written.insert(Key::new(row.public_id), Written { held, content });
     }
 
     /// Makes a committed batch part of the index.
-    pub fn remember(&mut self, news: News) {
+    pub fn remember(&mut self, news: News<'_>) {
         self.checksum ^= news.checksum;
-        for (key, held) in news.held {
+        for (key, Written { held, content }) in news.written {
             if !self.tombstones.is_empty() {
                 self.tombstones.remove(&key);
             }
-            self.held.insert(key, held);
+            self.held.insert(&key, held, content.as_ref());
         }
     }
 }
@@ -337,12 +265,21 @@ mod tests {
         }
     }
 
+    /// Judges a row, and notes what is to be written.
+    fn decide(index: &Index, news: &mut News<'_>, row: &Candidate<'_>, first_snapshot_at: i64) -> Verdict {
+        let judged = index.judge(news, row, first_snapshot_at);
+        if let Verdict::Write(_) = judged.verdict {
+            index.note(news, row, judged, None);
+        }
+        judged.verdict
+    }
+
     /// Decides and commits one row after another.
     fn verdicts(index: &mut Index, rows: &[Candidate<'_>]) -> Vec<Verdict> {
         rows.iter()
             .map(|row| {
                 let mut news = News::default();
-                let verdict = index.decide(&mut news, row, 1_000);
+                let verdict = decide(index, &mut news, row, 1_000);
                 index.remember(news);
                 verdict
             })
@@ -381,7 +318,7 @@ mod tests {
     #[test]
     fn created_is_known_by_its_date_or_by_a_tombstone() {
         let mut index = Index::default();
-        index.restore("gone", 1, Digest(1));
+        index.restore("gone", 1, Digest(1), None);
         index.restore_tombstone("gone");
         let new = Candidate {
             created_at: Some(1_000),
@@ -405,18 +342,18 @@ mod tests {
         let index = Index::default();
         let mut news = News::default();
         assert_eq!(
-            index.decide(&mut news, &row("a", 1, 1, 1, 2), 0),
+            decide(&index, &mut news, &row("a", 1, 1, 1, 2), 0),
             Verdict::Write(Op::Read)
         );
-        assert_eq!(index.decide(&mut news, &row("a", 1, 1, 1, 2), 0), Verdict::Repeated);
+        assert_eq!(decide(&index, &mut news, &row("a", 1, 1, 1, 2), 0), Verdict::Repeated);
         assert_eq!(
-            index.decide(&mut news, &row("a", 2, 1, 1, 2), 0),
+            decide(&index, &mut news, &row("a", 2, 1, 1, 2), 0),
             Verdict::Write(Op::Updated)
         );
         assert_eq!(news.new_count(), 1);
         assert!(index.is_empty());
         assert_eq!(
-            index.decide(&mut News::default(), &row("a", 1, 1, 1, 2), 0),
+            decide(&index, &mut News::default(), &row("a", 1, 1, 1, 2), 0),
             Verdict::Write(Op::Read)
         );
     }
@@ -427,13 +364,13 @@ mod tests {
         let long = "x".repeat(100);
         let mut news = News::default();
         for candidate in [row("a", 1, 1, 1, 2), row(&long, 2, 1, 1, 2), row("a", 3, 1, 1, 2)] {
-            index.decide(&mut news, &candidate, 0);
+            decide(&index, &mut news, &candidate, 0);
         }
         let promised = index.with(&news);
         index.remember(news);
         let mut restored = Index::default();
         for (id, at) in [("b", 9), ("a", 1), (&long, 2), ("a", 3)] {
-            restored.restore(id, at, Digest(1));
+            restored.restore(id, at, Digest(1), None);
         }
         restored.restore_tombstone("b");
         assert_eq!((index.len() as u64, index.checksum()), promised);
@@ -446,5 +383,50 @@ mod tests {
         assert!(matches!(Key::new(lower), Key::ObjectId(_)));
         assert_ne!(Key::new(lower), Key::new(&lower.to_uppercase()));
         assert_ne!(Key::new(lower), Key::new(&lower[1..]));
+    }
+
+    #[test]
+    fn an_account_takes_at_most_100_bytes_with_all_that_is_remembered_of_it() {
+        use crate::account::{Rules, Scratch, read_row};
+        use crate::avro::{Encoder, Frame, Layout};
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let options = crate::simulator::Options {
+            lenders: vec![crate::simulator::LenderOptions {
+                rows: 16_000,
+                ..crate::simulator::LenderOptions::numbered(1)
+            }],
+            ..crate::simulator::Options::default()
+        };
+        let simulator = runtime
+            .block_on(crate::simulator::Simulator::start(options))
+            .expect("a simulator");
+        let (layout, encoder) = (Layout::current(), Encoder::new(Frame::Confluent { schema_id: 1 }));
+        let (rules, mut scratch) = (Rules::default(), Scratch::default());
+        let mut index = Index::with_capacity(16_000);
+        let mut fill = |index: &mut Index| {
+            for row in simulator.rows(0) {
+                let json = serde_json::value::RawValue::from_string(row.json).expect("JSON");
+                let row = read_row(&json, "lender", &rules, &mut scratch).expect("an account");
+                let mut value = Vec::new();
+                encoder.encode(&row.account, &mut value).expect("encodable");
+                let content = layout.read(&value[5..]).expect("readable");
+                index.restore(
+                    &row.account.public_id,
+                    row.account.updated_at,
+                    row.digest,
+                    Some(&content),
+                );
+            }
+        };
+        fill(&mut index);
+        let restored = index.size() / index.len();
+        // What came and went must not stay behind.
+        for seed in 0..3 {
+            simulator.touch(0, 8_000, seed);
+            fill(&mut index);
+        }
+        let changed = index.size() / index.len();
+        println!("{restored} bytes an account when restored, {changed} after many changes");
+        assert!(restored <= 100 && changed <= 100, "{restored}, {changed}");
     }
 }

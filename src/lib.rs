@@ -43,3 +43,4 @@ pub mod start;
 #[cfg(feature = "demo")]
 pub mod testbed;
 pub mod upstream;
+pub mod varint;

@@ -65,6 +65,7 @@ lender_metrics! {
     Counter logins_total "Logins with email and password";
     Counter token_refreshes_total "Tokens renewed with a refresh token";
     Counter records_total "Account records committed";
+    Counter changes_total "Records committed to the topic of changes";
     Counter dead_letters_total "Dead letters committed";
     Counter repeated_rows_total "Rows not written because the same version is held";
     Counter stale_rows_total "Rows not written because a newer version is held";
@@ -81,6 +82,7 @@ lender_metrics! {
     Counter transactions_total "Transactions committed, heartbeats included";
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge accounts "Accounts in the index";
+    Gauge index_bytes "Memory of the index, without what the allocator adds";
     Gauge stuck_walks "Walks that get nowhere: the same place fails again and again";
     Gauge drifting_fields "Fields that upstream changed for all rows: nearly none has a value that fits";
     Gauge ranges "Ranges of the snapshot that are still being read";

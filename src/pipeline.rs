@@ -4,6 +4,7 @@
 
 mod inbox;
 mod limit;
+mod trail;
 
 use std::time::Duration;
 
@@ -20,12 +21,15 @@ use crate::progress::{Progress, Record, Timestamp, Walk};
 use crate::reader::{Ended, Entry, Incoming, Page};
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    AccountRecord, Committed, DeadLetterDigests, DeadLetterRecord, Records, Sink, SinkError, Transactions, account_size,
+    AccountRecord, Committed, DeadLetterDigests, DeadLetterRecord, Records, Sink, SinkError, Topic, Transactions,
+    account_size, change_size,
 };
 use crate::upstream::Backoff;
 use inbox::{Batch, Inbox, Move, Next};
 pub use limit::DeadLetterLimit;
 use limit::{Allowance, BadRow, Refused};
+use trail::Place;
+pub use trail::Trail;
 
 /// One lender, claimed and restored.
 pub struct Pipeline<S = Transactions> {
@@ -36,6 +40,8 @@ pub struct Pipeline<S = Transactions> {
     /// As committed.
     pub record: Record,
     pub index: Index,
+    /// What is written to `changes`, unless that is turned off.
+    pub trail: Option<Trail>,
     pub dead_letters: DeadLetterDigests,
     /// How many more of them there may be.
     pub limit: DeadLetterLimit,
@@ -102,7 +108,7 @@ enum Outcome {
 struct Decided<'a> {
     records: Records<'a>,
     record: Record,
-    news: News,
+    news: News<'a>,
     dead_letters: Vec<Digest>,
     /// Places of the first few dead letters, which the log names; the fields of the others have an alarm of their own.
     named: Vec<usize>,
@@ -293,16 +299,19 @@ impl<S: Sink> Pipeline<S> {
             digest: row.digest,
             invalid: row.invalid.as_deref(),
         };
-        let topic = &self.transactions.topics().accounts;
-        let size = account_size(&account, &self.public_id);
-        if size > topic.max_message {
+        let topics = self.transactions.topics();
+        let bury_too_large = |topic: &Topic, size: usize, decided: &mut Decided<'a>| {
             let json = row.json.map(|json| page.bytes(json)).unwrap_or_default();
             let reason = Reason::TooLarge {
                 size,
                 limit: topic.max_message,
                 topic: topic.name.clone(),
             };
-            return self.bury(page, json, Digest::of_bytes(json), reason, Some(public_id), decided);
+            self.bury(page, json, Digest::of_bytes(json), reason, Some(public_id), decided);
+        };
+        let size = account_size(&account, &self.public_id);
+        if size > topics.accounts.max_message {
+            return bury_too_large(&topics.accounts, size, decided);
         }
         let is_old = self.start_from.is_some_and(|start_from| row.updated_at < start_from.0);
         if is_old && !self.index.holds(&decided.news, public_id) {
@@ -317,9 +326,31 @@ impl<S: Sink> Pipeline<S> {
             requested: page.requested,
             received: page.received,
         };
-        match self.index.decide(&mut decided.news, &candidate, first_snapshot_at) {
+        let judged = self.index.judge(&decided.news, &candidate, first_snapshot_at);
+        match judged.verdict {
             Verdict::Write(op) => {
                 account.op = op;
+                let mut content = None;
+                if let (Some(trail), Some(topic)) = (&self.trail, &topics.changes) {
+                    let after = trail.content(account.value);
+                    let before = judged.held.and_then(|_| self.index.content(&decided.news, public_id));
+                    let mut place = Place {
+                        lender: &self.public_id,
+                        max_message: topic.max_message,
+                        heads: &mut decided.records.heads,
+                    };
+                    if let Some(change) = trail.change(account, &after, judged.held, before.as_ref(), &mut place) {
+                        let size = change_size(&change, &self.public_id);
+                        if size > topic.max_message {
+                            // Rather neither than an account that changed without a trace.
+                            decided.records.heads.truncate(change.head.start);
+                            return bury_too_large(topic, size, decided);
+                        }
+                        decided.records.changes.push(change);
+                    }
+                    content = Some(after);
+                }
+                self.index.note(&mut decided.news, &candidate, judged, content);
                 decided.records.accounts.push(account);
             }
             Verdict::Repeated => decided.repeated += 1,
@@ -384,6 +415,7 @@ impl<S: Sink> Pipeline<S> {
         failpoint::reach("before_remember");
         let metrics = &self.metrics;
         metrics.records_total.inc_by(decided.records.accounts.len() as u64);
+        metrics.changes_total.inc_by(decided.records.changes.len() as u64);
         metrics.dead_letters_total.inc_by(decided.dead_letters.len() as u64);
         metrics.repeated_rows_total.inc_by(decided.repeated);
         metrics.stale_rows_total.inc_by(decided.stale);
@@ -433,6 +465,7 @@ impl<S: Sink> Pipeline<S> {
     pub fn show_state(&self) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.accounts.set(count(self.index.len()));
+        self.metrics.index_bytes.set(count(self.index.size()));
         self.metrics.ranges.set(count(self.record.progress.ranges.len()));
         self.committed.send_if_modified(|committed| {
             let is_new = *committed != self.record.progress;

@@ -3,27 +3,33 @@
 //! The order is delivery.md's "Starting": fence what came before, read the cursor records to their true end, claim,
 //! restore the index, compare. Lenders that start together share the reading.
 
+mod contents;
+
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::avro::Frame;
 use crate::clock;
 use crate::config;
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{DeadLetterLimit, Pipeline};
+use crate::pipeline::{DeadLetterLimit, Pipeline, Trail};
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, RecordKey, Timestamp};
+use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    Cluster, Committed, CursorRecords, Records, Sink, SinkError, Topics, Transactions, restore_accounts,
+    Cluster, Committed, ContentOf, CursorRecords, Records, Sink, SinkError, Topics, Transactions, restore_accounts,
     restore_dead_letters,
 };
 use crate::upstream::Backoff;
+use contents::Contents;
 
 /// A lender that logged in and is to be started.
 pub struct Candidate {
@@ -31,7 +37,16 @@ pub struct Candidate {
     pub lender: String,
     pub public_id: String,
     pub topics: Topics,
+    pub frames: Frames,
     pub metrics: LenderMetrics,
+}
+
+/// What stands before the values of a lender's topics.
+#[derive(Debug, Clone, Copy)]
+pub struct Frames {
+    pub account: Frame,
+    /// `None`: nothing is written to `changes`.
+    pub change: Option<Frame>,
 }
 
 /// Why a lender does not start.
@@ -149,7 +164,7 @@ pub fn claim_of(
                 wanted: base_url,
             });
         }
-        Committed::Record(record) if record.partitions != partitions => {
+        Committed::Record(record) if are_spread_anew(&record.partitions, &partitions) => {
             let why = partitions_changed(&record.partitions, &partitions);
             return Err(StartError::Partitions(why));
         }
@@ -161,15 +176,30 @@ pub fn claim_of(
             base_url,
             progress: Progress::default(),
             accounts,
-            partitions,
+            partitions: partitions.clone(),
         },
     };
     Ok(Record {
         instance: Some(instance.to_owned()),
         epoch: record.epoch + 1,
         sequence: record.sequence + 1,
+        // `changes` may have been turned on or off.
+        partitions,
         ..record
     })
+}
+
+/// Whether a topic that is in both has another number of partitions.
+fn are_spread_anew(recorded: &str, found: &str) -> bool {
+    let counts = |text: &str| -> BTreeMap<String, String> {
+        let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+        pairs
+            .map(|(topic, count)| (topic.to_owned(), count.to_owned()))
+            .collect()
+    };
+    let found = counts(found);
+    let differs = |(topic, count): (&String, &String)| found.get(topic).is_some_and(|found| found != count);
+    counts(recorded).iter().any(differs)
 }
 
 /// What a changed partition count means, in one sentence.
@@ -182,6 +212,9 @@ pub struct Starter {
     pub cluster: Cluster,
     pub config: config::Config,
     pub instance: String,
+    pub registry: Option<Arc<Registry>>,
+    /// For what is asked of the registry.
+    pub runtime: Handle,
     pub shutdown: Shutdown,
 }
 
@@ -335,6 +368,10 @@ impl Starter {
             transactions,
             record: record.clone(),
             index: crate::index::Index::default(),
+            trail: candidate
+                .frames
+                .change
+                .map(|frame| Trail::new(frame, self.config.changes.initial)),
             dead_letters: crate::sink::DeadLetterDigests::default(),
             limit: DeadLetterLimit::new(&self.config.errors),
             settings: self.config.transaction.clone(),
@@ -397,10 +434,19 @@ impl Starter {
             let count = record.and_then(|record| record.accounts).map_or(0, |(count, _)| count);
             usize::try_from(count).unwrap_or(usize::MAX)
         };
+        let own = going().filter_map(|candidate| match candidate.frames.account {
+            Frame::Confluent { schema_id } => Some(schema_id),
+            Frame::SingleObject => None,
+        });
+        let contents = self.config.kafka.topics.changes.is_some().then(|| {
+            let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
+            Contents::new(registry, runtime, self.shutdown.clone(), own)
+        });
+        let content: ContentOf<'_> = &|value| contents.as_ref().map_or(Ok(None), |contents| contents.of(value));
         let mut accounts = self.each_topic(
             going(),
             |topics| &topics.accounts.name,
-            |topic, lenders| restore_accounts(&self.cluster, topic, lenders, account_count, &self.shutdown),
+            |topic, lenders| restore_accounts(&self.cluster, topic, lenders, account_count, content, &self.shutdown),
         );
         let mut dead_letters = self.each_topic(
             going(),

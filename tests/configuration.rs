@@ -280,7 +280,7 @@ fn a_key_without_effect_is_warned_about_once() {
     let world = World::new(&[50]);
     let args = [
         "--set",
-        "changes.initial=false",
+        "http.stale_after=1m",
         "--set",
         "upstream.reconcile_interval=1d",
         "run",
@@ -289,7 +289,7 @@ fn a_key_without_effect_is_warned_about_once() {
     let mut source = world.command(&args, &[]);
     source.expect_exit(0);
     let log = source.log();
-    for key in ["changes.initial", "upstream.reconcile_interval"] {
+    for key in ["http.stale_after", "upstream.reconcile_interval"] {
         assert_eq!(log.matches(key).count(), 1, "{log}");
         assert!(
             log.contains(&format!(" WARN {key} (--set) has no effect in this version")),

@@ -47,7 +47,7 @@ fn killed_more_than_twenty_times_in_one_walk_nothing_is_lost_or_doubled() {
     assert_ne!(ranges, "[]", "the walk was over before the last kill");
     world.simulator.set_latency(Duration::ZERO);
     world.catch_up();
-    let records = world.accounts();
+    let records = world.judged_accounts();
     assert_eq!(records.len(), 60_000);
     judge::everything(&records, &world.simulator.rows(0));
     let with_aborted = kafka::uncommitted(&world.servers, &world.topic("accounts")).len();
@@ -85,5 +85,5 @@ fn sigterm_in_the_middle_of_a_walk_leaves_no_open_transaction() {
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     world.simulator.set_latency(Duration::ZERO);
     world.catch_up();
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }

@@ -60,7 +60,7 @@ fn live_changes_arrive_while_it_runs_and_sigterm_releases_the_lender() {
     source.signal("TERM");
     source.expect_exit(0);
     assert!(began.elapsed().as_secs() < 10, "{}", source.log());
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     assert_eq!(
         world.cursors().pop().expect("a cursor record").json()["instance"],
         serde_json::Value::Null
@@ -210,7 +210,7 @@ fn a_lender_whose_credentials_are_refused_is_tried_again_beside_one_that_runs() 
     source.wait_for_line("failed; it is tried again");
     wait_for("the other lender", || (world.accounts_so_far() == 300).then_some(()));
     assert!(source.is_running(), "{}", source.log());
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     source.signal("TERM");
     source.expect_exit(0);
 }

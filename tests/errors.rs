@@ -140,7 +140,7 @@ fn a_lender_that_stops_at_a_dead_letter_leaves_the_others_running() {
     });
     source.signal("TERM");
     source.expect_exit(2);
-    judge::everything(&world.accounts(), &world.simulator.rows(1));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(1));
 }
 
 #[test]

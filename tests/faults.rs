@@ -199,7 +199,7 @@ impl Trial {
     #[track_caller]
     fn judged(&self) -> Vec<Record> {
         self.were_side_by_side();
-        let records = self.world.accounts();
+        let records = self.world.judged_accounts();
         judge::everything(&records, &self.world.simulator.rows(0));
         records
     }

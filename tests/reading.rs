@@ -43,7 +43,7 @@ fn a_snapshot_in_ranges_side_by_side_arrives_complete_and_once() {
     world.simulator.set_latency(Duration::from_millis(30));
     catch_up(&world, &["upstream.page_size=500", "transaction.max_rows=2000"]);
     assert_eq!(world.accounts().len(), 40_000);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     assert!(most_ranges(&world) >= 4, "{} ranges", most_ranges(&world));
     assert_eq!(world.cursors().pop().expect("a cursor record").json()["ranges"], "[]");
 }
@@ -55,7 +55,7 @@ fn a_group_of_20_000_rows_of_one_time_across_the_edge_of_a_range_is_read_once() 
     let world = World::with(options);
     catch_up(&world, &[]);
     assert_eq!(world.accounts().len(), 45_000);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn an_account_that_changes_during_a_long_snapshot_arrives_while_that_goes_on() {
     source.signal("TERM");
     source.expect_exit(0);
     catch_up(&world, &[]);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn what_is_older_than_start_from_is_left_out() {
         .to_rfc3339();
     catch_up(&world, &[&format!("lenders.lender-1.start_from={at}")]);
     let expected: Vec<_> = rows.into_iter().filter(|row| row.updated_at_ms >= start_from).collect();
-    judge::everything(&world.accounts(), &expected);
+    judge::everything(&world.judged_accounts(), &expected);
     assert_eq!(world.accounts().len(), expected.len());
 }
 
@@ -193,7 +193,7 @@ fn killed_again_and_again_while_ranges_live_walks_and_sweeps_run_nothing_is_lost
     );
     world.simulator.set_latency(Duration::ZERO);
     catch_up(&world, &set);
-    let records = world.accounts();
+    let records = world.judged_accounts();
     judge::everything(&records, &world.simulator.rows(0));
     let with_aborted = kafka::uncommitted(&world.servers, &world.topic("accounts")).len();
     assert!(with_aborted > records.len(), "no kill left an aborted record");
@@ -215,7 +215,7 @@ fn a_snapshot_that_was_interrupted_goes_on_where_it_was_though_a_tenth_of_it_cha
     world.simulator.touch(0, 3_000, 9);
     // Polls that follow one upon another would read what has changed again and again.
     catch_up(&world, &["upstream.poll_interval=1m"]);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     let read_again = world.simulator.counts().row_count - read_before;
     // What is left; of each range the group of one time that it stood in; what has changed, by two live walks.
     let most = 10_000 + 4 * 1_500 + 2 * 3_000;

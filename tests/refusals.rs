@@ -3,11 +3,7 @@
 use std::time::{Duration, Instant};
 
 use d02_source::testbed::{Broker, BrokerOptions};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
-};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::producer::{BaseRecord, Producer};
 
 use crate::support::kafka;
@@ -20,13 +16,6 @@ fn refused(world: &World, args: &[&str], text: &str) {
     let mut source = world.command(args, &[]);
     source.expect_exit(2);
     assert!(source.log().contains(text), "no `{text}` in\n{}", source.log());
-}
-
-fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
-    ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .create()
-        .expect("an admin client")
 }
 
 #[test]
@@ -63,7 +52,7 @@ fn a_topic_that_is_not_what_was_committed_is_refused_and_a_reset_is_the_harmless
         .command(&["--set", &other_cursor, "run", "--until-caught-up"], &[])
         .expect_exit(0);
     assert_eq!(world.accounts().len(), 2_000);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]
@@ -150,13 +139,13 @@ fn a_reset_leaves_no_partition_of_the_cursor_topic_behind() {
     expected.sort_unstable();
     assert_eq!(found, expected);
     world.catch_up();
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     assert_eq!(world.accounts().len(), 100);
 }
 
 /// Takes every record out of partitions, as retention does; a compacted topic does not let it happen otherwise.
 fn empty(servers: &str, topic: &str, partitions: &[i32]) {
-    let admin = admin(servers);
+    let admin = kafka::admin(servers);
     let options = AdminOptions::new();
     let policy = |policy| {
         RUNTIME.block_on(async {
@@ -190,7 +179,11 @@ fn a_topic_that_takes_too_small_records_is_refused_and_never_created() {
     assert!(kafka::partitions(&world.servers, &topic).is_empty());
     let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "2000");
     RUNTIME
-        .block_on(async { admin(&world.servers).create_topics([&new], &AdminOptions::new()).await })
+        .block_on(async {
+            kafka::admin(&world.servers)
+                .create_topics([&new], &AdminOptions::new())
+                .await
+        })
         .expect("an answer");
     refused(
         &world,
@@ -220,23 +213,20 @@ fn added_partitions_are_noticed_while_running_and_refused_at_a_start() {
     let mut source = world.command(&["run"], &[("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s")]);
     source.wait_for_line("claimed and restored");
     let topic = world.topic("accounts");
-    let added = NewPartitions::new(&topic, 8);
-    RUNTIME
-        .block_on(async {
-            admin(&world.servers)
-                .create_partitions([&added], &AdminOptions::new())
-                .await
-        })
-        .expect("an answer");
+    kafka::add_partitions(&world.servers, &topic, 8);
     source.expect_exit(2);
     assert!(
         source
             .log()
-            .contains("the partitions were accounts=6 and are accounts=8"),
+            .contains("the partitions were accounts=6,changes=6 and are accounts=8,changes=6"),
         "{}",
         source.log()
     );
-    refused(&world, &["run"], "the partitions were accounts=6 and are accounts=8");
+    refused(
+        &world,
+        &["run"],
+        "the partitions were accounts=6,changes=6 and are accounts=8,changes=6",
+    );
 }
 
 #[test]
@@ -245,7 +235,11 @@ fn a_topic_that_is_not_compacted_is_refused_by_name_and_setting() {
     let topic = world.topic("accounts");
     let new = NewTopic::new(&topic, 6, TopicReplication::Fixed(1)).set("cleanup.policy", "delete");
     RUNTIME
-        .block_on(async { admin(&world.servers).create_topics([&new], &AdminOptions::new()).await })
+        .block_on(async {
+            kafka::admin(&world.servers)
+                .create_topics([&new], &AdminOptions::new())
+                .await
+        })
         .expect("an answer");
     refused(&world, &["run"], &topic);
     let mut source = world.command(&["run"], &[]);
@@ -285,7 +279,7 @@ fn another_lenders_open_transaction_on_the_cursor_partition_is_waited_for() {
     );
     other.abort_transaction(PATIENCE).expect("aborted");
     source.expect_exit(0);
-    let records = world.accounts();
+    let records = world.judged_accounts();
     assert_eq!(records.len(), 2_050);
     judge::everything(&records, &world.simulator.rows(0));
 }
@@ -331,7 +325,7 @@ fn a_commit_whose_answer_is_lost_has_landed_and_is_not_written_again() {
     });
     source.signal("TERM");
     source.expect_exit(0);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 /// A source whose commit is doubtful, stopped just before it reads back what landed.
@@ -358,7 +352,7 @@ fn a_shutdown_while_the_outcome_of_a_commit_is_unknown_reads_it_back_and_release
         serde_json::Value::Null
     );
     assert_eq!(world.accounts().len(), 600);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]
@@ -378,7 +372,7 @@ fn a_shutdown_that_cannot_read_back_what_landed_writes_nothing_a_release_neither
     );
     world.catch_up();
     assert_eq!(world.accounts().len(), 600);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]
@@ -401,7 +395,7 @@ fn a_broker_that_is_away_for_a_minute_costs_bounded_memory_and_nothing_else() {
     proxy.cut(false);
     source.expect_exit(0);
     assert!(source.log().contains("degraded, reopening"), "{}", source.log());
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]
@@ -422,5 +416,5 @@ fn one_of_three_brokers_killed_under_load_loses_and_doubles_nothing() {
     cluster.kill(2).expect("killed");
     world.simulator.set_latency(Duration::ZERO);
     source.expect_exit(0);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }

@@ -24,7 +24,7 @@ fn a_second_instance_takes_over_a_busy_lender_and_the_first_exits_3() {
     );
     world.simulator.set_latency(Duration::ZERO);
     second.expect_exit(0);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     one_writer(&world);
 }
 
@@ -37,7 +37,7 @@ fn an_idle_instance_that_lost_its_lender_notices_by_its_heartbeat() {
     let mut second = world.command(&["run", "--until-caught-up"], &[]);
     second.expect_exit(0);
     first.expect_exit(3);
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     one_writer(&world);
 }
 
@@ -87,7 +87,7 @@ fn a_fenced_instance_that_is_to_end_before_the_new_owners_claim_writes_nothing_m
     rival.begin_transaction().expect("begun");
     rival.commit_transaction(PATIENCE).expect("committed");
     world.catch_up();
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_transaction_of_our_own_that_ran_out_of_time_is_no_takeover() {
         "{}",
         source.log()
     );
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]
@@ -128,5 +128,5 @@ fn a_live_record_under_another_name_is_refused() {
     world.simulator.touch(0, 1, 1);
     first.expect_exit(3);
     world.catch_up();
-    judge::everything(&world.accounts(), &world.simulator.rows(0));
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }

@@ -40,7 +40,8 @@ impl Source {
         let toml = format!(
             "name = \"{name}\"\n[upstream]\nbase_url = \"{base_url}\"\n[lenders.lender-1]\nemail = \
              \"exports@lender-1.example\"\npassword = \"secret-1\"\n[kafka]\nbootstrap_servers = \"{}\"\n[kafka.topics]\n\
-             accounts = \"{name}.accounts\"\ncursor = \"{name}.cursor\"\ndead_letters = \"{name}.dead-letters\"\n\
+             accounts = \"{name}.accounts\"\ncursor = \"{name}.cursor\"\nchanges = \"{name}.changes\"\n\
+             dead_letters = \"{name}.dead-letters\"\n\
              [schema_registry]\nurl = \"{}\"\n",
             testbed.bootstrap_servers(),
             testbed.schema_registry_url(),

@@ -17,7 +17,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::{PARSED, fingerprint};
+use super::{ACCOUNT, CHANGE};
 
 /// A value without its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub enum DecodeError {
     CutOff,
     #[error("its schema leaves {size} of its bytes unread")]
     LeftOver { size: usize },
+    #[error("its schema is not {}", ACCOUNT.name)]
+    NotOurs,
+    #[error("the field `{field}` of its schema is no simple one")]
+    NotSimple { field: String },
 }
 
 /// Tells the two frames apart.
@@ -85,12 +89,15 @@ impl Decoder {
     /// For the single objects of `fingerprint`.
     ///
     /// # Errors
-    /// When it is not that of `avro/account.avsc`.
+    /// When it is that of no schema of this version.
     pub fn of_fingerprint(wanted: [u8; 8]) -> Result<Self, DecodeError> {
-        if wanted != fingerprint() {
-            return Err(DecodeError::UnknownFingerprint { fingerprint: wanted });
-        }
-        Ok(Self { schema: PARSED.clone() })
+        let known = [&ACCOUNT, &CHANGE]
+            .into_iter()
+            .find(|schema| schema.fingerprint() == wanted);
+        let schema = known.ok_or(DecodeError::UnknownFingerprint { fingerprint: wanted })?;
+        Ok(Self {
+            schema: schema.schema().clone(),
+        })
     }
 
     /// # Errors
@@ -255,7 +262,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::account::Account;
-    use crate::avro::{ACCOUNT_SCHEMA, Encoder, Frame};
+    use crate::avro::{Encoder, Frame};
 
     fn encoded(account: &Account<'_>, frame: Frame) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -284,7 +291,7 @@ mod tests {
         let Framed::Confluent { schema_id: 258, datum } = unframe(&confluent).expect("framed") else {
             panic!("another frame");
         };
-        let decoded = Decoder::new(ACCOUNT_SCHEMA).and_then(|decoder| decoder.decode(datum));
+        let decoded = Decoder::new(ACCOUNT.text).and_then(|decoder| decoder.decode(datum));
         let decoded = decoded.expect("decodable");
 
         let single_object = encoded(&account(), Frame::SingleObject);
@@ -361,7 +368,7 @@ mod tests {
     #[test]
     fn a_datum_that_is_cut_off_or_too_long_is_refused() {
         let mut bytes = encoded(&account(), Frame::SingleObject);
-        let decoder = Decoder::new(ACCOUNT_SCHEMA).expect("a schema");
+        let decoder = Decoder::new(ACCOUNT.text).expect("a schema");
         for end in 10..bytes.len() {
             let error = decoder.decode(&bytes[10..end]).expect_err("cut off");
             assert!(matches!(error, DecodeError::CutOff), "{error}");
@@ -377,7 +384,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let decoder = Decoder::new(ACCOUNT_SCHEMA).expect("a schema");
+            let decoder = Decoder::new(ACCOUNT.text).expect("a schema");
             let _ = decoder.decode(&bytes);
             let _ = unframe(&bytes);
         }

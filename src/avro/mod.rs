@@ -6,9 +6,11 @@
 //! single-object  C3 01 │ CRC-64-AVRO, 8 bytes little-endian  │ Avro binary
 //! ```
 //!
-//! `avro/account.avsc` is the one truth; a test holds [`Account`]'s fields to it.
+//! The files under `avro/` are the one truth; tests hold the types to them.
 
+mod change;
 mod decode;
+mod layout;
 
 use std::sync::LazyLock;
 
@@ -18,35 +20,72 @@ use apache_avro::writer::datum::GenericDatumWriter;
 
 use crate::account::Account;
 
+pub use change::{ChangeEncoder, ChangeHead, after};
 pub use decode::{DecodeError, Decoded, Decoder, Framed, hexadecimal, unframe};
+pub use layout::Layout;
 
-/// The schema of `accounts` values as it stands in `avro/account.avsc`.
-pub const ACCOUNT_SCHEMA: &str = include_str!("../../avro/account.avsc");
-
-/// The full name of the record, for subjects and single-object readers.
-pub const ACCOUNT_NAME: &str = "cleargrid.d02.Account";
-
-static PARSED: LazyLock<Schema> =
-    LazyLock::new(|| Schema::parse_str(ACCOUNT_SCHEMA).expect("a unit test parses the schema file"));
-
-/// [`PARSED`] by its Parsing Canonical Form. apache-avro leaves `{"type":"int"}` of a logical type where Avro's
-/// specification, and so every Java reader, has `"int"`.
-static CANONICAL: LazyLock<Schema> = LazyLock::new(|| {
-    let simple = ["int", "long"].iter().fold(PARSED.canonical_form(), |form, primitive| {
-        form.replace(&format!(r#"{{"type":"{primitive}"}}"#), &format!(r#""{primitive}""#))
+/// The values of `accounts`.
+pub static ACCOUNT: Definition =
+    Definition::new("cleargrid.d02.Account", include_str!("../../avro/account.avsc"), || {
+        Parsed::of(ACCOUNT.text)
     });
-    Schema::parse_str(&simple).expect("a canonical form is a schema")
-});
 
-/// [`ACCOUNT_SCHEMA`] in Avro's Parsing Canonical Form, over which fingerprints are made.
-pub fn canonical_form() -> String {
-    CANONICAL.canonical_form()
+/// The values of `changes`.
+pub static CHANGE: Definition = Definition::new(
+    "cleargrid.d02.AccountChange",
+    include_str!("../../avro/account_change.avsc"),
+    || Parsed::of(CHANGE.text),
+);
+
+/// A schema of this version, as it stands in a file under `avro/`.
+pub struct Definition {
+    /// The full name of the record, for subjects and single-object readers.
+    pub name: &'static str,
+    pub text: &'static str,
+    parsed: LazyLock<Parsed>,
 }
 
-/// The CRC-64-AVRO (Rabin) fingerprint of [`ACCOUNT_SCHEMA`], its bytes as they stand in a single object: little-endian.
-pub fn fingerprint() -> [u8; 8] {
-    let bytes = CANONICAL.fingerprint::<Rabin>().bytes;
-    bytes.try_into().expect("a CRC-64 has eight bytes")
+struct Parsed {
+    schema: Schema,
+    /// By its Parsing Canonical Form. apache-avro leaves `{"type":"int"}` of a logical type where Avro's specification, and
+    /// so every Java reader, has `"int"`.
+    canonical: Schema,
+}
+
+impl Parsed {
+    fn of(text: &str) -> Self {
+        let schema = Schema::parse_str(text).expect("a unit test parses the schema files");
+        let simple = ["int", "long"].iter().fold(schema.canonical_form(), |form, primitive| {
+            form.replace(&format!(r#"{{"type":"{primitive}"}}"#), &format!(r#""{primitive}""#))
+        });
+        let canonical = Schema::parse_str(&simple).expect("a canonical form is a schema");
+        Self { schema, canonical }
+    }
+}
+
+impl Definition {
+    const fn new(name: &'static str, text: &'static str, parse: fn() -> Parsed) -> Self {
+        Self {
+            name,
+            text,
+            parsed: LazyLock::new(parse),
+        }
+    }
+
+    fn schema(&self) -> &Schema {
+        &self.parsed.schema
+    }
+
+    /// Avro's Parsing Canonical Form, over which fingerprints are made.
+    pub fn canonical_form(&self) -> String {
+        self.parsed.canonical.canonical_form()
+    }
+
+    /// The CRC-64-AVRO (Rabin) fingerprint, its bytes as they stand in a single object: little-endian.
+    pub fn fingerprint(&self) -> [u8; 8] {
+        let bytes = self.parsed.canonical.fingerprint::<Rabin>().bytes;
+        bytes.try_into().expect("a CRC-64 has eight bytes")
+    }
 }
 
 /// Whether values of both schemas are the same bytes: their canonical forms are.
@@ -74,16 +113,21 @@ pub struct Encoder {
     frame: Vec<u8>,
 }
 
+impl Frame {
+    /// Its bytes before a value of `schema`.
+    fn bytes(self, schema: &Definition) -> Vec<u8> {
+        match self {
+            Self::Confluent { schema_id } => [&[0][..], &schema_id.to_be_bytes()].concat(),
+            Self::SingleObject => [&[0xC3, 0x01][..], &schema.fingerprint()].concat(),
+        }
+    }
+}
+
 impl Encoder {
     pub fn new(frame: Frame) -> Self {
-        let frame = match frame {
-            Frame::Confluent { schema_id } => [&[0][..], &schema_id.to_be_bytes()].concat(),
-            Frame::SingleObject => [&[0xC3, 0x01][..], &fingerprint()].concat(),
-        };
-        let writer = GenericDatumWriter::builder(&PARSED).human_readable(false).build();
         Self {
-            writer: writer.expect("the schema refers to no other"),
-            frame,
+            writer: writer(ACCOUNT.schema()),
+            frame: frame.bytes(&ACCOUNT),
         }
     }
 
@@ -104,13 +148,18 @@ impl Encoder {
     }
 }
 
+fn writer(schema: &'static Schema) -> GenericDatumWriter<'static> {
+    let writer = GenericDatumWriter::builder(schema).human_readable(false).build();
+    writer.expect("the schema refers to no other")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use apache_avro::types::Value;
 
     fn decode(bytes: &[u8]) -> Vec<(String, Value)> {
-        let reader = apache_avro::reader::datum::GenericDatumReader::builder(&PARSED)
+        let reader = apache_avro::reader::datum::GenericDatumReader::builder(ACCOUNT.schema())
             .build()
             .expect("a reader");
         match reader.read_value(&mut &bytes[..]).expect("decodable") {
@@ -121,14 +170,14 @@ mod tests {
 
     #[test]
     fn every_field_of_the_schema_has_a_doc_and_a_default_but_three() {
-        let schema: serde_json::Value = serde_json::from_str(ACCOUNT_SCHEMA).expect("JSON");
+        let schema: serde_json::Value = serde_json::from_str(ACCOUNT.text).expect("JSON");
         assert_eq!(
             format!(
                 "{}.{}",
                 schema["namespace"].as_str().unwrap(),
                 schema["name"].as_str().unwrap()
             ),
-            ACCOUNT_NAME
+            ACCOUNT.name
         );
         for field in schema["fields"].as_array().expect("fields") {
             let name = field["name"].as_str().expect("a name");
@@ -144,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_struct_has_the_fields_of_the_schema_in_its_order() {
-        let schema: serde_json::Value = serde_json::from_str(ACCOUNT_SCHEMA).expect("JSON");
+        let schema: serde_json::Value = serde_json::from_str(ACCOUNT.text).expect("JSON");
         let in_schema: Vec<_> = schema["fields"]
             .as_array()
             .unwrap()
@@ -196,7 +245,7 @@ mod tests {
     fn single_object_frame_has_the_fingerprint_that_javas_avro_gives_the_schema() {
         // By `SchemaNormalization.parsingFingerprint` of org.apache.avro:avro:1.12.0, over avro/account.avsc.
         const FINGERPRINT: [u8; 8] = [0x3d, 0x02, 0xf9, 0xd3, 0x3c, 0x83, 0xf0, 0x0b];
-        assert_eq!(canonical_form().len(), 1451);
+        assert_eq!(ACCOUNT.canonical_form().len(), 1451);
         let account = Account {
             public_id: "a".into(),
             lender_public_id: "l",

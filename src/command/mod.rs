@@ -12,7 +12,7 @@ pub mod simulate;
 pub mod tail;
 pub mod verify;
 
-use crate::avro::ACCOUNT_NAME;
+use crate::avro::{ACCOUNT, CHANGE, Definition};
 use crate::config::{Config, SubjectStrategy};
 use crate::policy::{Exit, chain};
 use crate::registry;
@@ -97,18 +97,32 @@ fn topic_names(key: &str, pattern: &str, lender: Option<&str>, config: &Config) 
         .collect())
 }
 
-/// The subjects of the accounts' schema, each once: of one lender's topic if it is asked for, else of all.
-fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<String>, Failure> {
-    let strategy = config.avro.subject_strategy;
-    let topics = match (strategy, lender) {
-        // Whatever the topics are called.
-        (SubjectStrategy::RecordName, None) => vec![String::new()],
-        _ => topic_names("kafka.topics.accounts", &config.kafka.topics.accounts, lender, config)?,
-    };
-    Ok(topics
-        .iter()
-        .map(|topic| registry::subject(strategy, topic, ACCOUNT_NAME))
-        .collect())
+/// A subject with the schema that belongs there.
+struct Subject {
+    name: String,
+    schema: &'static Definition,
+}
+
+/// The subjects of what is written, each once: for one lender's topics if they are asked for, else for all.
+fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, Failure> {
+    let (strategy, names) = (config.avro.subject_strategy, &config.kafka.topics);
+    let mut subjects = Vec::new();
+    for (key, pattern, schema) in [
+        ("kafka.topics.accounts", Some(&names.accounts), &ACCOUNT),
+        ("kafka.topics.changes", names.changes.as_ref(), &CHANGE),
+    ] {
+        let Some(pattern) = pattern else { continue };
+        let topics = match (strategy, lender) {
+            // Whatever the topics are called.
+            (SubjectStrategy::RecordName, None) => vec![String::new()],
+            _ => topic_names(key, pattern, lender, config)?,
+        };
+        subjects.extend(topics.iter().map(|topic| Subject {
+            name: registry::subject(strategy, topic, schema.name),
+            schema,
+        }));
+    }
+    Ok(subjects)
 }
 
 /// Hands SIGTERM and Ctrl-C on as the request to end.

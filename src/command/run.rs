@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::{Failure, progress_bar};
-use crate::avro::{ACCOUNT_NAME, ACCOUNT_SCHEMA, Encoder, Frame};
+use crate::avro::{ACCOUNT, CHANGE, Definition, Encoder, Frame};
 use crate::config::{Config, Encoding, SecretSource};
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Pipeline, Stopped};
@@ -16,8 +16,8 @@ use crate::policy::{self, AfterRequest, Exit};
 use crate::reader::{self, Reader};
 use crate::registry::{self, Registry};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Checked, Cluster, Topics};
-use crate::start::{Candidate, Starter};
+use crate::sink::{Checked, Cluster, Topic, Topics};
+use crate::start::{Candidate, Frames, Starter};
 use crate::upstream::{Backoff, Client, Route, Transport, UpstreamError, http_client};
 
 /// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
@@ -42,7 +42,7 @@ struct Process {
     config: Config,
     http: Arc<dyn Transport>,
     checked: Vec<Checked>,
-    registry: Option<Registry>,
+    registry: Option<Arc<Registry>>,
     metrics: Metrics,
     shutdown: Shutdown,
     is_until_caught_up: bool,
@@ -81,6 +81,7 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
     let registry = match config.avro.encoding {
         Encoding::Confluent => Some(
             Registry::new(&config.schema_registry)
+                .map(Arc::new)
                 .map_err(|error| Failure::of(error.exit(), &error, error.advice()))?,
         ),
         Encoding::SingleObject => None,
@@ -107,6 +108,8 @@ async fn run(args: Args, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<E
         cluster,
         config: config.clone(),
         instance,
+        registry: registry.clone(),
+        runtime: Handle::current(),
         shutdown: shutdown.clone(),
     };
     tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
@@ -271,11 +274,11 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
         }
     };
     let topics = Topics::of(&process.checked, &process.config.kafka, lender);
-    let frame = tokio::select! {
+    let frames = tokio::select! {
         // As above.
         biased;
         () = shutdown.requested() => return as_asked(),
-        frame = process.frame(lender, &topics) => frame,
+        frames = process.frames(lender, &topics) => frames,
     };
     let (started, pipeline) = oneshot::channel();
     let public_id = login.lender_public_id.clone();
@@ -283,6 +286,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
         lender: lender.to_owned(),
         public_id,
         topics: topics.clone(),
+        frames,
         metrics,
     };
     if process.to_start.send(ToStart { candidate, started }).is_err() {
@@ -306,13 +310,13 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
     process.decided(is_first);
     let (reader, inbox) = Reader::new(reader::Setting {
         client: Arc::new(client),
-        encoder: Encoder::new(frame),
+        encoder: Encoder::new(frames.account),
         rules: process.config.rules(),
         name: lender,
         lender: &pipeline.public_id,
         upstream: &process.config.upstream,
         is_until_caught_up: process.is_until_caught_up,
-        max_message: topics.accounts.max_message,
+        max_message: topics.largest_row(),
         committed: pipeline.committed.subscribe(),
     });
     let reading = tokio::spawn(reader.run(login.clock, pipeline.start_from));
@@ -376,15 +380,25 @@ impl Process {
         }
     }
 
+    async fn frames(&self, lender: &str, topics: &Topics) -> Frames {
+        Frames {
+            account: self.frame(lender, &topics.accounts, &ACCOUNT).await,
+            change: match &topics.changes {
+                Some(topic) => Some(self.frame(lender, topic, &CHANGE).await),
+                None => None,
+            },
+        }
+    }
+
     /// What stands before every value. A registry that is away or refuses is waited for: nothing is written unframed.
-    async fn frame(&self, lender: &str, topics: &Topics) -> Frame {
+    async fn frame(&self, lender: &str, topic: &Topic, schema: &Definition) -> Frame {
         let Some(registry) = &self.registry else {
             return Frame::SingleObject;
         };
-        let subject = registry::subject(self.config.avro.subject_strategy, &topics.accounts.name, ACCOUNT_NAME);
+        let subject = registry::subject(self.config.avro.subject_strategy, &topic.name, schema.name);
         let mut backoff = Backoff::default();
         loop {
-            match registry.schema_id(&subject, ACCOUNT_SCHEMA).await {
+            match registry.schema_id(&subject, schema.text).await {
                 Ok(schema_id) => return Frame::Confluent { schema_id },
                 Err(error) => {
                     let wait = backoff.next(None);

@@ -1,20 +1,20 @@
-//! `schema print / check / register`: the schema as a file, against the registry, and into it. Without Kafka, and without
-//! lenders where none stands in the name of the topic.
+//! `schema print / check / register`: the schemas as files, against the registry, and into it. Without Kafka, and without
+//! lenders where none stands in the name of a topic.
 
 use std::io::{self, Write};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::Failure;
-use crate::avro::{ACCOUNT_NAME, ACCOUNT_SCHEMA, canonical_form, fingerprint};
+use super::{Failure, Subject};
+use crate::avro::{ACCOUNT, CHANGE, Definition};
 use crate::config::{Config, Encoding};
 use crate::policy::{Exit, chain};
 use crate::registry::{Compatibility, Registered, Registry, RegistryError, Verdict, WANTED_LEVEL};
 
 const PRINT_EXAMPLES: &str = "Examples:
   d02-source schema print > account.avsc
-  d02-source schema print --fingerprint";
+  d02-source schema print account-change --fingerprint";
 
 const CHECK_HELP: &str = "Examples:
   d02-source --config config/d02-source.toml schema check
@@ -42,7 +42,7 @@ pub enum Command {
     /// Print a schema as it stands in its file, byte for byte
     #[command(after_help = PRINT_EXAMPLES)]
     Print(PrintArgs),
-    /// See whether the registry has the schema, or would take it
+    /// See whether the registry has the schemas, or would take them
     #[command(after_help = CHECK_HELP)]
     Check {
         #[command(flatten)]
@@ -51,7 +51,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Register the schema
+    /// Register the schemas
     #[command(after_help = REGISTER_EXAMPLE)]
     Register {
         #[command(flatten)]
@@ -81,21 +81,29 @@ pub struct Whose {
 enum Schema {
     /// The values of the topic `accounts`: avro/account.avsc
     Account,
+    /// The values of the topic `changes`: avro/account_change.avsc
+    AccountChange,
+}
+
+impl Schema {
+    fn definition(self) -> &'static Definition {
+        match self {
+            Self::Account => &ACCOUNT,
+            Self::AccountChange => &CHANGE,
+        }
+    }
 }
 
 /// `schema print`: writes to `out`, in `main` standard output. Needs no configuration and nobody else.
 pub fn print(args: &PrintArgs, mut out: impl Write) -> io::Result<()> {
-    let PrintArgs {
-        schema: Schema::Account,
-        fingerprint: is_fingerprint,
-    } = args;
-    if !is_fingerprint {
-        return out.write_all(ACCOUNT_SCHEMA.as_bytes());
+    let schema = args.schema.definition();
+    if !args.fingerprint {
+        return out.write_all(schema.text.as_bytes());
     }
     let digits = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let sha_256 = openssl::sha::sha256(canonical_form().as_bytes());
-    writeln!(out, "name         {ACCOUNT_NAME}")?;
-    writeln!(out, "crc-64-avro  {}", digits(&fingerprint()))?;
+    let sha_256 = openssl::sha::sha256(schema.canonical_form().as_bytes());
+    writeln!(out, "name         {}", schema.name)?;
+    writeln!(out, "crc-64-avro  {}", digits(&schema.fingerprint()))?;
     writeln!(out, "sha-256      {}", digits(&sha_256))
 }
 
@@ -143,7 +151,7 @@ pub async fn register(whose: &Whose, config: &Config) -> Result<Exit, Failure> {
     let registry = Registry::new(&config.schema_registry).map_err(|error| failure(&error))?;
     for subject in subjects {
         let (registered, state) = registered(&registry, &subject).await.map_err(|error| failure(&error))?;
-        println!("{subject}: {state}, {}", place(&registered));
+        println!("{}: {state}, {}", subject.name, place(&registered));
     }
     Ok(Exit::Done)
 }
@@ -155,14 +163,14 @@ fn failure(error: &RegistryError) -> Failure {
 /// Registers the schema if it is not there, whatever `auto_register` says; where it then stands, and which of both it was.
 pub(super) async fn registered(
     registry: &Registry,
-    subject: &str,
+    Subject { name, schema }: &Subject,
 ) -> Result<(Registered, &'static str), RegistryError> {
-    if let Some(found) = registry.look_up(subject, ACCOUNT_SCHEMA).await? {
+    if let Some(found) = registry.look_up(name, schema.text).await? {
         return Ok((found, "was registered"));
     }
-    let id = registry.register(subject, ACCOUNT_SCHEMA).await?;
+    let id = registry.register(name, schema.text).await?;
     // The answer to registering says no version.
-    let found = registry.look_up(subject, ACCOUNT_SCHEMA).await?;
+    let found = registry.look_up(name, schema.text).await?;
     Ok((found.unwrap_or(Registered { id, version: None }), "registered"))
 }
 
@@ -194,7 +202,7 @@ struct Finding {
 }
 
 impl Finding {
-    async fn of(registry: &Registry, subject: String, auto_register: bool) -> Self {
+    async fn of(registry: &Registry, subject: Subject, auto_register: bool) -> Self {
         let state = match state(registry, &subject, auto_register).await {
             Ok(state) => state,
             Err(error) => State::Unknown(error),
@@ -206,10 +214,12 @@ impl Finding {
         };
         let compatibility = match exit {
             Exit::Failed => None,
-            Exit::Done | Exit::Usage | Exit::TakenOver | Exit::Refused => Some(registry.compatibility(&subject).await),
+            Exit::Done | Exit::Usage | Exit::TakenOver | Exit::Refused => {
+                Some(registry.compatibility(&subject.name).await)
+            }
         };
         Self {
-            subject,
+            subject: subject.name,
             state,
             compatibility,
             exit,
@@ -316,11 +326,15 @@ impl Finding {
     }
 }
 
-async fn state(registry: &Registry, subject: &str, auto_register: bool) -> Result<State, RegistryError> {
-    if let Some(found) = registry.look_up(subject, ACCOUNT_SCHEMA).await? {
+async fn state(
+    registry: &Registry,
+    Subject { name, schema }: &Subject,
+    auto_register: bool,
+) -> Result<State, RegistryError> {
+    if let Some(found) = registry.look_up(name, schema.text).await? {
         return Ok(State::Registered(found));
     }
-    Ok(match registry.compare(subject, ACCOUNT_SCHEMA).await? {
+    Ok(match registry.compare(name, schema.text).await? {
         Verdict::Incompatible(reasons) => State::Incompatible(reasons),
         Verdict::Compatible | Verdict::NothingToFollow if auto_register => State::Acceptable,
         Verdict::Compatible | Verdict::NothingToFollow => State::Missing,

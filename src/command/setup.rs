@@ -1,4 +1,4 @@
-//! `setup`: creates the topics with the right settings, registers the schema and guards its subject. Safe to repeat.
+//! `setup`: creates the topics with the right settings, registers the schemas and guards their subjects. Safe to repeat.
 
 use super::Failure;
 use crate::config::{Config, Encoding};
@@ -9,7 +9,7 @@ use crate::sink::Cluster;
 const HELP: &str = "Example:
   d02-source --config config/d02-source.toml setup
 
-An existing topic is never altered. The schema is registered whatever schema_registry.auto_register says, and its subject
+An existing topic is never altered. Schemas are registered whatever schema_registry.auto_register says, and each subject
 gets the compatibility FULL_TRANSITIVE, unless it has one of its own already.";
 
 #[derive(Debug, clap::Args)]
@@ -34,16 +34,20 @@ pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
     let registry = Registry::new(&config.schema_registry).map_err(failure)?;
     for subject in super::subjects(&config, None)? {
         // Before it is registered: afterwards Apicurio says NONE of a subject that nobody gave a level.
-        let level = registry.compatibility(&subject).await;
+        let level = registry.compatibility(&subject.name).await;
         let (registered, state) = super::schema::registered(&registry, &subject).await.map_err(failure)?;
-        println!("schema   {subject}: {state}, {}", super::schema::place(&registered));
-        let level = guard(&registry, &subject, level).await;
+        println!(
+            "schema   {}: {state}, {}",
+            subject.name,
+            super::schema::place(&registered)
+        );
+        let level = guard(&registry, &subject.name, level).await;
         match &level {
             Level::Set => println!("         compatibility {WANTED_LEVEL}: set"),
             Level::AsItWas => println!("         compatibility {WANTED_LEVEL}: as it was"),
             Level::Left(_) | Level::Unsettable(_) => {}
         }
-        if let Some(warning) = level.warning(&subject) {
+        if let Some(warning) = level.warning(&subject.name) {
             println!("         ! {warning}");
         }
     }

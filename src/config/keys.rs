@@ -199,7 +199,7 @@ pub const KEYS: &[Key] = &[
     key("kafka.create_topics", Kind::Flag, Some("true")),
     key("kafka.topics.accounts", Kind::Topic, Some("cleargrid.d02.accounts")),
     key("kafka.topics.cursor", Kind::Topic, Some("cleargrid.d02.cursor")),
-    later("kafka.topics.changes", Kind::Topic, Some("cleargrid.d02.changes")),
+    key("kafka.topics.changes", Kind::Topic, Some("cleargrid.d02.changes")),
     key(
         "kafka.topics.dead_letters",
         Kind::Topic,
@@ -250,28 +250,28 @@ pub const KEYS: &[Key] = &[
         Some("false"),
     ),
     key("kafka.topic_settings.cursor.*", Kind::Setting, None),
-    later("kafka.topic_settings.changes.partitions", PARTITIONS, Some("6")),
-    later(
+    key("kafka.topic_settings.changes.partitions", PARTITIONS, Some("6")),
+    key(
         "kafka.topic_settings.changes.replication_factor",
         Kind::Replication,
         Some("-1"),
     ),
-    later(
+    key(
         "kafka.topic_settings.changes.cleanup.policy",
         Kind::Setting,
         Some("delete"),
     ),
-    later(
+    key(
         "kafka.topic_settings.changes.retention.ms",
         Kind::Setting,
         Some("34560000000"),
     ),
-    later(
+    key(
         "kafka.topic_settings.changes.unclean.leader.election.enable",
         Kind::Setting,
         Some("false"),
     ),
-    later("kafka.topic_settings.changes.*", Kind::Setting, None),
+    key("kafka.topic_settings.changes.*", Kind::Setting, None),
     key("kafka.topic_settings.dead_letters.partitions", PARTITIONS, Some("1")),
     key(
         "kafka.topic_settings.dead_letters.replication_factor",
@@ -342,7 +342,7 @@ pub const KEYS: &[Key] = &[
     key("schema_registry.token", Kind::Secret, None),
     key("schema_registry.ca_file", Kind::Path, None),
     // Changes, errors, HTTP.
-    later("changes.initial", Kind::Flag, Some("true")),
+    key("changes.initial", Kind::Flag, Some("true")),
     key("errors.tolerance", Kind::Choice(&["all", "none"]), Some("all")),
     key("errors.bad_field", Kind::Choice(&["null", "dead-letter"]), Some("null")),
     key(

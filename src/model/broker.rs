@@ -3,16 +3,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use fastrand::Rng;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Violation;
-use crate::account::Digest;
+use crate::account::{Changed, Digest};
+use crate::avro::{CHANGE, Decoder, Framed, Layout, unframe};
 use crate::index::Index;
-use crate::progress::Record;
-use crate::sink::{Committed, DeadLetterDigests, Reason, Records, Sink, SinkError, Topic, Topics};
+use crate::progress::{Record, Timestamp};
+use crate::sink::{ChangeRecord, Committed, DeadLetterDigests, Reason, Records, Sink, SinkError, Topic, Topics};
 
 /// What becomes of a commit, and of the process that asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,9 @@ struct State {
     producer: u64,
     record: Option<Record>,
     accounts: BTreeMap<String, Held>,
+    /// The last change of each account.
+    changes: HashMap<String, Change>,
+    change_count: u64,
     dead_letters: Vec<Digest>,
     /// Every version ever written.
     written: HashMap<String, HashSet<(i64, Vec<u8>)>>,
@@ -75,6 +79,8 @@ impl Broker {
             producer: 0,
             record: None,
             accounts: BTreeMap::new(),
+            changes: HashMap::new(),
+            change_count: 0,
             dead_letters: Vec::new(),
             written: HashMap::new(),
             commit_count: 0,
@@ -120,6 +126,10 @@ impl Broker {
         self.state().commit_count
     }
 
+    pub fn change_count(&self) -> u64 {
+        self.state().change_count
+    }
+
     pub fn crash_count(&self) -> u64 {
         self.state().crash_count
     }
@@ -140,8 +150,11 @@ impl Broker {
     pub fn restore(&self) -> (Index, DeadLetterDigests) {
         let state = self.state();
         let (mut index, mut dead_letters) = (Index::default(), DeadLetterDigests::default());
+        let layout = Layout::current();
         for (key, held) in &state.accounts {
-            index.restore(key, held.updated_at, held.digest);
+            // Without its frame.
+            let content = layout.read(&held.value[5..]).expect("it was written by the source");
+            index.restore(key, held.updated_at, held.digest, Some(&content));
         }
         state
             .dead_letters
@@ -194,6 +207,7 @@ impl State {
 
     fn append(&mut self, records: &Records<'_>, record: &Record) {
         let record = Record::from_json(record.to_json().as_bytes()).expect("what was written can be read");
+        self.append_changes(records);
         for account in &records.accounts {
             let (key, version) = (account.public_id, (account.updated_at, account.value.to_vec()));
             let before = self.accounts.get(key).map(|held| held.updated_at);
@@ -235,6 +249,46 @@ impl State {
         self.record = Some(record);
     }
 
+    /// The trail: each version whose content is another one has one change, which says what was, what differs and what is.
+    /// Called before the accounts are taken.
+    fn append_changes(&mut self, records: &Records<'_>) {
+        let mut changes = records.changes.iter().peekable();
+        let mut latest: HashMap<&str, (i64, Digest)> = HashMap::new();
+        for account in &records.accounts {
+            let key = account.public_id;
+            let held = self.accounts.get(key).map(|held| (held.updated_at, held.digest));
+            let before = latest.insert(key, (account.updated_at, account.digest)).or(held);
+            if before.is_some_and(|(_, digest)| digest == account.digest) {
+                continue;
+            }
+            let is_it = |change: &&ChangeRecord<'_>| {
+                change.account.public_id == key && change.account.updated_at == account.updated_at
+            };
+            let Some(record) = changes.next_if(is_it) else {
+                self.violate("Trail", format!("{key} at {} has no change", account.updated_at));
+                continue;
+            };
+            let mut value = Vec::new();
+            records.change_value(record, &mut value);
+            self.change_count += 1;
+            let change = Change::of(&value);
+            let last = self.changes.get(key);
+            let is_next = change.follows(before.map(|(updated_at, _)| updated_at), last, record.changed);
+            if let Err(what) = is_next {
+                self.violate("Trail", format!("{key} at {}: {what}", account.updated_at));
+            }
+            self.changes.insert(key.to_owned(), change);
+        }
+        if let Some(change) = changes.next() {
+            let account = &change.account;
+            let what = format!(
+                "{} at {} has one change too many",
+                account.public_id, account.updated_at
+            );
+            self.violate("Trail", what);
+        }
+    }
+
     /// Computed anew, and not by the index.
     fn checksum(&self) -> u64 {
         let hash = |key: &str, held: &Held| {
@@ -242,6 +296,57 @@ impl State {
             twox_hash::XxHash3_64::oneshot(&bytes)
         };
         self.accounts.iter().fold(0, |sum, (key, held)| sum ^ hash(key, held))
+    }
+}
+
+/// A record of `changes` as a consumer sees it.
+struct Change(serde_json::Value);
+
+impl Change {
+    fn of(value: &[u8]) -> Self {
+        static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(CHANGE.text).expect("a schema"));
+        let Ok(Framed::Confluent { datum, .. }) = unframe(value) else {
+            panic!("a change is framed");
+        };
+        let decoded = DECODER.decode(datum).expect("a change can be decoded");
+        Self(serde_json::to_value(decoded).expect("JSON"))
+    }
+
+    /// Whether it is what follows `last`, and says so.
+    fn follows(&self, previous_updated_at: Option<i64>, last: Option<&Self>, changed: Changed) -> Result<(), String> {
+        let Self(this) = self;
+        let names: Vec<&str> = changed.names().collect();
+        let told = serde_json::json!(names);
+        if this["changed"] != told {
+            return Err(format!("the header says {told}, the value {}", this["changed"]));
+        }
+        let previous = previous_updated_at.map(|at| Timestamp(at).to_string());
+        if this["previous_updated_at"].as_str() != previous.as_deref() {
+            let found = &this["previous_updated_at"];
+            return Err(format!("it follows {found}, and {previous:?} was held"));
+        }
+        let Some(Self(last)) = last else {
+            let is_first = this["before"].is_null() && names.is_empty();
+            return is_first
+                .then_some(())
+                .ok_or_else(|| "the first of an account has a before".to_owned());
+        };
+        let (before, after) = (&this["before"], &this["after"]);
+        let fields = before.as_object().ok_or("there is no before")?;
+        for (field, value) in fields {
+            if last["after"][field] != *value {
+                return Err(format!("before.{field} is not what was"));
+            }
+            let of_field = match &**field {
+                "due_date_parsed" => "due_date",
+                "status_unmapped_code" => "status",
+                field => field,
+            };
+            if !names.contains(&of_field) && after[field] != *value {
+                return Err(format!("{field} differs and is not named"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -321,7 +426,7 @@ impl Sink for Producer {
     }
 
     fn partitions(&self) -> Result<String, SinkError> {
-        Ok("accounts=6".to_owned())
+        Ok("accounts=6,changes=6".to_owned())
     }
 }
 
@@ -333,6 +438,7 @@ pub fn topics() -> Topics {
     Topics {
         accounts: topic("accounts"),
         cursor: topic("cursor"),
+        changes: Some(topic("changes")),
         dead_letters: topic("dead-letters"),
     }
 }

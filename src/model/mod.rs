@@ -30,7 +30,7 @@ use crate::avro::{Encoder, Frame};
 use crate::config::{self, SecretSource};
 use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{DeadLetterLimit, Pipeline, Stopped};
+use crate::pipeline::{DeadLetterLimit, Pipeline, Stopped, Trail};
 use crate::policy::Exit;
 use crate::progress::Timestamp;
 use crate::reader::{Reader, Setting};
@@ -69,6 +69,7 @@ struct Played {
     requests: u64,
     faults: u64,
     accounts: u64,
+    changes: u64,
     dead_letters: u64,
     sweeps: u64,
     fresh_walks: u64,
@@ -83,6 +84,7 @@ impl Played {
         self.requests += other.requests;
         self.faults += other.faults;
         self.accounts += other.accounts;
+        self.changes += other.changes;
         self.dead_letters += other.dead_letters;
         self.sweeps += other.sweeps;
         self.fresh_walks += other.fresh_walks;
@@ -137,7 +139,8 @@ impl Process {
         let instance = format!("process-{}", self.number);
         let committed = producer.committed().expect("it has not crashed yet");
         let base_url = self.scenario.upstream.base_url.to_string();
-        let record = claim_of(committed, &instance, base_url, "accounts=6".to_owned()).expect("the same source");
+        let record =
+            claim_of(committed, &instance, base_url, "accounts=6,changes=6".to_owned()).expect("the same source");
         let (_sender, shutdown) = shutdown::channel();
         let mut pipeline = Pipeline {
             lender: "lender-1".to_owned(),
@@ -145,6 +148,7 @@ impl Process {
             transactions: producer,
             record: record.clone(),
             index: crate::index::Index::default(),
+            trail: Some(Trail::new(Frame::Confluent { schema_id: 2 }, true)),
             dead_letters: DeadLetterDigests::default(),
             limit: DeadLetterLimit::new(&self.scenario.errors),
             settings: self.scenario.transaction.clone(),
@@ -354,6 +358,7 @@ impl Play {
             requests: counts.request_count,
             faults: counts.fault_count,
             accounts: metrics.records_total.get(),
+            changes: broker.change_count(),
             dead_letters: metrics.dead_letters_total.get(),
             sweeps: metrics.sweeps_total.get(),
             fresh_walks: metrics.fresh_walks_total.get(),
@@ -804,6 +809,11 @@ mod tests {
     #[test]
     fn a_sweep_from_the_wrong_mark_is_caught() {
         catches(Rule::SweepFromSettled, &["Complete"]);
+    }
+
+    #[test]
+    fn a_change_from_a_version_before_the_last_is_caught() {
+        catches(Rule::BeforeIsOfTheBatch, &["Trail"]);
     }
 
     #[test]

@@ -257,7 +257,8 @@ pub struct Reader {
     lender: Arc<str>,
     upstream: config::Upstream,
     is_until_caught_up: bool,
-    /// A larger record may not fit its topic, so its row is kept. A quarter: key and value both hold the id.
+    /// A larger record may not fit its topic, so its row is kept. A quarter: the key and the value hold the id, that of
+    /// `changes` twice.
     large_value: usize,
     noted: Arc<Noted>,
     live: Outlet,
@@ -306,7 +307,7 @@ pub struct Setting<'a> {
     pub lender: &'a str,
     pub upstream: &'a config::Upstream,
     pub is_until_caught_up: bool,
-    /// What the accounts topic takes, in bytes.
+    /// What the topics of rows take, in bytes.
     pub max_message: usize,
     pub committed: watch::Receiver<Progress>,
 }

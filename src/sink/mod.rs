@@ -21,10 +21,15 @@ use rdkafka::error::KafkaError;
 use crate::progress::Record;
 
 pub use cluster::{Cluster, ClusterError, transaction_timeout};
-pub use recovery::{CursorRecords, DeadLetterDigests, Offsets, Stored, restore_accounts, restore_dead_letters};
+pub use recovery::{
+    ContentOf, CursorRecords, DeadLetterDigests, Offsets, Stored, restore_accounts, restore_dead_letters,
+};
 pub use tail::{Hidden, Tail, TailError, TopicRecord};
 pub use topics::{Checked, TopicError, ensure_topics};
-pub use transaction::{AccountRecord, DeadLetterRecord, Records, Topic, Topics, Transactions, account_size};
+pub use transaction::{
+    AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, Topic, Topics, Transactions, account_size,
+    change_size,
+};
 pub use versions::{DeadLetters, read_dead_letters, read_versions};
 
 /// What the loop needs of Kafka for one lender. The second implementation is the model test's memory.

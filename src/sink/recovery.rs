@@ -23,7 +23,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{self, Cluster, Context, Isolation, NotText};
 use super::{Committed, SinkError, transaction_timeout};
-use crate::account::Digest;
+use crate::account::{Content, Digest};
 use crate::index::Index;
 use crate::progress::{Record, RecordError, RecordKey};
 use crate::shutdown::Shutdown;
@@ -397,7 +397,11 @@ pub fn restore_dead_letters(
     Ok(restored)
 }
 
-/// Restores the indexes of `lenders` (public ids) from one topic; `account_count` is what is expected of each.
+/// What of a value of `accounts` is to be remembered, if anything is.
+pub type ContentOf<'c> = &'c (dyn for<'v> Fn(&'v [u8]) -> Result<Option<Content<'v>>, SinkError> + Sync);
+
+/// Restores the indexes of `lenders` (public ids) from one topic; `account_count` is what is expected of each, `content`
+/// gives what is to be remembered of a value.
 ///
 /// # Errors
 /// When it cannot be read to its end, or holds what the source did not write.
@@ -406,6 +410,7 @@ pub fn restore_accounts(
     topic: &str,
     lenders: &[String],
     account_count: impl Fn(&str) -> usize,
+    content: ContentOf<'_>,
     shutdown: &Shutdown,
 ) -> Result<HashMap<String, Index>, SinkError> {
     let mut indexes = lenders
@@ -413,7 +418,7 @@ pub fn restore_accounts(
         .map(|lender| (lender.clone(), Index::with_capacity(account_count(lender))))
         .collect();
     read_to_end(cluster, topic, &Offsets::new(), shutdown, Duration::ZERO, |message| {
-        take_account(&mut indexes, message)
+        take_account(&mut indexes, content, message)
     })?;
     // What others hold was only needed to find a key under two lenders.
     indexes.retain(|lender, _| lenders.contains(lender));
@@ -460,7 +465,11 @@ pub(super) fn version<'m>(message: &'m BorrowedMessage<'_>) -> Result<(&'m str, 
     ))
 }
 
-fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<'_>) -> Result<(), SinkError> {
+fn take_account(
+    indexes: &mut HashMap<String, Index>,
+    content: ContentOf<'_>,
+    message: &BorrowedMessage<'_>,
+) -> Result<(), SinkError> {
     let (public_id, version) = version(message)?;
     let Some(Version {
         lender,
@@ -486,11 +495,15 @@ fn take_account(indexes: &mut HashMap<String, Index>, message: &BorrowedMessage<
         }
     }
     match indexes.get_mut(lender) {
-        Some(index) => index.restore(public_id, updated_at, digest),
+        Some(index) => {
+            let content = content(message.payload().unwrap_or_default())?;
+            index.restore(public_id, updated_at, digest, content.as_ref());
+        }
+        // Another lender's.
         None => indexes
             .entry(lender.to_owned())
             .or_default()
-            .restore(public_id, updated_at, digest),
+            .restore(public_id, updated_at, digest, None),
     }
     Ok(())
 }

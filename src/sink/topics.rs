@@ -47,6 +47,7 @@ const MIN_MAX_MESSAGE: usize = 64 << 10;
 pub enum Role {
     Accounts,
     Cursor,
+    Changes,
     DeadLetters,
 }
 
@@ -219,6 +220,7 @@ impl Topics {
         Self {
             accounts: topic(Role::Accounts, &names.accounts),
             cursor: topic(Role::Cursor, &names.cursor),
+            changes: names.changes.map(|name| topic(Role::Changes, &name)),
             dead_letters: topic(Role::DeadLetters, &names.dead_letters),
         }
     }
@@ -247,10 +249,12 @@ fn wanted<'a>(kafka: &'a config::Kafka, lenders: &[&str]) -> Vec<Wanted<'a>> {
         let names = kafka.topics.for_lender(lender);
         let settings = &kafka.topic_settings;
         for (role, name, setting) in [
-            (Role::Accounts, names.accounts, &settings.accounts),
-            (Role::Cursor, names.cursor, &settings.cursor),
-            (Role::DeadLetters, names.dead_letters, &settings.dead_letters),
+            (Role::Accounts, Some(names.accounts), &settings.accounts),
+            (Role::Cursor, Some(names.cursor), &settings.cursor),
+            (Role::Changes, names.changes, &settings.changes),
+            (Role::DeadLetters, Some(names.dead_letters), &settings.dead_letters),
         ] {
+            let Some(name) = name else { continue };
             if !wanted.iter().any(|topic| topic.role == role && topic.name == name) {
                 wanted.push(Wanted { role, name, setting });
             }
@@ -265,6 +269,7 @@ impl Role {
         match self {
             Self::Accounts => "kafka.topic_settings.accounts",
             Self::Cursor => "kafka.topic_settings.cursor",
+            Self::Changes => "kafka.topic_settings.changes",
             Self::DeadLetters => "kafka.topic_settings.dead_letters",
         }
     }
@@ -273,7 +278,7 @@ impl Role {
     fn is_compacted(self) -> bool {
         match self {
             Self::Accounts | Self::Cursor => true,
-            Self::DeadLetters => false,
+            Self::Changes | Self::DeadLetters => false,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! How is one batch written? In one transaction with the cursor record that says "read up to here".
 //!
 //! ```text
-//! begin ─► accounts ─► dead letters ─► cursor record ─► every delivery report ─► EndTxn
+//! begin ─► accounts ─► changes ─► dead letters ─► cursor record ─► every delivery report ─► EndTxn
 //! ```
 //!
 //! The caller decides what follows an error: nothing is sent again here, because only the committed cursor record can
 //! tell whether a batch landed.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,7 +17,8 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::cluster::{self, Cluster, ClusterError, Context};
 use super::{Committed, CursorRecords, Sink, SinkError, transaction_timeout};
-use crate::account::{Op, Reason as RowReason};
+use crate::account::{Changed, Op, Reason as RowReason};
+use crate::avro;
 use crate::failpoint;
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::Shutdown;
@@ -37,6 +40,8 @@ const RECORD_OVERHEAD: usize = 61 + 5 * 5;
 pub struct Topics {
     pub accounts: Topic,
     pub cursor: Topic,
+    /// `None`: the trail is turned off.
+    pub changes: Option<Topic>,
     pub dead_letters: Topic,
 }
 
@@ -47,10 +52,23 @@ pub struct Topic {
     pub max_message: usize,
 }
 
+impl Topics {
+    /// What every topic takes that an account's row is written to, in bytes.
+    pub fn largest_row(&self) -> usize {
+        let accounts = self.accounts.max_message;
+        self.changes
+            .as_ref()
+            .map_or(accounts, |changes| accounts.min(changes.max_message))
+    }
+}
+
 /// What one transaction writes beside its cursor record.
 #[derive(Debug, Default)]
 pub struct Records<'a> {
     pub accounts: Vec<AccountRecord<'a>>,
+    pub changes: Vec<ChangeRecord<'a>>,
+    /// What stands before `after` in the values of `changes`, one after another.
+    pub heads: Vec<u8>,
     pub dead_letters: Vec<DeadLetterRecord<'a>>,
 }
 
@@ -65,6 +83,36 @@ pub struct AccountRecord<'a> {
     pub digest: crate::account::Digest,
     /// The header `d02.invalid`, a JSON array, if any field did not fit.
     pub invalid: Option<&'a str>,
+}
+
+/// What `changes` says of an account that is written to `accounts`.
+#[derive(Debug, Clone)]
+pub struct ChangeRecord<'a> {
+    pub account: AccountRecord<'a>,
+    /// The place of its head in [`Records::heads`].
+    pub head: Range<usize>,
+    /// The account's Avro binary, without a frame.
+    pub after: &'a [u8],
+    pub changed: Changed,
+    /// Where the due date moved.
+    pub moved: Option<Box<Moved>>,
+}
+
+/// The due dates of two versions, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    pub previous: Option<String>,
+    pub now: Option<String>,
+}
+
+impl Records<'_> {
+    /// Puts the value of a change together.
+    pub fn change_value(&self, change: &ChangeRecord<'_>, value: &mut Vec<u8>) {
+        value.clear();
+        value.extend_from_slice(&self.heads[change.head.clone()]);
+        value.push(avro::after(true));
+        value.extend_from_slice(change.after);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -118,14 +166,20 @@ impl Transactions {
         /// librdkafka's own default, and the bounds of both of its settings.
         const MAX_BATCH: usize = 1_000_000;
         const MAX_MESSAGE: usize = 1_000_000_000;
-        let limits = [&topics.accounts, &topics.cursor, &topics.dead_letters].map(|topic| topic.max_message);
-        let smallest = limits.iter().min().copied().unwrap_or(MAX_BATCH).clamp(1, MAX_BATCH);
-        let largest = limits
-            .iter()
-            .max()
-            .copied()
-            .unwrap_or(MAX_BATCH)
-            .clamp(MAX_BATCH, MAX_MESSAGE);
+        let Topics {
+            accounts,
+            cursor,
+            changes,
+            dead_letters,
+        } = topics;
+        let limits = || {
+            [accounts, cursor, dead_letters]
+                .into_iter()
+                .chain(changes)
+                .map(|topic| topic.max_message)
+        };
+        let smallest = limits().min().unwrap_or(MAX_BATCH).clamp(1, MAX_BATCH);
+        let largest = limits().max().unwrap_or(MAX_BATCH).clamp(MAX_BATCH, MAX_MESSAGE);
         cluster.producer(transactional_id, smallest, largest)
     }
 
@@ -352,6 +406,14 @@ impl Sink for Transactions {
                 failpoint::reach("while_sending");
             }
         }
+        if let Some(topic) = &self.topics.changes {
+            let mut value = Vec::new();
+            for change in &records.changes {
+                records.change_value(change, &mut value);
+                let headers = change_headers(change, lender);
+                self.send(&topic.name, Some(change.account.public_id), &value, headers)?;
+            }
+        }
         for letter in &records.dead_letters {
             self.send_dead_letter(letter, lender)?;
         }
@@ -382,11 +444,17 @@ impl Sink for Transactions {
     }
 
     fn partitions(&self) -> Result<String, SinkError> {
-        let name = &self.topics.accounts.name;
-        let count = cluster::partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
-            .map_err(|source| self.kafka("asking for the partitions", source))?
-            .ok_or_else(|| SinkError::NoTopic { topic: name.clone() })?;
-        Ok(format!("accounts={count}"))
+        let count = |topic: &Topic| {
+            let name = &topic.name;
+            cluster::partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
+                .map_err(|source| self.kafka("asking for the partitions", source))?
+                .ok_or_else(|| SinkError::NoTopic { topic: name.clone() })
+        };
+        let mut partitions = format!("accounts={}", count(&self.topics.accounts)?);
+        if let Some(changes) = &self.topics.changes {
+            partitions.push_str(&format!(",changes={}", count(changes)?));
+        }
+        Ok(partitions)
     }
 }
 
@@ -399,6 +467,16 @@ pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
     let headers: usize = names.iter().map(|name| name.len() + HEADER_OVERHEAD).sum();
     let texts = 1 + 20 + lender.len() + 23;
     RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid
+}
+
+/// The size of the largest batch that holds this change alone.
+pub fn change_size(change: &ChangeRecord<'_>, lender: &str) -> usize {
+    let size = account_size(&change.account, lender) - change.account.value.len();
+    let headers: usize = change_texts(change)
+        .iter()
+        .map(|(name, text)| name.len() + text.len() + HEADER_OVERHEAD)
+        .sum();
+    size + change.head.len() + 1 + change.after.len() + headers
 }
 
 /// Two lengths of a header, as variable-length integers.
@@ -420,6 +498,29 @@ fn account_headers(account: &AccountRecord<'_>, lender: &str) -> OwnedHeaders {
         }),
         None => headers,
     }
+}
+
+fn change_headers(change: &ChangeRecord<'_>, lender: &str) -> OwnedHeaders {
+    let headers = account_headers(&change.account, lender);
+    change_texts(change).into_iter().fold(headers, |headers, (key, text)| {
+        headers.insert(Header {
+            key,
+            value: Some(&*text),
+        })
+    })
+}
+
+/// The headers that a change has beside those of its account; a due date that is null has none.
+fn change_texts<'a>(change: &'a ChangeRecord<'_>) -> Vec<(&'static str, Cow<'a, str>)> {
+    let mut texts = vec![("d02.changed", change.changed.to_json())];
+    if let Some(moved) = &change.moved {
+        let due_dates = [("d02.previous_due_date", &moved.previous), ("d02.due_date", &moved.now)];
+        texts.extend(due_dates.into_iter().filter_map(|(name, day)| {
+            let day = day.as_deref()?;
+            Some((name, Cow::Borrowed(day)))
+        }));
+    }
+    texts
 }
 
 fn text_headers(headers: &[(&str, &str)]) -> OwnedHeaders {

@@ -1,6 +1,6 @@
 //! Is what a consumer sees what was promised? Complete, Once, In order: judged from the records and upstream's rows alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
@@ -85,6 +85,102 @@ pub fn everything(records: &[Record], rows: &[StoredRow]) {
     }
 }
 
+/// Every version of an account whose content is another one has one change: what was, what differs, what is.
+///
+/// `accounts` and `changes`: whole topics, from which nothing was removed.
+#[track_caller]
+pub fn trail(changes: &[Record], accounts: &[Record]) {
+    let mut reader = RegistryReader::default();
+    let mut trail: HashMap<&str, VecDeque<&Record>> = HashMap::new();
+    for change in changes {
+        trail.entry(change.key()).or_default().push_back(change);
+    }
+    let mut last: HashMap<&str, (&Record, Fields)> = HashMap::new();
+    for account in accounts {
+        let (key, updated_at) = (account.key(), account.updated_at());
+        let fields = reader.read(account);
+        let before = last.insert(key, (account, fields.clone()));
+        if before
+            .as_ref()
+            .is_some_and(|(before, _)| before.header("d02.digest") == account.header("d02.digest"))
+        {
+            continue;
+        }
+        let change = trail.get_mut(key).and_then(VecDeque::pop_front);
+        let change = change.unwrap_or_else(|| panic!("Trail: {key} at {updated_at} has no change"));
+        for name in ["__op", "__source_ts_ms", "d02.lender", "d02.digest"] {
+            assert_eq!(
+                change.header(name),
+                account.header(name),
+                "Trail: {key} at {updated_at}, {name}"
+            );
+        }
+        is_change(&reader.read(change), change, before.as_ref(), &fields);
+    }
+    let more = trail.values().map(VecDeque::len).sum::<usize>();
+    assert_eq!(more, 0, "Trail: changes without an account");
+}
+
+#[track_caller]
+fn is_change(value: &Fields, change: &Record, before: Option<&(&Record, Fields)>, account: &Fields) {
+    let record = |name: &str| match &value[name] {
+        Value::Union(1, inner) => match &**inner {
+            Value::Record(fields) => Some(fields.iter().cloned().collect::<Fields>()),
+            other => panic!("{name} is no record: {other:?}"),
+        },
+        _ => None,
+    };
+    let named: Vec<String> = serde_json::from_str(change.header("d02.changed")).expect("a JSON array");
+    let in_value = named.iter().cloned().map(Value::String).collect();
+    assert_eq!(value["changed"], Value::Array(in_value));
+    assert_eq!(value["op"], Value::String(change.header("__op").to_owned()));
+    assert_eq!(value["updated_at"], account["updated_at"]);
+    assert_eq!(record("after").as_ref(), Some(account));
+    let Some((before, previous)) = before else {
+        assert_eq!((record("before"), &*named), (None, &[][..]), "{}", change.key());
+        return;
+    };
+    let at = Value::Union(1, Box::new(Value::TimestampMillis(before.updated_at())));
+    assert_eq!(value["previous_updated_at"], at);
+    let tracked = record("before").expect("what was");
+    for (name, was) in &tracked {
+        assert_eq!(&previous[name], was, "before.{name}");
+        let named_as = match &**name {
+            "due_date_parsed" => "due_date",
+            "status_unmapped_code" => "status",
+            name => name,
+        };
+        let is_named = named.iter().any(|name| name == named_as);
+        assert!(is_named || account[name] == *was, "{name} differs and is not named");
+    }
+    let differs = |name: &str| account[name] != previous[name];
+    let by_name: Vec<&String> = named.iter().filter(|name| *name != "*").collect();
+    let is_status = |name: &str| name == "status" && differs("status_unmapped_code");
+    assert!(
+        by_name.iter().all(|name| differs(name) || is_status(name)),
+        "{by_name:?} are named"
+    );
+    let is_derived = |name: &str| ["updated_at", "submitted_date_parsed", "due_date_parsed"].contains(&name);
+    let is_rest = |name: &&String| !tracked.contains_key(*name) && !is_derived(name);
+    let rest_differs = account.keys().filter(is_rest).any(|name| differs(name));
+    assert_eq!(
+        named.contains(&"*".to_owned()),
+        rest_differs || by_name.is_empty(),
+        "{named:?}"
+    );
+    let text = |fields: &Fields| match &fields["due_date"] {
+        Value::Union(1, text) => match &**text {
+            Value::String(text) => Some(text.clone()),
+            other => panic!("{other:?}"),
+        },
+        _ => None,
+    };
+    let moved = differs("due_date").then(|| (text(previous), text(account)));
+    let header = |name: &str| change.headers.get(name).cloned();
+    let told = (header("d02.previous_due_date"), header("d02.due_date"));
+    assert_eq!(told, moved.unwrap_or_default());
+}
+
 /// A sound row and its account hold the same values.
 #[track_caller]
 fn same_values(account: &BTreeMap<String, Value>, row: &serde_json::Value) {
@@ -106,6 +202,9 @@ fn same_values(account: &BTreeMap<String, Value>, row: &serde_json::Value) {
     }
 }
 
+/// A record's fields by name.
+type Fields = BTreeMap<String, Value>;
+
 /// Decodes Confluent-framed Avro with nothing but the registry.
 #[derive(Default)]
 pub struct RegistryReader {
@@ -113,7 +212,7 @@ pub struct RegistryReader {
 }
 
 impl RegistryReader {
-    pub fn read(&mut self, record: &Record) -> BTreeMap<String, Value> {
+    pub fn read(&mut self, record: &Record) -> Fields {
         let value = record.value.as_deref().expect("no tombstone");
         assert_eq!(value[0], 0, "the magic byte");
         let id = u32::from_be_bytes(value[1..5].try_into().expect("four bytes"));

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::PATIENCE;
+use super::{PATIENCE, RUNTIME};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
@@ -159,4 +161,45 @@ pub fn write(servers: &str, topic: &str, partition: i32, key: &str, value: Optio
     record.payload = value;
     producer.send(record).expect("sent");
     producer.flush(PATIENCE).expect("written");
+}
+
+/// Writes a record's key, value and headers once more, into its partition.
+pub fn write_record(servers: &str, topic: &str, record: &Record) {
+    let producer = producer(servers, &[]);
+    let headers = record
+        .headers
+        .iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
+        });
+    let mut again = BaseRecord::<str, [u8]>::to(topic)
+        .key(record.key())
+        .partition(record.partition)
+        .headers(headers);
+    again.payload = record.value.as_deref();
+    producer.send(again).expect("sent");
+    producer.flush(PATIENCE).expect("written");
+}
+
+pub fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .create()
+        .expect("an admin client")
+}
+
+pub fn add_partitions(servers: &str, topic: &str, count: usize) {
+    let added = NewPartitions::new(topic, count);
+    let answer = async { admin(servers).create_partitions([&added], &AdminOptions::new()).await };
+    RUNTIME.block_on(answer).expect("an answer");
+}
+
+/// The names of all topics.
+pub fn topics(servers: &str) -> Vec<String> {
+    let metadata = consumer(servers, "read_uncommitted").fetch_metadata(None, PATIENCE);
+    let metadata = metadata.expect("metadata");
+    metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use d02_source::simulator::{LenderOptions, Options, Simulator};
 use tempfile::TempDir;
 
+use super::judge;
 use super::kafka::{self, Record};
 use super::source::Source;
 use super::{RUNTIME, testbed};
@@ -56,7 +57,8 @@ impl World {
         let mut toml = format!(
             "name = \"{name}\"\n[upstream]\nbase_url = \"{url}\"\npoll_interval = \"100ms\"\nsnapshot_parallelism = 1\n{ca}\
              [kafka]\nbootstrap_servers = \"{servers}\"\n\
-             [kafka.topics]\naccounts = \"{name}.accounts\"\ncursor = \"{name}.cursor\"\ndead_letters = \"{name}.dead\"\n\
+             [kafka.topics]\naccounts = \"{name}.accounts\"\ncursor = \"{name}.cursor\"\nchanges = \"{name}.changes\"\n\
+             dead_letters = \"{name}.dead\"\n\
              # The cleaner would remove the very duplicates that a test looks for.\n\
              [kafka.topic_settings.accounts]\n\"min.compaction.lag.ms\" = \"604800000\"\n\
              [transaction]\nmax_rows = 3000\n\
@@ -112,6 +114,18 @@ impl World {
         } else {
             self.accounts().len()
         }
+    }
+
+    pub fn changes(&self) -> Vec<Record> {
+        kafka::committed(&self.servers, &self.topic("changes"))
+    }
+
+    /// The records of `accounts`, once `changes` has been judged by them.
+    #[track_caller]
+    pub fn judged_accounts(&self) -> Vec<Record> {
+        let accounts = self.accounts();
+        judge::trail(&self.changes(), &accounts);
+        accounts
     }
 
     pub fn cursors(&self) -> Vec<Record> {

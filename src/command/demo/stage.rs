@@ -70,7 +70,7 @@ impl Stage {
         let name = name();
         let mut toml = format!(
             "name = \"{name}\"\n\n[kafka]\nbootstrap_servers = \"{}\"\n\n[kafka.topics]\naccounts = \"{}\"\ncursor = \
-             \"{name}.cursor\"\ndead_letters = \"{}\"\n\n[schema_registry]\nurl = \"{}\"\n\n[upstream]\nbase_url = \
+             \"{name}.cursor\"\nchanges = \"{name}.changes\"\ndead_letters = \"{}\"\n\n[schema_registry]\nurl = \"{}\"\n\n[upstream]\nbase_url = \
              \"{}\"\n{SETTINGS}",
             self.servers(),
             self.accounts_topic(),

@@ -256,7 +256,7 @@ fn visible(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::account::Account;
-    use crate::avro::{ACCOUNT_SCHEMA, Decoder, Encoder, Frame};
+    use crate::avro::{ACCOUNT, Decoder, Encoder, Frame};
     use crate::command::tail::line::Schema;
 
     fn shown(kind: Kind, records: &[(TopicRecord, Result<Content, String>)]) -> String {
@@ -293,7 +293,7 @@ mod tests {
         Encoder::new(Frame::Confluent { schema_id: 1 })
             .encode(account, &mut bytes)
             .expect("encodable");
-        let value = Decoder::new(ACCOUNT_SCHEMA).and_then(|decoder| decoder.decode(&bytes[5..]));
+        let value = Decoder::new(ACCOUNT.text).and_then(|decoder| decoder.decode(&bytes[5..]));
         Content::Account {
             schema: Schema::Id(1),
             value: value.expect("decodable"),

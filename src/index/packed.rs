@@ -1,0 +1,250 @@
+//! What is remembered of an account's content, in as few bytes as it needs.
+//!
+//! ```text
+//! flags (2 bytes) │ rest (8 bytes) │ amounts │ currency │ due date │ status │ delinquent days
+//! ```
+//!
+//! Only what is there: whole numbers as they need bytes, a text that many accounts have by its number, a day as the days
+//! since 1970 where its text is the usual one.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use chrono::{NaiveDate, TimeDelta};
+
+use crate::account::{self, AMOUNT_COUNT, Content, Tracked};
+use crate::varint;
+
+/// The smallest content: flags and rest.
+pub const MIN_SIZE: usize = 10;
+
+const CURRENCY: u16 = 1 << AMOUNT_COUNT;
+const DUE_DATE: u16 = CURRENCY << 1;
+/// The due date is a day in the usual form.
+const IS_DAY: u16 = DUE_DATE << 1;
+const STATUS: u16 = IS_DAY << 1;
+/// The status is an unmapped code, and its text that code.
+const IS_CODE: u16 = STATUS << 1;
+const DELINQUENT_DAYS: u16 = IS_CODE << 1;
+
+/// Texts by number. Currencies and labels are few; what an upstream invents beyond that stands with its account.
+#[derive(Debug, Default)]
+pub struct Labels {
+    texts: Vec<Box<str>>,
+    numbers: HashMap<Box<str>, u64>,
+}
+
+impl Labels {
+    const MOST: usize = 1_000;
+    const LONGEST: usize = 64;
+
+    /// Bytes that it takes, about.
+    pub fn size(&self) -> usize {
+        self.texts.iter().map(|text| 2 * text.len() + 64).sum()
+    }
+
+    /// The number of `text`, from 1 on; 0: it has none.
+    fn number(&mut self, text: &str) -> u64 {
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        if self.texts.len() == Self::MOST || text.len() > Self::LONGEST {
+            return 0;
+        }
+        self.texts.push(text.into());
+        let number = self.texts.len() as u64;
+        self.numbers.insert(text.into(), number);
+        number
+    }
+
+    fn put(&mut self, text: &str, bytes: &mut Vec<u8>) {
+        let number = self.number(text);
+        varint::put(number, bytes);
+        if number == 0 {
+            put_text(text, bytes);
+        }
+    }
+
+    fn take<'s>(&'s self, bytes: &mut &'s [u8]) -> &'s str {
+        match take_number(bytes) {
+            0 => take_text(bytes),
+            number => &self.texts[number as usize - 1],
+        }
+    }
+}
+
+pub fn pack(content: &Content<'_>, labels: &mut Labels, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    let mut flags = 0;
+    bytes.extend_from_slice(&[0; 2]);
+    bytes.extend_from_slice(&content.rest.to_le_bytes());
+    let tracked = &content.tracked;
+    for (place, amount) in tracked.amounts().into_iter().enumerate() {
+        if let Some(amount) = amount {
+            flags |= 1 << place;
+            varint::put(varint::zigzag(amount), bytes);
+        }
+    }
+    if let Some(currency) = &tracked.currency {
+        flags |= CURRENCY;
+        labels.put(currency, bytes);
+    }
+    if let Some(due_date) = &tracked.due_date {
+        flags |= DUE_DATE;
+        match account::day(due_date) {
+            // There is one text for a day.
+            Some(day) => {
+                flags |= IS_DAY;
+                varint::put(varint::zigzag(day.into()), bytes);
+            }
+            None => put_text(due_date, bytes),
+        }
+    }
+    if let Some(status) = &tracked.status {
+        flags |= STATUS;
+        match tracked.status_unmapped_code {
+            Some(code) => {
+                flags |= IS_CODE;
+                varint::put(varint::zigzag(code), bytes);
+            }
+            None => labels.put(status, bytes),
+        }
+    }
+    if let Some(days) = tracked.delinquent_days_on_submission {
+        flags |= DELINQUENT_DAYS;
+        varint::put(varint::zigzag(days), bytes);
+    }
+    bytes[start..start + 2].copy_from_slice(&flags.to_le_bytes());
+}
+
+pub fn unpack<'s>(mut bytes: &'s [u8], labels: &'s Labels) -> Content<'s> {
+    let left = &mut bytes;
+    let flags = u16::from_le_bytes(take_chunk(left));
+    let rest = u64::from_le_bytes(take_chunk(left));
+    let has = |flag: u16| flags & flag != 0;
+    let signed = |left: &mut &[u8]| varint::unzigzag(take_number(left));
+    let mut amounts = [None; AMOUNT_COUNT];
+    for (place, amount) in amounts.iter_mut().enumerate() {
+        *amount = has(1 << place).then(|| signed(left));
+    }
+    let currency = has(CURRENCY).then(|| Cow::Borrowed(labels.take(left)));
+    let due_date = match (has(DUE_DATE), has(IS_DAY)) {
+        (false, _) => None,
+        (true, false) => Some(Cow::Borrowed(take_text(left))),
+        (true, true) => {
+            let day = NaiveDate::default() + TimeDelta::days(signed(left));
+            Some(Cow::Owned(day.format("%d/%m/%Y").to_string()))
+        }
+    };
+    let (status, status_unmapped_code) = match (has(STATUS), has(IS_CODE)) {
+        (false, _) => (None, None),
+        (true, false) => (Some(Cow::Borrowed(labels.take(left))), None),
+        (true, true) => {
+            let code = signed(left);
+            (Some(Cow::Owned(code.to_string())), Some(code))
+        }
+    };
+    let mut tracked = Tracked {
+        currency,
+        due_date_parsed: due_date.as_deref().and_then(account::day),
+        due_date,
+        status,
+        status_unmapped_code,
+        delinquent_days_on_submission: has(DELINQUENT_DAYS).then(|| signed(left)),
+        ..Tracked::default()
+    };
+    tracked.set_amounts(amounts);
+    Content { tracked, rest }
+}
+
+const PACKED_HERE: &str = "what was packed can be unpacked";
+
+fn put_text(text: &str, bytes: &mut Vec<u8>) {
+    varint::put(text.len() as u64, bytes);
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn take_number(bytes: &mut &[u8]) -> u64 {
+    varint::take(bytes).expect(PACKED_HERE)
+}
+
+fn take_text<'s>(bytes: &mut &'s [u8]) -> &'s str {
+    let size = take_number(bytes) as usize;
+    let (text, rest) = bytes.split_at(size);
+    *bytes = rest;
+    std::str::from_utf8(text).expect(PACKED_HERE)
+}
+
+fn take_chunk<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
+    let (chunk, rest) = bytes.split_first_chunk().expect(PACKED_HERE);
+    *bytes = rest;
+    *chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn owned() -> impl Strategy<Value = Option<Cow<'static, str>>> {
+        prop::option::of(prop_oneof![".{0,80}", "[A-Z]{3}"].prop_map(Cow::Owned))
+    }
+
+    fn due_dates() -> impl Strategy<Value = Option<Cow<'static, str>>> {
+        let days =
+            (0u32..40, 0u32..14, 0u32..10_000).prop_map(|(day, month, year)| format!("{day:02}/{month:02}/{year:04}"));
+        prop::option::of(prop_oneof![days, ".{0,12}"].prop_map(Cow::Owned))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(
+            amounts in prop::array::uniform8(any::<Option<i64>>()),
+            texts in (owned(), due_dates(), owned()),
+            code: Option<i64>,
+            days: Option<i64>,
+            rest: u64,
+            behind in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let (currency, due_date, status) = texts;
+            let mut tracked = Tracked {
+                currency,
+                due_date_parsed: due_date.as_deref().and_then(account::day),
+                due_date,
+                // An account with a code has its text.
+                status: code.map(|code| Cow::Owned(code.to_string())).or(status),
+                status_unmapped_code: code,
+                delinquent_days_on_submission: days,
+                ..Tracked::default()
+            };
+            tracked.set_amounts(amounts);
+            let content = Content { tracked, rest };
+            let (mut labels, mut bytes) = (Labels::default(), vec![]);
+            pack(&content, &mut labels, &mut bytes);
+            prop_assert!(bytes.len() >= MIN_SIZE);
+            bytes.extend(behind);
+            prop_assert_eq!(unpack(&bytes, &labels), content);
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_invents_labels_is_given_no_memory_but_its_accounts() {
+        let mut labels = Labels::default();
+        let mut packed = Vec::new();
+        for number in 0..5_000 {
+            let tracked = Tracked {
+                status: Some(format!("LABEL {number}").into()),
+                ..Tracked::default()
+            };
+            let mut bytes = Vec::new();
+            pack(&Content { tracked, rest: 0 }, &mut labels, &mut bytes);
+            packed.push(bytes);
+        }
+        assert_eq!((labels.texts.len(), labels.numbers.len()), (Labels::MOST, Labels::MOST));
+        for (number, bytes) in packed.iter().enumerate() {
+            let status = unpack(bytes, &labels).tracked.status;
+            assert_eq!(status.as_deref(), Some(&*format!("LABEL {number}")));
+        }
+    }
+}

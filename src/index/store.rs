@@ -1,0 +1,430 @@
+//! What is held of millions of accounts, as small as it goes, for as long as the process runs.
+//!
+//! ```text
+//! hash table: 4 bytes a place ─► slot of the class that fits ─► kind │ key │ updated_at │ digest │ received │ content
+//! ```
+//!
+//! A slot is as large as what it holds, to the next four bytes; slots of one size stand in chunks, and one that is left is
+//! used again. Without a content it takes about 30 bytes, with one about 75; the table 5 to 10 more.
+
+use hashbrown::HashTable;
+use twox_hash::XxHash3_64;
+
+use super::Held;
+use super::key::Key;
+use super::packed::{self, Labels};
+use crate::account::{Content, Digest};
+use crate::varint;
+
+/// Versions by key.
+#[derive(Debug)]
+pub struct Store {
+    places: HashTable<Place>,
+    slots: Slots,
+    labels: Labels,
+    /// So that nobody can choose keys that collide.
+    seed: u64,
+    scratch: Vec<u8>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            places: HashTable::new(),
+            slots: Slots::default(),
+            labels: Labels::default(),
+            seed: fastrand::u64(..),
+            scratch: Vec::new(),
+        }
+    }
+}
+
+impl Store {
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Makes room in the table: one that grows leaves its smaller predecessors behind with the allocator.
+    pub fn reserve(&mut self, count: usize) {
+        let (slots, seed) = (&self.slots, self.seed);
+        self.places
+            .reserve(count, |place| hash(seed, key_bytes(slots.get(*place))));
+    }
+
+    /// Bytes that it takes, with what is made room for.
+    pub fn size(&self) -> usize {
+        self.places.allocation_size() + self.slots.size() + self.labels.size()
+    }
+
+    pub fn get(&self, key: &Key) -> Option<Held> {
+        self.find(key).map(|place| Slot::of(self.slots.get(place)).held)
+    }
+
+    /// What is remembered of the version's content, if anything is.
+    pub fn content(&self, key: &Key) -> Option<Content<'_>> {
+        let slot = Slot::of(self.slots.get(self.find(key)?));
+        (!slot.content.is_empty()).then(|| packed::unpack(slot.content, &self.labels))
+    }
+
+    /// Gives what was held before.
+    pub fn insert(&mut self, key: &Key, held: Held, content: Option<&Content<'_>>) -> Option<Held> {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        put_key(key, &mut bytes);
+        let key_size = bytes.len();
+        varint::put(varint::zigzag(held.updated_at), &mut bytes);
+        bytes.extend_from_slice(&held.digest.0.to_le_bytes());
+        varint::put(held.received, &mut bytes);
+        if let Some(content) = content {
+            packed::pack(content, &mut self.labels, &mut bytes);
+        }
+        let (slots, seed) = (&mut self.slots, self.seed);
+        let hashed = hash(seed, &bytes[..key_size]);
+        let found = self
+            .places
+            .find_mut(hashed, |place| key_bytes(slots.get(*place)) == &bytes[..key_size]);
+        let before = match found {
+            Some(place) => {
+                let before = Slot::of(slots.get(*place)).held;
+                *place = slots.replace(*place, &bytes);
+                Some(before)
+            }
+            None => {
+                let place = slots.put(&bytes);
+                self.places
+                    .insert_unique(hashed, place, |place| hash(seed, key_bytes(slots.get(*place))));
+                None
+            }
+        };
+        self.scratch = bytes;
+        before
+    }
+
+    /// Gives what was held.
+    pub fn remove(&mut self, key: &Key) -> Option<Held> {
+        let mut bytes = Vec::new();
+        put_key(key, &mut bytes);
+        let slots = &mut self.slots;
+        let hashed = hash(self.seed, &bytes);
+        let found = self
+            .places
+            .find_entry(hashed, |place| key_bytes(slots.get(*place)) == bytes);
+        let (place, _) = found.ok()?.remove();
+        let held = Slot::of(slots.get(place)).held;
+        slots.free(place);
+        Some(held)
+    }
+
+    fn find(&self, key: &Key) -> Option<Place> {
+        let mut buffer = [0; 13];
+        let mut long = Vec::new();
+        let bytes: &[u8] = match key {
+            Key::ObjectId(id) => {
+                buffer[0] = OBJECT_ID;
+                buffer[1..].copy_from_slice(id);
+                &buffer
+            }
+            Key::Other(_) => {
+                put_key(key, &mut long);
+                &long
+            }
+        };
+        let hashed = hash(self.seed, bytes);
+        let found = self
+            .places
+            .find(hashed, |place| key_bytes(self.slots.get(*place)) == bytes);
+        found.copied()
+    }
+}
+
+/// The first byte of a slot: how its key stands there.
+const OBJECT_ID: u8 = 0;
+const TEXT: u8 = 1;
+
+fn put_key(key: &Key, bytes: &mut Vec<u8>) {
+    match key {
+        Key::ObjectId(id) => {
+            bytes.push(OBJECT_ID);
+            bytes.extend_from_slice(id);
+        }
+        Key::Other(text) => {
+            bytes.push(TEXT);
+            varint::put(text.len() as u64, bytes);
+            bytes.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+/// A slot up to the end of its key.
+fn key_bytes(slot: &[u8]) -> &[u8] {
+    if slot[0] == OBJECT_ID {
+        return &slot[..13];
+    }
+    let mut left = &slot[1..];
+    let size = varint::take(&mut left).expect(WRITTEN_HERE) as usize;
+    &slot[..slot.len() - left.len() + size]
+}
+
+const WRITTEN_HERE: &str = "what was packed can be unpacked";
+
+fn hash(seed: u64, key: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(seed, key)
+}
+
+/// A slot told apart.
+struct Slot<'s> {
+    held: Held,
+    /// With what fills the slot up, and empty if it holds none.
+    content: &'s [u8],
+}
+
+impl<'s> Slot<'s> {
+    fn of(slot: &'s [u8]) -> Self {
+        let mut left = &slot[key_bytes(slot).len()..];
+        let updated_at = varint::take(&mut left).map(varint::unzigzag).expect(WRITTEN_HERE);
+        let (digest, rest) = left.split_first_chunk().expect(WRITTEN_HERE);
+        left = rest;
+        let received = varint::take(&mut left).expect(WRITTEN_HERE);
+        let held = Held {
+            updated_at,
+            digest: Digest(u64::from_le_bytes(*digest)),
+            received,
+        };
+        // What fills a slot up is shorter than any content.
+        let content = if left.len() < packed::MIN_SIZE { &[] } else { left };
+        Self { held, content }
+    }
+}
+
+/// Where a slot is: its size class and its place among those of the class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place(u32);
+
+/// Sizes go up by this.
+const STEP: usize = 4;
+
+/// Larger ones are boxed, one by one.
+const CLASS_COUNT: usize = 64;
+
+/// The bits of a place that are not its class.
+const PLACE_BITS: u32 = 26;
+
+/// Slots that are made room for at once.
+const CHUNK: usize = 1 << 8;
+
+impl Place {
+    fn new(class: usize, place: usize) -> Self {
+        assert!(
+            place < 1 << PLACE_BITS,
+            "an index holds 67 million accounts of one size at most"
+        );
+        Self((class as u32) << PLACE_BITS | place as u32)
+    }
+
+    fn class(self) -> usize {
+        (self.0 >> PLACE_BITS) as usize
+    }
+
+    fn place(self) -> usize {
+        (self.0 & ((1 << PLACE_BITS) - 1)) as usize
+    }
+}
+
+#[derive(Debug)]
+struct Slots {
+    /// By class; that of 0 bytes has none.
+    classes: Vec<Class>,
+    large: Vec<Box<[u8]>>,
+    large_free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Class {
+    chunks: Vec<Box<[u8]>>,
+    count: usize,
+    free: Vec<u32>,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            classes: std::iter::repeat_with(Class::default).take(CLASS_COUNT).collect(),
+            large: Vec::new(),
+            large_free: Vec::new(),
+        }
+    }
+}
+
+/// 0: it is boxed.
+fn class_of(size: usize) -> usize {
+    let class = size.div_ceil(STEP);
+    if class < CLASS_COUNT { class } else { 0 }
+}
+
+impl Slots {
+    fn get(&self, place: Place) -> &[u8] {
+        let (class, place) = (place.class(), place.place());
+        if class == 0 {
+            return &self.large[place];
+        }
+        let size = class * STEP;
+        let start = place % CHUNK * size;
+        &self.classes[class].chunks[place / CHUNK][start..start + size]
+    }
+
+    fn size(&self) -> usize {
+        let chunks = self.classes.iter().enumerate();
+        let free = self
+            .classes
+            .iter()
+            .map(|class| class.free.capacity() * size_of::<u32>());
+        let boxed = self.large.iter().map(|slot| slot.len() + size_of_val(slot));
+        chunks
+            .map(|(class, slots)| slots.chunks.len() * CHUNK * class * STEP)
+            .sum::<usize>()
+            + free.sum::<usize>()
+            + boxed.sum::<usize>()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Place {
+        let class = class_of(bytes.len());
+        if class == 0 {
+            let place = match self.large_free.pop() {
+                Some(place) => place as usize,
+                None => {
+                    self.large.push(Box::default());
+                    self.large.len() - 1
+                }
+            };
+            self.large[place] = bytes.into();
+            return Place::new(class, place);
+        }
+        let slots = &mut self.classes[class];
+        let place = match slots.free.pop() {
+            Some(place) => place as usize,
+            None => {
+                if slots.count == slots.chunks.len() * CHUNK {
+                    slots.chunks.push(vec![0; CHUNK * class * STEP].into_boxed_slice());
+                }
+                slots.count += 1;
+                slots.count - 1
+            }
+        };
+        let place = Place::new(class, place);
+        self.fill(place, bytes);
+        place
+    }
+
+    /// In its place, if it fits.
+    fn replace(&mut self, place: Place, bytes: &[u8]) -> Place {
+        if place.class() != 0 && place.class() == class_of(bytes.len()) {
+            self.fill(place, bytes);
+            return place;
+        }
+        self.free(place);
+        self.put(bytes)
+    }
+
+    fn fill(&mut self, place: Place, bytes: &[u8]) {
+        let (class, place) = (place.class(), place.place());
+        let size = class * STEP;
+        let start = place % CHUNK * size;
+        let slot = &mut self.classes[class].chunks[place / CHUNK][start..start + size];
+        slot[..bytes.len()].copy_from_slice(bytes);
+        slot[bytes.len()..].fill(0);
+    }
+
+    fn free(&mut self, place: Place) {
+        let (class, place) = (place.class(), place.place());
+        if class == 0 {
+            self.large[place] = Box::default();
+            self.large_free.push(place as u32);
+        } else {
+            self.classes[class].free.push(place as u32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::account::Tracked;
+
+    fn keys() -> impl Strategy<Value = Key> {
+        prop_oneof![
+            (0u8..6).prop_map(|last| Key::ObjectId([last; 12])),
+            (0usize..3, 0u8..3).prop_map(|(size, last)| {
+                let size = [1, 60, 400][size];
+                Key::Other(format!("{last}{}", "x".repeat(size)).into())
+            }),
+        ]
+    }
+
+    fn contents() -> impl Strategy<Value = Option<Content<'static>>> {
+        let content = (any::<i64>(), any::<Option<i64>>(), "[A-Z]{0,3}", any::<u64>());
+        let content = content.prop_map(|(total, paid, currency, rest)| Content {
+            tracked: Tracked {
+                total_amount: Some(total),
+                paid_amount: paid,
+                currency: Some(Cow::Owned(currency)),
+                ..Tracked::default()
+            },
+            rest,
+        });
+        prop::option::of(content)
+    }
+
+    type Entry = (Held, Option<Content<'static>>);
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_map_holds_whatever_comes_and_goes(
+            steps in prop::collection::vec((keys(), any::<bool>(), any::<i64>(), 0u64..1 << 40, contents()), 0..200)
+        ) {
+            let (mut store, mut map) = (Store::default(), HashMap::<Key, Entry>::new());
+            for (key, stays, updated_at, received, content) in steps {
+                let held = Held { updated_at, digest: Digest(updated_at as u64 ^ 7), received };
+                let before = if stays {
+                    prop_assert_eq!(
+                        store.insert(&key, held, content.as_ref()),
+                        map.get(&key).map(|(held, _)| *held)
+                    );
+                    map.insert(key, (held, content));
+                    continue;
+                } else {
+                    map.remove(&key)
+                };
+                prop_assert_eq!(store.remove(&key), before.map(|(held, _)| held));
+                prop_assert_eq!(store.get(&key), None);
+            }
+            prop_assert_eq!(store.len(), map.len());
+            for (key, (held, content)) in &map {
+                prop_assert_eq!(store.get(key), Some(*held));
+                prop_assert_eq!(store.content(key), content.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_left_is_used_again() {
+        let mut store = Store::default();
+        let held = |received| Held {
+            updated_at: 1_780_000_000_000,
+            digest: Digest(1),
+            received,
+        };
+        for round in 0..10_000 {
+            // Of another size each time.
+            store.insert(&Key::ObjectId([1; 12]), held(1 << (round % 40)), None);
+            store.insert(&Key::Other("y".repeat(300 + round % 7).into()), held(0), None);
+            store.remove(&Key::Other("y".repeat(300 + round % 7).into()));
+        }
+        assert_eq!((store.len(), store.slots.large.len()), (1, 1));
+        assert!(store.slots.classes.iter().all(|class| class.count <= 1));
+    }
+}

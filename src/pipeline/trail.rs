@@ -1,0 +1,113 @@
+//! What does `changes` say of a row that is written to `accounts`?
+
+use crate::account::{Changed, Content, Op};
+use crate::avro::{ChangeEncoder, ChangeHead, Frame, Framed, Layout, unframe};
+use crate::index::Held;
+#[cfg(doc)]
+use crate::sink::Records;
+use crate::sink::{AccountRecord, ChangeRecord, Moved, change_size};
+
+/// Makes the records of `changes`.
+pub struct Trail {
+    encoder: ChangeEncoder,
+    /// Of the values that this process writes.
+    layout: Layout,
+    /// Whether accounts that the snapshot reads get an opening record.
+    is_initial: bool,
+}
+
+impl Trail {
+    /// `frame`: of the values of `changes`.
+    pub fn new(frame: Frame, is_initial: bool) -> Self {
+        Self {
+            encoder: ChangeEncoder::new(frame),
+            layout: Layout::current(),
+            is_initial,
+        }
+    }
+
+    /// What of an account is to be remembered. `value`: as it is written to `accounts`.
+    pub fn content<'v>(&self, value: &'v [u8]) -> Content<'v> {
+        self.layout.read(datum(value)).expect(ENCODED_HERE)
+    }
+
+    /// The record of an account that is written, its head appended to those of the batch; `None` where there is nothing to say.
+    ///
+    /// `held` and `before`: the version that it replaces, and what is remembered of its content.
+    pub fn change<'a>(
+        &self,
+        account: AccountRecord<'a>,
+        after: &Content<'_>,
+        held: Option<Held>,
+        before: Option<&Content<'_>>,
+        place: &mut Place<'_>,
+    ) -> Option<ChangeRecord<'a>> {
+        let is_wanted = match account.op {
+            Op::Read => self.is_initial,
+            Op::Created => true,
+            // Else only `updated_at` differs.
+            Op::Updated => held.is_none_or(|held| held.digest != account.digest),
+        };
+        if !is_wanted {
+            return None;
+        }
+        let changed = match (held, before) {
+            (None, _) => Changed::default(),
+            (Some(_), None) => Changed::unknown(),
+            (Some(_), Some(before)) => Changed::between(before, after),
+        };
+        let moved = before.filter(|_| changed.has_due_date()).map(|before| {
+            let text = |content: &Content<'_>| content.tracked.due_date.as_deref().map(str::to_owned);
+            Box::new(Moved {
+                previous: text(before),
+                now: text(after),
+            })
+        });
+        let start = place.heads.len();
+        let mut head = ChangeHead {
+            public_id: account.public_id,
+            lender_public_id: place.lender,
+            op: account.op.letter(),
+            updated_at: account.updated_at,
+            previous_updated_at: held.map(|held| held.updated_at),
+            changed,
+            before: before.map(|before| &before.tracked),
+        };
+        self.encoder.encode(&head, place.heads).expect(FITS);
+        let mut change = ChangeRecord {
+            account,
+            head: start..place.heads.len(),
+            after: datum(account.value),
+            changed,
+            moved,
+        };
+        if before.is_some() && change_size(&change, place.lender) > place.max_message {
+            // The texts of a version that is over must not keep this one out.
+            head.before = None;
+            place.heads.truncate(start);
+            self.encoder.encode(&head, place.heads).expect(FITS);
+            change.head.end = place.heads.len();
+            change.moved = None;
+        }
+        Some(change)
+    }
+}
+
+/// Where the records of a batch go.
+pub struct Place<'r> {
+    /// Whose they are: its public id.
+    pub lender: &'r str,
+    /// What the topic takes, in bytes.
+    pub max_message: usize,
+    /// [`Records::heads`].
+    pub heads: &'r mut Vec<u8>,
+}
+
+const ENCODED_HERE: &str = "the value was encoded by this process";
+const FITS: &str = "a change fits its schema by its type";
+
+fn datum(value: &[u8]) -> &[u8] {
+    match unframe(value).expect(ENCODED_HERE) {
+        Framed::Confluent { datum, .. } | Framed::SingleObject { datum, .. } => datum,
+    }
+}

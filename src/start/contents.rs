@@ -1,0 +1,136 @@
+//! What was in the accounts that a start finds? Their values are read by the layouts of the schemas that wrote them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+
+use crate::account::Content;
+use crate::avro::{ACCOUNT, Framed, Layout, unframe};
+use crate::policy::{Exit, chain};
+use crate::registry::{Registry, RegistryError};
+use crate::shutdown::Shutdown;
+use crate::sink::SinkError;
+use crate::upstream::Backoff;
+
+/// Reads contents for the index; blocks while it asks for a schema.
+pub struct Contents {
+    registry: Option<Arc<Registry>>,
+    runtime: Handle,
+    shutdown: Shutdown,
+    current: Arc<Layout>,
+    /// `None`: no version of the account's schema.
+    layouts: Mutex<HashMap<u32, Option<Arc<Layout>>>>,
+    is_said: AtomicBool,
+}
+
+const ADVICE: &str = "nothing is lost: the next change of such an account has no `before`";
+
+impl Contents {
+    /// `own`: the ids under which this version's schema is registered.
+    pub fn new(
+        registry: Option<Arc<Registry>>,
+        runtime: Handle,
+        shutdown: Shutdown,
+        own: impl Iterator<Item = u32>,
+    ) -> Self {
+        let current = Arc::new(Layout::current());
+        Self {
+            registry,
+            runtime,
+            shutdown,
+            layouts: Mutex::new(own.map(|id| (id, Some(Arc::clone(&current)))).collect()),
+            current,
+            is_said: AtomicBool::new(false),
+        }
+    }
+
+    /// The content of a value of `accounts`; `None` where it cannot be read, which is said.
+    ///
+    /// # Errors
+    /// When the process is to end while the registry is waited for.
+    pub fn of<'v>(&self, value: &'v [u8]) -> Result<Option<Content<'v>>, SinkError> {
+        let (layout, datum) = match unframe(value) {
+            Ok(Framed::Confluent { schema_id, datum }) => (self.layout(schema_id)?, datum),
+            Ok(Framed::SingleObject { fingerprint, datum }) => {
+                let is_current = fingerprint == ACCOUNT.fingerprint();
+                (is_current.then(|| Arc::clone(&self.current)), datum)
+            }
+            Err(error) => {
+                self.say_once(&chain(&error));
+                return Ok(None);
+            }
+        };
+        let Some(layout) = layout else { return Ok(None) };
+        let content = layout.read(datum);
+        Ok(content.inspect_err(|error| self.say_once(&chain(error))).ok())
+    }
+
+    fn say_once(&self, error: &str) {
+        if !self.is_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(advice = ADVICE, "an account's record cannot be read: {error}");
+        }
+    }
+
+    fn layout(&self, id: u32) -> Result<Option<Arc<Layout>>, SinkError> {
+        // Held while it is asked for: nobody else gets on without it either.
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layout) = layouts.get(&id) {
+            return Ok(layout.clone());
+        }
+        let read = |schema: String| Layout::new(&schema).map_err(|error| chain(&error));
+        let layout = match self.fetch(id)?.and_then(read) {
+            Ok(layout) => Some(Arc::new(layout)),
+            Err(error) => {
+                tracing::warn!(advice = ADVICE, "accounts of schema {id} cannot be read: {error}");
+                None
+            }
+        };
+        layouts.insert(id, layout.clone());
+        Ok(layout)
+    }
+
+    /// The schema's text, or why there is none. A registry that is away or refuses is waited for: `before` would be missing
+    /// for no better reason than that.
+    fn fetch(&self, id: u32) -> Result<Result<String, String>, SinkError> {
+        let Some(registry) = &self.registry else {
+            return Ok(Err(
+                "avro.encoding is \"single-object\", so no registry is asked".to_owned()
+            ));
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.runtime.block_on(registry.schema(id)) {
+                Ok(schema) => return Ok(Ok(schema)),
+                Err(error @ (RegistryError::UnknownId { .. } | RegistryError::NotAvro { .. })) => {
+                    return Ok(Err(chain(&error)));
+                }
+                Err(error) => error,
+            };
+            if self.shutdown.is_requested() {
+                return Err(SinkError::Interrupted);
+            }
+            let wait = backoff.next(None);
+            if backoff.is_worth_a_line() {
+                let advice = error.advice();
+                if error.exit() == Exit::Failed {
+                    tracing::warn!(
+                        ?wait,
+                        advice,
+                        "starting, waiting for the schema registry: {}",
+                        chain(&error)
+                    );
+                } else {
+                    tracing::error!(
+                        ?wait,
+                        advice,
+                        "starting, waiting for the schema registry: {}",
+                        chain(&error)
+                    );
+                }
+            }
+            self.shutdown.block(wait);
+        }
+    }
+}
