@@ -249,6 +249,11 @@ def hold_to_document(reader, schemas, servers):
     hold("the topics are as it says", expected, actual)
 
 
+def hold_partitions(reader):
+    places = {topic: {record.key(): record.partition() for record in reader.records[name_of(topic)]} for topic in ("accounts", "changes")}
+    hold("each account is in the same partition of both topics", places["accounts"], places["changes"])
+
+
 def true_moves(states):
     moves = Counter()
     for before, after in zip(states, states[1:]):
@@ -398,6 +403,7 @@ def main():
     hold("freshness.py: both lenders, read to the end and released", expected, found)
 
     reader.read_on()
+    hold_partitions(reader)
     hold_to_document(reader, schemas, testbed.servers)
     upstream.end()
     testbed.end()

@@ -18,19 +18,20 @@ table.execute(
 decode = d02.decoder()
 
 
-def due_date_moved(message):
-    return "due_date" in json.loads(d02.headers(message).get("d02.changed") or "[]")
+def due_date_moved(headers):
+    return "due_date" in json.loads(headers.get("d02.changed") or "[]")
 
 
-def keep(message):
-    change = decode(message)
-    after = change["after"]
+def keep(message, headers):
+    after = decode(message)["after"]
     # None where `due_date`, which is text as upstream stored it, is no real day.
     due_on = after["due_date_parsed"] and after["due_date_parsed"].isoformat()
     table.execute(
         "INSERT OR IGNORE INTO moved VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (message.topic(), message.partition(), message.offset(), change["public_id"], change["before"]["due_date"],
-         after["due_date"], due_on, after["balance_amount"], after["currency"]),
+        (message.topic(), message.partition(), message.offset(), after["public_id"],
+         # Absent where that due date was, or is, null.
+         headers.get("d02.previous_due_date"), headers.get("d02.due_date"),
+         due_on, after["balance_amount"], after["currency"]),
     )
 
 
@@ -56,8 +57,9 @@ try:
         for message in messages:
             if message.error():
                 raise KafkaException(message.error())
-            if due_date_moved(message):
-                keep(message)
+            headers = d02.headers(message)
+            if due_date_moved(headers):
+                keep(message, headers)
         if messages:
             # First the effect, then the offsets: a crash in between repeats the effect, which changes nothing.
             table.commit()
