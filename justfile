@@ -31,6 +31,14 @@ deny:
 compose-check:
     .ci/compose
 
+# The examples of docs/consumers.md, and docs/asyncapi.yaml, against what is written
+consumers:
+    .ci/consumers
+
+# A broker and a registry, until Ctrl-D
+testbed:
+    cargo run --example testbed
+
 # A simulated upstream on port 8099
 simulate rows="10000":
     cargo run -- simulate --port 8099 --rows {{rows}}
