@@ -24,6 +24,8 @@ use serde_json::value::RawValue;
 pub use digest::Digest;
 pub use number::AmountTolerance;
 use number::whole_number;
+#[cfg(test)]
+pub use tracked::tests::contents;
 pub use tracked::{AMOUNT_COUNT, Changed, Content, Tracked};
 
 /// A borrower account: the fields of `avro/account.avsc`, in its order. Amounts are minor units of `currency`.

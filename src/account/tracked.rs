@@ -153,8 +153,96 @@ impl Serialize for Changed {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::account::day;
+
+    fn texts() -> impl Strategy<Value = Option<Cow<'static, str>>> {
+        prop::option::of(prop_oneof![".{0,80}", "[A-Z]{3}"].prop_map(Cow::Owned))
+    }
+
+    fn due_dates() -> impl Strategy<Value = Option<Cow<'static, str>>> {
+        let days =
+            (0u32..40, 0u32..14, 0u32..10_000).prop_map(|(day, month, year)| format!("{day:02}/{month:02}/{year:04}"));
+        prop::option::of(prop_oneof![days, ".{0,12}"].prop_map(Cow::Owned))
+    }
+
+    /// Any content that an account can have.
+    pub fn contents() -> impl Strategy<Value = Content<'static>> {
+        let amounts = prop::array::uniform8(any::<Option<i64>>());
+        let numbers = (any::<Option<i64>>(), any::<Option<i64>>(), any::<u64>());
+        (amounts, texts(), due_dates(), texts(), numbers).prop_map(|(amounts, currency, due_date, status, numbers)| {
+            let (code, delinquent_days_on_submission, rest) = numbers;
+            let mut tracked = Tracked {
+                currency,
+                due_date_parsed: due_date.as_deref().and_then(day),
+                due_date,
+                // An account with a code has its text.
+                status: code.map(|code| Cow::Owned(code.to_string())).or(status),
+                status_unmapped_code: code,
+                delinquent_days_on_submission,
+                ..Tracked::default()
+            };
+            tracked.set_amounts(amounts);
+            Content { tracked, rest }
+        })
+    }
+
+    /// As a consumer sees it.
+    fn json(tracked: &Tracked<'_>) -> serde_json::Map<String, serde_json::Value> {
+        match serde_json::to_value(tracked).expect("JSON") {
+            serde_json::Value::Object(fields) => fields,
+            other => panic!("{other}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn before_and_the_fields_that_are_named_are_after(
+            before in contents(),
+            other in contents(),
+            taken in any::<u16>(),
+        ) {
+            // Two versions that have much in common, as they do.
+            let mut after = before.clone();
+            let (mut amounts, others) = (before.tracked.amounts(), other.tracked.amounts());
+            for (place, amount) in amounts.iter_mut().enumerate() {
+                if taken & 1 << place != 0 {
+                    *amount = others[place];
+                }
+            }
+            after.tracked.set_amounts(amounts);
+            let takes = |place: u16| taken & 1 << place != 0;
+            if takes(8) {
+                after.tracked.currency = other.tracked.currency;
+            }
+            if takes(9) {
+                (after.tracked.due_date, after.tracked.due_date_parsed) = (other.tracked.due_date, other.tracked.due_date_parsed);
+            }
+            if takes(10) {
+                (after.tracked.status, after.tracked.status_unmapped_code) = (other.tracked.status, other.tracked.status_unmapped_code);
+            }
+            if takes(11) {
+                after.tracked.delinquent_days_on_submission = other.tracked.delinquent_days_on_submission;
+            }
+            let changed = Changed::between(&before, &after);
+            let (mut patched, wanted) = (json(&before.tracked), json(&after.tracked));
+            let names: Vec<&str> = changed.names().collect();
+            for name in names.iter().filter(|name| **name != "*") {
+                prop_assert!(takes(NAMES.iter().position(|other| other == name).expect("a name") as u16));
+                patched[*name] = wanted[*name].clone();
+                match *name {
+                    "due_date" => patched["due_date_parsed"] = wanted["due_date_parsed"].clone(),
+                    "status" => patched["status_unmapped_code"] = wanted["status_unmapped_code"].clone(),
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(patched, wanted);
+            prop_assert_eq!(names.contains(&"*"), names == ["*"], "the rest is the same");
+        }
+    }
 
     fn content() -> Content<'static> {
         let tracked = Tracked {

@@ -186,40 +186,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn owned() -> impl Strategy<Value = Option<Cow<'static, str>>> {
-        prop::option::of(prop_oneof![".{0,80}", "[A-Z]{3}"].prop_map(Cow::Owned))
-    }
-
-    fn due_dates() -> impl Strategy<Value = Option<Cow<'static, str>>> {
-        let days =
-            (0u32..40, 0u32..14, 0u32..10_000).prop_map(|(day, month, year)| format!("{day:02}/{month:02}/{year:04}"));
-        prop::option::of(prop_oneof![days, ".{0,12}"].prop_map(Cow::Owned))
-    }
+    use crate::account::contents;
 
     proptest! {
         #[test]
-        fn what_is_packed_is_unpacked(
-            amounts in prop::array::uniform8(any::<Option<i64>>()),
-            texts in (owned(), due_dates(), owned()),
-            code: Option<i64>,
-            days: Option<i64>,
-            rest: u64,
-            behind in prop::collection::vec(any::<u8>(), 0..4),
-        ) {
-            let (currency, due_date, status) = texts;
-            let mut tracked = Tracked {
-                currency,
-                due_date_parsed: due_date.as_deref().and_then(account::day),
-                due_date,
-                // An account with a code has its text.
-                status: code.map(|code| Cow::Owned(code.to_string())).or(status),
-                status_unmapped_code: code,
-                delinquent_days_on_submission: days,
-                ..Tracked::default()
-            };
-            tracked.set_amounts(amounts);
-            let content = Content { tracked, rest };
+        fn what_is_packed_is_unpacked(content in contents(), behind in prop::collection::vec(any::<u8>(), 0..4)) {
             let (mut labels, mut bytes) = (Labels::default(), vec![]);
             pack(&content, &mut labels, &mut bytes);
             prop_assert!(bytes.len() >= MIN_SIZE);

@@ -393,13 +393,12 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
     use std::collections::{HashMap, HashSet};
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::account::Tracked;
+    use crate::account::contents;
 
     fn keys() -> impl Strategy<Value = Key> {
         prop_oneof![
@@ -411,26 +410,12 @@ mod tests {
         ]
     }
 
-    fn contents() -> impl Strategy<Value = Option<Content<'static>>> {
-        let content = (any::<i64>(), any::<Option<i64>>(), "[A-Z]{0,3}", any::<u64>());
-        let content = content.prop_map(|(total, paid, currency, rest)| Content {
-            tracked: Tracked {
-                total_amount: Some(total),
-                paid_amount: paid,
-                currency: Some(Cow::Owned(currency)),
-                ..Tracked::default()
-            },
-            rest,
-        });
-        prop::option::of(content)
-    }
-
     type Entry = (Held, Option<Content<'static>>);
 
     proptest! {
         #[test]
         fn it_holds_what_a_map_holds_whatever_comes_and_goes(
-            steps in prop::collection::vec((keys(), 0u8..8, any::<i64>(), 0u64..1 << 40, contents()), 0..200)
+            steps in prop::collection::vec((keys(), 0u8..8, any::<i64>(), 0u64..1 << 40, prop::option::of(contents())), 0..200)
         ) {
             let (mut store, mut map) = (Store::default(), HashMap::<Key, Entry>::new());
             let mut unseen = HashSet::new();
