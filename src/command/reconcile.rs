@@ -11,13 +11,14 @@ const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml reconcile --dry-run
   d02-source --config config/d02-source.toml reconcile --lender acme --max-deletes 0.2
 
-Reads all of upstream, once or twice, as a first snapshot does. Writes accounts that are missing, whose content is another
-one though updated_at is the same, and those whose updated_at went back (header d02.regressed). Writes a tombstone for an
-account that neither of two readings of everything showed, nor a live walk and a sweep after them.
+Reads all of upstream, once or twice, as a first snapshot does. Writes accounts that are missing,
+whose content is another one though updated_at is the same, and those whose updated_at went back
+(header d02.regressed). Writes a tombstone for an account that neither of two readings of
+everything showed, nor a live walk and a sweep after them.
 
-A lender that a running source has is not taken from it: set upstream.reconcile_interval, and it does this by itself.
-The exit code is 1 if nothing could be deleted, because it would have been too much or because rows do not say whose they
-are; what was written stays.";
+A lender that a running source has is not taken from it: set upstream.reconcile_interval, and the
+source does this by itself. The exit code is 1 if nothing could be deleted, because it would have
+been too much or because rows do not say whose they are; what was written stays.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

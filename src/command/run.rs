@@ -154,6 +154,10 @@ async fn run(until: Until, config: Config, shutdown: Shutdown, exits: &Mutex<Vec
     if until == Until::Reconciled {
         for lender in &lenders {
             let metrics = process.metrics.lender(lender);
+            if metrics.reconciles_total.get() == 0 {
+                // It was said why.
+                continue;
+            }
             let (written, deleted) = (metrics.records_total.get(), metrics.deleted_accounts_total.get());
             println!("{lender}: {} accounts written, {deleted} deleted", written - deleted);
         }
@@ -300,7 +304,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
     if process.until == Until::Reconciled
         && let Err(failure) = process.refuse_living(lender, &login.lender_public_id, &topics).await
     {
-        return refused(failure.exit, failure.message, false);
+        return refused(failure.exit, failure.message.replace("\n  →", " →"), false);
     }
     let (started, pipeline) = oneshot::channel();
     let public_id = login.lender_public_id.clone();

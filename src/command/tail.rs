@@ -35,14 +35,16 @@ const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml tail --format table
   d02-source --config config/d02-source.toml tail --key 65f0c0ffee65f0c0ffee65f0 --from-beginning
   d02-source --config config/d02-source.toml tail --topic dead-letters --follow
-  d02-source --config config/d02-source.toml tail --topic changes --changed due_date --changed balance_amount --follow
-  d02-source --config config/d02-source.toml tail --topic changes --key 65f0c0ffee65f0c0ffee65f0 --format table
+  d02-source --config config/d02-source.toml tail --topic changes --changed due_date --follow
+  d02-source --config config/d02-source.toml tail --topic changes --key ID --format table
   d02-source --set kafka.bootstrap_servers=broker:9092 tail --topic cursor
 
-A line of JSON holds topic, partition, offset, timestamp, key, op, schema_id (or fingerprint), headers and value; of a
-dead letter also reason. A record that cannot be decoded has error and raw (its bytes, base64) instead of value; then
-the exit code is 1 at the end. Amounts are minor units of the currency. Only committed records are shown.
-With --key, a table of changes ends with the account's days past due (DPD) as of today, in both ways that D02 allows.";
+A line of JSON holds topic, partition, offset, timestamp, key, op, schema_id (or fingerprint),
+headers and value; of a dead letter also reason. A record that cannot be decoded has error and raw
+(its bytes, base64) instead of value; then the exit code is 1 at the end. Amounts are minor units
+of the currency. Only committed records are shown.
+With --key, a table of changes ends with the account's days past due (DPD) as of today, in both
+ways that D02 allows.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

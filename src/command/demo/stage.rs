@@ -217,6 +217,7 @@ impl Stage {
         println!("\nThe source runs on, and two accounts change every second. Until Ctrl-C you can try:\n");
         for command in [
             "tail --follow --format table",
+            "tail --topic changes --changed due_date --follow --format table",
             "tail --topic cursor",
             "tail --topic dead-letters",
             "cursor show",
