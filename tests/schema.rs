@@ -15,6 +15,7 @@ use crate::support::world::World;
 use crate::support::{PATIENCE, judge, testbed};
 
 const ACCOUNT: &str = include_str!("../avro/account.avsc");
+const CHANGE: &str = include_str!("../avro/account_change.avsc");
 
 /// A schema that has nothing in common with an account's.
 const OTHER: &str = r#"{"type":"record","name":"Other","fields":[{"name":"a","type":"int"}]}"#;
@@ -26,22 +27,29 @@ fn with_field(field: Value) -> String {
     schema.to_string()
 }
 
-/// `schema …` with nothing but a registry and the name of the accounts' topic: no lender, and a Kafka that is not there.
+/// `schema …` with nothing but a registry and the name of the accounts' topic: no lender, no changes, no Kafka.
 fn schema(args: &[&str], topic: &str, url: &str, set: &[&str]) -> Shown {
     let (topic, url) = (
         format!("kafka.topics.accounts={topic}"),
         format!("schema_registry.url={url}"),
     );
-    let set = [&[topic.as_str(), &url, "kafka.bootstrap_servers=127.0.0.1:9"], set].concat();
+    let only = ["kafka.topics.changes=", "kafka.bootstrap_servers=127.0.0.1:9"];
+    let set = [&[topic.as_str(), &url], &only[..], set].concat();
     let set = set.iter().flat_map(|value| ["--set", *value]);
     bare(&set.chain(["schema"]).chain(args.iter().copied()).collect::<Vec<_>>())
 }
 
-/// What `schema check --json` found, one subject.
+/// What `schema check --json` found of the accounts' subject, the first.
 #[track_caller]
 fn finding(shown: &Shown) -> Value {
     let found: Vec<Value> = serde_json::from_str(&shown.out).unwrap_or_else(|error| panic!("{error}: {}", shown.out));
-    let [finding] = &found[..] else { panic!("{found:?}") };
+    let (finding, others) = found.split_first().expect("a finding");
+    let is_of_changes = |other: &Value| {
+        other["subject"]
+            .as_str()
+            .is_some_and(|subject| subject.contains(".changes"))
+    };
+    assert!(others.iter().all(is_of_changes), "{found:?}");
     finding.clone()
 }
 
@@ -144,7 +152,11 @@ fn without_auto_register_a_missing_schema_is_waited_for_however_its_owner_writes
     let subject = format!("{}-value", world.topic("accounts"));
     let one_line = serde_json::from_str::<Value>(ACCOUNT).expect("JSON").to_string();
     let id = registry::register(&subject, &one_line);
+    let change = serde_json::from_str::<Value>(CHANGE).expect("JSON").to_string();
+    let changes = format!("{}-value", world.topic("changes"));
+    let change_id = registry::register(&changes, &change);
     source.expect_exit(0);
+    assert!(world.changes().iter().all(|record| schema_id(record) == change_id));
     let records = world.accounts();
     judge::everything(&records, &world.simulator.rows(0));
     assert!(records.iter().all(|record| schema_id(record) == id));
@@ -166,11 +178,11 @@ fn what_is_registered_while_run_waits_lets_it_go_on() {
     source.expect_exit(0);
     let records = world.accounts();
     judge::everything(&records, &world.simulator.rows(0));
-    let expected = format!(
-        "{}-value: registered, id {}, version 1\n",
-        world.topic("accounts"),
-        schema_id(&records[0])
-    );
+    let line = |topic: &str, record: &Record| {
+        let (topic, id) = (world.topic(topic), schema_id(record));
+        format!("{topic}-value: registered, id {id}, version 1\n")
+    };
+    let expected = line("accounts", &records[0]) + &line("changes", &world.changes()[0]);
     assert_eq!(registered, expected);
 }
 
@@ -423,6 +435,18 @@ fn each_strategy_names_the_subject_of_what_is_written_also_where_lenders_have_to
             );
             expected.insert(subject);
         }
+        let topic = world.topic("changes");
+        let subject = match strategy {
+            "topic-name" => format!("{topic}-value"),
+            "record-name" => "cleargrid.d02.AccountChange".to_owned(),
+            _ => format!("{topic}-cleargrid.d02.AccountChange"),
+        };
+        let (status, registered) = registry::ask("GET", &format!("/subjects/{subject}/versions/latest"), "");
+        assert_eq!(status, 200, "{subject}: {registered}");
+        let changes = world.changes();
+        assert_eq!(changes.len(), 60);
+        assert!(changes.iter().all(|record| registered["id"] == schema_id(record)));
+        expected.insert(subject);
         let checked = shown(&world, &["schema", "check", "--json"], &environment).expect(0);
         let found: Vec<Value> = serde_json::from_str(&checked.out).expect("JSON");
         let found: BTreeSet<String> = found
