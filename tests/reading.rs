@@ -185,6 +185,11 @@ fn killed_again_and_again_while_ranges_live_walks_and_sweeps_run_nothing_is_lost
         source.kill();
         kills += 1;
     }
+    // And once for certain in the middle of a transaction.
+    let args: Vec<_> = set.iter().flat_map(|set| ["--set", set]).chain(["run"]).collect();
+    let mut source = world.command(&args, &[("D02_FAILPOINT", "while_sending:3")]);
+    source.wait_for_line("failpoint while_sending reached");
+    source.kill();
     assert!(most_ranges(&world) > 1);
     assert_ne!(
         world.cursors().pop().expect("a cursor record").json()["ranges"],
