@@ -282,14 +282,14 @@ fn a_key_without_effect_is_warned_about_once() {
         "--set",
         "http.stale_after=1m",
         "--set",
-        "upstream.reconcile_interval=1d",
+        "http.listen=127.0.0.1:8080",
         "run",
         "--until-caught-up",
     ];
     let mut source = world.command(&args, &[]);
     source.expect_exit(0);
     let log = source.log();
-    for key in ["http.stale_after", "upstream.reconcile_interval"] {
+    for key in ["http.stale_after", "http.listen"] {
         assert_eq!(log.matches(key).count(), 1, "{log}");
         assert!(
             log.contains(&format!(" WARN {key} (--set) has no effect in this version")),

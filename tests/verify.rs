@@ -210,7 +210,7 @@ fn every_kind_of_damage_is_found_and_nothing_else_and_what_can_be_repaired_is() 
         (&broken.id.as_str().into(), &"total_amount".into())
     );
     assert_eq!(unburied[0]["held_updated_at"], shown(broken.updated_at_ms));
-    let commands: Value = serde_json::json!(["d02-source cursor reset lender-1", "d02-source run"]);
+    let commands: Value = serde_json::json!(["d02-source reconcile --lender lender-1"]);
     assert_eq!(lender["repair"]["commands"], commands);
     let text = &damaged.out;
     assert!(!text.contains("123456789"), "contents are printed: {text}");
@@ -223,20 +223,18 @@ fn every_kind_of_damage_is_found_and_nothing_else_and_what_can_be_repaired_is() 
         "and 2 more: --limit 3 lists them".to_owned(),
         format!("surplus        {}", gone.id),
         "; NOT in the dead letters\n".to_owned(),
-        "\nto repair it:\n  d02-source cursor reset lender-1\n  d02-source run\n".to_owned(),
-        "no command that removes surplus accounts".to_owned(),
+        "\nto repair it:\n  d02-source reconcile --lender lender-1\n".to_owned(),
     ] {
         assert!(table.contains(&line), "no `{line}` in\n{table}");
     }
 
     // The advice is good.
-    world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
-    world.catch_up();
-    let repaired = verify(&world).expect(1).lender();
-    same_findings(
-        &repaired,
-        &[("regressed", set([&back.id])), ("surplus", set([&gone.id]))],
-    );
+    let args = ["reconcile", "--lender", "lender-1", "--max-deletes", "0.5"];
+    world
+        .command(&args, &[("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "500ms")])
+        .expect_exit(0);
+    let repaired = verify(&world).expect(0).lender();
+    same_findings(&repaired, &[]);
     assert_eq!(repaired["dead_lettered"]["not_in_dead_letters_count"], 0);
     assert_eq!(repaired["repair"]["commands"], Value::Array(vec![]));
 }

@@ -416,7 +416,7 @@ mod tests {
         found.dead.list(2);
         found.repair = Repair {
             commands: vec!["d02-source cursor reset acme".to_owned(), "d02-source run".to_owned()],
-            notes: vec!["this version has no command that removes surplus accounts or writes regressed ones"],
+            notes: vec!["a source runs: stop it before the reset, or give `cursor reset` --force"],
         };
         found
     }
