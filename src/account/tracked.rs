@@ -42,7 +42,7 @@ const NAMES: [&str; 13] = [
     "*",
 ];
 
-/// How many of [`NAMES`], from the first on, are amounts.
+/// How many of [`Changed::NAMES`], from the first on, are amounts.
 pub const AMOUNT_COUNT: usize = 8;
 
 const CURRENCY: usize = 8;
