@@ -228,15 +228,14 @@ fn every_kind_of_damage_is_found_and_nothing_else_and_what_can_be_repaired_is() 
         assert!(table.contains(&line), "no `{line}` in\n{table}");
     }
 
-    // The advice is good.
+    // The advice is good; but here some rows do not say whose they are, so nobody is deleted.
     let args = ["reconcile", "--lender", "lender-1", "--max-deletes", "0.5"];
     world
         .command(&args, &[("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "500ms")])
-        .expect_exit(0);
-    let repaired = verify(&world).expect(0).lender();
-    same_findings(&repaired, &[]);
+        .expect_exit(1);
+    let repaired = verify(&world).expect(1).lender();
+    same_findings(&repaired, &[("surplus", set([&gone.id]))]);
     assert_eq!(repaired["dead_lettered"]["not_in_dead_letters_count"], 0);
-    assert_eq!(repaired["repair"]["commands"], Value::Array(vec![]));
 }
 
 #[test]
@@ -302,7 +301,7 @@ fn beside_a_running_source_live_changes_are_no_differences_and_damage_is_one() {
         assert_eq!(lender[kind]["count"], 0, "{kind}: {lender}");
     }
     let notes = lender["repair"]["notes"].to_string();
-    assert!(notes.contains("a source runs: stop it before the reset"), "{notes}");
+    assert!(notes.contains("a source runs: stop it before that"), "{notes}");
     source.signal("TERM");
     source.expect_exit(0);
 }
