@@ -181,13 +181,13 @@ fn a_registry_that_does_not_know_an_account_costs_its_before_and_nothing_else() 
         &odd.value.as_deref().expect("a value")[5..],
     ]
     .concat();
-    kafka::write_record(
+    kafka::write_records(
         &world.servers,
         &world.topic("accounts"),
-        &Record {
+        &[Record {
             value: Some(value),
             ..odd.clone()
-        },
+        }],
     );
     world.simulator.touch(0, 100, 1);
     let log = world.catch_up();

@@ -271,14 +271,14 @@ fn a_tombstone_written_by_hand_is_honoured_at_the_next_start() {
     let world = World::new(&[200]);
     world.catch_up();
     let odd = world.accounts()[7].clone();
-    kafka::write_record(
+    kafka::write_records(
         &world.servers,
         &world.topic("accounts"),
-        &Record {
+        &[Record {
             value: None,
             headers: Default::default(),
             ..odd.clone()
-        },
+        }],
     );
     let log = world.catch_up();
     assert!(log.contains("1 accounts were removed"), "{log}");

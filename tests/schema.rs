@@ -4,15 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 
 use crate::support::kafka::{self, Record};
 use crate::support::registry::{self, Door};
 use crate::support::shown::{Shown, bare, shown};
 use crate::support::world::World;
-use crate::support::{PATIENCE, judge, testbed};
+use crate::support::{judge, testbed};
 
 const ACCOUNT: &str = include_str!("../avro/account.avsc");
 const CHANGE: &str = include_str!("../avro/account_change.avsc");
@@ -524,78 +522,15 @@ fn a_topic_with_records_of_several_schema_versions_is_restored_and_shown() {
 
 /// Writes `records` again with the same key and headers, their values by the later schema.
 fn write_later_version(world: &World, records: &[&Record], schema_id: u32) {
-    let producer = kafka::producer(&world.servers, &[]);
-    let topic = world.topic("accounts");
-    for record in records {
+    let later = |record: &&Record| {
         let datum = &record.value.as_deref().expect("a value")[5..];
         // The union's second branch, and a string of five bytes.
         let value = [&[0][..], &schema_id.to_be_bytes(), datum, b"\x02\x0anorth"].concat();
-        let headers = record
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header {
-                    key,
-                    value: Some(value),
-                })
-            });
-        let written = BaseRecord::to(&topic)
-            .key(record.key())
-            .payload(&value)
-            .partition(record.partition)
-            .headers(headers);
-        producer.send(written).expect("sent");
-    }
-    producer.flush(PATIENCE).expect("written");
-}
-
-#[test]
-fn the_registry_is_asked_with_the_credentials_that_are_configured() {
-    use std::io::{BufRead, BufReader, Write};
-    // Stands in front of nothing: it only hears what a registry would be told, and answers with an id.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let (heard, hears) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let mut lines = BufReader::new(stream.try_clone().expect("a second handle"))
-                .lines()
-                .map_while(Result::ok);
-            let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
-            let authorization = head
-                .iter()
-                .find(|line| line.to_lowercase().starts_with("authorization:"))
-                .cloned();
-            let mut stream = stream;
-            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\nconnection: close\r\n\r\n{\"id\":7}";
-            // Before the answer: once the command has ended, everything it said is here.
-            if heard.send(authorization.unwrap_or_default()).is_err() || stream.write_all(answer.as_bytes()).is_err() {
-                break;
-            }
+        Record {
+            value: Some(value),
+            ..(*record).clone()
         }
-    });
-    let world = World::new(&[10]);
-    let token = world.path("token");
-    std::fs::write(&token, "t0ken\n").expect("written");
-    let token = token.display().to_string();
-    let basic = [
-        ("D02__SCHEMA_REGISTRY__USERNAME", "user"),
-        ("D02__SCHEMA_REGISTRY__PASSWORD", "12345"),
-    ];
-    let bearer = [("D02__SCHEMA_REGISTRY__TOKEN_FILE", token.as_str())];
-    for (credentials, expected) in [
-        (&basic[..], "authorization: Basic dXNlcjoxMjM0NQ=="),
-        (&bearer[..], "authorization: Bearer t0ken"),
-    ] {
-        let environment: Vec<_> = credentials
-            .iter()
-            .copied()
-            .chain([("D02__SCHEMA_REGISTRY__URL", url.as_str())])
-            .collect();
-        world.command(&["setup"], &environment).expect_exit(0);
-        let found = hears.recv_timeout(PATIENCE).expect("a request");
-        for found in [found].into_iter().chain(hears.try_iter()) {
-            assert_eq!(found.replacen('A', "a", 1), expected);
-        }
-    }
+    };
+    let later: Vec<Record> = records.iter().map(later).collect();
+    kafka::write_records(&world.servers, &world.topic("accounts"), &later);
 }

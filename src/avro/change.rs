@@ -73,6 +73,10 @@ mod tests {
     use crate::account::{Account, Content};
     use crate::avro::{ACCOUNT, Encoder};
 
+    fn file(text: &str) -> serde_json::Value {
+        serde_json::from_str(text).expect("JSON")
+    }
+
     #[derive(Serialize)]
     struct Change<'a> {
         public_id: &'a str,
@@ -164,7 +168,6 @@ mod tests {
 
     #[test]
     fn after_is_the_account_of_the_other_file_field_by_field() {
-        let file = |text: &str| -> serde_json::Value { serde_json::from_str(text).expect("JSON") };
         let (change, mut account) = (file(CHANGE.text), file(ACCOUNT.text));
         let fields = change["fields"].as_array().expect("fields");
         let last = fields.last().expect("a field");
@@ -182,7 +185,6 @@ mod tests {
 
     #[test]
     fn tracked_fields_are_documented_and_typed_as_in_the_account() {
-        let file = |text: &str| -> serde_json::Value { serde_json::from_str(text).expect("JSON") };
         let (change, account) = (file(CHANGE.text), file(ACCOUNT.text));
         let fields = change["fields"].as_array().expect("fields");
         let before = fields.iter().find(|field| field["name"] == "before").expect("before");

@@ -154,15 +154,8 @@ fn row(
 }
 
 async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failure> {
-    let Some(settings) = config.lenders.get(lender) else {
-        let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
-        let message = format!(
-            "no lender `{lender}` in the configuration; there are: {}",
-            known.join(", ")
-        );
-        return Err(Failure::new(Exit::Usage, message));
-    };
-    let public_id = match &settings.public_id {
+    super::require_lender(config, lender)?;
+    let public_id = match &config.lenders[lender].public_id {
         Some(public_id) => public_id.clone(),
         None => log_in(config, lender).await?,
     };

@@ -78,13 +78,12 @@ fn topic_names(key: &str, pattern: &str, lender: Option<&str>, config: &Config) 
         };
     }
     let lenders = match lender {
-        Some(lender) if !known.is_empty() && !known.contains(&lender) => {
-            return usage(format!(
-                "no lender `{lender}` in the configuration; there are: {}",
-                known.join(", ")
-            ));
+        Some(lender) => {
+            if !known.is_empty() {
+                require_lender(config, lender)?;
+            }
+            vec![lender]
         }
-        Some(lender) => vec![lender],
         None if known.is_empty() => {
             return usage(format!(
                 "{key} is {pattern:?}, and no lender is configured\n  → say whose topic: --lender NAME"
@@ -100,17 +99,23 @@ fn topic_names(key: &str, pattern: &str, lender: Option<&str>, config: &Config) 
 
 /// Leaves only this lender in the configuration, if one is asked for.
 fn keep_lender(config: &mut Config, lender: Option<&str>) -> Result<(), Failure> {
-    let Some(lender) = lender else { return Ok(()) };
-    if !config.lenders.contains_key(lender) {
-        let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
-        let message = format!(
-            "no lender `{lender}` in the configuration; there are: {}",
-            known.join(", ")
-        );
-        return Err(Failure::new(Exit::Usage, message));
+    if let Some(lender) = lender {
+        require_lender(config, lender)?;
+        config.lenders.retain(|name, _| name == lender);
     }
-    config.lenders.retain(|name, _| name == lender);
     Ok(())
+}
+
+fn require_lender(config: &Config, lender: &str) -> Result<(), Failure> {
+    if config.lenders.contains_key(lender) {
+        return Ok(());
+    }
+    let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
+    let message = format!(
+        "no lender `{lender}` in the configuration; there are: {}",
+        known.join(", ")
+    );
+    Err(Failure::new(Exit::Usage, message))
 }
 
 /// A subject with the schema that belongs there.

@@ -5,7 +5,7 @@ use super::verify::{self, Found, Kind, Report};
 use super::{Failure, run};
 use crate::config::Config;
 use crate::policy::Exit;
-use crate::reader::Until;
+use crate::reader::{Reconciled, Until};
 
 const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml reconcile --dry-run
@@ -77,7 +77,7 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
 const WRITTEN: [Kind; 4] = [Kind::Missing, Kind::Stale, Kind::Different, Kind::Regressed];
 
 fn is_too_much(found: &Found, max_share: f64) -> bool {
-    found.count(Kind::Surplus) as f64 > max_share * found.held_count as f64
+    Reconciled::is_too_many(found.count(Kind::Surplus), found.held_count, max_share)
 }
 
 /// What a reconciliation would do now.

@@ -43,7 +43,7 @@ impl<S: Sink> Pipeline<S> {
                 let (unseen, held) = (gone.len(), self.index.len());
                 let reconciled = if unseen > 0 && unnamed > 0 {
                     Reconciled::Unnamed { rows: unnamed, unseen }
-                } else if unseen as f64 > max_share * held as f64 {
+                } else if Reconciled::is_too_many(unseen, held, max_share) {
                     Reconciled::TooMany {
                         unseen,
                         held,

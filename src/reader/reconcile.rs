@@ -63,6 +63,11 @@ pub enum Reconciled {
 }
 
 impl Reconciled {
+    /// Whether more than the share `max_share` of those held would be deleted.
+    pub fn is_too_many(unseen: usize, held: usize, max_share: f64) -> bool {
+        unseen as f64 > max_share * held as f64
+    }
+
     /// What to do about it; `None` where all is well.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
@@ -83,7 +88,7 @@ impl Reader {
     pub(super) async fn reconcile_at_times(self: &Arc<Self>, interval: Duration) -> Result<(), Ended> {
         let interval = failpoint::shortened("D02_TEST_RECONCILE_INTERVAL", interval);
         loop {
-            let last = self.committed.borrow().reconciled.map_or(self.clock(), |last| last);
+            let last = self.committed.borrow().reconciled.unwrap_or(self.clock());
             let since = Duration::from_millis(u64::try_from(self.clock().0 - last.0).unwrap_or(0));
             tokio::time::sleep(interval.saturating_sub(since)).await;
             let reconciled = self.reconcile().await?;

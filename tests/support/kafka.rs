@@ -163,24 +163,26 @@ pub fn write(servers: &str, topic: &str, partition: i32, key: &str, value: Optio
     producer.flush(PATIENCE).expect("written");
 }
 
-/// Writes a record's key, value and headers once more, into its partition.
-pub fn write_record(servers: &str, topic: &str, record: &Record) {
+/// Writes key, value and headers of each record, into its partition.
+pub fn write_records(servers: &str, topic: &str, records: &[Record]) {
     let producer = producer(servers, &[]);
-    let headers = record
-        .headers
-        .iter()
-        .fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header {
-                key,
-                value: Some(value),
-            })
-        });
-    let mut again = BaseRecord::<str, [u8]>::to(topic)
-        .key(record.key())
-        .partition(record.partition)
-        .headers(headers);
-    again.payload = record.value.as_deref();
-    producer.send(again).expect("sent");
+    for record in records {
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: Some(value),
+                })
+            });
+        let mut written = BaseRecord::<str, [u8]>::to(topic)
+            .key(record.key())
+            .partition(record.partition)
+            .headers(headers);
+        written.payload = record.value.as_deref();
+        producer.send(written).expect("sent");
+    }
     producer.flush(PATIENCE).expect("written");
 }
 
