@@ -10,7 +10,7 @@ use crate::support::kafka::{self, Record};
 use crate::support::registry::{self, Door};
 use crate::support::shown::{Shown, bare, shown};
 use crate::support::world::World;
-use crate::support::{judge, testbed};
+use crate::support::{PATIENCE, judge, testbed};
 
 const ACCOUNT: &str = include_str!("../avro/account.avsc");
 const CHANGE: &str = include_str!("../avro/account_change.avsc");
@@ -292,6 +292,21 @@ fn check_and_register_need_a_registry_and_the_topics_name_alone() {
         &[],
     );
     assert_eq!(finding(&acme.expect(0))["subject"], format!("acme.{topic}-value"));
+    // Also where the other topic is shared; where both are, there is nothing to choose.
+    let shared = format!("kafka.topics.changes={topic}.changes");
+    let acme = |pattern: &str| {
+        let args = ["check", "--json", "--lender", "acme"];
+        schema(&args, pattern, &door.url(), &[&shared])
+    };
+    let found = acme(&format!("{{lender}}.{topic}")).expect(0).out;
+    let found: Vec<Value> = serde_json::from_str(&found).expect("JSON");
+    let subjects: Vec<_> = found.iter().map(|finding| finding["subject"].clone()).collect();
+    assert_eq!(
+        subjects,
+        [format!("acme.{topic}-value"), format!("{topic}.changes-value")]
+    );
+    let none = acme(&topic).expect(2).log;
+    assert!(none.contains("--lender chooses nothing"), "{none}");
     // The topics' names are no part of this one.
     schema(
         &["check"],
@@ -533,4 +548,55 @@ fn write_later_version(world: &World, records: &[&Record], schema_id: u32) {
     };
     let later: Vec<Record> = records.iter().map(later).collect();
     kafka::write_records(&world.servers, &world.topic("accounts"), &later);
+}
+
+#[test]
+fn the_registry_is_asked_with_the_credentials_that_are_configured() {
+    use std::io::{BufRead, BufReader, Write};
+    // Stands in front of nothing: it only hears what a registry would be told, and answers with an id.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (heard, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(stream.try_clone().expect("a second handle"))
+                .lines()
+                .map_while(Result::ok);
+            let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            let authorization = head
+                .iter()
+                .find(|line| line.to_lowercase().starts_with("authorization:"))
+                .cloned();
+            let mut stream = stream;
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\nconnection: close\r\n\r\n{\"id\":7}";
+            // Before the answer: once the command has ended, everything it said is here.
+            if heard.send(authorization.unwrap_or_default()).is_err() || stream.write_all(answer.as_bytes()).is_err() {
+                break;
+            }
+        }
+    });
+    let world = World::new(&[10]);
+    let token = world.path("token");
+    std::fs::write(&token, "t0ken\n").expect("written");
+    let token = token.display().to_string();
+    let basic = [
+        ("D02__SCHEMA_REGISTRY__USERNAME", "user"),
+        ("D02__SCHEMA_REGISTRY__PASSWORD", "12345"),
+    ];
+    let bearer = [("D02__SCHEMA_REGISTRY__TOKEN_FILE", token.as_str())];
+    for (credentials, expected) in [
+        (&basic[..], "authorization: Basic dXNlcjoxMjM0NQ=="),
+        (&bearer[..], "authorization: Bearer t0ken"),
+    ] {
+        let environment: Vec<_> = credentials
+            .iter()
+            .copied()
+            .chain([("D02__SCHEMA_REGISTRY__URL", url.as_str())])
+            .collect();
+        world.command(&["setup"], &environment).expect_exit(0);
+        let found = hears.recv_timeout(PATIENCE).expect("a request");
+        for found in [found].into_iter().chain(hears.try_iter()) {
+            assert_eq!(found.replacen('A', "a", 1), expected);
+        }
+    }
 }

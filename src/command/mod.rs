@@ -127,12 +127,16 @@ struct Subject {
 /// The subjects of what is written, each once: for one lender's topics if they are asked for, else for all.
 fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, Failure> {
     let (strategy, names) = (config.avro.subject_strategy, &config.kafka.topics);
+    let patterns = [Some(&names.accounts), names.changes.as_ref()];
+    let is_one_of_lenders = patterns.into_iter().flatten().any(|pattern| pattern.contains(LENDER));
     let mut subjects = Vec::new();
     for (key, pattern, schema) in [
         ("kafka.topics.accounts", Some(&names.accounts), &ACCOUNT),
         ("kafka.topics.changes", names.changes.as_ref(), &CHANGE),
     ] {
         let Some(pattern) = pattern else { continue };
+        // A topic that all share is the lender's as well, as long as the other one is not shared.
+        let lender = lender.filter(|_| pattern.contains(LENDER) || !is_one_of_lenders);
         let topics = match (strategy, lender) {
             // Whatever the topics are called.
             (SubjectStrategy::RecordName, None) => vec![String::new()],
