@@ -22,7 +22,7 @@ fn killed_more_than_twenty_times_in_one_walk_nothing_is_lost_or_doubled() {
         "while_sending:1",
         "while_sending:2",
         "before_commit:1",
-        "before_commit:4",
+        "accounts_sent:4",
         "after_commit:1",
         "after_commit:4",
         "before_remember:1",

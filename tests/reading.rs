@@ -162,12 +162,12 @@ fn what_is_older_than_start_from_is_left_out() {
 
 #[test]
 fn killed_again_and_again_while_ranges_live_walks_and_sweeps_run_nothing_is_lost_or_doubled() {
-    // Far more than is read between the kills.
+    // Several times what eight ranges can read between the kills, however late the kills come.
     let world = World::new(&[90_000]);
     world.simulator.set_latency(Duration::from_millis(300));
     let set = [
-        "upstream.page_size=500",
-        "transaction.max_rows=1000",
+        "upstream.page_size=100",
+        "transaction.max_rows=400",
         "upstream.late_sweep_interval=200ms",
     ];
     let mut kills = 0;
@@ -185,10 +185,10 @@ fn killed_again_and_again_while_ranges_live_walks_and_sweeps_run_nothing_is_lost
         source.kill();
         kills += 1;
     }
-    // And once for certain in the middle of a transaction.
+    // And once for certain in the middle of a transaction whose accounts the broker has.
     let args: Vec<_> = set.iter().flat_map(|set| ["--set", set]).chain(["run"]).collect();
-    let mut source = world.command(&args, &[("D02_FAILPOINT", "while_sending:3")]);
-    source.wait_for_line("failpoint while_sending reached");
+    let mut source = world.command(&args, &[("D02_FAILPOINT", "accounts_sent:3")]);
+    source.wait_for_line("failpoint accounts_sent reached");
     source.kill();
     assert!(most_ranges(&world) > 1);
     assert_ne!(

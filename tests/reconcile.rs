@@ -236,7 +236,7 @@ fn killed_again_and_again_it_deletes_and_writes_everything_once() {
         "before_remember:4",
         "after_commit:3",
         "while_sending:3",
-        "before_commit:2",
+        "accounts_sent:2",
     ];
     for failpoint in failpoints {
         let environment = [

@@ -432,6 +432,9 @@ impl Sink for Transactions {
             OwnedHeaders::new(),
         )?;
         self.drain()?;
+        if !records.accounts.is_empty() {
+            failpoint::reach("accounts_sent");
+        }
         failpoint::reach("before_commit");
         self.end_transaction()?;
         failpoint::reach("after_commit");
