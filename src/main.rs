@@ -47,6 +47,8 @@ enum Command {
     Verify(command::verify::Args),
     /// Read everything once more and put `accounts` right, deletions included
     Reconcile(command::reconcile::Args),
+    /// Try the dead letters again with this version, and write what it can read
+    Replay(command::replay::Args),
     /// Print the schemas, check them against the registry, or register them
     Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
@@ -125,6 +127,10 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Reconcile(args) => {
             let config = needs_lenders(layers)?;
             on_runtime(command::reconcile::execute(args, config))
+        }
+        Command::Replay(args) => {
+            let config = needs_lenders(layers)?;
+            on_runtime(command::replay::execute(args, config))
         }
         Command::Schema(args) => match args.command {
             command::schema::Command::Print(args) => match command::schema::print(&args, std::io::stdout().lock()) {

@@ -75,6 +75,7 @@ lender_metrics! {
     Counter undecided_rows_total "Rows left for a later reading";
     Counter regressed_rows_total "Rows older than what is held though read later";
     Counter ignored_rows_total "Rows older than start_from whose account is not held";
+    Counter still_dead_letters_total "Dead letters that a replay could read, but that are too large for their topics";
     Counter sweeps_total "Sweeps for late rows that ended";
     Counter sweep_rows_total "Rows in verified pages of sweeps";
     Counter ahead_rows_total "Rows dated more than a second ahead of upstream's own clock";

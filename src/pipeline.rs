@@ -70,6 +70,22 @@ pub struct Pipeline<S = Transactions> {
     pub committed: watch::Sender<Progress>,
 }
 
+/// What a pipeline is made of.
+pub struct Setting<'a, S> {
+    /// The lender's key in the configuration.
+    pub lender: &'a str,
+    pub public_id: &'a str,
+    pub transactions: S,
+    pub record: Record,
+    pub trail: Option<Trail>,
+    pub errors: &'a config::Errors,
+    pub settings: &'a config::Transaction,
+    pub late_window: Duration,
+    pub start_from: Option<Timestamp>,
+    pub metrics: LenderMetrics,
+    pub shutdown: Shutdown,
+}
+
 /// Lines of one kind that a transaction may add to the log: an upstream that turns to rubbish must not fill it.
 const MAX_LINES: usize = 10;
 
@@ -130,6 +146,8 @@ struct Decided<'a> {
     regressed: u64,
     /// Older than `start_from`, of accounts that are not held.
     ignored: u64,
+    /// Dead letters that could be read, but are too large for their topics.
+    still_dead: u64,
     snapshot_row_count: u64,
     deleted: u64,
     /// Records of accounts whose `updated_at` went back.
@@ -149,6 +167,33 @@ impl Decided<'_> {
 }
 
 impl<S: Sink> Pipeline<S> {
+    /// One that holds nothing yet.
+    pub fn new(setting: Setting<'_, S>) -> Self {
+        let committed = watch::Sender::new(setting.record.progress.clone());
+        Self {
+            lender: setting.lender.to_owned(),
+            public_id: setting.public_id.to_owned(),
+            transactions: setting.transactions,
+            record: setting.record,
+            index: Index::default(),
+            trail: setting.trail,
+            dead_letters: DeadLetterDigests::default(),
+            limit: DeadLetterLimit::new(setting.errors),
+            settings: setting.settings.clone(),
+            metrics: setting.metrics,
+            shutdown: setting.shutdown,
+            own_time_outs: Vec::new(),
+            is_certain: true,
+            committed_at: Instant::now(),
+            checked_at: Instant::now(),
+            late_window: setting.late_window,
+            start_from: setting.start_from,
+            left: None,
+            reconciling: None,
+            committed,
+        }
+    }
+
     /// Runs the lender until it is asked to end, cannot go on, or has caught up, and releases it.
     ///
     /// Awaits what is read, but blocks while it commits: for a thread of its own.
@@ -260,6 +305,7 @@ impl<S: Sink> Pipeline<S> {
             regressed_ids: Vec::new(),
             regressed: 0,
             ignored: 0,
+            still_dead: 0,
             snapshot_row_count: 0,
             deleted: 0,
             put_back: 0,
@@ -293,7 +339,7 @@ impl<S: Sink> Pipeline<S> {
             Walk::Range(_) => decided.snapshot_row_count += page.entries.len() as u64,
             // Whatever was left since the last sweep ended: this one may have passed it before.
             Walk::Sweep if step.is_last => step.left = decided.left.take(),
-            Walk::Live | Walk::Sweep | Walk::Reconcile(_) => {}
+            Walk::Live | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => {}
         }
         decided.record.progress.advance(&step, self.late_window);
     }
@@ -372,6 +418,10 @@ impl<S: Sink> Pipeline<S> {
             Verdict::Stale => decided.stale += 1,
             Verdict::Undecided => {
                 decided.undecided += 1;
+                if page.step.walk == Walk::Replay {
+                    // No reading on shows a row again that was buried long ago.
+                    return;
+                }
                 let at = Timestamp(row.updated_at);
                 decided.left = Some(decided.left.map_or(at, |left| left.min(at)));
             }
@@ -405,6 +455,11 @@ impl<S: Sink> Pipeline<S> {
         public_id: Option<&'a str>,
         decided: &mut Decided<'a>,
     ) {
+        if page.step.walk == Walk::Replay {
+            // It is one, whether its digest is remembered or not.
+            decided.still_dead += 1;
+            return;
+        }
         if self.dead_letters.contains(&digest) || decided.dead_letters.contains(&digest) {
             decided.repeated += 1;
             return;
@@ -450,6 +505,7 @@ impl<S: Sink> Pipeline<S> {
         metrics.undecided_rows_total.inc_by(decided.undecided);
         metrics.regressed_rows_total.inc_by(decided.regressed);
         metrics.ignored_rows_total.inc_by(decided.ignored);
+        metrics.still_dead_letters_total.inc_by(decided.still_dead);
         metrics.snapshot_rows_read_total.inc_by(decided.snapshot_row_count);
         let lender = &self.lender;
         for public_id in &decided.regressed_ids {

@@ -83,6 +83,8 @@ pub enum Walk {
     Sweep,
     /// A part of everything, read once more to be put right: that with this `stop`. Moves no mark.
     Reconcile(Timestamp),
+    /// Dead letters, tried once more. Moves no mark.
+    Replay,
 }
 
 impl Walk {
@@ -90,7 +92,7 @@ impl Walk {
     pub fn stop(self) -> Option<Timestamp> {
         match self {
             Self::Range(stop) | Self::Reconcile(stop) => Some(stop),
-            Self::Live | Self::Sweep => None,
+            Self::Live | Self::Sweep | Self::Replay => None,
         }
     }
 }
@@ -184,7 +186,7 @@ impl Progress {
                     .settled
                     .max(read.map(|read| step.left.map_or(read, |left| left.min(read))));
             }
-            Walk::Live | Walk::Sweep | Walk::Reconcile(_) => {}
+            Walk::Live | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => {}
         }
     }
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::avro::Frame;
@@ -19,7 +18,7 @@ use crate::clock;
 use crate::config;
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{DeadLetterLimit, Pipeline, Trail};
+use crate::pipeline::{Pipeline, Setting, Trail};
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, RecordKey, Timestamp};
 use crate::registry::Registry;
@@ -362,33 +361,23 @@ impl Starter {
         self.refuse_live_elsewhere(&key, &base_url, records)?;
         let partitions = transactions.partitions()?;
         let record = claim_of(records.committed(&key)?, &self.instance, base_url, partitions)?;
-        let mut pipeline = Pipeline {
-            lender: candidate.lender.clone(),
-            public_id: candidate.public_id.clone(),
+        let start_from = self.config.lenders[&candidate.lender].start_from;
+        let mut pipeline = Pipeline::new(Setting {
+            lender: &candidate.lender,
+            public_id: &candidate.public_id,
             transactions,
             record: record.clone(),
-            index: crate::index::Index::default(),
             trail: candidate
                 .frames
                 .change
                 .map(|frame| Trail::new(frame, self.config.changes.initial)),
-            dead_letters: crate::sink::DeadLetterDigests::default(),
-            limit: DeadLetterLimit::new(&self.config.errors),
-            settings: self.config.transaction.clone(),
+            errors: &self.config.errors,
+            settings: &self.config.transaction,
+            late_window: self.config.upstream.late_window,
+            start_from: start_from.map(|at| Timestamp(at.timestamp_millis())),
             metrics: candidate.metrics.clone(),
             shutdown: self.shutdown.clone(),
-            own_time_outs: Vec::new(),
-            is_certain: true,
-            committed_at: Instant::now(),
-            checked_at: Instant::now(),
-            late_window: self.config.upstream.late_window,
-            start_from: self.config.lenders[&candidate.lender]
-                .start_from
-                .map(|at| Timestamp(at.timestamp_millis())),
-            left: None,
-            reconciling: None,
-            committed: watch::Sender::new(record.progress.clone()),
-        };
+        });
         pipeline.claim(&record)?;
         Ok(pipeline)
     }

@@ -1,16 +1,14 @@
 //! Do rows that do not fit do what the operator asked for? Every key of `[errors]`, `avro.extra`, and the alarm of a field that
 //! changed for all rows; on a real broker, judged by an independent reader.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use apache_avro::types::Value;
-use chrono::{DateTime, SecondsFormat};
-use d02_source::simulator::StoredRow;
-use serde_json::value::RawValue;
 
 use crate::support::judge::{self, RegistryReader};
 use crate::support::kafka::Record;
+use crate::support::rows::{mend, spoil, with};
 use crate::support::wait_for;
 use crate::support::world::{World, options};
 
@@ -24,30 +22,6 @@ fn world(rows: &[u32]) -> World {
         lender.tie_groups = vec![1];
     }
     World::with(options)
-}
-
-/// The row's JSON with other values, as JSON, for some of its members.
-fn with(json: &str, values: &[(&str, &str)]) -> String {
-    let mut members: BTreeMap<&str, Box<RawValue>> = serde_json::from_str(json).expect("an object");
-    for (name, value) in values {
-        members.insert(name, RawValue::from_string((*value).to_owned()).expect("JSON"));
-    }
-    serde_json::to_string(&members).expect("JSON")
-}
-
-/// Upstream's row is so from now on, at the time that it had.
-fn spoil(world: &World, row: &StoredRow, values: &[(&str, &str)]) {
-    let json = with(&row.json, values);
-    world.simulator.upsert_json(0, row.updated_at_ms, &row.id, &json);
-}
-
-/// Upstream's row is as it was, changed now.
-fn mend(world: &World, row: &StoredRow) {
-    let now = world.simulator.now_ms();
-    let time = DateTime::from_timestamp_millis(now).expect("a time");
-    let time = format!("\"{}\"", time.to_rfc3339_opts(SecondsFormat::Millis, true));
-    let json = with(&row.json, &[("updated_at", &time)]);
-    world.simulator.upsert_json(0, now, &row.id, &json);
 }
 
 /// `run --until-caught-up` to an end with `code`; gives its log.

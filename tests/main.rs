@@ -10,6 +10,7 @@ mod faults;
 mod reading;
 mod reconcile;
 mod refusals;
+mod replay;
 mod schema;
 mod simulator;
 mod support;

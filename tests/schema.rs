@@ -535,6 +535,34 @@ fn a_topic_with_records_of_several_schema_versions_is_restored_and_shown() {
     );
 }
 
+#[test]
+fn a_start_that_needs_another_schema_waits_for_a_registry_that_does_not_give_it() {
+    let world = World::new(&[100]);
+    let subject = format!("{}-value", world.topic("accounts"));
+    world.command(&["setup"], &[]).expect_exit(0);
+    world.catch_up();
+    let region = json!({"name": "region", "type": ["null", "string"], "default": null, "doc": "Of a later version."});
+    let later_id = registry::register(&subject, &with_field(region));
+    let first = world.accounts();
+    write_later_version(&world, &first.iter().collect::<Vec<_>>(), later_id);
+    let door = Door::refusing("GET /schemas/ids/", 503);
+    let mut source = world.command(
+        &["run", "--until-caught-up"],
+        &[("D02__SCHEMA_REGISTRY__URL", &door.url())],
+    );
+    source.wait_for_line("starting, waiting for the schema registry: ");
+    world.simulator.touch(0, 100, 1);
+    assert!(!source.log().contains("claimed and restored"), "{}", source.log());
+    door.admit();
+    source.expect_exit(0);
+    // Every change says what was before it: the values were read, by the schema that wrote them.
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+    let changes = world.changes();
+    let updates: Vec<&Record> = changes.iter().filter(|change| change.header("__op") == "u").collect();
+    assert_eq!(updates.len(), world.accounts().len() - 200);
+    assert!(updates.len() > 50 && updates.iter().all(|change| change.header("d02.changed") != r#"["*"]"#));
+}
+
 /// Writes `records` again with the same key and headers, their values by the later schema.
 fn write_later_version(world: &World, records: &[&Record], schema_id: u32) {
     let later = |record: &&Record| {

@@ -85,7 +85,7 @@ class Reader:
             self.read_on()
             buried = {(dict(letter.headers())["d02.lender"].decode(), letter.value().decode())
                       for letter in self.records[name_of("dead-letters")]}
-            # Not more: this version of the source leaves in `accounts` what was deleted upstream.
+            # Not more: what was deleted upstream stays until it is reconciled.
             return expected.items() <= self.accounts.items() and bad <= buried
         world.wait_for("records of all that upstream shows", 60, is_there)
 
@@ -128,12 +128,6 @@ class Examples:
         return [json.loads(line) for line in whole_lines.splitlines()]
 
 
-def framed(schema_id, schema, datum):
-    body = BytesIO()
-    fastavro.schemaless_writer(body, schema, datum)
-    return b"\0" + schema_id.to_bytes(4, "big") + body.getvalue()
-
-
 class Schemas:
     """The registry, as far as it takes to decode and encode."""
 
@@ -165,24 +159,6 @@ def roll_back(servers, reader):
             break
     producer.flush(30)
     producer.abort_transaction(30)
-
-
-def delete_by_hand(servers, reader, schemas, gone, state):
-    """The tombstones and the changes that this version of the source does not write itself."""
-    producer = Producer(QUIET | {"bootstrap.servers": servers, "partitioner": "murmur2_random"})
-    schema_id = int.from_bytes(reader.records[name_of("changes")][0].value()[1:5], "big")
-    _, schema = schemas.get(schema_id)
-    latest = {change.key().decode(): change for change in reader.records[name_of("changes")]}
-    for key in gone:
-        lender = state[key]["lender"]
-        producer.produce(name_of("accounts"), None, key, headers={"__op": "d", "d02.lender": lender})
-        last = schemas.decode(latest[key].value())
-        before = {name: value for name, value in last["after"].items() if name in {*world.TRACKED, "due_date_parsed", "status_unmapped_code"}}
-        change = last | {"op": "d", "previous_updated_at": last["updated_at"], "changed": [], "before": before, "after": None}
-        kept = {name: value for name, value in latest[key].headers() if name in ("__source_ts_ms", "d02.lender", "d02.digest")}
-        producer.produce(name_of("changes"), framed(schema_id, schema, change), key,
-                         headers=kept | {"__op": "d", "d02.changed": "[]"})
-    producer.flush(30)
 
 
 def hold_to_document(reader, schemas, servers):
@@ -335,7 +311,7 @@ def main():
     python = examples.start("due_dates.py", DATABASE=database)
     gone = [key for key in upstream.change("delete", count=5, seed=1) if key in states[-1]]
     source.end()
-    delete_by_hand(testbed.servers, reader, schemas, gone, states[-1])
+    source.command_once("reconcile", "--max-deletes", "1")
     final, _ = upstream.state()
 
     print(f"The examples, after {time.monotonic() - begun:.1f} s")

@@ -172,11 +172,15 @@ class Source:
         # Nothing that configures the user's own source may reach this one.
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("D02__")}
         self.log = directory / "d02-source.log"
-        with self.log.open("w") as log:
-            subprocess.run([*self.command, "setup"], check=True, env=self.environment, timeout=60, stdout=log, stderr=log)
+        self.command_once("setup")
+        with self.log.open("a") as log:
             self.process = start([*self.command, "run"], env=self.environment, stdout=log, stderr=log)
 
     def end(self):
         status = end(self.process)
         if status != 0:
             raise SystemExit(f"error: the source ended with {status}:\n{self.log.read_text()[-2000:]}")
+
+    def command_once(self, *arguments):
+        with self.log.open("a") as log:
+            subprocess.run([*self.command, *arguments], check=True, env=self.environment, timeout=60, stdout=log, stderr=log)

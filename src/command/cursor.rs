@@ -155,10 +155,7 @@ fn row(
 
 async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failure> {
     super::require_lender(config, lender)?;
-    let public_id = match &config.lenders[lender].public_id {
-        Some(public_id) => public_id.clone(),
-        None => log_in(config, lender).await?,
-    };
+    let public_id = public_id(config, lender).await?;
     let cluster = Cluster::new(config);
     let checked = super::topics(&cluster, config, false).await?;
     let topics = Topics::of(&checked, &config.kafka, lender);
@@ -204,8 +201,11 @@ pub(super) fn refuse_living(
     Err(Failure::new(Exit::Usage, message))
 }
 
-/// The lender's public id, which only the login tells.
-async fn log_in(config: &Config, lender: &str) -> Result<String, Failure> {
+/// The lender's public id: as configured, else as the login tells it.
+pub(super) async fn public_id(config: &Config, lender: &str) -> Result<String, Failure> {
+    if let Some(public_id) = &config.lenders[lender].public_id {
+        return Ok(public_id.clone());
+    }
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let metrics = Metrics::new().lender(lender);

@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod demo;
 pub mod progress_bar;
 pub mod reconcile;
+pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod setup;

@@ -9,14 +9,14 @@ use tokio::task::JoinSet;
 
 use super::{Failure, cursor, progress_bar};
 use crate::avro::{ACCOUNT, CHANGE, Definition, Encoder, Frame};
-use crate::config::{Config, Encoding, SecretSource};
+use crate::config::{Config, Encoding, SecretSource, SubjectStrategy};
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Pipeline, Stopped};
 use crate::policy::{self, AfterRequest, Exit};
-use crate::reader::{self, Reader, Until};
+use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::{self, Registry};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Checked, Cluster, Topic, Topics};
+use crate::sink::{Checked, Cluster, Sink, Topic, Topics};
 use crate::start::{Candidate, Frames, Starter};
 use crate::upstream::{Backoff, Client, Route, Transport, UpstreamError, http_client};
 
@@ -72,30 +72,29 @@ pub(super) async fn run_until(until: Until, config: Config) -> Result<Exit, Fail
     let (sender, shutdown) = shutdown::channel();
     super::listen_for_signals(sender)?;
     let exits = Mutex::default();
-    let mut asked = shutdown.clone();
-    tokio::select! {
-        ended = run(until, config, shutdown, &exits) => ended?,
-        // The run itself ends by the same flag; this is the bound on how long that may take.
-        () = async { asked.requested().await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => {
-            tracing::warn!("not everything ended in time; an open transaction is left to its time-out");
-        }
+    if let Some(ended) = bounded(shutdown.clone(), run(until, config, shutdown, &exits)).await {
+        ended?;
     }
     let exits = exits.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Exit::of_all(&exits))
+}
+
+/// The work itself ends by the same flag; this is the bound on how long that may take. `None`: it took longer.
+pub(super) async fn bounded<T>(mut asked: Shutdown, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        ended = work => Some(ended),
+        () = async { asked.requested().await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => {
+            tracing::warn!("not everything ended in time; an open transaction is left to its time-out");
+            None
+        }
+    }
 }
 
 /// Runs every lender to its end; `exits` gets how each that ended did.
 async fn run(until: Until, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<Exit>>) -> Result<(), Failure> {
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
-    let registry = match config.avro.encoding {
-        Encoding::Confluent => Some(
-            Registry::new(&config.schema_registry)
-                .map(Arc::new)
-                .map_err(|error| Failure::of(error.exit(), &error, error.advice()))?,
-        ),
-        Encoding::SingleObject => None,
-    };
+    let registry = registry_of(&config)?;
     let cluster = Cluster::new(&config);
     let mut asked = shutdown.clone();
     let checked = tokio::select! {
@@ -168,8 +167,18 @@ async fn run(until: Until, config: Config, shutdown: Shutdown, exits: &Mutex<Vec
     Ok(())
 }
 
+/// The registry, where one is needed.
+pub(super) fn registry_of(config: &Config) -> Result<Option<Arc<Registry>>, Failure> {
+    match config.avro.encoding {
+        Encoding::Confluent => Registry::new(&config.schema_registry)
+            .map(|registry| Some(Arc::new(registry)))
+            .map_err(|error| Failure::of(error.exit(), &error, error.advice())),
+        Encoding::SingleObject => Ok(None),
+    }
+}
+
 /// 128 random bits in hex: no two processes share it.
-fn instance_id() -> String {
+pub(super) fn instance_id() -> String {
     let mut bytes = [0; 16];
     openssl::rand::rand_bytes(&mut bytes).expect("the system has randomness");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -295,11 +304,12 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
         }
     };
     let topics = Topics::of(&process.checked, &process.config.kafka, lender);
+    let registry = process.registry.as_deref();
     let frames = tokio::select! {
         // As above.
         biased;
         () = shutdown.requested() => return as_asked(),
-        frames = process.frames(lender, &topics) => frames,
+        frames = frames(registry, process.config.avro.subject_strategy, lender, &topics) => frames,
     };
     if process.until == Until::Reconciled
         && let Err(failure) = process.refuse_living(lender, &login.lender_public_id, &topics).await
@@ -346,25 +356,81 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
         committed: pipeline.committed.subscribe(),
     });
     let reading = tokio::spawn(reader.run(login.clock, pipeline.start_from));
+    let stopped = on_thread(pipeline, inbox).await;
+    reading.abort();
+    (stopped, true)
+}
+
+/// What stands before the values of a lender's topics.
+pub(super) async fn frames(
+    registry: Option<&Registry>,
+    strategy: SubjectStrategy,
+    lender: &str,
+    topics: &Topics,
+) -> Frames {
+    Frames {
+        account: frame(registry, strategy, lender, &topics.accounts, &ACCOUNT).await,
+        change: match &topics.changes {
+            Some(topic) => Some(frame(registry, strategy, lender, topic, &CHANGE).await),
+            None => None,
+        },
+    }
+}
+
+/// What stands before every value. A registry that is away or refuses is waited for: nothing is written unframed.
+async fn frame(
+    registry: Option<&Registry>,
+    strategy: SubjectStrategy,
+    lender: &str,
+    topic: &Topic,
+    schema: &Definition,
+) -> Frame {
+    let Some(registry) = registry else {
+        return Frame::SingleObject;
+    };
+    let subject = registry::subject(strategy, &topic.name, schema.name);
+    let mut backoff = Backoff::default();
+    loop {
+        match registry.schema_id(&subject, schema.text).await {
+            Ok(schema_id) => return Frame::Confluent { schema_id },
+            Err(error) => {
+                let wait = backoff.next(None);
+                if backoff.is_worth_a_line() {
+                    let (advice, error) = (error.advice(), policy::chain(&error));
+                    tracing::error!(
+                        lender,
+                        subject,
+                        ?wait,
+                        advice,
+                        "waiting for the schema registry: {error}"
+                    );
+                }
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// Runs a pipeline on a thread of its own, to its end.
+pub(super) async fn on_thread<S: Sink + Send + 'static>(pipeline: Pipeline<S>, incoming: Incoming) -> Stopped {
+    let failed = |why: String| Stopped {
+        exit: Exit::Failed,
+        why: Some(why),
+        is_failed: false,
+    };
     let (ended, end) = oneshot::channel();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new()
-        .name(format!("pipeline-{lender}"))
+        .name(format!("pipeline-{}", pipeline.lender))
         .spawn(move || {
             // Nobody waits any more only when the process is ending.
-            let _ = ended.send(runtime.block_on(pipeline.run(inbox)));
+            let _ = ended.send(runtime.block_on(pipeline.run(incoming)));
         });
     if let Err(error) = thread {
-        reading.abort();
-        return refused(Exit::Failed, format!("starting a thread: {error}"), false);
+        return failed(format!("starting a thread: {error}"));
     }
-    let stopped = end.await.unwrap_or(Stopped {
-        exit: Exit::Failed,
-        why: Some("its thread ended without a word, which is a defect".to_owned()),
-        is_failed: false,
-    });
-    reading.abort();
-    (stopped, true)
+    end.await
+        .unwrap_or_else(|_| failed("its thread ended without a word, which is a defect".to_owned()))
 }
 
 impl Process {
@@ -412,44 +478,6 @@ impl Process {
         let key = Starter::key(&self.config, lender, public_id);
         let advice = "stop it, or set upstream.reconcile_interval, with which it does this by itself";
         cursor::refuse_living(&self.config, &records, &key, advice)
-    }
-
-    async fn frames(&self, lender: &str, topics: &Topics) -> Frames {
-        Frames {
-            account: self.frame(lender, &topics.accounts, &ACCOUNT).await,
-            change: match &topics.changes {
-                Some(topic) => Some(self.frame(lender, topic, &CHANGE).await),
-                None => None,
-            },
-        }
-    }
-
-    /// What stands before every value. A registry that is away or refuses is waited for: nothing is written unframed.
-    async fn frame(&self, lender: &str, topic: &Topic, schema: &Definition) -> Frame {
-        let Some(registry) = &self.registry else {
-            return Frame::SingleObject;
-        };
-        let subject = registry::subject(self.config.avro.subject_strategy, &topic.name, schema.name);
-        let mut backoff = Backoff::default();
-        loop {
-            match registry.schema_id(&subject, schema.text).await {
-                Ok(schema_id) => return Frame::Confluent { schema_id },
-                Err(error) => {
-                    let wait = backoff.next(None);
-                    if backoff.is_worth_a_line() {
-                        let (advice, error) = (error.advice(), policy::chain(&error));
-                        tracing::error!(
-                            lender,
-                            subject,
-                            ?wait,
-                            advice,
-                            "waiting for the schema registry: {error}"
-                        );
-                    }
-                    tokio::time::sleep(wait).await;
-                }
-            }
-        }
     }
 
     fn decided(&self, is_first: &mut bool) {

@@ -22,22 +22,21 @@ use fastrand::Rng;
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::account::{AmountTolerance, Digest, Rules, Scratch, read_row};
 use crate::avro::{Encoder, Frame};
 use crate::config::{self, SecretSource};
 use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{DeadLetterLimit, Pipeline, Stopped, Trail};
+use crate::pipeline::{self, Pipeline, Stopped, Trail};
 use crate::policy::Exit;
 use crate::progress::Timestamp;
 use crate::reader::{Reader, Setting, Until};
 use crate::shutdown;
 use crate::simulator::{LenderOptions, Options, Simulator};
-use crate::sink::{DeadLetterDigests, Sink};
+use crate::sink::Sink;
 use crate::start::claim_of;
 use crate::upstream::{Client, Route};
 use broker::{Broker, Crashes, topics};
@@ -149,28 +148,19 @@ impl Process {
         let record =
             claim_of(committed, &instance, base_url, "accounts=6,changes=6".to_owned()).expect("the same source");
         let (_sender, shutdown) = shutdown::channel();
-        let mut pipeline = Pipeline {
-            lender: "lender-1".to_owned(),
-            public_id: login.lender_public_id.clone(),
+        let mut pipeline = Pipeline::new(pipeline::Setting {
+            lender: "lender-1",
+            public_id: &login.lender_public_id,
             transactions: producer,
             record: record.clone(),
-            index: crate::index::Index::default(),
             trail: Some(Trail::new(Frame::Confluent { schema_id: 2 }, true)),
-            dead_letters: DeadLetterDigests::default(),
-            limit: DeadLetterLimit::new(&self.scenario.errors),
-            settings: self.scenario.transaction.clone(),
-            metrics: self.scenario.metrics.clone(),
-            shutdown,
-            own_time_outs: Vec::new(),
-            is_certain: true,
-            committed_at: Instant::now(),
-            checked_at: Instant::now(),
+            errors: &self.scenario.errors,
+            settings: &self.scenario.transaction,
             late_window: self.scenario.upstream.late_window,
             start_from: self.scenario.start_from,
-            left: None,
-            reconciling: None,
-            committed: watch::Sender::new(record.progress.clone()),
-        };
+            metrics: self.scenario.metrics.clone(),
+            shutdown,
+        });
         if let Err(error) = pipeline.claim(&record) {
             // Uncertain again and again is Failed: its supervisor starts it again.
             if !is_dead.load(Ordering::SeqCst) && !matches!(error.exit(), Exit::TakenOver | Exit::Failed) {

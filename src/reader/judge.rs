@@ -20,10 +20,18 @@ use crate::upstream::{Answer, PageBody, PageRequest};
 /// A row that is dated further ahead of its own answer is counted and warned about.
 const AHEAD_TOLERANCE: i64 = 1_000;
 
-/// How a row becomes the bytes of an account.
+/// How a lender's rows become the bytes of accounts.
 pub(super) struct RowEncoder {
     pub rules: Rules,
     pub encoder: Encoder,
+    /// The lender's key in the configuration, for the log.
+    pub name: Box<str>,
+    /// Its public id.
+    pub lender: Box<str>,
+    /// A larger record may not fit its topic, so its row is kept.
+    pub large_value: usize,
+    pub metrics: LenderMetrics,
+    pub noted: Noted,
 }
 
 /// What of a lender's rows the log was told: once, not for every row.
@@ -39,8 +47,6 @@ pub(super) struct Noted {
 /// Everything that judging one answer needs, on a thread where that may take its time.
 pub(super) struct Judge {
     pub encoder: Arc<RowEncoder>,
-    pub name: Arc<str>,
-    pub lender: Arc<str>,
     pub walk: Walk,
     pub asked: PageRequest,
     /// Where the walk ends; what it asked for may end before.
@@ -51,9 +57,6 @@ pub(super) struct Judge {
     pub group: Option<Arc<HashSet<u64>>>,
     pub clock: Option<Timestamp>,
     pub empty_count: u32,
-    pub large_value: usize,
-    pub noted: Arc<Noted>,
-    pub metrics: LenderMetrics,
 }
 
 impl Judge {
@@ -84,7 +87,7 @@ impl Judge {
         let mut tail_from = 0;
         let mut is_continued = true;
         for (row, json) in body.rows.iter().enumerate() {
-            let updated_at = encoded.take(json, &self)?;
+            let updated_at = encoded.take(json, &self.encoder)?;
             let Some(updated_at) = updated_at else { continue };
             if last.is_some_and(|last| updated_at < last) {
                 return unverified(Unverified::Order { row });
@@ -133,7 +136,7 @@ impl Judge {
             .date
             .unwrap_or_else(|| Timestamp(clock::now().timestamp_millis()));
         self.count(&encoded, highest, date);
-        let drifting = self.drifting(&encoded.unfit, body.rows.len());
+        let drifting = self.encoder.drifting(&encoded.unfit, body.rows.len());
         let Encoded { entries, bytes, .. } = encoded;
         let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());
         Ok(Ok(Page {
@@ -195,18 +198,44 @@ impl Judge {
         Ok(())
     }
 
+    fn count(&self, encoded: &Encoded, highest: Option<Timestamp>, date: Timestamp) {
+        let RowEncoder {
+            metrics, name, noted, ..
+        } = &*self.encoder;
+        metrics.pages_total.inc();
+        metrics.rows_total.inc_by(encoded.entries.len() as u64);
+        if self.walk == Walk::Sweep {
+            metrics.sweep_rows_total.inc_by(encoded.entries.len() as u64);
+        }
+        metrics.invalid_fields_total.inc_by(encoded.invalid_count);
+        metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
+        metrics.unknown_fields_total.inc_by(encoded.unknown_count);
+        metrics.tolerated_amounts_total.inc_by(encoded.tolerated_count);
+        let limit = date.0 + AHEAD_TOLERANCE;
+        if let Some(highest) = highest.filter(|highest| highest.0 > limit) {
+            let is_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if row.updated_at > limit);
+            metrics
+                .ahead_rows_total
+                .inc_by(encoded.entries.iter().filter(is_ahead).count() as u64);
+            let lender = &**name;
+            if noted.ahead.fetch_max(highest.0, Ordering::Relaxed) >= highest.0 {
+                return;
+            }
+            tracing::warn!(lender, updated_at = %highest, upstream_clock = %date, "rows are dated ahead of upstream's clock");
+        }
+    }
+}
+
+impl RowEncoder {
     /// Names a member that D02 is not known to have, the first time it is seen.
     fn say_once(&self, member: &str) {
         /// A vendor adds a few in years; an upstream that invents names must not fill the memory or the log.
         const MAX_NAMES: usize = 200;
-        let mut names = self
-            .noted
-            .members
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let names = self.noted.members.lock();
+        let mut names = names.unwrap_or_else(std::sync::PoisonError::into_inner);
         if names.len() < MAX_NAMES && !names.contains(member) {
             names.insert(member.to_owned());
-            let passes = self.encoder.rules.extra.passes(member);
+            let passes = self.rules.extra.passes(member);
             let (lender, member) = (&*self.name, member.chars().take(100).collect::<String>());
             if passes {
                 tracing::warn!(lender, member, "an unknown member: it is in `extra` of the accounts");
@@ -280,38 +309,13 @@ impl Judge {
             }
         }
     }
-
-    fn count(&self, encoded: &Encoded, highest: Option<Timestamp>, date: Timestamp) {
-        let metrics = &self.metrics;
-        metrics.pages_total.inc();
-        metrics.rows_total.inc_by(encoded.entries.len() as u64);
-        if self.walk == Walk::Sweep {
-            metrics.sweep_rows_total.inc_by(encoded.entries.len() as u64);
-        }
-        metrics.invalid_fields_total.inc_by(encoded.invalid_count);
-        metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
-        metrics.unknown_fields_total.inc_by(encoded.unknown_count);
-        metrics.tolerated_amounts_total.inc_by(encoded.tolerated_count);
-        let limit = date.0 + AHEAD_TOLERANCE;
-        if let Some(highest) = highest.filter(|highest| highest.0 > limit) {
-            let is_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if row.updated_at > limit);
-            metrics
-                .ahead_rows_total
-                .inc_by(encoded.entries.iter().filter(is_ahead).count() as u64);
-            let lender = &*self.name;
-            if self.noted.ahead.fetch_max(highest.0, Ordering::Relaxed) >= highest.0 {
-                return;
-            }
-            tracing::warn!(lender, updated_at = %highest, upstream_clock = %date, "rows are dated ahead of upstream's clock");
-        }
-    }
 }
 
 /// The rows of a page as they become bytes.
 #[derive(Default)]
-struct Encoded {
-    entries: Vec<Entry>,
-    bytes: Vec<u8>,
+pub(super) struct Encoded {
+    pub entries: Vec<Entry>,
+    pub bytes: Vec<u8>,
     scratch: Scratch,
     invalid_count: u64,
     unreal_date_count: u64,
@@ -323,22 +327,21 @@ struct Encoded {
 
 impl Encoded {
     /// Takes one row; gives its `updated_at`, if it has a usable one.
-    fn take(&mut self, json: &RawValue, judge: &Judge) -> Result<Option<i64>, EncodeError> {
-        let RowEncoder { rules, encoder } = &*judge.encoder;
-        match account::read_row(json, &judge.lender, rules, &mut self.scratch) {
+    pub fn take(&mut self, json: &RawValue, how: &RowEncoder) -> Result<Option<i64>, EncodeError> {
+        match account::read_row(json, &how.lender, &how.rules, &mut self.scratch) {
             Ok(row) => {
                 let public_id = self.put(row.account.public_id.as_bytes());
                 let start = self.bytes.len();
-                encoder.encode(&row.account, &mut self.bytes)?;
+                how.encoder.encode(&row.account, &mut self.bytes)?;
                 let value = self.span_from(start);
-                let is_large = self.bytes.len() - start > judge.large_value;
+                let is_large = self.bytes.len() - start > how.large_value;
                 row.invalid.iter().for_each(|field| self.note(field, false, json));
                 let json = is_large.then(|| self.put(json.get().as_bytes()));
                 self.tolerated_count += u64::from(row.tolerated_count);
                 self.invalid_count += row.invalid.len() as u64;
                 self.unreal_date_count += u64::from(row.unreal_date_count);
                 self.unknown_count += row.unknown.len() as u64;
-                row.unknown.iter().for_each(|name| judge.say_once(name));
+                row.unknown.iter().for_each(|name| how.say_once(name));
                 let invalid = (!row.invalid.is_empty()).then(|| {
                     serde_json::to_string(&row.invalid)
                         .expect("names are always JSON")

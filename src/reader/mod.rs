@@ -16,11 +16,13 @@
 //! - `judge`: one answer, verified and encoded
 //! - `drift`: a field that upstream changed for all rows (pure)
 //! - `reconcile`: everything once more, to find what is gone
+//! - `replay`: the rows of dead letters instead of upstream's
 //! - `shares`: which range is read by whom (pure)
 
 mod drift;
 mod judge;
 mod reconcile;
+mod replay;
 mod shares;
 mod walk;
 
@@ -44,6 +46,7 @@ use crate::progress::{Progress, Range, Split, Step, Timestamp};
 use crate::upstream::{Client, PageRequest, UpstreamError};
 use judge::{Noted, RowEncoder};
 pub use reconcile::{Ask, Reconciled};
+pub use replay::{Closed, Letters, Replay, ReplaySetting};
 use shares::Shares;
 use walk::{OneWalk, Walked};
 
@@ -98,6 +101,17 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// With the two ways to it, for what is live and for the rest; each holds so many bytes.
+    fn new([live, rest]: [u32; 2]) -> (Self, [Outlet; 2]) {
+        let (live, live_items) = Outlet::new(live);
+        let (rest, rest_items) = Outlet::new(rest);
+        let incoming = Self {
+            live: live_items,
+            rest: rest_items,
+        };
+        (incoming, [live, rest])
+    }
+
     /// The next item; `None` when the reader is gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Item> {
         tokio::select! {
@@ -201,6 +215,9 @@ pub enum Ended {
     NotReconciled(Reconciled),
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The dead letters to be replayed.
+    #[error("reading the dead letters: {0}")]
+    Letters(String),
 }
 
 impl Ended {
@@ -208,7 +225,7 @@ impl Ended {
         match self {
             Self::CaughtUp => Exit::Done,
             Self::Upstream(_) | Self::Stuck(_) => Exit::Refused,
-            Self::NotReconciled(_) | Self::Encode(_) => Exit::Failed,
+            Self::NotReconciled(_) | Self::Encode(_) | Self::Letters(_) => Exit::Failed,
         }
     }
 
@@ -219,6 +236,9 @@ impl Ended {
             Self::Upstream(error) => policy::request_advice(error),
             Self::NotReconciled(reconciled) => reconciled.advice().unwrap_or("nothing"),
             Self::Stuck(_) => "nothing was skipped; ask the vendor's support with the request id, then run it again",
+            Self::Letters(_) => {
+                "check that the brokers are up, then run it again: what is written is not written twice"
+            }
             Self::Encode(_) => "this is a defect of the source: report it with this line",
         }
     }
@@ -259,15 +279,9 @@ pub struct Reader {
     client: Arc<Client>,
     encoder: Arc<RowEncoder>,
     /// Its key in the configuration, for the log.
-    name: Arc<str>,
-    /// Its public id.
-    lender: Arc<str>,
+    name: Box<str>,
     upstream: config::Upstream,
     until: Until,
-    /// A larger record may not fit its topic, so its row is kept. A quarter: the key and the value hold the id, that of
-    /// `changes` twice.
-    large_value: usize,
-    noted: Arc<Noted>,
     live: Outlet,
     rest: Outlet,
     /// As committed.
@@ -341,22 +355,30 @@ pub struct Setting<'a> {
     pub committed: watch::Receiver<Progress>,
 }
 
+/// Which value may not fit a topic that takes `max_message`: a quarter of it, as the key and the value hold the id, that of
+/// `changes` twice.
+fn large_value(max_message: usize) -> usize {
+    max_message / 4
+}
+
 impl Reader {
     pub fn new(setting: Setting<'_>) -> (Self, Incoming) {
-        let (live, live_items) = Outlet::new(MAX_BUFFERED_LIVE);
-        let (rest, rest_items) = Outlet::new(MAX_BUFFERED);
+        let (incoming, [live, rest]) = Incoming::new([MAX_BUFFERED_LIVE, MAX_BUFFERED]);
+        let metrics = setting.client.metrics().clone();
         let reader = Self {
             client: setting.client,
             encoder: Arc::new(RowEncoder {
                 rules: setting.rules,
                 encoder: setting.encoder,
+                name: setting.name.into(),
+                lender: setting.lender.into(),
+                large_value: large_value(setting.max_message),
+                metrics,
+                noted: Noted::default(),
             }),
             name: setting.name.into(),
-            lender: setting.lender.into(),
             upstream: setting.upstream.clone(),
             until: setting.until,
-            large_value: setting.max_message / 4,
-            noted: Arc::default(),
             live,
             rest,
             committed: setting.committed,
@@ -364,10 +386,6 @@ impl Reader {
             polled_at: watch::Sender::new(0),
             swept_at: watch::Sender::new(0),
             sweep_soon: Notify::new(),
-        };
-        let incoming = Incoming {
-            live: live_items,
-            rest: rest_items,
         };
         (reader, incoming)
     }

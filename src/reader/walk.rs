@@ -212,7 +212,7 @@ impl OneWalk {
                     page._done = is_last.then_some(done);
                     let outlet = match self.walk {
                         Walk::Live => &reader.live,
-                        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) => &reader.rest,
+                        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => &reader.rest,
                     };
                     outlet.hand_over(page).await;
                     if is_last {
@@ -251,7 +251,7 @@ impl OneWalk {
             Walk::Range(_) if failpoint::is_broken(Rule::SplitMovesStop) => {}
             Walk::Range(_) => self.walk = Walk::Range(stop),
             Walk::Reconcile(_) => self.walk = Walk::Reconcile(stop),
-            Walk::Live | Walk::Sweep => {}
+            Walk::Live | Walk::Sweep | Walk::Replay => {}
         }
     }
 
@@ -282,8 +282,6 @@ impl OneWalk {
         let (next, next_known) = oneshot::channel();
         let judge = Judge {
             encoder: Arc::clone(&reader.encoder),
-            name: Arc::clone(&reader.name),
-            lender: Arc::clone(&reader.lender),
             walk: self.walk,
             asked: request.clone(),
             end: self.end,
@@ -292,9 +290,6 @@ impl OneWalk {
             group: self.group.clone(),
             clock: self.clock,
             empty_count: self.empty_count,
-            large_value: reader.large_value,
-            noted: Arc::clone(&reader.noted),
-            metrics: reader.client.metrics().clone(),
         };
         let judged = in_background(move || judge.page(&answer, next));
         if let Ok(Some(cursor)) = next_known.await {

@@ -92,8 +92,6 @@ pub(super) fn read_to_end(
         }
         match reader.poll(POLL) {
             Some(Ok(message)) => {
-                quiet_since = Instant::now();
-                progressed_at = quiet_since;
                 if let Some(part) = parts.get_mut(&message.partition()) {
                     if message.offset() < part.end {
                         take(&message)?;
@@ -103,6 +101,9 @@ pub(super) fn read_to_end(
                         parts.remove(&message.partition());
                     }
                 }
+                // Whoever takes may take its time.
+                quiet_since = Instant::now();
+                progressed_at = quiet_since;
                 continue;
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {

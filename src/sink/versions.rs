@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use rdkafka::message::Message;
+
 use super::SinkError;
 use super::cluster::Cluster;
 use super::recovery::{Offsets, Said, Watermarks, header, read_to_end, said};
@@ -42,17 +44,17 @@ pub struct DeadLetters {
     pub is_cut: bool,
 }
 
-/// Reads the digests of the lender's dead letters, from `from` on.
+/// Reads the lender's dead letters, from `from` on. `take` gets the digest and the value of each.
 ///
 /// # Errors
-/// When the topic cannot be read to its end.
+/// When the topic cannot be read to its end, or what `take` fails with.
 pub fn read_dead_letters(
     cluster: &Cluster,
     topic: &str,
     lender: &str,
     from: &Offsets,
     shutdown: &Shutdown,
-    mut take: impl FnMut(Digest),
+    mut take: impl FnMut(Digest, &[u8]) -> Result<(), SinkError>,
 ) -> Result<DeadLetters, SinkError> {
     let bounds = read_to_end(cluster, topic, from, shutdown, Duration::ZERO, |message| {
         let header = |name| header(message, name).ok().flatten();
@@ -60,7 +62,7 @@ pub fn read_dead_letters(
             header("d02.digest").and_then(Digest::parse),
             header("d02.lender") == Some(lender),
         ) {
-            take(digest);
+            take(digest, message.payload().unwrap_or_default())?;
         }
         Ok(())
     })?;

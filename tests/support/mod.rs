@@ -4,6 +4,7 @@ pub mod judge;
 pub mod kafka;
 pub mod kafka_proxy;
 pub mod registry;
+pub mod rows;
 pub mod shown;
 pub mod source;
 pub mod world;

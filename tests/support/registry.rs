@@ -63,8 +63,11 @@ pub struct Door {
     socket: Mutex<Option<TcpSocket>>,
     address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
-    refused: Option<(String, u16)>,
+    refused: Refused,
 }
+
+/// Requests that begin so are answered with this status.
+type Refused = Arc<Mutex<Option<(String, u16)>>>;
 
 impl Door {
     pub fn closed() -> Self {
@@ -75,16 +78,21 @@ impl Door {
             socket: Mutex::new(Some(socket)),
             address,
             heard: Arc::default(),
-            refused: None,
+            refused: Arc::default(),
         }
     }
 
     /// Open, but requests that begin with `begin` (`PUT /`) are answered with `status`.
     pub fn refusing(begin: &str, status: u16) -> Self {
-        let mut door = Self::closed();
-        door.refused = Some((begin.to_owned(), status));
+        let door = Self::closed();
+        *door.refused.lock().expect("what is refused") = Some((begin.to_owned(), status));
         door.open();
         door
+    }
+
+    /// Refuses nothing any more.
+    pub fn admit(&self) {
+        *self.refused.lock().expect("what is refused") = None;
     }
 
     pub fn url(&self) -> String {
@@ -95,11 +103,11 @@ impl Door {
 
     pub fn open(&self) {
         let socket = self.socket.lock().expect("the socket").take().expect("still closed");
-        let (heard, refused) = (Arc::clone(&self.heard), self.refused.clone());
+        let (heard, refused) = (Arc::clone(&self.heard), Arc::clone(&self.refused));
         RUNTIME.spawn(async move {
             let listener = socket.listen(64).expect("listening");
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pass(stream, Arc::clone(&heard), refused.clone()));
+                tokio::spawn(pass(stream, Arc::clone(&heard), Arc::clone(&refused)));
             }
         });
     }
@@ -119,7 +127,7 @@ impl Door {
 }
 
 /// One request, then the connection is closed: so that none passes unseen.
-async fn pass(mut client: TcpStream, heard: Arc<Mutex<Vec<String>>>, refused: Option<(String, u16)>) {
+async fn pass(mut client: TcpStream, heard: Arc<Mutex<Vec<String>>>, refused: Refused) {
     let mut request = Vec::new();
     let head_end = loop {
         if let Some(at) = request.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -147,6 +155,7 @@ async fn pass(mut client: TcpStream, heard: Arc<Mutex<Vec<String>>>, refused: Op
     let line = first
         .trim_end_matches(" HTTP/1.1")
         .replacen(&format!(" /{path}"), " ", 1);
+    let refused = refused.lock().expect("what is refused").clone();
     let is_refused = refused.filter(|(begin, _)| line.starts_with(begin.as_str()));
     heard.lock().expect("the requests").push(line);
     if let Some((_, status)) = is_refused {

@@ -240,10 +240,11 @@ impl Looking<'_> {
         let (public_id, from) = (self.rows.public_id().to_owned(), state.letters.read.clone());
         let mut dead = std::mem::take(&mut state.dead);
         (state.dead, state.letters) = cursor::blocking(move |shutdown| {
-            let letters = read_dead_letters(&cluster, &topic, &public_id, &from, &shutdown, |digest| {
+            let letters = read_dead_letters(&cluster, &topic, &public_id, &from, &shutdown, |digest, _| {
                 if let Some(row) = dead.get_mut(&digest) {
                     row.is_buried = true;
                 }
+                Ok(())
             })?;
             Ok((dead, letters))
         })

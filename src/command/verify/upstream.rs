@@ -273,7 +273,7 @@ fn failure(exit: Exit, error: &UpstreamError) -> Failure {
 /// Polls beside the snapshot come by themselves, also where the snapshot gets nowhere.
 fn is_further(step: &Step) -> bool {
     match step.walk {
-        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) => true,
+        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => true,
         Walk::Live => !step.is_last,
     }
 }
