@@ -137,7 +137,8 @@ fn after_kafka(error: &KafkaError) -> AfterSink {
     }
 }
 
-fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+/// Kafka's code of an error, in whatever form it came.
+pub fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     match error {
         KafkaError::Transaction(error) => Some(error.code()),
         other => other.rdkafka_error_code(),

@@ -206,6 +206,34 @@ pub fn partitions_changed(recorded: &str, found: &str) -> String {
     format!("the partitions were {recorded} and are {found}: keys would move and lose their order")
 }
 
+/// A live record of the same source under another `name` is a second writer that nothing fences.
+///
+/// # Errors
+/// When there is one.
+pub fn refuse_live_elsewhere(
+    key: &RecordKey,
+    base_url: &str,
+    heartbeat_interval: Duration,
+    records: &CursorRecords,
+) -> Result<(), StartError> {
+    for other in records.keys() {
+        if other.lender_public_id != key.lender_public_id || other == key {
+            continue;
+        }
+        let Ok(Some((stored, Some(record)))) = records.current(other) else {
+            continue;
+        };
+        let age = living_age(stored.written_at, record, heartbeat_interval);
+        if let Some(age) = age.filter(|_| record.base_url == base_url) {
+            return Err(StartError::LiveElsewhere {
+                connector: other.connector.clone(),
+                age,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Everything that the lenders of one process share.
 pub struct Starter {
     pub cluster: Cluster,
@@ -358,7 +386,7 @@ impl Starter {
     ) -> Result<Pipeline, StartError> {
         let key = transactions.key().clone();
         let base_url = self.config.upstream.base_url.to_string();
-        self.refuse_live_elsewhere(&key, &base_url, records)?;
+        refuse_live_elsewhere(&key, &base_url, self.config.transaction.heartbeat_interval, records)?;
         let partitions = transactions.partitions()?;
         let record = claim_of(records.committed(&key)?, &self.instance, base_url, partitions)?;
         let start_from = self.config.lenders[&candidate.lender].start_from;
@@ -380,31 +408,6 @@ impl Starter {
         });
         pipeline.claim(&record)?;
         Ok(pipeline)
-    }
-
-    /// A live record of the same source under another `name` is a second writer that nothing fences.
-    fn refuse_live_elsewhere(
-        &self,
-        key: &RecordKey,
-        base_url: &str,
-        records: &CursorRecords,
-    ) -> Result<(), StartError> {
-        for other in records.keys() {
-            if other.lender_public_id != key.lender_public_id || other == key {
-                continue;
-            }
-            let Ok(Some((stored, Some(record)))) = records.current(other) else {
-                continue;
-            };
-            let age = living_age(stored.written_at, record, self.config.transaction.heartbeat_interval);
-            if let Some(age) = age.filter(|_| record.base_url == base_url) {
-                return Err(StartError::LiveElsewhere {
-                    connector: other.connector.clone(),
-                    age,
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Restores the indexes and compares them with the records; what differs is released and refused.

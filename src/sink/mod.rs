@@ -25,10 +25,10 @@ pub use recovery::{
     ContentOf, CursorRecords, DeadLetterDigests, Offsets, Stored, restore_accounts, restore_dead_letters,
 };
 pub use tail::{Hidden, Tail, TailError, TopicRecord};
-pub use topics::{Checked, TopicError, ensure_topics};
+pub use topics::{Brokers, Checked, Difference, Inspected, Role, State, TopicError, ensure_topics, inspect_topics};
 pub use transaction::{
     AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, Topic, Topics, Transactions, account_size,
-    change_size,
+    change_size, partitions_text, try_transactional_id,
 };
 pub use versions::{DeadLetters, read_dead_letters, read_versions};
 

@@ -7,6 +7,7 @@
 //! | any other difference | a warning, with the command that mends it |
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,10 +60,62 @@ pub struct Checked {
     /// Whether this call created it.
     pub created: bool,
     pub partition_count: usize,
+    /// Of the partition that has the fewest replicas.
+    pub replication_factor: usize,
     /// `max.message.bytes`.
     pub max_message: usize,
-    /// Differences from the wanted settings, each with what mends it.
-    pub warnings: Vec<String>,
+    /// Differences from the wanted settings that do no harm to a promise.
+    pub warnings: Vec<Difference>,
+}
+
+/// How a topic differs from what is wanted, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// As a clause: "it has 3 partitions".
+    pub found: String,
+    pub wanted: String,
+    pub advice: String,
+    /// "is" or "are": what is wanted.
+    verb: &'static str,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            found,
+            wanted,
+            advice,
+            verb,
+        } = self;
+        write!(f, "{found}, wanted {verb} {wanted}; {advice}")
+    }
+}
+
+/// A topic as [`inspect_topics`] finds it.
+#[derive(Debug)]
+pub struct Inspected {
+    pub role: Role,
+    pub name: String,
+    pub state: Result<State, TopicError>,
+}
+
+#[derive(Debug)]
+pub enum State {
+    Usable(Checked),
+    /// There is none, and it would be created so.
+    Missing {
+        partition_count: i32,
+        /// `None`: the broker's default, which it does not say.
+        replication_factor: Option<usize>,
+    },
+}
+
+/// The brokers as one of them shows itself.
+#[derive(Debug)]
+pub struct Brokers {
+    pub count: usize,
+    /// Of one broker, by Kafka's names; `None` where they may not be read.
+    pub settings: Option<BTreeMap<String, String>>,
 }
 
 /// Why the topics cannot be used.
@@ -74,9 +127,10 @@ pub enum TopicError {
     CleanupSetting { key: &'static str, found: String },
     #[error("{key}.\"max.message.bytes\" is {found}, it must be at least {MIN_MAX_MESSAGE}")]
     SmallSetting { key: &'static str, found: usize },
-    #[error("no answer from {servers} within {}{reason}", humantime::format_duration(LIMIT))]
+    #[error("no answer from {servers} within {}{reason}", humantime::format_duration(*.limit))]
     Unreachable {
         servers: String,
+        limit: Duration,
         reason: Reason,
         source: Box<KafkaError>,
     },
@@ -174,7 +228,7 @@ pub async fn ensure_topics(
     for topic in &wanted {
         topic.check_settings()?;
     }
-    let clients = Clients::new(cluster, &kafka.bootstrap_servers)?;
+    let clients = Clients::new(cluster, &kafka.bootstrap_servers, LIMIT)?;
     let mut missing = Vec::new();
     for topic in &wanted {
         if clients.partitions(&topic.name).await?.is_none() {
@@ -193,16 +247,54 @@ pub async fn ensure_topics(
     let mut checked = Vec::with_capacity(wanted.len());
     for topic in &wanted {
         let found = clients.found(&topic.name).await?;
-        checked.push(Checked {
-            role: topic.role,
-            name: topic.name.clone(),
-            created: created.contains(&topic.name),
-            partition_count: found.partition_count,
-            max_message: found.max_message(&topic.name)?,
-            warnings: topic.judge(&found, &kafka.bootstrap_servers)?,
-        });
+        let created = created.contains(&topic.name);
+        checked.push(topic.checked(&found, created, &kafka.bootstrap_servers)?);
     }
     Ok(checked)
+}
+
+/// Looks at the brokers and at the topics of `lenders`, each by itself. Creates and alters nothing.
+///
+/// # Errors
+/// When the cluster does not answer within `limit`, or a client cannot be set up.
+pub async fn inspect_topics(
+    cluster: &Cluster,
+    kafka: &config::Kafka,
+    lenders: &[&str],
+    limit: Duration,
+) -> Result<(Brokers, Vec<Inspected>), TopicError> {
+    let clients = Clients::new(cluster, &kafka.bootstrap_servers, limit)?;
+    let wanted = wanted(kafka, lenders);
+    let mut brokers = None;
+    let mut inspected = Vec::with_capacity(wanted.len());
+    for topic in &wanted {
+        let state = match clients.inspect(topic).await {
+            Err(unreachable @ TopicError::Unreachable { .. }) => return Err(unreachable),
+            state => state,
+        };
+        if brokers.is_none() {
+            brokers = clients.brokers(&topic.name).await;
+        }
+        inspected.push(Inspected {
+            role: topic.role,
+            name: topic.name.clone(),
+            state,
+        });
+    }
+    let brokers = brokers.unwrap_or(Brokers {
+        count: 0,
+        settings: None,
+    });
+    let default_factor = brokers
+        .settings
+        .as_ref()
+        .and_then(|settings| settings.get(DEFAULT_FACTOR)?.parse().ok());
+    for (topic, inspected) in wanted.iter().zip(&mut inspected) {
+        if let Ok(State::Missing { replication_factor, .. }) = &mut inspected.state {
+            *replication_factor = topic.replication_factor(default_factor);
+        }
+    }
+    Ok((brokers, inspected))
 }
 
 impl Topics {
@@ -225,6 +317,9 @@ impl Topics {
         }
     }
 }
+
+/// What the broker gives a topic that is created without a factor of its own.
+const DEFAULT_FACTOR: &str = "default.replication.factor";
 
 /// A topic as it should be.
 struct Wanted<'a> {
@@ -265,7 +360,7 @@ fn wanted<'a>(kafka: &'a config::Kafka, lenders: &[&str]) -> Vec<Wanted<'a>> {
 
 impl Role {
     /// Where its settings stand in the configuration.
-    fn key(self) -> &'static str {
+    pub fn key(self) -> &'static str {
         match self {
             Self::Accounts => "kafka.topic_settings.accounts",
             Self::Cursor => "kafka.topic_settings.cursor",
@@ -325,8 +420,21 @@ impl Wanted<'_> {
             .or(brokers_default)
     }
 
+    /// What `found` is, as far as the source can use it.
+    fn checked(&self, found: &Found, created: bool, servers: &str) -> Result<Checked, TopicError> {
+        Ok(Checked {
+            role: self.role,
+            name: self.name.clone(),
+            created,
+            partition_count: found.partition_count,
+            replication_factor: found.replication_factor,
+            max_message: found.max_message(&self.name)?,
+            warnings: self.judge(found, servers)?,
+        })
+    }
+
     /// What differs and does no harm to a promise; what does is an error.
-    fn judge(&self, found: &Found, servers: &str) -> Result<Vec<String>, TopicError> {
+    fn judge(&self, found: &Found, servers: &str) -> Result<Vec<Difference>, TopicError> {
         let mut warnings = Vec::new();
         warnings.extend(self.partition_warning(found, servers));
         warnings.extend(self.replication_warning(found));
@@ -345,38 +453,48 @@ impl Wanted<'_> {
                     advice: format!("run: {command}"),
                 });
             }
-            warnings.push(format!(
-                "{name} is {shown}, wanted is {wanted}; to change it: {command}"
-            ));
+            warnings.push(Difference {
+                found: format!("{name} is {shown}"),
+                wanted,
+                advice: format!("to change it: {command}"),
+                verb: "is",
+            });
         }
         Ok(warnings)
     }
 
     /// Keys move when partitions are added, so that is for a topic without records.
-    fn partition_warning(&self, found: &Found, servers: &str) -> Option<String> {
+    fn partition_warning(&self, found: &Found, servers: &str) -> Option<Difference> {
         let (count, wanted) = (found.partition_count, usize::try_from(self.setting.partitions).ok()?);
         let keep = format!("{}.partitions = {count}", self.role.key());
-        match count.cmp(&wanted) {
-            std::cmp::Ordering::Equal => None,
-            std::cmp::Ordering::Less => Some(format!(
-                "it has {count} partitions, wanted are {wanted}; while it is empty: kafka-topics.sh --bootstrap-server \
-                 {servers} --alter --topic {} --partitions {wanted}; later keys would move: set {keep}",
+        let advice = match count.cmp(&wanted) {
+            std::cmp::Ordering::Equal => return None,
+            std::cmp::Ordering::Less => format!(
+                "while it is empty: kafka-topics.sh --bootstrap-server {servers} --alter --topic {} --partitions {wanted}; \
+                 later keys would move: set {keep}",
                 self.name
-            )),
-            std::cmp::Ordering::Greater => Some(format!(
-                "it has {count} partitions, wanted are {wanted}; they cannot be taken away: set {keep}"
-            )),
-        }
+            ),
+            std::cmp::Ordering::Greater => format!("they cannot be taken away: set {keep}"),
+        };
+        Some(Difference {
+            found: format!("it has {count} partitions"),
+            wanted: wanted.to_string(),
+            advice,
+            verb: "are",
+        })
     }
 
-    fn replication_warning(&self, found: &Found) -> Option<String> {
+    fn replication_warning(&self, found: &Found) -> Option<Difference> {
         let (factor, wanted) = (found.replication_factor, self.replication_factor(None)?);
-        (factor != wanted).then(|| {
-            format!(
-                "its replication factor is {factor}, wanted is {wanted}; to change it: kafka-reassign-partitions.sh with \
-                 {wanted} replicas for every partition, or set {}.replication_factor = {factor}",
+        (factor != wanted).then(|| Difference {
+            found: format!("its replication factor is {factor}"),
+            wanted: wanted.to_string(),
+            advice: format!(
+                "to change it: kafka-reassign-partitions.sh with {wanted} replicas for every partition, or set \
+                 {}.replication_factor = {factor}",
                 self.role.key()
-            )
+            ),
+            verb: "is",
         })
     }
 
@@ -436,6 +554,8 @@ struct Clients {
     admin: AdminClient<Context>,
     consumer: Arc<BaseConsumer<Context>>,
     servers: String,
+    /// How long the cluster may not answer, or not show what it created.
+    limit: Duration,
 }
 
 /// What metadata says of one topic.
@@ -451,15 +571,17 @@ struct Partitions {
     have_leaders: bool,
     /// Any broker.
     broker: Option<i32>,
+    broker_count: usize,
 }
 
 impl Clients {
-    fn new(cluster: &Cluster, servers: &str) -> Result<Self, TopicError> {
+    fn new(cluster: &Cluster, servers: &str, limit: Duration) -> Result<Self, TopicError> {
         let (admin, consumer) = (cluster.admin()?, Arc::new(cluster.reader(Isolation::ReadCommitted)?));
         Ok(Self {
             admin,
             consumer,
             servers: servers.to_owned(),
+            limit,
         })
     }
 
@@ -468,9 +590,8 @@ impl Clients {
         /// More are not queued within one try.
         const REPORTS: usize = 100;
         for _ in 0..REPORTS {
-            if self.consumer.poll(Duration::ZERO).is_none() {
-                break;
-            }
+            // Without time for it, a poll hands one report to the context and then says that nothing came.
+            drop(self.consumer.poll(Duration::ZERO));
         }
         self.consumer.context().reason()
     }
@@ -499,7 +620,7 @@ impl Clients {
                 }) => return Ok(None),
                 Ok(Seen { error: Some(code), .. }) => {
                     let error = KafkaError::MetadataFetch(code);
-                    if !may_pass(code) || begun.elapsed() > LIMIT {
+                    if !may_pass(code) || begun.elapsed() > self.limit {
                         return Err(self.error("describing", topic, error));
                     }
                     error
@@ -508,10 +629,11 @@ impl Clients {
             };
             // Delivered at every try: the queue would keep them all.
             let reason = self.reason();
-            if begun.elapsed() > LIMIT {
+            if begun.elapsed() > self.limit {
                 let (servers, source) = (self.servers.clone(), Box::new(error));
                 return Err(TopicError::Unreachable {
                     servers,
+                    limit: self.limit,
                     reason,
                     source,
                 });
@@ -574,7 +696,7 @@ impl Clients {
             {
                 return Ok(());
             }
-            if begun.elapsed() > LIMIT {
+            if begun.elapsed() > self.limit {
                 return Err(TopicError::NotReady {
                     topic: topic.to_owned(),
                 });
@@ -585,10 +707,33 @@ impl Clients {
 
     /// The broker's `default.replication.factor`, unless it may not be read.
     async fn default_replication_factor(&self, topic: &str) -> Option<usize> {
-        const SETTING: &str = "default.replication.factor";
-        let broker = self.seen(topic).await.ok()?.partitions.broker?;
-        let described = self.describe(ResourceSpecifier::Broker(broker)).await.ok()?;
-        described.get(SETTING)?.value.as_ref()?.parse().ok()
+        let settings = self.brokers(topic).await?.settings?;
+        settings.get(DEFAULT_FACTOR)?.parse().ok()
+    }
+
+    /// The brokers; `topic`: what to ask for, whether there is one or not.
+    async fn brokers(&self, topic: &str) -> Option<Brokers> {
+        let Partitions {
+            broker, broker_count, ..
+        } = self.seen(topic).await.ok()?.partitions;
+        let described = self.describe(ResourceSpecifier::Broker(broker?)).await.ok();
+        Some(Brokers {
+            count: broker_count,
+            settings: described.map(settings),
+        })
+    }
+
+    /// What `topic` is, or how it would be created.
+    async fn inspect(&self, topic: &Wanted<'_>) -> Result<State, TopicError> {
+        topic.check_settings()?;
+        if self.partitions(&topic.name).await?.is_none() {
+            return Ok(State::Missing {
+                partition_count: topic.setting.partitions,
+                replication_factor: None,
+            });
+        }
+        let found = self.found(&topic.name).await?;
+        topic.checked(&found, false, &self.servers).map(State::Usable)
     }
 
     async fn describe(&self, resource: ResourceSpecifier<'_>) -> KafkaResult<ConfigResource> {
@@ -609,14 +754,10 @@ impl Clients {
                 self.describe(ResourceSpecifier::Topic(topic)).await,
             ) {
                 (Some(partitions), Ok(described)) => {
-                    let settings = described
-                        .entries
-                        .into_iter()
-                        .filter_map(|entry| Some((entry.name, entry.value?)));
                     return Ok(Found {
                         partition_count: partitions.count,
                         replication_factor: partitions.replication_factor,
-                        settings: settings.collect(),
+                        settings: settings(described),
                     });
                 }
                 (None, Ok(_)) => KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
@@ -624,7 +765,7 @@ impl Clients {
             };
             // A broker may not yet know of a topic that another has just shown.
             let is_final = code(&error).is_some_and(|code| !may_pass(code));
-            if is_final || begun.elapsed() > LIMIT {
+            if is_final || begun.elapsed() > self.limit {
                 return Err(self.error("describing", topic, error));
             }
             tokio::time::sleep(PAUSE).await;
@@ -648,9 +789,16 @@ impl Seen {
                     .unwrap_or(0),
                 have_leaders: partitions.iter().all(|partition| partition.leader() >= 0),
                 broker,
+                broker_count: metadata.brokers().len(),
             },
         }
     }
+}
+
+/// The settings that have a value.
+fn settings(described: ConfigResource) -> BTreeMap<String, String> {
+    let entries = described.entries.into_iter();
+    entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()
 }
 
 fn options() -> AdminOptions {
@@ -732,7 +880,11 @@ mod tests {
 
     #[track_caller]
     fn warnings(setting: &TopicSetting, found: &Found) -> Vec<String> {
-        accounts(setting).judge(found, SERVERS).expect("usable")
+        texts(&accounts(setting).judge(found, SERVERS).expect("usable"))
+    }
+
+    fn texts(differences: &[Difference]) -> Vec<String> {
+        differences.iter().map(Difference::to_string).collect()
     }
 
     #[test]
@@ -796,7 +948,7 @@ mod tests {
             name: "d02.dead".to_owned(),
             setting: &wanted,
         };
-        let warnings = letters.judge(&found(1, 1, &[]), SERVERS).expect("usable");
+        let warnings = texts(&letters.judge(&found(1, 1, &[]), SERVERS).expect("usable"));
         assert_eq!(
             warnings,
             [

@@ -368,19 +368,11 @@ impl Transactions {
     }
 
     fn kafka(&self, doing: &'static str, source: KafkaError) -> SinkError {
-        let reason = self.producer.context().reason();
-        self.fatal(doing).unwrap_or(SinkError::Kafka { doing, reason, source })
+        kafka_error(&self.producer, doing, source)
     }
 
-    /// What ended the producer, if anything did: later calls and purged records name only its consequences.
     fn fatal(&self, doing: &'static str) -> Option<SinkError> {
-        let (code, reason) = self.producer.client().fatal_error()?;
-        let source = KafkaError::MessageProduction(code);
-        Some(SinkError::Kafka {
-            doing,
-            reason: super::Reason(Some(reason)),
-            source,
-        })
+        fatal_error(&self.producer, doing)
     }
 }
 
@@ -460,12 +452,45 @@ impl Sink for Transactions {
                 .map_err(|source| self.kafka("asking for the partitions", source))?
                 .ok_or_else(|| SinkError::NoTopic { topic: name.clone() })
         };
-        let mut partitions = format!("accounts={}", count(&self.topics.accounts)?);
-        if let Some(changes) = &self.topics.changes {
-            partitions.push_str(&format!(",changes={}", count(changes)?));
-        }
-        Ok(partitions)
+        let changes = self.topics.changes.as_ref().map(count).transpose()?;
+        Ok(partitions_text(count(&self.topics.accounts)?, changes))
     }
+}
+
+/// Partition counts as they stand in the cursor record.
+pub fn partitions_text(accounts: usize, changes: Option<usize>) -> String {
+    let changes = changes.map(|count| format!(",changes={count}")).unwrap_or_default();
+    format!("accounts={accounts}{changes}")
+}
+
+/// Whether `transactional_id` may be used, tried by claiming it: fences an earlier producer of this very id alone, and writes
+/// nothing. Blocks.
+///
+/// # Errors
+/// When the coordinator cannot be reached in time, or refuses.
+pub fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result<(), SinkError> {
+    /// No record is ever handed to this producer.
+    const SIZE: usize = 1_000_000;
+    let producer = cluster.producer(transactional_id, SIZE, SIZE)?;
+    producer
+        .init_transactions(INIT_LIMIT)
+        .map_err(|source| kafka_error(&producer, "claiming the transactional id", source))
+}
+
+fn kafka_error(producer: &ThreadedProducer<Context>, doing: &'static str, source: KafkaError) -> SinkError {
+    let reason = producer.context().reason();
+    fatal_error(producer, doing).unwrap_or(SinkError::Kafka { doing, reason, source })
+}
+
+/// What ended the producer, if anything did: later calls and purged records name only its consequences.
+fn fatal_error(producer: &ThreadedProducer<Context>, doing: &'static str) -> Option<SinkError> {
+    let (code, reason) = producer.client().fatal_error()?;
+    let source = KafkaError::MessageProduction(code);
+    Some(SinkError::Kafka {
+        doing,
+        reason: super::Reason(Some(reason)),
+        source,
+    })
 }
 
 /// The size of the largest batch that holds this account alone.

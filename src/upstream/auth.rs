@@ -342,9 +342,8 @@ async fn log_in(
 }
 
 impl Client {
-    /// The `lenderId` claim of the token in use, for the message of a 403.
-    pub(super) fn token_lender(&self) -> String {
-        let tokens = self.auth.tokens();
-        tokens.token.lender().unwrap_or_else(|| "(not readable)".to_owned())
+    /// The `lenderId` claim of the token in use, where it can be read.
+    pub fn token_lender(&self) -> Option<String> {
+        self.auth.tokens().token.lender()
     }
 }

@@ -155,7 +155,8 @@ impl Client {
                     request_id,
                     ..
                 }) => {
-                    let (public_id, token_lender) = (self.lender_public_id.clone(), self.token_lender());
+                    let public_id = self.lender_public_id.clone();
+                    let token_lender = self.token_lender().unwrap_or_else(|| "(not readable)".to_owned());
                     return Err(UpstreamError::Forbidden {
                         public_id,
                         token_lender,
