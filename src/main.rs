@@ -37,6 +37,8 @@ enum Log {
 enum Command {
     /// Run the source: read every lender's accounts into Kafka, and go on live
     Run(command::run::Args),
+    /// See what can be known before anything is written: configuration, upstream, Kafka, registry
+    Check(command::check::Args),
     /// Create the topics, register the schema and set its compatibility; safe to repeat
     Setup(command::setup::Args),
     /// Show or reset how far each lender is read
@@ -108,6 +110,8 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             let config = needs_lenders(layers)?;
             on_runtime(command::run::execute(args, config))
         }
+        // Whatever is wrong with the configuration is a finding.
+        Command::Check(args) => on_runtime(command::check::execute(args, config::load(layers))),
         Command::Setup(args) => {
             let config = needs_lenders(layers)?;
             on_runtime(command::setup::execute(args, config))

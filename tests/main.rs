@@ -1,6 +1,7 @@
 //! The one integration binary: librdkafka is linked once. Every other file here is a module of it.
 
 mod changes;
+mod check;
 mod configuration;
 mod crash;
 mod delivery;

@@ -1,5 +1,6 @@
 //! What can a person ask for? A subcommand a file.
 
+pub mod check;
 pub mod config;
 pub mod cursor;
 #[cfg(feature = "demo")]

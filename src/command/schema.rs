@@ -138,7 +138,7 @@ pub async fn check(whose: &Whose, as_json: bool, config: &Config) -> Result<Exit
     Ok(Exit::of_all(&exits))
 }
 
-const NO_REGISTRY: &str =
+pub(super) const NO_REGISTRY: &str =
     "avro.encoding is \"single-object\": values carry the schema's fingerprint, no registry is asked";
 
 /// `schema register`.
@@ -193,16 +193,16 @@ enum State {
 }
 
 /// What `schema check` found out about a subject.
-struct Finding {
-    subject: String,
+pub(super) struct Finding {
+    pub subject: String,
     state: State,
     /// `None`: not asked, because the registry had given no answer before.
     compatibility: Option<Result<Compatibility, RegistryError>>,
-    exit: Exit,
+    pub exit: Exit,
 }
 
 impl Finding {
-    async fn of(registry: &Registry, subject: Subject, auto_register: bool) -> Self {
+    pub async fn of(registry: &Registry, subject: Subject, auto_register: bool) -> Self {
         let state = match state(registry, &subject, auto_register).await {
             Ok(state) => state,
             Err(error) => State::Unknown(error),
@@ -227,7 +227,7 @@ impl Finding {
     }
 
     /// What it is called in JSON, and in words.
-    fn state(&self) -> (&'static str, String) {
+    pub fn state(&self) -> (&'static str, String) {
         match &self.state {
             State::Registered(registered) => ("registered", format!("registered, {}", place(registered))),
             State::Acceptable => ("acceptable", "not registered yet; `run` registers it".to_owned()),
@@ -250,7 +250,7 @@ impl Finding {
     }
 
     /// What to do, where `run` would wait: that of the error which `run` would meet.
-    fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<&'static str> {
         let subject = String::new();
         match &self.state {
             State::Registered(_) | State::Acceptable => None,
@@ -264,7 +264,7 @@ impl Finding {
     }
 
     /// Which compatibility is in force, and why that is worth a warning.
-    fn compatibility(&self) -> Option<(String, Option<String>)> {
+    pub fn compatibility(&self) -> Option<(String, Option<String>)> {
         const WHY: &str = "a later version of the schema may be one that not every consumer can read";
         let (level, whose, mend) = match self.compatibility.as_ref()? {
             Ok(Compatibility::OfSubject(level)) => {

@@ -80,6 +80,18 @@ fn partitions_by(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
         .collect()
 }
 
+/// The watermarks of each partition; what is written moves them, markers of transactions too.
+pub fn ends(servers: &str, topic: &str) -> Vec<(i32, i64, i64)> {
+    let consumer = consumer(servers, "read_uncommitted");
+    let ends = |partition| {
+        let (low, high) = consumer
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .expect("watermarks");
+        (partition, low, high)
+    };
+    partitions_by(&consumer, topic).into_iter().map(ends).collect()
+}
+
 fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
     // Ends are asked for without isolation: an open transaction hides nothing of what is committed after it.
     let ends = consumer(servers, "read_uncommitted");

@@ -1,0 +1,530 @@
+//! Are the brokers there, the topics as they must be, and may the source do what it has to do? Nothing is written: the
+//! transactional id `<name>.check` is claimed, which fences nobody, and no transaction is begun.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::finding::Notes;
+use crate::avro::{Framed, unframe};
+use crate::config::Config;
+use crate::policy::{self, AfterSink, Exit, chain};
+use crate::progress::{Record, RecordKey};
+use crate::shutdown::{self, Shutdown};
+use crate::sink::{
+    Brokers, Checked, Cluster, Committed, CursorRecords, Inspected, Role, SinkError, State, Stored, Tail, TailError,
+    TopicError, inspect_topics, partitions_text, transaction_timeout, try_transactional_id,
+};
+use crate::start::{StartError, Starter, claim_of, living_age, refuse_live_elsewhere};
+
+/// What to do about brokers that do not answer.
+pub(super) const AWAY: &str =
+    "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties";
+
+/// A schema that a record in `topic` was written with, by its id in the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub topic: String,
+    pub schema_id: u32,
+}
+
+/// Looks at the cluster; `seen` gets the schemas of records that are there. Ends where nothing more can be known.
+pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<Seen>, config: &Config, limit: Duration) {
+    let cluster = Cluster::new(config);
+    let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
+    notes.doing("brokers");
+    let (brokers, inspected) = match inspect_topics(&cluster, &config.kafka, &lenders, limit).await {
+        Ok(found) => found,
+        Err(error) => return away(notes, &error),
+    };
+    settings(notes, config, &brokers);
+    let factors = factors(&inspected);
+    let is_missing = |topic: &&Inspected| matches!(topic.state, Ok(State::Missing { .. }));
+    let missing: Vec<String> = inspected
+        .iter()
+        .filter(is_missing)
+        .map(|topic| topic.name.clone())
+        .collect();
+    let usable = topics(notes, config, inspected);
+    replication(notes, &factors);
+    notes.doing("cursor records");
+    let has_read_cursors = cursors(notes, config, &cluster, &usable, &missing).await;
+    notes.doing("transaction");
+    transaction(notes, config, &cluster).await;
+    notes.doing("records");
+    let read = records(notes, seen, &cluster, &usable).await;
+    if has_read_cursors && read && !notes.has_error() {
+        rights(notes, !missing.is_empty());
+    }
+}
+
+/// What can be told of them where nothing was refused. `is_missing`: whether a topic is still to be created.
+fn rights(notes: &mut Notes, is_missing: bool) {
+    let unseen = if is_missing {
+        "CREATE and WRITE show"
+    } else {
+        "WRITE shows"
+    };
+    let found = format!(
+        "DESCRIBE, DESCRIBE_CONFIGS and READ on the topics that are there, as far as there is something to read; {unseen} only \
+         when something is written"
+    );
+    notes.ok("rights", found);
+}
+
+/// No topic could be looked at. A broker that was reached and refuses says why through librdkafka's reports alone.
+fn away(notes: &mut Notes, error: &TopicError) {
+    let found = chain(error);
+    let TopicError::Unreachable { reason, .. } = error else {
+        return notes.error(
+            error.exit(),
+            "brokers",
+            found,
+            "a client that can be set up",
+            error.advice(),
+        );
+    };
+    let reason = reason.0.as_deref().unwrap_or_default().to_lowercase();
+    if reason.contains("authentication") || reason.contains("sasl") {
+        let advice = "correct user name, password and sasl.mechanism in kafka.properties, or have the broker's owner let this \
+                      user in";
+        notes.error(Exit::Usage, "authentication", found, "to be let in", advice);
+    } else if reason.contains("ssl") {
+        let advice = "correct security.protocol and the ssl settings in kafka.properties (ssl.ca.location)";
+        notes.error(
+            Exit::Usage,
+            "TLS",
+            found,
+            "TLS with a certificate that is trusted",
+            advice,
+        );
+    } else {
+        notes.error(Exit::Failed, "brokers", found, "an answer", AWAY);
+    }
+}
+
+/// What the brokers say of themselves.
+fn settings(notes: &mut Notes, config: &Config, brokers: &Brokers) {
+    let protocol = config.kafka.properties.get("security.protocol");
+    let protocol = protocol.and_then(|protocol| protocol.plain()).unwrap_or("plaintext");
+    let noun = if brokers.count == 1 { "broker" } else { "brokers" };
+    notes.ok(
+        "brokers",
+        format!("{} {noun}, by {}", brokers.count, protocol.to_uppercase()),
+    );
+    let wanted = transaction_timeout().as_millis();
+    let Some(settings) = &brokers.settings else {
+        let found = format!(
+            "transaction.max.timeout.ms and the broker's age are not shown without DESCRIBE_CONFIGS on the cluster; whether \
+             {wanted} ms may be asked for, the transaction below tells"
+        );
+        return notes.ok("broker settings", found);
+    };
+    let most = settings
+        .get("transaction.max.timeout.ms")
+        .and_then(|text| text.parse::<u128>().ok());
+    match most {
+        Some(most) if most < wanted => {
+            let advice = format!("raise it on every broker: transaction.max.timeout.ms={wanted}");
+            let found = format!("transaction.max.timeout.ms is {most}");
+            notes.error(
+                Exit::Usage,
+                "transaction time-out",
+                found,
+                format!("at least {wanted}"),
+                advice,
+            );
+        }
+        Some(most) => notes.ok(
+            "transaction time-out",
+            format!("transaction.max.timeout.ms is {most}, {wanted} is asked for"),
+        ),
+        None => {}
+    }
+    // Kafka 4 has no such setting any more.
+    if let Some(version) = settings.get("inter.broker.protocol.version") {
+        let found = format!("inter.broker.protocol.version is {version}");
+        if is_before_3_7(version) {
+            let advice = "upgrade the brokers when you can: later ones verify transactions (KIP-890), so that none is left hanging";
+            notes.warning("broker version", found, "3.7 or later", advice);
+        } else {
+            notes.ok("broker version", found);
+        }
+    }
+}
+
+/// `version` as Kafka writes it: `3.6-IV2`, `2.8`.
+fn is_before_3_7(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), minor) => (major, minor.unwrap_or(0)) < (3, 7),
+        (None, _) => false,
+    }
+}
+
+/// The topics that can be used, each with a line of its own.
+fn topics(notes: &mut Notes, config: &Config, inspected: Vec<Inspected>) -> Vec<Checked> {
+    let mut usable = Vec::new();
+    for Inspected { role, name, state } in inspected {
+        let what = format!("topic {name}");
+        match state {
+            Ok(State::Usable(checked)) => {
+                if checked.warnings.is_empty() {
+                    notes.ok(
+                        &*what,
+                        format!("{}, settings as wanted", partitions(checked.partition_count)),
+                    );
+                }
+                for difference in &checked.warnings {
+                    notes.warning(&*what, &*difference.found, &*difference.wanted, &*difference.advice);
+                }
+                usable.push(checked);
+            }
+            Ok(State::Missing { partition_count, .. }) if config.kafka.create_topics => {
+                let count = usize::try_from(partition_count).unwrap_or_default();
+                notes.ok(&*what, format!("missing; `run` creates it with {}", partitions(count)));
+            }
+            Ok(State::Missing { .. }) => {
+                let advice = "run `d02-source setup`, or set kafka.create_topics = true; a topic that may not be described \
+                              looks missing too";
+                let found = "missing, and kafka.create_topics is off";
+                notes.error(Exit::Usage, &*what, found, "the topic", advice);
+            }
+            Err(error) => {
+                let (found, wanted) = unusable(&error, role);
+                notes.error(error.exit(), &*what, found, wanted, error.advice());
+            }
+        }
+    }
+    usable
+}
+
+fn partitions(count: usize) -> String {
+    let noun = if count == 1 { "partition" } else { "partitions" };
+    format!("{count} {noun}")
+}
+
+/// What is found and what is wanted instead, where the error says both at once.
+fn unusable(error: &TopicError, role: Role) -> (String, String) {
+    match error {
+        TopicError::CleanupPolicy { found, .. } => (format!("cleanup.policy is {found}"), "exactly compact".to_owned()),
+        TopicError::CleanupSetting { .. } | TopicError::SmallSetting { .. } => {
+            (chain(error), format!("settings in {} that can be used", role.key()))
+        }
+        TopicError::Cluster(_)
+        | TopicError::Unreachable { .. }
+        | TopicError::Missing { .. }
+        | TopicError::Kafka { .. }
+        | TopicError::NotReady { .. }
+        | TopicError::NoSetting { .. }
+        | TopicError::TooSmall { .. } => (chain(error), "a topic that can be used".to_owned()),
+    }
+}
+
+/// Each topic with its replication factor, or that with which it would be created, where it is known.
+fn factors(inspected: &[Inspected]) -> Vec<(String, Option<usize>)> {
+    let factor = |topic: &Inspected| match &topic.state {
+        Ok(State::Usable(checked)) => Some(checked.replication_factor),
+        Ok(State::Missing { replication_factor, .. }) => *replication_factor,
+        Err(_) => None,
+    };
+    inspected
+        .iter()
+        .map(|topic| (topic.name.clone(), factor(topic)))
+        .collect()
+}
+
+fn replication(notes: &mut Notes, factors: &[(String, Option<usize>)]) {
+    let single: Vec<&str> = factors
+        .iter()
+        .filter(|(_, factor)| *factor == Some(1))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !single.is_empty() {
+        let advice = "give them 3 replicas (kafka-reassign-partitions.sh; kafka.topic_settings.*.replication_factor where they \
+                      are still to be created): with one, a broker that is lost takes what was acknowledged with it";
+        let found = format!("1 for {}", single.join(", "));
+        notes.warning("replication factor", found, "3, with min.insync.replicas 2", advice);
+    } else if let Some(least) = factors.iter().filter_map(|(_, factor)| *factor).min() {
+        notes.ok("replication factor", format!("{least} or more"));
+    }
+}
+
+/// Talks to Kafka away from the runtime's threads. Nothing asks it to end: whoever waits does so for a bounded time.
+async fn blocking<T: Send + 'static>(talk: impl FnOnce(&Shutdown) -> T + Send + 'static) -> T {
+    let talked = tokio::task::spawn_blocking(move || {
+        let (_sender, shutdown) = shutdown::channel();
+        talk(&shutdown)
+    });
+    talked
+        .await
+        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+/// What `run` would make of the lenders' cursor records. `true` if all that are there could be read.
+async fn cursors(
+    notes: &mut Notes,
+    config: &Config,
+    cluster: &Cluster,
+    usable: &[Checked],
+    missing: &[String],
+) -> bool {
+    let mut by_topic: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for lender in config.lenders.keys() {
+        let topic = config.kafka.topics.for_lender(lender).cursor;
+        by_topic.entry(topic).or_default().push(lender);
+    }
+    let is_usable = |topic: &String| usable.iter().any(|one| one.role == Role::Cursor && one.name == *topic);
+    let mut is_read = true;
+    for (topic, lenders) in by_topic.iter().filter(|(topic, _)| is_usable(topic)) {
+        let (name, cluster) = (topic.clone(), cluster.clone());
+        let records = blocking(move |shutdown| CursorRecords::read(&cluster, &name, shutdown)?.whole()).await;
+        match records {
+            Err(error) => {
+                is_read = false;
+                let what = format!("cursor records in {topic}");
+                let error = StartError::from(error);
+                notes.error(
+                    error.exit(),
+                    what,
+                    chain(&error),
+                    "records that can be read",
+                    once(error.advice()),
+                );
+            }
+            Ok(records) => lenders
+                .iter()
+                .for_each(|lender| cursor(notes, config, usable, missing, lender, &records)),
+        }
+    }
+    is_read
+}
+
+/// The cursor record of one lender, against the topics as they are.
+fn cursor(
+    notes: &mut Notes,
+    config: &Config,
+    usable: &[Checked],
+    missing: &[String],
+    lender: &str,
+    records: &CursorRecords,
+) {
+    let what = format!("cursor record of {lender}");
+    let connector = format!("{}-{lender}", config.name);
+    let mut keys: Vec<RecordKey> = match &config.lenders[lender].public_id {
+        // Without it only the login knows.
+        None => records
+            .keys()
+            .filter(|key| key.connector == connector)
+            .cloned()
+            .collect(),
+        Some(public_id) => vec![Starter::key(config, lender, public_id)],
+    };
+    keys.sort();
+    if keys.is_empty() {
+        return notes.ok(what, NO_RECORD);
+    }
+    for key in keys {
+        match judged(config, usable, missing, lender, &key, records) {
+            Ok(found) => notes.ok(&*what, found),
+            Err(error) => {
+                let wanted = "a record that `run` can go on from";
+                notes.error(error.exit(), &*what, chain(&error), wanted, once(error.advice()));
+            }
+        }
+    }
+}
+
+const NO_RECORD: &str = "none; the first `run` reads from the beginning";
+
+/// What the record says, if `run` could claim it.
+fn judged(
+    config: &Config,
+    usable: &[Checked],
+    missing: &[String],
+    lender: &str,
+    key: &RecordKey,
+    records: &CursorRecords,
+) -> Result<String, StartError> {
+    let (base_url, heartbeat) = (
+        config.upstream.base_url.to_string(),
+        config.transaction.heartbeat_interval,
+    );
+    refuse_live_elsewhere(key, &base_url, heartbeat, records)?;
+    let found = match records.current(key)? {
+        None => NO_RECORD.to_owned(),
+        Some((_, None)) => "reset; the next `run` reads from the beginning".to_owned(),
+        Some((stored, Some(record))) => held(stored, record, heartbeat),
+    };
+    let names = config.kafka.topics.for_lender(lender);
+    let committed = records.committed(key)?;
+    if let Committed::Record(record) = &committed
+        && let Some((wanted, wanted_checksum)) = record.accounts.filter(|(count, _)| *count > 0)
+        && missing.contains(&names.accounts)
+    {
+        // `run` would create it, and refuse it then.
+        return Err(StartError::OtherAccounts {
+            topic: names.accounts,
+            found: 0,
+            found_checksum: 0,
+            wanted,
+            wanted_checksum,
+        });
+    }
+    let count = |role, name: &str| {
+        let mut usable = usable.iter().filter(|topic| topic.role == role && topic.name == name);
+        usable.next().map(|topic| topic.partition_count)
+    };
+    if let Some(accounts) = count(Role::Accounts, &names.accounts) {
+        let changes = names.changes.and_then(|name| count(Role::Changes, &name));
+        let partitions = partitions_text(accounts, changes);
+        // Who would claim it does not matter.
+        claim_of(committed, "check", base_url, partitions)?;
+    }
+    Ok(found)
+}
+
+fn held(stored: &Stored, record: &Record, heartbeat: Duration) -> String {
+    let state = match (&record.instance, living_age(stored.written_at, record, heartbeat)) {
+        (None, _) => "released".to_owned(),
+        (Some(_), Some(_)) => "an instance lives; another `run` would take over from it".to_owned(),
+        (Some(_), None) => "not released, but its instance gives no sign of life".to_owned(),
+    };
+    format!("{state}; partitions as recorded ({})", record.partitions)
+}
+
+/// Whether the source may have a transaction, tried with an id that nobody uses.
+async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
+    let (id, cluster) = (format!("{}.check", config.name), cluster.clone());
+    let tried = {
+        let id = id.clone();
+        blocking(move |_| try_transactional_id(&cluster, &id)).await
+    };
+    let error = match tried {
+        Ok(()) => return notes.ok("transaction", format!("{id} may be used as a transactional id")),
+        Err(error) => error,
+    };
+    let code = match &error {
+        SinkError::Kafka { source, .. } => policy::code(source),
+        _ => None,
+    };
+    let advice = match code {
+        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
+            format!("grant WRITE on TransactionalId, prefix {}., to this user", config.name)
+        }
+        Some(RDKafkaErrorCode::InvalidTransactionTimeout) => {
+            let wanted = transaction_timeout().as_millis();
+            format!("raise it on every broker: transaction.max.timeout.ms={wanted}")
+        }
+        _ => once(policy::sink_advice(&error)).to_owned(),
+    };
+    let exit = match policy::after_sink(&error) {
+        AfterSink::Stop(exit) => exit,
+        AfterSink::Reopen | AfterSink::LookForClaim => Exit::Failed,
+    };
+    notes.error(exit, "transaction", chain(&error), format!("the right to {id}"), advice);
+}
+
+/// Advice without the word that it is tried again: that is for `run`.
+fn once(advice: &str) -> &str {
+    advice.strip_suffix("; it is tried again").unwrap_or(advice)
+}
+
+/// Reads the last records of what a start reads whole; `seen` gets the schemas of those in `accounts`. `true` if they could
+/// be read.
+async fn records(notes: &mut Notes, seen: &mut Vec<Seen>, cluster: &Cluster, usable: &[Checked]) -> bool {
+    /// The last ones may be tombstones.
+    const COUNT: usize = 10;
+    let mut are_read = true;
+    for role in [Role::Accounts, Role::DeadLetters] {
+        let topics = usable.iter().filter(|topic| topic.role == role);
+        let topics: Vec<String> = topics.map(|topic| topic.name.clone()).collect();
+        if topics.is_empty() {
+            continue;
+        }
+        let (cluster, names) = (cluster.clone(), topics.clone());
+        let read = blocking(move |shutdown| Tail::open(cluster, &names, None, shutdown.clone())?.last(COUNT)).await;
+        match read {
+            Ok(last) => {
+                for record in last.iter().filter(|_| role == Role::Accounts).rev() {
+                    let Some(Ok(Framed::Confluent { schema_id, .. })) = record.value.as_deref().map(unframe) else {
+                        continue;
+                    };
+                    if !seen.iter().any(|seen| seen.topic == record.topic) {
+                        let topic = record.topic.clone();
+                        seen.push(Seen { topic, schema_id });
+                    }
+                }
+            }
+            Err(error) => {
+                are_read = false;
+                unread(notes, &topics, &error);
+            }
+        }
+    }
+    are_read
+}
+
+fn unread(notes: &mut Notes, topics: &[String], error: &TailError) {
+    let is_refused = matches!(error, TailError::Kafka { source, .. }
+        if policy::code(source) == Some(RDKafkaErrorCode::TopicAuthorizationFailed));
+    let (exit, advice) = if is_refused {
+        (Exit::Usage, "grant READ on it, which implies DESCRIBE")
+    } else {
+        (error.exit(), error.advice())
+    };
+    let what = format!("records in {}", topics.join(", "));
+    notes.error(exit, what, chain(error), "the right to READ them", advice);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_broker_is_read_from_its_protocol() {
+        for (version, is_old) in [
+            ("2.8", true),
+            ("3.6-IV2", true),
+            ("3.7-IV4", false),
+            ("3.10", false),
+            ("4.0-IV3", false),
+            ("4", false),
+            ("unknown", false),
+        ] {
+            assert_eq!(is_before_3_7(version), is_old, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_gives_a_transaction_too_little_time_is_an_error() {
+        let config = crate::config::load(crate::config::Layers::default())
+            .expect("the defaults")
+            .config;
+        let mut notes = Notes::new("kafka", None);
+        let settings_of = |most: &str| Brokers {
+            count: 3,
+            settings: Some(BTreeMap::from([
+                ("transaction.max.timeout.ms".to_owned(), most.to_owned()),
+                ("inter.broker.protocol.version".to_owned(), "3.6-IV2".to_owned()),
+            ])),
+        };
+        settings(&mut notes, &config, &settings_of("59999"));
+        settings(&mut notes, &config, &settings_of("60000"));
+        let text = super::super::finding::text(&notes.findings);
+        assert!(
+            text.contains("✗ kafka, transaction time-out: transaction.max.timeout.ms is 59999; wanted: at least 60000"),
+            "{text}"
+        );
+        assert!(
+            text.contains("✓ kafka, transaction time-out: transaction.max.timeout.ms is 60000"),
+            "{text}"
+        );
+        assert!(
+            text.contains("! kafka, broker version: inter.broker.protocol.version is 3.6-IV2"),
+            "{text}"
+        );
+        assert_eq!(super::super::finding::exit(&notes.findings), Exit::Usage);
+    }
+}

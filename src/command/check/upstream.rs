@@ -1,0 +1,376 @@
+//! Would upstream let the lender in, and what does its first page look like?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::finding::{Finding, Notes};
+use super::page::{Look, listed};
+use crate::clock::{self, NOTABLE_SKEW};
+use crate::config::{Config, Tolerance};
+use crate::metrics::{LenderMetrics, Metrics};
+use crate::policy::{self, AfterRequest, Exit, chain};
+use crate::progress::Timestamp;
+use crate::upstream::{Client, Login, PageRequest, Route, Transport, UpstreamError, http_client};
+
+/// What to do about an upstream that does not answer.
+pub(super) const AWAY: &str = "check upstream.base_url, proxy, DNS and upstream.ca_file, and whether upstream is up";
+
+/// What the vendor has to mend.
+const TELL: &str = "tell the vendor's support, with the request id where there is one";
+
+/// The HTTP client of all lenders, with which no request takes longer than `limit`.
+pub(super) fn http(config: &Config, limit: Duration) -> Result<Arc<dyn Transport>, Finding> {
+    let mut upstream = config.upstream.clone();
+    upstream.request_timeout = upstream.request_timeout.min(limit);
+    match http_client(&upstream) {
+        Ok(http) => Ok(Arc::new(http)),
+        Err(error) => {
+            let mut notes = Notes::new("upstream", None);
+            let advice = "correct upstream.ca_file or upstream.proxy";
+            notes.error(
+                Exit::Usage,
+                "HTTP",
+                chain(&error),
+                "a client that can be set up",
+                advice,
+            );
+            Err(notes.findings.remove(0))
+        }
+    }
+}
+
+/// Looks at upstream with the eyes of one lender; ends at the first thing without which the next cannot be known.
+pub(super) async fn check(notes: &mut Notes, config: &Config, http: Arc<dyn Transport>, lender: &str) {
+    notes.doing("name");
+    if !resolves(notes, config).await {
+        return;
+    }
+    notes.doing("login");
+    let metrics = Metrics::new().lender(lender);
+    let route = Arc::new(Route::new(lender, &config.upstream));
+    let settings = &config.lenders[lender];
+    let login = Client::login(http, &config.upstream, lender, settings, metrics.clone(), route).await;
+    let (client, login) = match login {
+        Ok(logged_in) => logged_in,
+        Err(error) => {
+            match &error {
+                UpstreamError::Network { source, .. } if source.is_connect() => {
+                    let wanted = match config.upstream.base_url.scheme() {
+                        "https" => "a connection, over TLS with a certificate that is trusted",
+                        _ => "a connection",
+                    };
+                    notes.error(Exit::Failed, "connection", chain(&error), wanted, AWAY);
+                }
+                UpstreamError::Network { .. } | UpstreamError::Secret { .. } => refused(notes, "login", &error),
+                UpstreamError::OtherLender { .. } => {
+                    connected(notes, config);
+                    refused(notes, "lender", &error);
+                }
+                UpstreamError::Status { .. }
+                | UpstreamError::TooLarge { .. }
+                | UpstreamError::NoEnvelope { .. }
+                | UpstreamError::Credentials { .. }
+                | UpstreamError::Forbidden { .. } => {
+                    connected(notes, config);
+                    refused(notes, "login", &error);
+                }
+            }
+            return;
+        }
+    };
+    connected(notes, config);
+    notes.ok("login", format!("{} is let in", settings.email));
+    if claimed(notes, &client, &login, lender, settings.public_id.is_some()) {
+        notes.doing("page");
+        page(notes, config, &client, &login, lender).await;
+    }
+    clocks(notes, &login, &metrics);
+}
+
+/// Whether the name of upstream's host has an address.
+async fn resolves(notes: &mut Notes, config: &Config) -> bool {
+    let url = &config.upstream.base_url;
+    let host = url.host_str().unwrap_or_default();
+    let variables = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let is_proxied = variables.into_iter().any(|name| std::env::var_os(name).is_some());
+    if config.upstream.proxy.is_some() || is_proxied {
+        notes.ok("name", format!("{host} is resolved by the proxy"));
+        return true;
+    }
+    // An address in brackets is one of IPv6.
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let found = tokio::net::lookup_host((name, url.port_or_known_default().unwrap_or(443))).await;
+    match found.map(|mut addresses| addresses.next()) {
+        Ok(Some(_)) => {
+            notes.ok("name", format!("{host} has an address"));
+            return true;
+        }
+        Ok(None) => notes.error(
+            Exit::Failed,
+            "name",
+            format!("{host} has no address"),
+            "an address",
+            AWAY,
+        ),
+        Err(error) => {
+            let found = format!("{host} does not resolve: {error}");
+            notes.error(Exit::Failed, "name", found, "an address", AWAY);
+        }
+    }
+    false
+}
+
+/// Whoever answers over HTTP was reached.
+fn connected(notes: &mut Notes, config: &Config) {
+    let found = match config.upstream.base_url.scheme() {
+        "https" => "TLS, the certificate is trusted",
+        _ => "without TLS, to this machine",
+    };
+    notes.ok("connection", found);
+}
+
+fn refused(notes: &mut Notes, what: &str, error: &UpstreamError) {
+    let exit = match policy::after_request(error) {
+        AfterRequest::Fail => Exit::Refused,
+        AfterRequest::Stop(exit) => exit,
+        AfterRequest::Retry { .. } | AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => Exit::Failed,
+    };
+    // `run` tries again what may pass; here nothing is.
+    let (wanted, advice) = match error {
+        UpstreamError::Network { .. } => ("an answer", AWAY),
+        UpstreamError::NoEnvelope { .. } => (
+            "an answer of the Exports API's",
+            "something between here and upstream answers for it: check upstream.base_url and proxy",
+        ),
+        UpstreamError::Status { status: 404, .. } => ("the dataset D02", policy::request_advice(error)),
+        UpstreamError::Status { .. } => (
+            "status 200",
+            "try again; if it lasts, ask the vendor's support with the request id",
+        ),
+        UpstreamError::TooLarge { .. } => (
+            "a page of no more bytes than that",
+            "set a smaller upstream.page_size; a single large row needs a larger upstream.max_body",
+        ),
+        UpstreamError::Credentials { .. } => ("credentials that are let in", policy::request_advice(error)),
+        UpstreamError::Secret { .. } => ("a password", policy::request_advice(error)),
+        UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => (
+            "the same lender in login, token and public_id",
+            policy::request_advice(error),
+        ),
+    };
+    notes.error(exit, what, chain(error), wanted, advice);
+}
+
+/// Whether the token is for the lender that the login answered: with another one every page is refused.
+fn claimed(notes: &mut Notes, client: &Client, login: &Login, lender: &str, is_given: bool) -> bool {
+    let public_id = &login.lender_public_id;
+    match client.token_lender() {
+        Some(claim) if claim == *public_id => {
+            let given = if is_given {
+                format!("login, token and lenders.{lender}.public_id")
+            } else {
+                "login and token".to_owned()
+            };
+            notes.ok("lender", format!("{given} say {public_id}"));
+            true
+        }
+        Some(claim) => {
+            let found = format!("the login answered lender {public_id}, its token is for lender {claim}");
+            let advice = "check lenders.*.subdomain; if it is right, ask the vendor";
+            notes.error(Exit::Refused, "lender", found, "one lender in both", advice);
+            false
+        }
+        None => {
+            let found = format!("the login says {public_id}, its token does not say whose it is");
+            let advice = "nothing, as long as the page below is answered";
+            notes.warning("lender", found, "a `lenderId` in the token", advice);
+            true
+        }
+    }
+}
+
+/// Asks for one page, as a first snapshot would.
+async fn page(notes: &mut Notes, config: &Config, client: &Client, login: &Login, lender: &str) {
+    let start_from = config.lenders[lender].start_from;
+    let since = Timestamp(start_from.map_or(0, |at| at.timestamp_millis()));
+    let until = login
+        .clock
+        .unwrap_or_else(|| Timestamp(clock::now().timestamp_millis()));
+    let asked = PageRequest {
+        since: Some(since),
+        until: Some(until),
+        cursor: None,
+        limit: config.upstream.page_size,
+        include_total: false,
+    };
+    let answer = match client.page(&asked).await {
+        Ok(answer) => answer,
+        Err(error) => return refused(notes, "page", &error),
+    };
+    let body = match answer.page() {
+        Ok(body) => body,
+        Err(error) => return refused(notes, "page", &error),
+    };
+    let (rules, id) = (config.rules(), &answer.request_id);
+    let look = Look::at(&body.rows, since, until, &login.lender_public_id, &rules);
+    let rows = match look.row_count {
+        1 => "1 row".to_owned(),
+        count => format!("{count} rows"),
+    };
+    match (body.rows.is_empty(), body.are_too_many, &body.next_cursor) {
+        (_, true, _) => {
+            let found = format!("more than {rows}{id}");
+            notes.error(Exit::Failed, "page", found, "no more than a page can have", TELL);
+        }
+        (true, _, Some(_)) => {
+            let found = format!("no rows, but more are said to follow{id}");
+            notes.warning("page", found, "rows, or a null `nextCursor`", TELL);
+        }
+        (true, _, None) => {
+            let advice = "nothing, if there are no accounts yet; else check lenders.*.start_from, and ask the vendor";
+            notes.warning("page", "no rows", "accounts", advice);
+        }
+        (false, _, Some(_)) => notes.ok("page", format!("{rows}, more follow")),
+        (false, _, None) => notes.ok("page", format!("{rows}, which are all")),
+    }
+    if (body.since, body.until) == (asked.since, asked.until) {
+        notes.ok("bounds", "answered as they were asked for");
+    } else {
+        let shown = |at: Option<Timestamp>| at.map_or("null".to_owned(), |at| at.to_string());
+        let found = format!("since {}, until {}{id}", shown(body.since), shown(body.until));
+        let wanted = format!("since {since}, until {until}, as asked for");
+        notes.error(Exit::Failed, "bounds", found, wanted, TELL);
+    }
+    if look.row_count > 0 {
+        rows_of(notes, config, &look, &id.to_string());
+    }
+}
+
+/// What the rows of the page are like.
+fn rows_of(notes: &mut Notes, config: &Config, look: &Look, request_id: &str) {
+    let of = |count: u64| format!("{count} of {} rows", look.row_count);
+    match (look.disorder_count, look.outside_count) {
+        (0, 0) => notes.ok("order", "`updated_at` never goes back, and lies within the bounds"),
+        (0, outside) => {
+            let found = format!("{} lie outside of what was asked for{request_id}", of(outside));
+            notes.error(Exit::Failed, "order", found, "rows within the bounds", TELL);
+        }
+        (disorder, _) => {
+            let found = format!("{} are older than the one before{request_id}", of(disorder));
+            notes.error(Exit::Failed, "order", found, "rows in the order of `updated_at`", TELL);
+        }
+    }
+    let found = match look.tied_count {
+        0 => "no two rows have the same `updated_at`".to_owned(),
+        tied => format!(
+            "{} share their `updated_at` with another one, up to {} at one time",
+            of(tied),
+            look.largest_tie
+        ),
+    };
+    notes.ok("equal times", found);
+    dead_letters(notes, config, look);
+    match look.tolerated_count {
+        0 => {}
+        count => {
+            let found = format!("{count} are whole numbers only within errors.amount_tolerance");
+            notes.warning("amounts", found, "whole numbers of minor units", TELL);
+        }
+    }
+    let kept = "nothing has to be done; if there are many, tell the vendor";
+    for (what, fine, counts, odd, wanted, advice) in [
+        (
+            "dates",
+            "every date is a day in DD/MM/YYYY",
+            &look.unreal_dates,
+            "no day in DD/MM/YYYY, kept as text",
+            "days in DD/MM/YYYY",
+            kept,
+        ),
+        (
+            "codes",
+            "every `status` and `loan_type` has a label",
+            &look.unmapped_codes,
+            "numbers instead of labels, kept as they are",
+            "labels",
+            "tell whoever reads `accounts`, and ask the vendor what the codes mean",
+        ),
+        (
+            "values",
+            "every value fits its field",
+            &look.invalid,
+            "values that do not fit, null in the account",
+            "values that fit their fields",
+            TELL,
+        ),
+        (
+            "members",
+            "none that D02 is not known to have",
+            &look.unknown,
+            "not known of D02, kept in `extra` as far as avro.extra lets them pass",
+            "those of D02",
+            "see docs/operations.md for a newer version that has a field for them; avro.extra leaves them out",
+        ),
+    ] {
+        if counts.is_empty() {
+            notes.ok(what, fine);
+        } else {
+            notes.warning(what, format!("{odd}: {}", listed(counts)), wanted, advice);
+        }
+    }
+}
+
+/// Rows that cannot be accounts, and whether that is more than `[errors]` allows.
+fn dead_letters(notes: &mut Notes, config: &Config, look: &Look) {
+    let dead = look.dead_count();
+    if look.inexact_amounts.is_empty() {
+        notes.ok("amounts", "whole numbers of minor units");
+    }
+    let (errors, stops) = (
+        &config.errors,
+        "`run` stops this lender: let the vendor mend the rows, or loosen it",
+    );
+    let (is_too_many, limit) = match (errors.tolerance, errors.max_dead_letters_per_hour) {
+        (Tolerance::None, _) => (true, "errors.tolerance = \"none\" allows no dead letter"),
+        (Tolerance::All, Some(most)) => (dead > most, "more than errors.max_dead_letters_per_hour allows"),
+        (Tolerance::All, None) => (false, ""),
+    };
+    let kinds = [
+        ("amounts", "no exact whole number of minor units", &look.inexact_amounts),
+        ("rows", "rows that cannot be accounts", &look.rejected),
+    ];
+    for (what, odd, counts) in kinds.into_iter().filter(|(_, _, counts)| !counts.is_empty()) {
+        let found = format!("{odd}, which makes dead letters: {}", listed(counts));
+        if is_too_many {
+            notes.error(
+                Exit::Usage,
+                what,
+                format!("{found}; {limit}"),
+                "rows that are accounts",
+                stops,
+            );
+        } else {
+            let advice = "tell the vendor; errors.amount_tolerance and the table of dead letters in docs/operations.md \
+                          say what else can be done";
+            notes.warning(what, found, "rows that are accounts", advice);
+        }
+    }
+}
+
+fn clocks(notes: &mut Notes, login: &Login, metrics: &LenderMetrics) {
+    if login.clock.is_none() {
+        let advice = "nothing; ages are then shown, and bounds taken, by this machine's clock: let NTP set it";
+        notes.warning("clock", "upstream's answers carry no Date", "the header Date", advice);
+        return;
+    }
+    let seconds = metrics.upstream_clock_skew_seconds.get();
+    let wanted = format!("no more than {NOTABLE_SKEW:.0} s apart");
+    if seconds.abs() <= NOTABLE_SKEW {
+        notes.ok("clock", format!("upstream's and this machine's are {wanted}"));
+        return;
+    }
+    let side = if seconds > 0.0 { "ahead of" } else { "behind" };
+    let found = format!("upstream's is {:.0} s {side} this machine's", seconds.abs());
+    let advice = "let NTP set the clock of this machine, or tell the vendor if it is theirs that is wrong";
+    notes.warning("clock", found, wanted, advice);
+}
