@@ -311,6 +311,7 @@ def main():
     python = examples.start("due_dates.py", DATABASE=database)
     gone = [key for key in upstream.change("delete", count=5, seed=1) if key in states[-1]]
     source.end()
+    upstream.mend()
     source.command_once("reconcile", "--max-deletes", "1")
     final, _ = upstream.state()
 
@@ -370,7 +371,7 @@ def main():
 
     newest = {lender: max(fields["updated_at"] for fields in states[-1].values() if fields["lender"] == lender)
               for lender in upstream.public_ids.values()}
-    expected = {lender: (None, 0, sum(fields["lender"] == lender for fields in states[-1].values()), True) for lender in newest}
+    expected = {lender: (None, 0, sum(fields["lender"] == lender for fields in final.values()), True) for lender in newest}
     found = {line["lender"]: (line["instance"], line["ranges"], line["accounts"], line["settled"] <= line["read"])
              for line in examples.lines("freshness.py")}
     hold("freshness.py: both lenders, read to the end and released", expected, found)

@@ -98,6 +98,14 @@ class Upstream:
                     accounts[row["id"]] = account(json.loads(text, parse_float=Decimal), self.public_ids[lender])
         return accounts, bad
 
+    def mend(self):
+        """Takes out the rows that are no accounts: one that does not say whose it is keeps everybody from being deleted."""
+        for lender in LENDERS:
+            listed = json.loads(self.ask(f"/simulator/lenders/{lender}/rows"))["rows"]
+            for row in listed:
+                if row["kind"] == "bad":
+                    self.ask(f"/simulator/lenders/{lender}/delete?id={row['id']}", "POST")
+
     def rows(self, lender):
         """The text of each row, by the Exports API."""
         if lender not in self.logins:
