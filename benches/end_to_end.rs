@@ -19,6 +19,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use ceiling::Ceiling;
 use d02_source::testbed::Testbed;
 use process::{Figures, Source};
 
@@ -113,24 +114,29 @@ const PARTS: [Part; 5] = [
     ("freshness", freshness),
 ];
 
+/// With `changes`, which writes a second record for each row, and without; one after the other in every round.
 fn walk(testbed: &Testbed, report: &mut Report) {
     let row_count = 500_000;
-    let (mut walks, mut ceilings) = (Vec::new(), Vec::new());
+    let mut both = [(true, Vec::new()), (false, Vec::new())];
     let upstream = Upstream::start(row_count, Duration::ZERO);
     for round in 0..ROUNDS {
-        let source = Source::new(testbed, &upstream.base_url, &format!("walk{round}"));
-        let walk = source.catch_up();
-        assert_eq!(walk.account_count, u64::from(row_count), "the walk is complete");
-        let ceiling = ceiling::produce(
-            &testbed.bootstrap_servers(),
-            &source.accounts_topic(),
-            walk.rows_a_transaction,
-        );
-        eprintln!("round {round}: {walk:?} {ceiling:?}");
-        walks.push(walk);
-        ceilings.push(ceiling);
+        for (with_changes, measured) in &mut both {
+            let mut source = Source::new(testbed, &upstream.base_url, &format!("walk{round}-{with_changes}"));
+            let mut topics = vec![source.topic("accounts")];
+            if *with_changes {
+                topics.push(source.topic("changes"));
+            } else {
+                source = source.set("kafka.topics.changes=".to_owned());
+            }
+            let walk = source.catch_up();
+            assert_eq!(walk.account_count, u64::from(row_count), "the walk is complete");
+            let ceiling = ceiling::produce(&testbed.bootstrap_servers(), &topics, walk.rows_a_transaction);
+            eprintln!("round {round}, changes {with_changes}: {walk:?} {ceiling:?}");
+            measured.push((walk, ceiling));
+        }
     }
-    report.walk(row_count, &walks, &ceilings);
+    let [(_, with), (_, without)] = both;
+    report.walk(row_count, &with, &without);
 }
 
 fn sizes(testbed: &Testbed, report: &mut Report) {
@@ -225,40 +231,52 @@ impl Report {
         writeln!(self.text, "{line}").expect("a String takes everything");
     }
 
-    fn walk(&mut self, row_count: u32, walks: &[Figures], ceilings: &[ceiling::Ceiling]) {
+    fn walk(&mut self, row_count: u32, with: &[(Figures, Ceiling)], without: &[(Figures, Ceiling)]) {
         let rows = f64::from(row_count);
-        let rate = |figures: &[Figures]| rows / median(figures.iter().map(|figures| figures.wall.as_secs_f64()));
-        let reading = rows / median(walks.iter().map(|walk| walk.reading.as_secs_f64()));
-        let ceiling = rows / median(ceilings.iter().map(|ceiling| ceiling.wall.as_secs_f64()));
-        let share = |of: fn(&Figures) -> Duration| {
-            let pairs = walks.iter().zip(ceilings);
-            median(pairs.map(|(walk, ceiling)| ceiling.wall.as_secs_f64() / of(walk).as_secs_f64()))
-        };
-        let cpu = |seconds: f64| seconds / rows * 1e6;
-        let walk_cpu = cpu(median(walks.iter().map(|walk| walk.cpu.as_secs_f64())));
-        let ceiling_cpu = cpu(median(ceilings.iter().map(|ceiling| ceiling.cpu.as_secs_f64())));
-        let peak = median(walks.iter().map(|walk| walk.peak_bytes as f64)) / f64::from(1 << 20);
-        let whole = rate(walks);
         self.line(&format!(
             "**First walk over {row_count} accounts** (`run --until-caught-up`)\n"
         ));
-        self.line("| | rows/s | of the ceiling | CPU seconds per million rows |");
+        self.line("| | rows/s | of its ceiling | CPU seconds per million rows |");
         self.line("|---|---|---|---|");
+        for (measured, name, bar) in [
+            (with, "with `changes` (by default)", "with changes"),
+            (without, "`kafka.topics.changes = \"\"`", "without"),
+        ] {
+            let walks = || measured.iter().map(|(walk, _)| walk);
+            let ceilings = || measured.iter().map(|(_, ceiling)| ceiling);
+            let rate = |of: fn(&Figures) -> Duration| rows / median(walks().map(|walk| of(walk).as_secs_f64()));
+            let share = |of: fn(&Figures) -> Duration| {
+                let share = |(walk, ceiling): &(Figures, Ceiling)| ceiling.wall.as_secs_f64() / of(walk).as_secs_f64();
+                median(measured.iter().map(share))
+            };
+            let cpu = |seconds: f64| seconds / rows * 1e6;
+            let (whole, reading) = (rate(|walk| walk.wall), rate(|walk| walk.reading));
+            let ceiling = rows / median(ceilings().map(|ceiling| ceiling.wall.as_secs_f64()));
+            let walk_cpu = cpu(median(walks().map(|walk| walk.cpu.as_secs_f64())));
+            let ceiling_cpu = cpu(median(ceilings().map(|ceiling| ceiling.cpu.as_secs_f64())));
+            self.line(&format!(
+                "| {name}: the whole process, from its start to its end | {whole:.0} | {:.2} | {walk_cpu:.1} |",
+                share(|walk| walk.wall)
+            ));
+            self.line(&format!(
+                "| of it, from the claim to the end | {reading:.0} | {:.2} | |",
+                share(|walk| walk.reading)
+            ));
+            self.line(&format!(
+                "| ceiling: the same records by a bare transactional librdkafka loop | {ceiling:.0} | 1 | {ceiling_cpu:.1} |"
+            ));
+            self.bars.push((format!("whole process, {bar}"), whole));
+            self.bars.push((format!("claim to end, {bar}"), reading));
+            self.bars.push((format!("ceiling, {bar}"), ceiling));
+        }
+        let peak = |measured: &[(Figures, Ceiling)]| {
+            median(measured.iter().map(|(walk, _)| walk.peak_bytes as f64)) / f64::from(1 << 20)
+        };
         self.line(&format!(
-            "| the whole process, from its start to its end | {whole:.0} | {:.2} | {walk_cpu:.1} |",
-            share(|walk| walk.wall)
+            "\nPeak memory of the process: {:.0} MiB with `changes`, {:.0} MiB without.\n",
+            peak(with),
+            peak(without)
         ));
-        self.line(&format!(
-            "| of it, from the claim to the end | {reading:.0} | {:.2} | |",
-            share(|walk| walk.reading)
-        ));
-        self.line(&format!(
-            "| ceiling: the same records by a bare transactional librdkafka loop | {ceiling:.0} | 1 | {ceiling_cpu:.1} |"
-        ));
-        self.line(&format!("\nPeak memory of the process: {peak:.0} MiB.\n"));
-        self.bars.push(("whole process".to_owned(), whole));
-        self.bars.push(("claim to end".to_owned(), reading));
-        self.bars.push(("ceiling".to_owned(), ceiling));
     }
 
     fn sizes(&mut self, sizes: &[(u32, Vec<Figures>)]) {

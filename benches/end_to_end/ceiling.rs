@@ -43,15 +43,21 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Writes the records of `topic` once more, to a topic of the same form.
-pub fn produce(servers: &str, topic: &str, rows_a_transaction: usize) -> Ceiling {
-    let records = read(servers, topic);
-    let target = format!("{topic}.ceiling");
-    create(servers, &target);
+/// Writes the records of `topics` once more, to topics of the same form, in transactions of so many records of each.
+pub fn produce(servers: &str, topics: &[String], rows_a_transaction: usize) -> Ceiling {
+    let copies: Vec<(String, Vec<Record>)> = topics
+        .iter()
+        .map(|topic| {
+            let target = format!("{topic}.ceiling");
+            create(servers, &target);
+            (target, read(servers, topic))
+        })
+        .collect();
+    let transaction_count = copies[0].1.len().div_ceil(rows_a_transaction);
     let deliveries = Deliveries::default();
     let producer: ThreadedProducer<Deliveries> = ClientConfig::new()
         .set("bootstrap.servers", servers)
-        .set("transactional.id", &target)
+        .set("transactional.id", &copies[0].0)
         .set("compression.type", "lz4")
         .set("queue.buffering.max.messages", "250000")
         .set("partitioner", "murmur2_random")
@@ -59,11 +65,15 @@ pub fn produce(servers: &str, topic: &str, rows_a_transaction: usize) -> Ceiling
         .expect("a producer");
     producer.init_transactions(PATIENCE).expect("a transactional producer");
     let (begun, cpu_before) = (Instant::now(), own_cpu());
-    for batch in records.chunks(rows_a_transaction) {
+    for transaction in 0..transaction_count {
         producer.begin_transaction().expect("begun");
-        for record in batch {
+        let parts = copies.iter().flat_map(|(target, records)| {
+            let part = records.chunks(rows_a_transaction).nth(transaction);
+            part.unwrap_or_default().iter().map(move |record| (target, record))
+        });
+        for (target, record) in parts {
             deliveries.0.0.fetch_add(1, Ordering::SeqCst);
-            let mut next = BaseRecord::to(&target)
+            let mut next = BaseRecord::to(target)
                 .key(&record.key)
                 .payload(&record.value)
                 .headers(record.headers.clone());

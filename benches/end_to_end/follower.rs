@@ -24,7 +24,7 @@ pub fn delays(servers: &str, source: &Source) -> Vec<i64> {
         .set("fetch.wait.max.ms", "10")
         .create()
         .expect("a consumer");
-    let topic = source.accounts_topic();
+    let topic = source.topic("accounts");
     let begun = Instant::now();
     let is_there = || {
         let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE).expect("metadata");

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 /// One horizontal bar a value, with its label before and its value behind it.
 pub fn bars(title: &str, values: &[(String, f64)]) -> String {
-    const LABEL: f64 = 170.0;
-    const BAR: f64 = 380.0;
+    const LABEL: f64 = 190.0;
+    const BAR: f64 = 360.0;
     const ROW: f64 = 28.0;
     let most = values.iter().map(|(_, value)| *value).fold(1.0, f64::max);
     let height = ROW * (values.len() as f64 + 1.0) + 10.0;

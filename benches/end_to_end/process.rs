@@ -68,8 +68,8 @@ impl Source {
         self
     }
 
-    pub fn accounts_topic(&self) -> String {
-        format!("{}.accounts", self.name)
+    pub fn topic(&self, what: &str) -> String {
+        format!("{}.{what}", self.name)
     }
 
     /// `run`, until the guard is dropped.
