@@ -41,7 +41,7 @@ enum Command {
     Check(command::check::Args),
     /// Create the topics, register the schema and set its compatibility; safe to repeat
     Setup(command::setup::Args),
-    /// Show or reset how far each lender is read
+    /// Show how far each lender is read, or change it: rewind, export, import, reset
     Cursor(command::cursor::Args),
     /// Print the records of a topic, decoded: a line of JSON each, or a table
     Tail(command::tail::Args),

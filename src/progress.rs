@@ -190,6 +190,25 @@ impl Progress {
         }
     }
 
+    /// Has everything from `to` on read again up to `read`: one range, in place of those that end after `to`. What they have
+    /// left is part of it (Complete). `false`, and nothing is changed, where `to` is not before `read`.
+    pub fn rewind(&mut self, to: Timestamp) -> bool {
+        let Some(read) = self.read.filter(|read| to < *read) else {
+            return false;
+        };
+        let replaced = self.ranges.iter().filter(|range| range.stop > to);
+        let since = replaced.map(Range::position).fold(Some(to), Option::min);
+        self.ranges.retain(|range| range.stop <= to);
+        self.ranges.push(Range {
+            since,
+            until: Some(read),
+            stop: read,
+            cursor: None,
+            highest: None,
+        });
+        true
+    }
+
     /// Makes two ranges of one. It keeps its bounds and its cursor and ends at its first row at or after `at`, so nothing
     /// below `at` is left out; the new one reads everything from `at` on, so nothing above is (Complete).
     pub fn split(&mut self, split: Split) {
@@ -428,6 +447,37 @@ mod tests {
     }
 
     #[test]
+    fn a_rewind_keeps_what_is_left_and_never_goes_forward() {
+        let mut progress = begin(500);
+        let untouched = progress.clone();
+        assert!(!progress.rewind(Timestamp(500)) && !Progress::default().rewind(Timestamp(1)));
+        assert_eq!(progress, untouched);
+        progress.split(Split {
+            stop: Timestamp(500),
+            at: Timestamp(200),
+        });
+        progress.advance(&step(Walk::Range(Timestamp(200)), 150, 900, false), WINDOW);
+        progress.advance(&step(Walk::Live, 700, 900, true), WINDOW);
+        // Behind the first range, before the second: that one is left as it was, with what came since.
+        assert!(progress.rewind(Timestamp(300)));
+        let spans: Vec<_> = progress
+            .ranges
+            .iter()
+            .map(|range| (range.position(), range.stop.0))
+            .collect();
+        assert_eq!(spans, [(Some(Timestamp(150)), 200), (Some(Timestamp(200)), 700)]);
+        // Within the first.
+        assert!(progress.rewind(Timestamp(160)));
+        assert_eq!(progress.ranges, [Range::fresh(Timestamp(150), Timestamp(700))]);
+        assert_eq!(
+            (progress.read, progress.settled),
+            (Some(Timestamp(700)), Some(Timestamp(400)))
+        );
+        assert!(progress.rewind(Timestamp(0)));
+        assert_eq!(progress.ranges, [Range::fresh(Timestamp(0), Timestamp(700))]);
+    }
+
+    #[test]
     fn read_never_passes_the_clock_of_the_walk_and_never_goes_back() {
         let mut progress = begin(500);
         for (highest, clock, is_last, expected) in [
@@ -479,6 +529,7 @@ mod tests {
         Split(prop::sample::Index, f64),
         Page(prop::sample::Index, f64),
         Last(prop::sample::Index),
+        Rewind(f64),
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -487,6 +538,7 @@ mod tests {
             (range, share.clone()).prop_map(|(range, share)| Event::Split(range, share)),
             (any::<prop::sample::Index>(), share).prop_map(|(range, share)| Event::Page(range, share)),
             any::<prop::sample::Index>().prop_map(Event::Last),
+            (0.0..1.0).prop_map(Event::Rewind),
         ]
     }
 
@@ -500,10 +552,24 @@ mod tests {
             // What was read, as spans of time.
             let mut read: Vec<(i64, i64)> = Vec::new();
             for event in events {
+                if let Event::Rewind(share) = event {
+                    let to = (T0 as f64 * share) as i64;
+                    prop_assert!(progress.rewind(Timestamp(to)));
+                    // Read as it may be, from there on nothing is.
+                    for (_, end) in &mut read {
+                        *end = (*end).min(to);
+                    }
+                    read.retain(|(from, end)| from <= end);
+                    let left = progress.ranges.last().expect("one");
+                    prop_assert!(left.position().expect("it begins somewhere").0 <= to && left.stop.0 == T0);
+                    continue;
+                }
                 if progress.ranges.is_empty() {
                     break;
                 }
-                let (Event::Split(range, _) | Event::Page(range, _) | Event::Last(range)) = &event;
+                let (Event::Split(range, _) | Event::Page(range, _) | Event::Last(range)) = &event else {
+                    unreachable!("a rewind is handled above");
+                };
                 let range = progress.ranges[range.index(progress.ranges.len())].clone();
                 let position = range.position().expect("it begins somewhere").0;
                 let part = |share: f64| position + ((range.stop.0 - position) as f64 * share) as i64;
@@ -520,7 +586,7 @@ mod tests {
                         let step = Step { since: range.since, until: range.until, ..step(Walk::Range(range.stop), highest, T0, false) };
                         progress.advance(&step, WINDOW);
                     }
-                    Event::Last(_) => {
+                    Event::Last(_) | Event::Rewind(_) => {
                         read.push((position, range.stop.0));
                         progress.advance(&step(Walk::Range(range.stop), range.stop.0 - 1, T0, true), WINDOW);
                     }

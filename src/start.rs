@@ -189,7 +189,7 @@ pub fn claim_of(
 }
 
 /// Whether a topic that is in both has another number of partitions.
-fn are_spread_anew(recorded: &str, found: &str) -> bool {
+pub fn are_spread_anew(recorded: &str, found: &str) -> bool {
     let counts = |text: &str| -> BTreeMap<String, String> {
         let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
         pairs

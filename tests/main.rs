@@ -4,6 +4,7 @@ mod changes;
 mod check;
 mod configuration;
 mod crash;
+mod cursor;
 mod delivery;
 mod docker;
 mod errors;

@@ -1,19 +1,23 @@
-//! `cursor show` and `cursor reset`: how far each lender is read, and a new beginning.
+//! `cursor`: how far each lender is read, shown and changed.
 
+mod change;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Failure;
+use crate::account::instant;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::{self, AfterSink, Exit};
-use crate::progress::{Record, RecordKey};
+use crate::progress::{Record, RecordKey, Timestamp};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Cluster, CursorRecords, SinkError, Stored, Topics, Transactions};
-use crate::start::{Starter, living_age};
+use crate::sink::{Cluster, CursorRecords, SinkError, Stored};
+use crate::start::living_age;
 use crate::upstream::{Client, Route, http_client};
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +35,37 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read everything from a time on again: what is there already is not written again
+    #[command(
+        after_help = "Example:\n  d02-source --config config/d02-source.toml cursor set acme --to 2026-01-31T00:00:00Z"
+    )]
+    Set {
+        /// The lender's key in the configuration
+        lender: String,
+        /// By upstream's clock, RFC 3339; before what is read
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        to: Timestamp,
+        /// Also while an instance lives: takes the lender over from it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print how far a lender is read, as a line of JSON for `import`
+    #[command(after_help = "Example:\n  d02-source --config config/d02-source.toml cursor export acme > acme.json")]
+    Export {
+        /// The lender's key in the configuration
+        lender: String,
+    },
+    /// Go on from an exported cursor: after a move to another cluster, or a lost cursor topic
+    #[command(after_help = "Example:\n  d02-source --config config/d02-source.toml cursor import acme acme.json")]
+    Import {
+        /// The lender's key in the configuration
+        lender: String,
+        /// What `export` printed; - is standard input
+        file: PathBuf,
+        /// Also while an instance lives: takes the lender over from it
+        #[arg(long)]
+        force: bool,
+    },
     /// Forget how far a lender is read: the next run reads from the beginning and writes only what is missing
     #[command(after_help = "Example:\n  d02-source --config config/d02-source.toml cursor reset acme")]
     Reset {
@@ -42,10 +77,18 @@ enum Command {
     },
 }
 
+fn time(text: &str) -> Result<Timestamp, String> {
+    let time = instant(text).map(Timestamp);
+    time.ok_or_else(|| "a time such as 2026-01-31T00:00:00Z is expected".to_owned())
+}
+
 pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     match args.command {
         Command::Show { json } => show(&config, json).await,
-        Command::Reset { lender, force } => reset(&config, &lender, force).await,
+        Command::Set { lender, to, force } => change::set(&config, &lender, to, force).await,
+        Command::Export { lender } => change::export(&config, &lender).await,
+        Command::Import { lender, file, force } => change::import(&config, &lender, &file, force).await,
+        Command::Reset { lender, force } => change::reset(&config, &lender, force).await,
     }
 }
 
@@ -151,32 +194,6 @@ fn row(
         "account_checksum": record.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
         "partitions": record.partitions, "partition": stored.partition, "offset": stored.offset,
     })
-}
-
-async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failure> {
-    super::require_lender(config, lender)?;
-    let public_id = public_id(config, lender).await?;
-    let cluster = Cluster::new(config);
-    let checked = super::topics(&cluster, config, false).await?;
-    let topics = Topics::of(&checked, &config.kafka, lender);
-    let key = Starter::key(config, lender, &public_id);
-    if !force {
-        let advice = "stop it, or take the lender over from it with --force";
-        refuse_living(config, &read(&cluster, &topics.cursor.name).await?, &key, advice)?;
-    }
-    let id = format!("{}.{public_id}", config.name);
-    blocking(move |shutdown| {
-        let cursor = topics.cursor.name.clone();
-        let transactions = Transactions::new(cluster.clone(), id, topics, key.clone(), shutdown.clone())?;
-        transactions.init()?;
-        // Read once more, now that nobody can commit any more. An emptied partition is exactly what a reset is the way
-        // on from.
-        let records = CursorRecords::read(&cluster, &cursor, &shutdown)?;
-        transactions.commit_tombstones(&records.partitions_to_reset(&key))
-    })
-    .await?;
-    println!("{lender}: the cursor is reset; the next run reads from the beginning and writes only what is missing");
-    Ok(Exit::Done)
 }
 
 /// Refuses to touch a lender that an instance has. `advice`: the way on.

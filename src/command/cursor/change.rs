@@ -1,0 +1,284 @@
+//! `cursor reset`, `set`, `export` and `import`: what a lender's record says, changed by a person.
+//!
+//! - One writer: `init_transactions` ends whatever an instance has under way; then the record is read once more, and what is
+//!   committed has a higher epoch than any before.
+//! - Complete: a rewind takes nothing out of what is left to be read (`Progress::rewind`); a record that is imported is held
+//!   to the accounts in their topic by the next start, by its count and checksum.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{blocking, public_id, read, refuse_living, sink_failure};
+use crate::command::{self, Failure};
+use crate::config::Config;
+use crate::policy::{Exit, chain};
+use crate::progress::{Record, RecordKey, Timestamp};
+use crate::sink::{Checked, Cluster, CursorRecords, Records, Sink, Topics, Transactions, partitions_text};
+use crate::start::{Starter, are_spread_anew, partitions_changed};
+
+/// A lender whose record is to be changed.
+pub(super) struct Lender<'a> {
+    config: &'a Config,
+    name: &'a str,
+    public_id: String,
+    cluster: Cluster,
+    topics: Topics,
+    /// As they stand in the cursor record.
+    partitions: String,
+    key: RecordKey,
+}
+
+impl<'a> Lender<'a> {
+    pub async fn find(config: &'a Config, name: &'a str) -> Result<Self, Failure> {
+        command::require_lender(config, name)?;
+        let public_id = public_id(config, name).await?;
+        let cluster = Cluster::new(config);
+        let checked = command::topics(&cluster, config, false).await?;
+        let topics = Topics::of(&checked, &config.kafka, name);
+        let count = |name: &str| {
+            let topic = checked.iter().find(|topic: &&Checked| topic.name == name);
+            topic.map_or(0, |topic| topic.partition_count)
+        };
+        let changes = topics.changes.as_ref().map(|topic| count(&topic.name));
+        Ok(Self {
+            config,
+            name,
+            partitions: partitions_text(count(&topics.accounts.name), changes),
+            topics,
+            key: Starter::key(config, name, &public_id),
+            public_id,
+            cluster,
+        })
+    }
+
+    async fn records(&self) -> Result<CursorRecords, Failure> {
+        read(&self.cluster, &self.topics.cursor.name).await
+    }
+
+    fn refuse_living(&self, records: &CursorRecords, force: bool) -> Result<(), Failure> {
+        if force {
+            return Ok(());
+        }
+        let advice = "stop it, or take the lender over from it with --force";
+        refuse_living(self.config, records, &self.key, advice)
+    }
+
+    /// The lender's record as it is; `None` where there is none, or it was reset.
+    fn current(&self, records: CursorRecords) -> Result<Option<Record>, Failure> {
+        let failed = |error| sink_failure(&error);
+        Ok(records
+            .whole()
+            .map_err(failed)?
+            .committed(&self.key)
+            .map_err(failed)?
+            .record())
+    }
+
+    /// Takes the lender from whoever has it, and hands its producer and the records on that stand then.
+    async fn take<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transactions, CursorRecords) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (cluster, topics, key) = (self.cluster.clone(), self.topics.clone(), self.key.clone());
+        let id = format!("{}.{}", self.config.name, self.public_id);
+        blocking(move |shutdown| {
+            let cursor = topics.cursor.name.clone();
+            let transactions = Transactions::new(cluster.clone(), id, topics, key, shutdown.clone())?;
+            transactions.init()?;
+            // Read now that nobody else can commit any more.
+            let records = CursorRecords::read(&cluster, &cursor, &shutdown)?;
+            Ok(change(&transactions, records))
+        })
+        .await?
+    }
+
+    /// Commits what `change` makes of the record that stands then, released and with the next epoch.
+    async fn commit(
+        &self,
+        force: bool,
+        change: impl Fn(Option<Record>) -> Result<Record, Failure> + Clone + Send + 'static,
+    ) -> Result<Record, Failure> {
+        let records = self.records().await?;
+        self.refuse_living(&records, force)?;
+        // Before anybody is fenced for it.
+        change(self.current(records)?)?;
+        let (key, public_id) = (self.key.clone(), self.public_id.clone());
+        self.take(move |transactions, records| {
+            let failed = |error| sink_failure(&error);
+            let current = records
+                .whole()
+                .map_err(failed)?
+                .committed(&key)
+                .map_err(failed)?
+                .record();
+            let after =
+                |number: fn(&Record) -> u64, new: &Record| current.as_ref().map_or(0, number).max(number(new)) + 1;
+            let new = change(current.clone())?;
+            let record = Record {
+                instance: None,
+                epoch: after(|record| record.epoch, &new),
+                sequence: after(|record| record.sequence, &new),
+                ..new
+            };
+            let committed = transactions.commit(&Records::default(), &record, &public_id);
+            committed.map_err(failed)?;
+            Ok(record)
+        })
+        .await
+    }
+
+    fn nothing(&self) -> Failure {
+        let message = format!(
+            "{}: there is no cursor record: it has not been read yet, or was reset\n  → `d02-source run` reads it from the \
+             beginning",
+            self.name
+        );
+        Failure::new(Exit::Usage, message)
+    }
+}
+
+pub(super) async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failure> {
+    let lender = Lender::find(config, lender).await?;
+    lender.refuse_living(&lender.records().await?, force)?;
+    let key = lender.key.clone();
+    lender
+        .take(move |transactions, records| {
+            // An emptied partition is exactly what a reset is the way on from.
+            let tombstones = records.partitions_to_reset(&key);
+            let committed = transactions.commit_tombstones(&tombstones);
+            committed.map_err(|error| sink_failure(&error))
+        })
+        .await?;
+    let name = lender.name;
+    println!("{name}: the cursor is reset; the next run reads from the beginning and writes only what is missing");
+    Ok(Exit::Done)
+}
+
+pub(super) async fn set(config: &Config, lender: &str, to: Timestamp, force: bool) -> Result<Exit, Failure> {
+    let lender = Lender::find(config, lender).await?;
+    let (name, nothing) = (lender.name.to_owned(), lender.nothing().message);
+    let rewound = move |record: Option<Record>| {
+        let mut record = record.ok_or_else(|| Failure::new(Exit::Usage, nothing.clone()))?;
+        if record.progress.rewind(to) {
+            return Ok(record);
+        }
+        let read = record
+            .progress
+            .read
+            .map_or_else(|| "nothing".to_owned(), |read| read.to_string());
+        Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "{name}: it is read up to {read}, and {to} is not before that: what lies between would be lost\n  → choose an \
+                 earlier time"
+            ),
+        ))
+    };
+    let record = lender.commit(force, rewound).await?;
+    let since = record.progress.ranges.last().and_then(|range| range.since);
+    let since = since.map_or_else(|| "the oldest row".to_owned(), |since| since.to_string());
+    println!(
+        "{}: the next run reads again everything from {since} on and writes only what is missing or different",
+        lender.name
+    );
+    Ok(Exit::Done)
+}
+
+/// A lender's record as a file: what it takes to go on elsewhere.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exported {
+    /// The key of the record, as it stands in the topic.
+    key: Box<RawValue>,
+    /// Its value.
+    value: Box<RawValue>,
+}
+
+pub(super) async fn export(config: &Config, lender: &str) -> Result<Exit, Failure> {
+    let lender = Lender::find(config, lender).await?;
+    let record = lender
+        .current(lender.records().await?)?
+        .ok_or_else(|| lender.nothing())?;
+    let raw = |json: String| RawValue::from_string(json).expect("records are JSON");
+    let exported = Exported {
+        key: raw(lender.key.to_json()),
+        value: raw(record.to_json()),
+    };
+    println!("{}", serde_json::to_string(&exported).expect("records are JSON"));
+    Ok(Exit::Done)
+}
+
+pub(super) async fn import(config: &Config, lender: &str, file: &Path, force: bool) -> Result<Exit, Failure> {
+    let text = read_file(file)?;
+    let lender = Lender::find(config, lender).await?;
+    let refused = |why: String, advice: &str| {
+        Err(Failure::new(
+            Exit::Usage,
+            format!("{}: {why}\n  → {advice}", file.display()),
+        ))
+    };
+    const NO_EXPORT: &str = "give it what `d02-source cursor export` printed, unchanged";
+    let exported: Exported = match serde_json::from_str(&text) {
+        Ok(exported) => exported,
+        Err(error) => return refused(format!("it is no exported cursor: {error}"), NO_EXPORT),
+    };
+    let Some(key) = RecordKey::from_json(exported.key.get().as_bytes()) else {
+        return refused("its key is not that of a cursor record".to_owned(), NO_EXPORT);
+    };
+    let record = match Record::from_json(exported.value.get().as_bytes()) {
+        Ok(record) => record,
+        Err(error) => return refused(format!("its record cannot be read: {}", chain(&error)), NO_EXPORT),
+    };
+    if key.lender_public_id != lender.public_id {
+        return refused(
+            format!(
+                "it is of lender {}, {} is {}",
+                key.lender_public_id, lender.name, lender.public_id
+            ),
+            "import it for the lender that it was exported of",
+        );
+    }
+    if record.base_url != config.upstream.base_url.as_str() {
+        return refused(
+            format!(
+                "it is of {}, upstream.base_url is {}",
+                record.base_url, config.upstream.base_url
+            ),
+            "another upstream's progress says nothing of this one; without an import, the next run reads everything",
+        );
+    }
+    if are_spread_anew(&record.partitions, &lender.partitions) {
+        return refused(
+            partitions_changed(&record.partitions, &lender.partitions),
+            "create the topics with the old counts; without an import, the next run reads everything",
+        );
+    }
+    lender.commit(force, move |_| Ok(record.clone())).await?;
+    println!(
+        "{}: imported; the next run goes on from there, if `accounts` holds what was committed with it",
+        lender.name
+    );
+    Ok(Exit::Done)
+}
+
+/// A file's text, or standard input's for `-`.
+fn read_file(file: &Path) -> Result<String, Failure> {
+    /// A record is far smaller: the cursor topic takes 64 KiB by default.
+    const LIMIT: u64 = 16 << 20;
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().take(LIMIT).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(LIMIT).read_to_string(&mut text))
+    };
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::new(
+            Exit::Usage,
+            format!("reading {}: {error}", file.display()),
+        )),
+    }
+}
