@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | values | [`account`] | a D02 row as a typed account, or why it is none; its digest. Pure |
 //! | | [`progress`] | what is read, what is left; the cursor record. Pure |
-//! | | [`config`], [`metrics`], [`clock`], [`shutdown`], [`failpoint`] | settings; counters; time; the end; tests' stops |
+//! | | [`config`], [`metrics`], [`clock`], [`shutdown`], [`watchdog`], [`failpoint`] | settings; metrics; time; the end; loops that hang; tests' stops |
 //! | codec | [`avro`] | accounts to framed bytes, and back to JSON. Pure |
 //! | | [`index`] | which rows are news. Pure |
 //! | edges | [`upstream`] | one page after a cursor |
@@ -16,7 +16,8 @@
 //! | | [`reader`] | walks → verified, encoded pages in order |
 //! | | [`pipeline`] | the loop |
 //! | | [`start`] | a lender claimed, restored and checked, or refused |
-//! | shell | [`command`] | a subcommand a file |
+//! | shell | [`http`] | health and metrics, for those who watch |
+//! | | [`command`] | a subcommand a file |
 //! | beside | [`simulator`] | an independent upstream; never imports `upstream` |
 //! | | `model` | the model test: all of this on one thread, by a seed |
 //! | | `testbed` | a broker and a registry on this machine, for the demo and the tests |
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod failpoint;
+pub mod http;
 pub mod index;
 pub mod metrics;
 #[cfg(test)]
@@ -44,3 +46,4 @@ pub mod start;
 pub mod testbed;
 pub mod upstream;
 pub mod varint;
+pub mod watchdog;

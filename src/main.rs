@@ -102,7 +102,6 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             .config
             .require_lenders()
             .map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
-        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok(loaded.config)
     };
     match arguments.command {

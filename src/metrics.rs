@@ -1,64 +1,202 @@
-//! What is counted, under which name, and what does it mean? Every counter of the process, with label and help.
+//! What is counted, under which name, and what does it mean? Every metric of the process, with labels and help.
+//!
+//! docs/operations.md has the same as a table, which a test holds to this. What a scrape alone needs is computed by it; the rest
+//! are atomic counters, and a histogram's lock a row that is live.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use chrono::{DateTime, Utc};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric, counter};
 use prometheus_client::registry::Registry;
 
-use crate::clock::NOTABLE_SKEW;
+use crate::clock::{self, NOTABLE_SKEW};
+use crate::progress::Timestamp;
+
+/// Prometheus's own text format: each of its versions reads it, every agent beside it does, and `promtool check metrics`
+/// checks it, which it does not do for OpenMetrics.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Stands before every name.
+const PREFIX: &str = "d02";
+
+/// The `status` of a request that got no answer.
+const NO_ANSWER: &str = "none";
 
 /// For what is no whole number.
 pub type FloatGauge = Gauge<f64, AtomicU64>;
+
+/// What only grows. Its family is named like its samples; that of prometheus-client's own lacks the `_total`, as OpenMetrics
+/// wants it.
+#[derive(Clone, Debug, Default)]
+pub struct Counter(counter::Counter);
+
+impl Deref for Counter {
+    type Target = counter::Counter;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl TypedMetric for Counter {
+    const TYPE: MetricType = MetricType::Counter;
+}
+
+impl EncodeMetric for Counter {
+    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        encoder.encode_gauge(&self.0.get())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LenderLabel {
     lender: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabel {
+    lender: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
+
+type OfLender<M> = Family<LenderLabel, M, fn() -> M>;
+
+/// One metric, for those who look for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub labels: &'static str,
+    pub help: &'static str,
+}
+
+macro_rules! new_metric {
+    ($kind:ident) => {
+        <$kind>::default()
+    };
+    ($kind:ident $buckets:tt) => {
+        $kind::new($buckets)
+    };
+}
+
 macro_rules! lender_metrics {
-    ($($kind:ident $name:ident $help:literal;)*) => {
+    (
+        $($kind:ident $name:ident $([$($bucket:literal),*])? $help:literal;)*
+        => at a scrape: $($scraped_kind:ident $scraped:ident $scraped_help:literal;)*
+    ) => {
         /// The metrics of all lenders.
-        #[derive(Default)]
         pub struct Metrics {
             registry: Registry,
-            $($name: Family<LenderLabel, $kind>,)*
+            lenders: Mutex<BTreeMap<String, LenderMetrics>>,
+            requests_total: Family<RequestLabel, Counter>,
+            $($name: OfLender<$kind>,)*
+            $($scraped: OfLender<$scraped_kind>,)*
         }
 
         /// The metrics of one lender; clones count together.
-        #[derive(Clone, Debug, Default)]
+        #[derive(Clone, Debug)]
         pub struct LenderMetrics {
+            lender: String,
+            requests_total: Family<RequestLabel, Counter>,
+            times: Arc<Times>,
             $(#[doc = $help] pub $name: $kind,)*
+        }
+
+        /// Of no lender: counts for whoever holds it.
+        impl Default for LenderMetrics {
+            fn default() -> Self {
+                Self {
+                    lender: String::new(),
+                    requests_total: Family::default(),
+                    times: Arc::default(),
+                    $($name: new_metric!($kind $([$($bucket),*])?),)*
+                }
+            }
         }
 
         impl Metrics {
             pub fn new() -> Self {
-                let mut metrics = Self { registry: Registry::with_prefix("d02"), ..Self::default() };
-                $(metrics.registry.register(metric_name(stringify!($name)), $help, metrics.$name.clone());)*
+                let mut metrics = Self {
+                    registry: Registry::with_prefix(PREFIX),
+                    lenders: Mutex::default(),
+                    requests_total: Family::default(),
+                    $($name: Family::new_with_constructor(|| new_metric!($kind $([$($bucket),*])?)),)*
+                    $($scraped: Family::new_with_constructor(|| new_metric!($scraped_kind)),)*
+                };
+                let registry = &mut metrics.registry;
+                registry.register(REQUESTS.name, REQUESTS.help, metrics.requests_total.clone());
+                $(registry.register(stringify!($name), $help, metrics.$name.clone());)*
+                $(registry.register(stringify!($scraped), $scraped_help, metrics.$scraped.clone());)*
+                let build_info = Family::<VersionLabel, Gauge>::default();
+                build_info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+                registry.register(BUILD_INFO.name, BUILD_INFO.help, build_info);
                 metrics
             }
 
+            /// The metrics of a lender, which are there from then on.
             pub fn lender(&self, lender: &str) -> LenderMetrics {
                 let label = LenderLabel { lender: lender.to_owned() };
-                LenderMetrics { $($name: self.$name.get_or_create(&label).clone(),)* }
+                let new = || LenderMetrics {
+                    lender: lender.to_owned(),
+                    requests_total: self.requests_total.clone(),
+                    times: Arc::default(),
+                    $($name: self.$name.get_or_create_owned(&label),)*
+                };
+                self.lenders().entry(lender.to_owned()).or_insert_with(new).clone()
             }
         }
+
+        /// Every metric there is, in the order of the table in docs/operations.md.
+        pub const DESCRIBED: &[Described] = &[
+            REQUESTS,
+            $(Described { name: stringify!($name), kind: stringify!($kind), labels: "lender", help: $help },)*
+            $(Described {
+                name: stringify!($scraped),
+                kind: stringify!($scraped_kind),
+                labels: "lender",
+                help: $scraped_help,
+            },)*
+            BUILD_INFO,
+        ];
     };
 }
 
-/// prometheus-client adds `_total` to a counter's name itself.
-fn metric_name(field: &str) -> &str {
-    field.strip_suffix("_total").unwrap_or(field)
-}
+const REQUESTS: Described = Described {
+    name: "requests_total",
+    kind: "Counter",
+    labels: "lender, status",
+    help: "Requests to upstream, logins included, by the status of the answer; none: there was no answer",
+};
+
+const BUILD_INFO: Described = Described {
+    name: "build_info",
+    kind: "Gauge",
+    labels: "version",
+    help: "1, for the version of this program",
+};
 
 lender_metrics! {
     Counter pages_total "Verified pages read from upstream";
     Counter rows_total "Rows in verified pages";
     Counter bytes_total "Bytes of answers, decompressed";
-    Counter requests_total "Requests sent to upstream, logins included";
     Counter retries_total "Requests repeated after a fault";
     Counter unverified_pages_total "Pages discarded because they contradict what was asked";
     Counter fresh_walks_total "Walks begun again without a cursor";
@@ -93,20 +231,155 @@ lender_metrics! {
     Gauge snapshot_rows "Rows of the snapshot that this process reads, as upstream counted them at its start; 0 while it has not said";
     Counter snapshot_rows_read_total "Rows of the snapshot that were read and decided";
     FloatGauge upstream_clock_skew_seconds "Upstream's clock minus this machine's, to about a second, by the last quick answer that had a Date";
+    Histogram transaction_seconds [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0]
+        "Duration of a transaction, until it was known to be committed";
+    Histogram transaction_records [0.0, 1.0, 10.0, 100.0, 1000.0, 5000.0, 10000.0, 20000.0, 50000.0, 100000.0]
+        "Records of a transaction beside its cursor record: accounts, changes and dead letters";
+    Histogram latency_seconds [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 3600.0]
+        "From updated_at to the commit, by upstream's clock, of account records that a live walk or a sweep brought";
+    Gauge kafka_queue_messages "Records in the producer's queue, in flight ones included, by librdkafka";
+    Gauge kafka_queue_bytes "Bytes of the records in the producer's queue, by librdkafka";
+    Gauge kafka_requests_waiting "Requests that wait to be sent to a broker, by librdkafka";
+    Gauge kafka_requests_in_flight "Requests that a broker has not answered yet, by librdkafka";
+    Gauge kafka_brokers_up "Brokers that the producer is connected to, by librdkafka";
+    FloatGauge kafka_round_trip_seconds "Longest of the brokers' mean round trips, by librdkafka";
+    Counter kafka_messages_total "Records sent to brokers, repetitions included, by librdkafka";
+    Counter kafka_message_bytes_total "Bytes of records sent to brokers, by librdkafka";
+    Counter kafka_request_errors_total "Requests that could not be sent to a broker, by librdkafka";
+    Counter kafka_request_retries_total "Requests that librdkafka sent again";
+    Counter kafka_request_timeouts_total "Requests that a broker did not answer in time, by librdkafka";
+
+    => at a scrape:
+    FloatGauge freshness_seconds "Now minus upstream's clock at the first answer of the last live walk that was committed: what is older is in the topic";
+    FloatGauge settled_timestamp_seconds "What is older, in seconds since the epoch, is read completely: nothing late is expected there any more";
+    FloatGauge progress_age_seconds "Since a live walk or a sweep last ended or the snapshot moved, committed";
+    FloatGauge snapshot_share "Share of the snapshot left at the start that is read, 0 to 1; not there where upstream does not say how much it is";
+    Gauge rows_behind "Rows of the snapshot that are not read yet, as upstream counted them at the start";
+    Gauge ready "1 where /readyz calls the lender ready, else 0";
+}
+
+/// Times that a scrape turns into ages.
+#[derive(Debug, Default)]
+struct Times {
+    /// Milliseconds since the epoch, by upstream's clock; 0 while not known.
+    live_clock: AtomicI64,
+    settled: AtomicI64,
+    progressed_at: Mutex<Option<Instant>>,
 }
 
 impl Metrics {
-    /// All metrics as OpenMetrics text.
+    /// All metrics in the form of [`CONTENT_TYPE`].
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            Ok(()) => text,
-            Err(_) => String::new(),
+        for metrics in self.lenders().values() {
+            self.bring_up_to_date(metrics, clock::now());
         }
+        let mut text = String::new();
+        text::encode_registry(&mut text, &self.registry).expect("a String takes everything");
+        text
+    }
+
+    /// Says whether a lender is ready, as of now.
+    pub fn show_ready(&self, lender: &str, is_ready: bool) {
+        let label = LenderLabel {
+            lender: lender.to_owned(),
+        };
+        self.ready.get_or_create(&label).set(i64::from(is_ready));
+    }
+
+    /// What is not known yet is not there: neither alarms nor graphs take it for a number.
+    fn bring_up_to_date(&self, metrics: &LenderMetrics, now: DateTime<Utc>) {
+        let label = LenderLabel {
+            lender: metrics.lender.clone(),
+        };
+        let seconds = |milliseconds: i64| milliseconds as f64 / 1000.0;
+        let known = |time: &AtomicI64| Some(time.load(Ordering::Relaxed)).filter(|time| *time != 0);
+        if let Some(clock) = known(&metrics.times.live_clock) {
+            let age = seconds(now.timestamp_millis() - clock) + metrics.upstream_clock_skew_seconds.get();
+            self.freshness_seconds.get_or_create(&label).set(age.max(0.0));
+        }
+        if let Some(settled) = known(&metrics.times.settled) {
+            self.settled_timestamp_seconds
+                .get_or_create(&label)
+                .set(seconds(settled));
+        }
+        if let Some(age) = metrics.progress_age() {
+            self.progress_age_seconds.get_or_create(&label).set(age.as_secs_f64());
+        }
+        match metrics.snapshot_share() {
+            Some(share) => {
+                self.snapshot_share.get_or_create(&label).set(share);
+            }
+            None => {
+                self.snapshot_share.remove(&label);
+            }
+        }
+        let read = i64::try_from(metrics.snapshot_rows_read_total.get()).unwrap_or(i64::MAX);
+        let behind = match metrics.ranges.get() {
+            0 => 0,
+            _ => metrics.snapshot_rows.get().saturating_sub(read).max(0),
+        };
+        self.rows_behind.get_or_create(&label).set(behind);
+    }
+
+    fn lenders(&self) -> MutexGuard<'_, BTreeMap<String, LenderMetrics>> {
+        self.lenders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl LenderMetrics {
+    /// Counts a request by what was answered; `None`: nothing was. Made-up codes count as their class, so that an upstream that
+    /// invents some does not fill the memory.
+    pub fn count_request(&self, status: Option<u16>) {
+        let status = match status {
+            None => NO_ANSWER.to_owned(),
+            Some(status @ (200..=208 | 300..=308 | 400..=431 | 500..=511)) => status.to_string(),
+            Some(status) => format!("{}xx", status / 100),
+        };
+        let lender = self.lender.clone();
+        self.requests_total
+            .get_or_create(&RequestLabel { lender, status })
+            .inc();
+    }
+
+    /// A live walk was committed; `clock`: upstream's at its first answer.
+    pub fn note_live_walk(&self, clock: Timestamp) {
+        self.times.live_clock.fetch_max(clock.0, Ordering::Relaxed);
+    }
+
+    /// What is committed as read completely.
+    pub fn note_settled(&self, settled: Timestamp) {
+        self.times.settled.store(settled.0, Ordering::Relaxed);
+    }
+
+    /// A live walk or a sweep ended, or the snapshot moved, and that is committed.
+    pub fn note_progress(&self) {
+        *self.progressed_at() = Some(Instant::now());
+    }
+
+    /// How long ago that was; `None` before the first time.
+    pub fn progress_age(&self) -> Option<Duration> {
+        (*self.progressed_at()).map(|at| at.elapsed())
+    }
+
+    fn progressed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.times.progressed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how late these versions are, which are now committed: their `updated_at` in milliseconds since the epoch.
+    pub fn note_latencies(&self, updated_at: &[i64]) {
+        let now = clock::now().timestamp_millis() as f64 / 1000.0 + self.upstream_clock_skew_seconds.get();
+        for updated_at in updated_at {
+            let latency = now - *updated_at as f64 / 1000.0;
+            self.latency_seconds.observe(latency.max(0.0));
+        }
+    }
+
     /// How much of the snapshot that was left at the start is read, 0–1; `None` without a snapshot, or where upstream
     /// does not say how much there is.
     pub fn snapshot_share(&self) -> Option<f64> {
@@ -177,6 +450,90 @@ mod tests {
             metrics.text().contains("d02_rows_total{lender=\"acme\"} 4"),
             "{}",
             metrics.text()
+        );
+    }
+
+    #[test]
+    fn the_text_is_prometheus_own_format() {
+        let metrics = Metrics::new();
+        let acme = metrics.lender("acme");
+        acme.count_request(Some(200));
+        acme.count_request(Some(299));
+        acme.count_request(None);
+        acme.transaction_seconds.observe(0.3);
+        let text = metrics.text();
+        for line in [
+            "# TYPE d02_rows_total counter",
+            "# HELP d02_rows_total Rows in verified pages.",
+            "d02_requests_total{lender=\"acme\",status=\"200\"} 1",
+            "d02_requests_total{lender=\"acme\",status=\"2xx\"} 1",
+            "d02_requests_total{lender=\"acme\",status=\"none\"} 1",
+            "# TYPE d02_transaction_seconds histogram",
+            "d02_transaction_seconds_bucket{le=\"0.25\",lender=\"acme\"} 0",
+            "d02_transaction_seconds_bucket{le=\"+Inf\",lender=\"acme\"} 1",
+            "d02_transaction_seconds_count{lender=\"acme\"} 1",
+            concat!("d02_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "d02_rows_behind{lender=\"acme\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        }
+        // What is not known is not there.
+        for name in [
+            "d02_freshness_seconds{",
+            "d02_settled_timestamp_seconds{",
+            "d02_snapshot_share{",
+            "d02_ready{",
+        ] {
+            assert!(!text.contains(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_are_by_upstreams_clock_and_what_is_left_of_the_snapshot_is_told() {
+        let metrics = Metrics::new();
+        let acme = metrics.lender("acme");
+        let value = |name: &str| {
+            let text = metrics.text();
+            let start = format!("d02_{name}{{lender=\"acme\"}} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&start));
+            line.map(|value| value.parse::<f64>().expect("a number"))
+        };
+        let now = clock::now().timestamp_millis();
+        acme.note_live_walk(Timestamp(now - 20_000 + 7_200_000));
+        acme.note_live_walk(Timestamp(now - 90_000 + 7_200_000));
+        acme.upstream_clock_skew_seconds.set(7_200.0);
+        let age = value("freshness_seconds").expect("known");
+        assert!((20.0..25.0).contains(&age), "{age}");
+        acme.note_settled(Timestamp(1_500));
+        assert_eq!(value("settled_timestamp_seconds"), Some(1.5));
+        acme.ranges.set(2);
+        acme.snapshot_rows.set(200);
+        acme.snapshot_rows_read_total.inc_by(50);
+        assert_eq!(
+            (value("snapshot_share"), value("rows_behind")),
+            (Some(0.25), Some(150.0))
+        );
+        acme.ranges.set(0);
+        assert_eq!((value("snapshot_share"), value("rows_behind")), (None, Some(0.0)));
+        metrics.show_ready("acme", true);
+        assert_eq!(value("ready"), Some(1.0));
+    }
+
+    #[test]
+    fn the_table_in_the_documents_has_every_metric_and_no_other() {
+        let row = |metric: &Described| {
+            let kind = metric.kind.trim_start_matches("Float").to_lowercase();
+            let Described { name, labels, help, .. } = metric;
+            format!("| `{PREFIX}_{name}` | {kind} | {labels} | {help} |")
+        };
+        let expected: Vec<String> = DESCRIBED.iter().map(row).collect();
+        let operations = include_str!("../docs/operations.md");
+        let found: Vec<&str> = operations.lines().filter(|line| line.starts_with("| `d02_")).collect();
+        assert_eq!(
+            found,
+            expected,
+            "docs/operations.md should have\n{}",
+            expected.join("\n")
         );
     }
 

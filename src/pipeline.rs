@@ -26,6 +26,7 @@ use crate::sink::{
     account_size, change_size,
 };
 use crate::upstream::Backoff;
+use crate::watchdog::{Pulse, work_limit};
 use inbox::{Batch, Inbox, Move, Next};
 pub use limit::DeadLetterLimit;
 use limit::{Allowance, BadRow, Refused};
@@ -49,6 +50,8 @@ pub struct Pipeline<S = Transactions> {
     pub limit: DeadLetterLimit,
     pub settings: config::Transaction,
     pub metrics: LenderMetrics,
+    /// For whoever watches that it turns.
+    pub pulse: Pulse,
     pub shutdown: Shutdown,
     pub own_time_outs: Vec<Instant>,
     /// Whether what is committed is known. While it is not, nothing may be written, a release neither: it could stand
@@ -83,6 +86,7 @@ pub struct Setting<'a, S> {
     pub late_window: Duration,
     pub start_from: Option<Timestamp>,
     pub metrics: LenderMetrics,
+    pub pulse: Pulse,
     pub shutdown: Shutdown,
 }
 
@@ -152,6 +156,8 @@ struct Decided<'a> {
     deleted: u64,
     /// Records of accounts whose `updated_at` went back.
     put_back: u64,
+    /// The `updated_at` of account records that a live walk or a sweep brought.
+    live: Vec<i64>,
     /// The lowest `updated_at` of a row that is left for the next sweep.
     left: Option<Timestamp>,
 }
@@ -181,6 +187,7 @@ impl<S: Sink> Pipeline<S> {
             limit: DeadLetterLimit::new(setting.errors),
             settings: setting.settings.clone(),
             metrics: setting.metrics,
+            pulse: setting.pulse,
             shutdown: setting.shutdown,
             own_time_outs: Vec::new(),
             is_certain: true,
@@ -202,6 +209,7 @@ impl<S: Sink> Pipeline<S> {
         let stopped = match self.read_on(&mut inbox).await {
             Ok(stopped) | Err(stopped) => stopped,
         };
+        self.pulse.enter("ending", work_limit());
         if stopped.exit != Exit::TakenOver && self.is_certain {
             self.release();
         }
@@ -211,7 +219,11 @@ impl<S: Sink> Pipeline<S> {
     async fn read_on(&mut self, inbox: &mut Inbox) -> Result<Stopped, Stopped> {
         loop {
             let heartbeat_at = self.committed_at + self.settings.heartbeat_interval;
-            let batch = match inbox.next(&self.settings, heartbeat_at, &mut self.shutdown).await {
+            let wait = heartbeat_at.saturating_duration_since(Instant::now());
+            self.pulse.enter("waiting for pages", wait + self.settings.max_delay);
+            let next = inbox.next(&self.settings, heartbeat_at, &mut self.shutdown).await;
+            self.pulse.enter("deciding and remembering", work_limit());
+            let batch = match next {
                 Next::Batch(batch) => batch,
                 Next::Ask(ask) => {
                     self.answer(ask).await?;
@@ -230,6 +242,7 @@ impl<S: Sink> Pipeline<S> {
             let mut decided = self.commit(&batch).await?;
             let refused = decided.refused.take();
             self.remember(decided, 0);
+            self.note_progress(&batch);
             self.see(&batch);
             if let Some(refused) = refused {
                 let why = format!("{refused} → {}", refused.advice());
@@ -242,6 +255,7 @@ impl<S: Sink> Pipeline<S> {
     ///
     /// What changes nothing is left to the next heartbeat: an idle poll would commit what stands there already.
     async fn commit<'a>(&mut self, batch: &'a Batch) -> Result<Decided<'a>, Stopped> {
+        let begun = Instant::now();
         let mut decided = self.decide(batch);
         let is_heartbeat = self.committed_at.elapsed() >= self.settings.heartbeat_interval;
         if !is_heartbeat && !decided.changes(&self.record) {
@@ -266,6 +280,8 @@ impl<S: Sink> Pipeline<S> {
         }
         self.committed_at = Instant::now();
         self.metrics.transactions_total.inc();
+        self.metrics.transaction_seconds.observe(begun.elapsed().as_secs_f64());
+        self.metrics.transaction_records.observe(decided.records.count() as f64);
         Ok(decided)
     }
 
@@ -309,6 +325,7 @@ impl<S: Sink> Pipeline<S> {
             snapshot_row_count: 0,
             deleted: 0,
             put_back: 0,
+            live: Vec::new(),
             left: self.left,
         };
         let mut count = 0;
@@ -413,6 +430,9 @@ impl<S: Sink> Pipeline<S> {
                 decided.put_back += u64::from(judged.is_regressed);
                 self.index.note(&mut decided.news, &candidate, judged, content);
                 decided.records.accounts.push(account);
+                if matches!(page.step.walk, Walk::Live | Walk::Sweep) {
+                    decided.live.push(row.updated_at);
+                }
             }
             Verdict::Repeated => decided.repeated += 1,
             Verdict::Stale => decided.stale += 1,
@@ -507,6 +527,7 @@ impl<S: Sink> Pipeline<S> {
         metrics.ignored_rows_total.inc_by(decided.ignored);
         metrics.still_dead_letters_total.inc_by(decided.still_dead);
         metrics.snapshot_rows_read_total.inc_by(decided.snapshot_row_count);
+        metrics.note_latencies(&decided.live);
         let lender = &self.lender;
         for public_id in &decided.regressed_ids {
             let public_id = &*shortened(public_id);
@@ -545,12 +566,29 @@ impl<S: Sink> Pipeline<S> {
         self.show_state();
     }
 
+    /// Notes what of a committed batch is progress; a heartbeat is none.
+    fn note_progress(&self, batch: &Batch) {
+        for step in &batch.moves {
+            let Move::Page(page) = step else { continue };
+            match page.step.walk {
+                Walk::Live if page.step.is_last => self.metrics.note_live_walk(page.step.clock),
+                Walk::Sweep if page.step.is_last => {}
+                Walk::Range(_) => {}
+                Walk::Live | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => continue,
+            }
+            self.metrics.note_progress();
+        }
+    }
+
     /// Tells the metrics what is held and what is left, and those who read what is committed.
     pub fn show_state(&self) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.accounts.set(count(self.index.len()));
         self.metrics.index_bytes.set(count(self.index.size()));
         self.metrics.ranges.set(count(self.record.progress.ranges.len()));
+        if let Some(settled) = self.record.progress.settled {
+            self.metrics.note_settled(settled);
+        }
         self.committed.send_if_modified(|committed| {
             let is_new = *committed != self.record.progress;
             if is_new {
@@ -602,6 +640,7 @@ impl<S: Sink> Pipeline<S> {
                             is_failed: false,
                         });
                     }
+                    self.pulse.enter("waiting for Kafka", wait);
                     self.shutdown.sleep(wait).await;
                 }
             }
@@ -636,6 +675,7 @@ impl<S: Sink> Pipeline<S> {
                 Ok(Committed::Record(record)) if !record.has_owner_of(&self.record) => return Err(taken_over()),
                 Ok(Committed::Record(_) | Committed::Nothing) | Err(_) => {}
             }
+            self.pulse.enter("looking for another instance's claim", PATIENCE);
             self.shutdown.sleep(STEP).await;
         }
         if self.shutdown.is_requested() {

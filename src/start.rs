@@ -24,10 +24,11 @@ use crate::progress::{Progress, Record, RecordKey, Timestamp};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    Cluster, Committed, ContentOf, CursorRecords, Records, Sink, SinkError, Topics, Transactions, restore_accounts,
-    restore_dead_letters,
+    Cluster, Committed, ContentOf, CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watched,
+    restore_accounts, restore_dead_letters,
 };
 use crate::upstream::Backoff;
+use crate::watchdog::Pulse;
 use contents::Contents;
 
 /// A lender that logged in and is to be started.
@@ -38,6 +39,8 @@ pub struct Candidate {
     pub topics: Topics,
     pub frames: Frames,
     pub metrics: LenderMetrics,
+    /// Of the loop that it becomes.
+    pub pulse: Pulse,
 }
 
 /// What stands before the values of a lender's topics.
@@ -291,7 +294,11 @@ impl Starter {
                 let key = Self::key(&self.config, &candidate.lender, &candidate.public_id);
                 let id = format!("{}.{}", self.config.name, candidate.public_id);
                 let (cluster, topics) = (self.cluster.clone(), candidate.topics.clone());
-                let mut transactions = Transactions::new(cluster, id, topics, key, self.shutdown.clone())?;
+                let watched = Watched {
+                    metrics: candidate.metrics.clone(),
+                    pulse: candidate.pulse.clone(),
+                };
+                let mut transactions = Transactions::new(cluster, id, topics, key, self.shutdown.clone(), watched)?;
                 self.patiently(|| {
                     let result = transactions.init();
                     if result.is_err() {
@@ -404,6 +411,7 @@ impl Starter {
             late_window: self.config.upstream.late_window,
             start_from: start_from.map(|at| Timestamp(at.timestamp_millis())),
             metrics: candidate.metrics.clone(),
+            pulse: candidate.pulse.clone(),
             shutdown: self.shutdown.clone(),
         });
         pipeline.claim(&record)?;

@@ -276,30 +276,6 @@ fn a_log_in_json_has_an_object_a_line_with_level_lender_and_message() {
 }
 
 #[test]
-fn a_key_without_effect_is_warned_about_once() {
-    let world = World::new(&[50]);
-    let args = [
-        "--set",
-        "http.stale_after=1m",
-        "--set",
-        "http.listen=127.0.0.1:8080",
-        "run",
-        "--until-caught-up",
-    ];
-    let mut source = world.command(&args, &[]);
-    source.expect_exit(0);
-    let log = source.log();
-    for key in ["http.stale_after", "http.listen"] {
-        assert_eq!(log.matches(key).count(), 1, "{log}");
-        assert!(
-            log.contains(&format!(" WARN {key} (--set) has no effect in this version")),
-            "{log}"
-        );
-    }
-    assert_eq!(log.matches("has no effect").count(), 2, "{log}");
-}
-
-#[test]
 fn the_configuration_for_docker_compose_fits_the_simulator() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/compose");
     let toml = std::fs::read_to_string(directory.join("d02-source.toml")).expect("a file");

@@ -9,6 +9,7 @@ mod delivery;
 mod docker;
 mod errors;
 mod faults;
+mod http;
 mod reading;
 mod reconcile;
 mod refusals;

@@ -20,6 +20,7 @@ use crate::sink::{
     Checked, Cluster, Committed, Offsets, Records, Sink, SinkError, Topics, read_dead_letters, restore_accounts,
 };
 use crate::start::{Candidate, Starter};
+use crate::watchdog::Pulse;
 
 const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml replay --dry-run
@@ -141,6 +142,7 @@ impl Replayer<'_> {
             topics: topics.clone(),
             frames,
             metrics: metrics.clone(),
+            pulse: Pulse::default(),
         })
     }
 
@@ -198,6 +200,7 @@ impl Replayer<'_> {
             late_window: self.config.upstream.late_window,
             start_from: start_from.map(|at| Timestamp(at.timestamp_millis())),
             metrics: metrics.clone(),
+            pulse: Pulse::default(),
             shutdown: self.shutdown.clone(),
         });
         pipeline.index = indexes.remove(public_id).unwrap_or_default();

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::{Failure, cursor, progress_bar};
 use crate::avro::{ACCOUNT, CHANGE, Definition, Encoder, Frame};
 use crate::config::{Config, Encoding, SecretSource, SubjectStrategy};
+use crate::http::{Health, Server, Site, Standing};
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Pipeline, Stopped};
 use crate::policy::{self, AfterRequest, Exit};
@@ -19,6 +20,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::sink::{Checked, Cluster, Sink, Topic, Topics};
 use crate::start::{Candidate, Frames, Starter};
 use crate::upstream::{Backoff, Client, Route, Transport, UpstreamError, http_client};
+use crate::watchdog::{self, Watchdog};
 
 /// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
 const GROUP_WAIT: Duration = Duration::from_secs(10);
@@ -43,7 +45,9 @@ struct Process {
     http: Arc<dyn Transport>,
     checked: Vec<Checked>,
     registry: Option<Arc<Registry>>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    watchdog: Arc<Watchdog>,
     shutdown: Shutdown,
     until: Until,
     to_start: mpsc::UnboundedSender<ToStart>,
@@ -92,6 +96,28 @@ pub(super) async fn bounded<T>(mut asked: Shutdown, work: impl Future<Output = T
 
 /// Runs every lender to its end; `exits` gets how each that ended did.
 async fn run(until: Until, config: Config, shutdown: Shutdown, exits: &Mutex<Vec<Exit>>) -> Result<(), Failure> {
+    let metrics = Arc::new(Metrics::new());
+    let stale_after = config.http.stale_after;
+    let health = Arc::new(Health::new(config.lenders.keys(), stale_after, Arc::clone(&metrics)));
+    let watchdog = Arc::new(Watchdog::default());
+    let _watching = watchdog
+        .start()
+        .map_err(|error| Failure::new(Exit::Failed, format!("starting a thread: {error}")))?;
+    let mut watchers = JoinSet::new();
+    watchers.spawn(watchdog::turn(watchdog.watch("the runtime".to_owned())));
+    // The port first: one that is taken is known before anything else is touched. `reconcile` is over soon.
+    if until != Until::Reconciled
+        && let Some(server) = Server::bind(&config.http)
+            .await
+            .map_err(|error| Failure::of(Exit::Usage, &error, error.advice()))?
+    {
+        let site = Site {
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            watchdog: Arc::clone(&watchdog),
+        };
+        watchers.spawn(server.serve(Arc::new(site)));
+    }
     let http = http_client(&config.upstream)
         .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
     let registry = registry_of(&config)?;
@@ -127,14 +153,15 @@ async fn run(until: Until, config: Config, shutdown: Shutdown, exits: &Mutex<Vec
         http: Arc::new(http),
         checked,
         registry,
-        metrics: Metrics::new(),
+        metrics,
+        health,
+        watchdog,
         shutdown: shutdown.clone(),
         until,
         to_start,
         undecided: watch::Sender::new(lenders.len()),
         any_ran: watch::Sender::new(false),
     });
-    let mut watchers = JoinSet::new();
     watchers.spawn(report(Arc::clone(&process), lenders.clone()));
     for lender in &lenders {
         watchers.spawn(progress_bar::follow(lender.clone(), process.metrics.lender(lender)));
@@ -227,12 +254,19 @@ async fn supervise(process: Arc<Process>, lender: String) -> Exit {
     let mut wait = Duration::from_secs(60);
     loop {
         let began = Instant::now();
+        process.health.set(&lender, Standing::Starting);
         let (stopped, did_run) = run_once(&process, &lender, &route, &mut is_first).await;
         if let Some(why) = &stopped.why {
             let exit = stopped.exit.code();
             tracing::error!(lender, exit, "stopped: {why}");
         }
         process.decided(&mut is_first);
+        let standing = if stopped.is_failed {
+            Standing::Failed
+        } else {
+            Standing::Ended(stopped.exit)
+        };
+        process.health.set(&lender, standing);
         if !stopped.is_failed || process.until != Until::Asked || process.shutdown.is_requested() {
             return stopped.exit;
         }
@@ -324,6 +358,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
         topics: topics.clone(),
         frames,
         metrics,
+        pulse: process.watchdog.watch(format!("the pipeline of {lender}")),
     };
     if process.to_start.send(ToStart { candidate, started }).is_err() {
         return refused(Exit::Failed, "the start of lenders has ended".to_owned(), false);
@@ -343,6 +378,7 @@ async fn run_once(process: &Arc<Process>, lender: &str, route: &Arc<Route>, is_f
         Err(_) => return refused(Exit::Failed, "the start of lenders has ended".to_owned(), false),
     };
     process.any_ran.send_replace(true);
+    process.health.set(lender, Standing::Running);
     process.decided(is_first);
     let (reader, inbox) = Reader::new(reader::Setting {
         client: Arc::new(client),

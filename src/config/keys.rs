@@ -1,7 +1,7 @@
 //! Which keys exist, what may stand in them, and what holds when nobody sets them?
 //!
-//! One table, [`KEYS`]: unknown-key detection, the environment, `config show`, the warnings about keys whose feature
-//! is not built yet and the test of the reference file all read it. A `*` stands for a name the operator chooses.
+//! One table, [`KEYS`]: unknown-key detection, the environment, `config show` and the test of the reference file all read it.
+//! A `*` stands for a name the operator chooses.
 
 use std::fmt;
 
@@ -19,8 +19,6 @@ pub struct Key {
     pub kind: Kind,
     /// The value when nobody sets it, as it would be written on the command line; `None` where there is none.
     pub default: Option<&'static str>,
-    /// Whether this version does what the key says; if not, setting it gives a warning.
-    pub built: bool,
 }
 
 /// What may stand in a key. Every kind is read from text, so that a file, a variable and `--set` mean the same.
@@ -88,22 +86,7 @@ pub enum UrlRule {
 }
 
 const fn key(name: &'static str, kind: Kind, default: Option<&'static str>) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-        built: true,
-    }
-}
-
-/// A key of the contract whose feature this version does not have. Built it? Call [`key`] instead.
-const fn later(name: &'static str, kind: Kind, default: Option<&'static str>) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-        built: false,
-    }
+    Key { name, kind, default }
 }
 
 const fn duration(min: &'static str, max: &'static str, why: &'static str) -> Kind {
@@ -372,9 +355,9 @@ pub const KEYS: &[Key] = &[
         },
         None,
     ),
-    later("http.listen", Kind::Address, None),
-    later("http.token", Kind::Secret, None),
-    later(
+    key("http.listen", Kind::Address, None),
+    key("http.token", Kind::Secret, None),
+    key(
         "http.stale_after",
         duration("1ms", "1d", "a stuck lender counts as ready for as long"),
         Some("5m"),

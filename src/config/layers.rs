@@ -64,12 +64,6 @@ pub(super) struct Entry {
     pub layer: String,
 }
 
-impl Entry {
-    pub fn is_default(&self) -> bool {
-        self.layer == DEFAULT
-    }
-}
-
 /// Every value that counts, each of them fit for its key.
 #[derive(Default)]
 pub(super) struct Values {

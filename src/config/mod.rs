@@ -280,12 +280,12 @@ pub enum BadField {
     DeadLetter,
 }
 
-/// Health, metrics and control over HTTP.
+/// Health and metrics over HTTP.
 #[derive(Debug, Clone)]
 pub struct Http {
     /// `None`: no HTTP.
     pub listen: Option<SocketAddr>,
-    /// Asked for by all but health and metrics; always there unless `listen` is loopback.
+    /// Asked for by all but health and metrics, unless `listen` is loopback.
     pub token: Option<SecretSource>,
     /// How long a lender may stand still and be called ready. 5 min: above every back-off.
     pub stale_after: Duration,
@@ -297,8 +297,6 @@ pub struct Loaded {
     pub config: Config,
     /// Every value that counts and where it came from, secrets already left out: for `config show`.
     pub effective: Vec<Effective>,
-    /// A line each, for start-up.
-    pub warnings: Vec<String>,
 }
 
 /// Reads all layers. No error, warning or effective value holds a secret.
@@ -312,7 +310,6 @@ pub fn load(layers: Layers) -> Result<Loaded, ConfigErrors> {
     }
     Ok(Loaded {
         effective: show::effective(&config, &values),
-        warnings: validate::warnings(&values),
         config,
     })
 }

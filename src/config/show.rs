@@ -22,17 +22,12 @@ pub struct Effective {
     pub value: Value,
     /// `default`, `file …`, `environment variable …`, `--set`.
     pub layer: String,
-    /// Whether this version does anything with it.
-    pub built: bool,
 }
 
-/// All values in the order of the table of keys. Keys that are not built yet are there only if someone set them.
+/// All values in the order of the table of keys.
 pub(super) fn effective(config: &Config, values: &Values) -> Vec<Effective> {
     let mut list: Vec<(usize, Effective)> = Vec::new();
     for (full, entry) in &values.entries {
-        if !entry.key.built && entry.is_default() {
-            continue;
-        }
         let (table, name) = split(full);
         let rank = KEYS
             .iter()
@@ -46,7 +41,6 @@ pub(super) fn effective(config: &Config, values: &Values) -> Vec<Effective> {
                 name,
                 value,
                 layer: entry.layer.clone(),
-                built: entry.key.built,
             },
         ));
     }
@@ -68,7 +62,6 @@ pub(super) fn effective(config: &Config, values: &Values) -> Vec<Effective> {
                 name,
                 value,
                 layer,
-                built: true,
             },
         ));
     }
@@ -115,26 +108,17 @@ impl Loaded {
                 table = &one.table;
                 let _ = writeln!(out, "\n[{table}]");
             }
-            let note = if one.built { "" } else { ", no effect in this version" };
             let layer = one.layer.escape_debug();
-            let _ = writeln!(
-                out,
-                "{} = {}  # {layer}{note}",
-                toml_key(&one.name),
-                toml_value(&one.value)
-            );
+            let _ = writeln!(out, "{} = {}  # {layer}", toml_key(&one.name), toml_value(&one.value));
         }
         out
     }
 
-    /// `{"upstream.page_size": {"value": 1000, "from": "default"}, …}`; `has_effect` only where it is false.
+    /// `{"upstream.page_size": {"value": 1000, "from": "default"}, …}`.
     pub fn to_json(&self) -> Value {
         let list = self.effective.iter().map(|one| {
             let full = [one.table.as_str(), one.name.as_str()].join(".");
-            let mut inner = json!({ "value": one.value, "from": one.layer });
-            if !one.built {
-                inner["has_effect"] = json!(false);
-            }
+            let inner = json!({ "value": one.value, "from": one.layer });
             (full.trim_start_matches('.').to_owned(), inner)
         });
         Value::Object(list.collect::<Map<_, _>>())

@@ -265,11 +265,6 @@ token="""#),
                 r#"http.listen = "8080" (file d02.toml): allowed is an IP address and a port such as "127.0.0.1:8080""#,
                 "http.token (file d02.toml): the value is not shown because it may be secret; allowed is text that is not empty, in quotes",
             ]),
-        (file(r#"[http]
-listen="0.0.0.0:8080""#),
-            &[
-                "http.listen (file d02.toml): 0.0.0.0:8080 can be reached from other machines: http.token_file is needed",
-            ]),
         (file(r#"[schema_registry]
 url="""#),
             &[
@@ -748,29 +743,10 @@ fn four_topics_stay_four_for_every_lender() {
 }
 
 #[test]
-fn what_has_no_effect_yet_is_said_once_for_each_key_that_someone_set() {
-    assert_eq!(file(REFERENCE).fine().warnings, Vec::<String>::new());
-    let idle = [
-        ("http.listen", "127.0.0.1:80"),
-        ("http.stale_after", "5m"),
-        ("http.token_file", "x"),
-    ];
-    let assignments: Vec<String> = idle.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let assignments: Vec<&str> = assignments.iter().map(String::as_str).collect();
-    let loaded = Given {
-        set: &assignments,
-        ..file(LENDER)
-    }
-    .fine();
-    let warning = |(key, _): &(&str, &str)| format!("{key} (--set) has no effect in this version");
-    assert_eq!(loaded.warnings, idle.iter().map(warning).collect::<Vec<_>>());
-    assert!(
-        loaded
-            .to_toml()
-            .contains("stale_after = \"5m\"  # --set, no effect in this version")
-    );
-    assert_eq!(loaded.to_json()["http.stale_after"]["has_effect"], false);
-    assert!(!file(LENDER).fine().to_toml().contains("[http]"));
+fn health_and_metrics_need_no_token_also_where_other_machines_reach_them() {
+    let http = set(&["http.listen=0.0.0.0:8080"]).fine().config.http;
+    assert!(http.listen.is_some_and(|listen| !listen.ip().is_loopback()) && http.token.is_none());
+    assert_eq!(file("").fine().config.http.listen, None);
 }
 
 #[test]
@@ -874,7 +850,7 @@ fn the_reference_file_has_every_built_key_with_its_default() {
     };
     let defaults = KEYS
         .iter()
-        .filter(|key| key.built && key.default.is_some())
+        .filter(|key| key.default.is_some())
         .map(|key| key.name.to_owned());
     assert_eq!(
         written(&active),
@@ -893,21 +869,14 @@ fn the_reference_file_has_every_built_key_with_its_default() {
     let lines = REFERENCE.lines().filter(|line| !line.starts_with("#token_file"));
     let uncommented = lines.map(|line| if is_commented_out(line) { &line[1..] } else { line });
     let all = file(&uncommented.collect::<Vec<_>>().join("\n")).fine();
-    assert!(REFERENCE.contains("\n#token_file = "));
-    let mut found = BTreeSet::from(["schema_registry.token"]);
+    assert_eq!(REFERENCE.matches("\n#token_file = ").count(), 2);
+    let mut found = BTreeSet::from(["schema_registry.token", "http.token"]);
     for full in written(&all) {
         let parts: Vec<String> = full.split('.').map(str::to_owned).collect();
         let (_, key) = locate(&parts).expect("a known key");
-        assert!(
-            key.built,
-            "{full} has no effect yet and must not be in the reference file"
-        );
         found.insert(key.name);
     }
-    for key in KEYS
-        .iter()
-        .filter(|key| key.built && !key.name.starts_with("kafka.topic_settings."))
-    {
+    for key in KEYS.iter().filter(|key| !key.name.starts_with("kafka.topic_settings.")) {
         assert!(found.contains(key.name), "{} is not in the reference file", key.name);
     }
 

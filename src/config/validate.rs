@@ -1,9 +1,9 @@
-//! Do the values go together, and which of them have no effect?
+//! Do the values go together?
 
 use std::collections::BTreeMap;
 
 use super::error::ConfigError;
-use super::layers::{Entry, Values};
+use super::layers::Values;
 use super::{Config, Encoding, Topics};
 
 /// The longest name of a topic that Kafka takes, in characters.
@@ -106,12 +106,6 @@ pub(super) fn together(config: &Config, values: &Values, errors: &mut Vec<Config
         let problem = "schema_registry.token is given as well: a request carries one of them".to_owned();
         conflict("schema_registry.username", problem);
     }
-    if let Some(listen) = config.http.listen.filter(|listen| !listen.ip().is_loopback())
-        && lacks("http.token")
-    {
-        let problem = format!("{listen} can be reached from other machines: http.token_file is needed");
-        conflict("http.listen", problem);
-    }
 }
 
 fn layer_of(values: &Values, key: &str) -> String {
@@ -200,12 +194,4 @@ fn twins(config: &Config, conflict: &mut impl FnMut(&str, String)) {
             None => drop(logins.insert(login, key)),
         }
     }
-}
-
-/// One line for every key that was set and does nothing yet.
-pub(super) fn warnings(values: &Values) -> Vec<String> {
-    let is_idle = |entry: &Entry| !entry.key.built && !entry.is_default();
-    let idle = values.entries.iter().filter(|(_, entry)| is_idle(entry));
-    idle.map(|(name, entry)| format!("{name} ({}) has no effect in this version", entry.layer))
-        .collect()
 }

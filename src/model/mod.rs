@@ -159,6 +159,7 @@ impl Process {
             late_window: self.scenario.upstream.late_window,
             start_from: self.scenario.start_from,
             metrics: self.scenario.metrics.clone(),
+            pulse: crate::watchdog::Pulse::default(),
             shutdown,
         });
         if let Err(error) = pipeline.claim(&record) {

@@ -14,11 +14,13 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult};
 use rdkafka::producer::{ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
 use secrecy::ExposeSecret;
 
 use super::Reason;
 use crate::config::{self, Property, SecretError};
 use crate::failpoint;
+use crate::metrics::LenderMetrics;
 
 /// A transaction that is open for longer is aborted by the broker. A batch takes well under a second; a dead producer
 /// that nobody replaces hides other lenders' records on the cursor partition for this long.
@@ -90,9 +92,15 @@ impl Cluster {
     }
 
     fn client<T: FromClientConfigAndContext<Context>>(&self, config: &ClientConfig) -> Result<T, ClusterError> {
-        config
-            .create_with_context(Context::default())
-            .map_err(ClusterError::Client)
+        self.client_of(config, Context::default())
+    }
+
+    fn client_of<T: FromClientConfigAndContext<Context>>(
+        &self,
+        config: &ClientConfig,
+        context: Context,
+    ) -> Result<T, ClusterError> {
+        config.create_with_context(context).map_err(ClusterError::Client)
     }
 
     pub(super) fn admin(&self) -> Result<AdminClient<Context>, ClusterError> {
@@ -105,6 +113,7 @@ impl Cluster {
         transactional_id: &str,
         batch_size: usize,
         max_message: usize,
+        metrics: LenderMetrics,
     ) -> Result<ThreadedProducer<Context>, ClusterError> {
         /// Less than a transaction may last; then its records are given up, and the batch is decided again.
         const MESSAGE_TIMEOUT_SHARE: u32 = 2;
@@ -115,6 +124,8 @@ impl Cluster {
             ("compression.type", "lz4"),
             // At least twice a transaction, so that a full queue is rare.
             ("queue.buffering.max.messages", "250000"),
+            // As often as Prometheus asks; a few kilobytes of JSON each.
+            ("statistics.interval.ms", "15000"),
         ] {
             if !self.kafka.properties.contains_key(key) {
                 config.set(key, value);
@@ -134,7 +145,11 @@ impl Cluster {
             // A batch is never larger than the smallest topic limit; one large record goes alone.
             .set("batch.size", batch_size.to_string())
             .set("message.max.bytes", max_message.to_string());
-        self.client(&config)
+        let reports = Reports {
+            metrics: Some(metrics),
+            ..Reports::default()
+        };
+        self.client_of(&config, Context(Arc::new(reports)))
     }
 
     pub(super) fn reader(&self, isolation: Isolation) -> Result<BaseConsumer<Context>, ClusterError> {
@@ -184,6 +199,20 @@ struct Reports {
     last_error: Mutex<Option<String>>,
     deliveries: Mutex<Deliveries>,
     delivered: Condvar,
+    /// Where its statistics go, if they are asked for.
+    metrics: Option<LenderMetrics>,
+    /// As last told.
+    totals: Mutex<Totals>,
+}
+
+/// What librdkafka counts since the client was made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Totals {
+    messages: u64,
+    message_bytes: u64,
+    errors: u64,
+    retries: u64,
+    timeouts: u64,
 }
 
 /// The delivery reports of the open transaction.
@@ -262,6 +291,55 @@ impl ClientContext for Context {
         drop(last);
         tracing::debug!(target: "librdkafka", %error, reason, "reported");
     }
+
+    fn stats(&self, statistics: Statistics) {
+        if let Some(metrics) = &self.0.metrics {
+            show_statistics(&statistics, metrics, &mut lock(&self.0.totals));
+        }
+    }
+}
+
+/// Tells the metrics what librdkafka says of a producer: sums over its brokers, and nothing of single partitions.
+fn show_statistics(statistics: &Statistics, metrics: &LenderMetrics, told: &mut Totals) {
+    let brokers = || statistics.brokers.values();
+    let whole = |number: i64| u64::try_from(number).unwrap_or(0);
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    metrics.kafka_queue_messages.set(count(statistics.msg_cnt));
+    metrics.kafka_queue_bytes.set(count(statistics.msg_size));
+    metrics
+        .kafka_requests_waiting
+        .set(brokers().map(|broker| broker.outbuf_cnt).sum());
+    metrics
+        .kafka_requests_in_flight
+        .set(brokers().map(|broker| broker.waitresp_cnt).sum());
+    // The names from the configuration are none of the brokers that are talked to, and have no number.
+    let are_up = brokers().filter(|broker| broker.state == "UP" && broker.nodeid >= 0);
+    metrics.kafka_brokers_up.set(count(are_up.count() as u64));
+    let round_trips = brokers().filter_map(|broker| broker.rtt.as_ref()).map(|rtt| rtt.avg);
+    let microseconds = round_trips.max().unwrap_or(0);
+    metrics.kafka_round_trip_seconds.set(microseconds as f64 / 1e6);
+    let now = Totals {
+        messages: whole(statistics.txmsgs),
+        message_bytes: whole(statistics.txmsg_bytes),
+        errors: brokers().map(|broker| broker.txerrs).sum(),
+        retries: brokers().map(|broker| broker.txretries).sum(),
+        timeouts: brokers().map(|broker| broker.req_timeouts).sum(),
+    };
+    for (counter, now, before) in [
+        (&metrics.kafka_messages_total, now.messages, told.messages),
+        (
+            &metrics.kafka_message_bytes_total,
+            now.message_bytes,
+            told.message_bytes,
+        ),
+        (&metrics.kafka_request_errors_total, now.errors, told.errors),
+        (&metrics.kafka_request_retries_total, now.retries, told.retries),
+        (&metrics.kafka_request_timeouts_total, now.timeouts, told.timeouts),
+    ] {
+        // A broker that is forgotten takes its counts along.
+        counter.inc_by(now.saturating_sub(before));
+    }
+    *told = now;
 }
 
 impl ConsumerContext for Context {}

@@ -27,7 +27,7 @@ pub use recovery::{
 pub use tail::{Hidden, Tail, TailError, TopicRecord};
 pub use topics::{Brokers, Checked, Difference, Inspected, Role, State, TopicError, ensure_topics, inspect_topics};
 pub use transaction::{
-    AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, Topic, Topics, Transactions, account_size,
+    AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, Topic, Topics, Transactions, Watched, account_size,
     change_size, partitions_text, try_transactional_id,
 };
 pub use versions::{DeadLetters, read_dead_letters, read_versions};

@@ -20,14 +20,20 @@ use super::{Committed, CursorRecords, Sink, SinkError, transaction_timeout};
 use crate::account::{Changed, Op, Reason as RowReason};
 use crate::avro;
 use crate::failpoint;
+use crate::metrics::LenderMetrics;
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::Shutdown;
+use crate::watchdog::{Pulse, work_limit};
 
 /// A commit that takes longer is doubtful, even if it then succeeds (KAFKA-17754, librdkafka#5423).
 const COMMIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The coordinator may be electing, or still completing what an earlier instance left.
 const INIT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Reading the cursor topic ends by itself when nothing comes any more. As long as anything does, it may go on; there is a small
+/// record a transaction.
+const CURSOR_LIMIT: Duration = Duration::from_secs(600);
 
 /// While ending, less patience: the whole process has ten seconds.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
@@ -114,6 +120,11 @@ pub struct Moved {
 }
 
 impl Records<'_> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.accounts.len() + self.changes.len() + self.dead_letters.len()
+    }
+
     /// Puts the value of a change together.
     pub fn change_value(&self, change: &ChangeRecord<'_>, value: &mut Vec<u8>) {
         value.clear();
@@ -141,6 +152,15 @@ pub struct Transactions {
     key: RecordKey,
     producer: ThreadedProducer<Context>,
     shutdown: Shutdown,
+    watched: Watched,
+}
+
+/// Who hears what the producer does.
+#[derive(Clone, Default)]
+pub struct Watched {
+    pub metrics: LenderMetrics,
+    /// Of the thread that calls.
+    pub pulse: Pulse,
 }
 
 impl Transactions {
@@ -154,8 +174,9 @@ impl Transactions {
         topics: Topics,
         key: RecordKey,
         shutdown: Shutdown,
+        watched: Watched,
     ) -> Result<Self, ClusterError> {
-        let producer = Self::producer(&cluster, &transactional_id, &topics)?;
+        let producer = Self::producer(&cluster, &transactional_id, &topics, &watched.metrics)?;
         Ok(Self {
             cluster,
             transactional_id,
@@ -163,6 +184,7 @@ impl Transactions {
             key,
             producer,
             shutdown,
+            watched,
         })
     }
 
@@ -170,6 +192,7 @@ impl Transactions {
         cluster: &Cluster,
         transactional_id: &str,
         topics: &Topics,
+        metrics: &LenderMetrics,
     ) -> Result<ThreadedProducer<Context>, ClusterError> {
         /// librdkafka's own default, and the bounds of both of its settings.
         const MAX_BATCH: usize = 1_000_000;
@@ -188,7 +211,7 @@ impl Transactions {
         };
         let smallest = limits().min().unwrap_or(MAX_BATCH).clamp(1, MAX_BATCH);
         let largest = limits().max().unwrap_or(MAX_BATCH).clamp(MAX_BATCH, MAX_MESSAGE);
-        cluster.producer(transactional_id, smallest, largest)
+        cluster.producer(transactional_id, smallest, largest, metrics.clone())
     }
 
     pub fn key(&self) -> &RecordKey {
@@ -201,6 +224,7 @@ impl Transactions {
     /// When the coordinator cannot be reached in time, or refuses.
     pub fn init(&self) -> Result<(), SinkError> {
         let limit = self.patience(INIT_LIMIT);
+        let _call = self.watched.pulse.during("claiming the transactional id", limit);
         self.producer
             .init_transactions(limit)
             .map_err(|source| self.kafka("claiming the transactional id", source))
@@ -211,7 +235,9 @@ impl Transactions {
     /// # Errors
     /// When the client settings cannot be used any more (a secret file that is gone).
     pub fn replace_producer(&mut self) -> Result<(), ClusterError> {
-        self.producer = Self::producer(&self.cluster, &self.transactional_id, &self.topics)?;
+        let _call = self.watched.pulse.during("replacing the producer", work_limit());
+        let metrics = &self.watched.metrics;
+        self.producer = Self::producer(&self.cluster, &self.transactional_id, &self.topics, metrics)?;
         Ok(())
     }
 
@@ -285,6 +311,8 @@ impl Transactions {
                 Err(refused) => refused,
             };
             context.not_sent();
+            // As long as the queue moves, this does too; how long it may be full is bounded below.
+            self.watched.pulse.enter("sending a record", transaction_timeout());
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 return Err(self.kafka("sending a record", error));
             }
@@ -306,6 +334,10 @@ impl Transactions {
         /// A shutdown and a fatal error are noticed this often.
         const STEP: Duration = Duration::from_millis(200);
         let begun = Instant::now();
+        let _call = self
+            .watched
+            .pulse
+            .during("writing a transaction", transaction_timeout());
         loop {
             if self.wait(STEP)? {
                 return Ok(());
@@ -340,6 +372,8 @@ impl Transactions {
     fn end_transaction(&self) -> Result<(), SinkError> {
         let context = self.producer.context();
         let (errors_before, begun) = (context.error_count(), Instant::now());
+        let _call = self.watched.pulse.during("committing a transaction", COMMIT_LIMIT);
+        failpoint::reach("while_committing");
         self.producer
             .commit_transaction(COMMIT_LIMIT)
             .map_err(|source| self.kafka("committing a transaction", source))?;
@@ -389,6 +423,10 @@ impl Sink for Transactions {
     ///   out, so the commit is EndTxn alone.
     /// - One writer: a producer that was fenced cannot commit; begin and send may still succeed.
     fn commit(&self, records: &Records<'_>, progress: &Record, lender: &str) -> Result<(), SinkError> {
+        let _call = self
+            .watched
+            .pulse
+            .during("writing a transaction", transaction_timeout());
         failpoint::reach("before_begin");
         self.producer
             .begin_transaction()
@@ -441,11 +479,13 @@ impl Sink for Transactions {
     }
 
     fn committed(&self) -> Result<Committed, SinkError> {
+        let _call = self.watched.pulse.during("reading the cursor topic", CURSOR_LIMIT);
         let records = CursorRecords::read(&self.cluster, &self.topics.cursor.name, &self.shutdown)?.whole()?;
         records.committed(&self.key)
     }
 
     fn partitions(&self) -> Result<String, SinkError> {
+        let _call = self.watched.pulse.during("asking for the partitions", 2 * INIT_LIMIT);
         let count = |topic: &Topic| {
             let name = &topic.name;
             cluster::partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
@@ -471,7 +511,7 @@ pub fn partitions_text(accounts: usize, changes: Option<usize>) -> String {
 pub fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result<(), SinkError> {
     /// No record is ever handed to this producer.
     const SIZE: usize = 1_000_000;
-    let producer = cluster.producer(transactional_id, SIZE, SIZE)?;
+    let producer = cluster.producer(transactional_id, SIZE, SIZE, LenderMetrics::default())?;
     producer
         .init_transactions(INIT_LIMIT)
         .map_err(|source| kafka_error(&producer, "claiming the transactional id", source))

@@ -178,13 +178,19 @@ impl Connection {
             doing,
             source: source.without_url(),
         };
-        self.metrics.requests_total.inc();
         let sent_at = Timestamp(clock::now().timestamp_millis());
         let (started, requested) = (Instant::now(), self.ticks.next());
-        let response = self.transport.execute(request).await.map_err(network)?;
+        let response = match self.transport.execute(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                self.metrics.count_request(None);
+                return Err(network(error));
+            }
+        };
         let (date, took) = (date(&response), started.elapsed());
         let clock = date.map(|date| Timestamp((date - took).timestamp_millis()));
         let status = response.status();
+        self.metrics.count_request(Some(status.as_u16()));
         // An error may be a gateway's, with a clock of its own.
         if let (StatusCode::OK, Some(date)) = (status, date) {
             self.route.compare_clocks(date, took, &self.metrics);

@@ -16,7 +16,7 @@ use crate::command::{self, Failure};
 use crate::config::Config;
 use crate::policy::{Exit, chain};
 use crate::progress::{Record, RecordKey, Timestamp};
-use crate::sink::{Checked, Cluster, CursorRecords, Records, Sink, Topics, Transactions, partitions_text};
+use crate::sink::{Checked, Cluster, CursorRecords, Records, Sink, Topics, Transactions, Watched, partitions_text};
 use crate::start::{Starter, are_spread_anew, partitions_changed};
 
 /// A lender whose record is to be changed.
@@ -86,7 +86,8 @@ impl<'a> Lender<'a> {
         let id = format!("{}.{}", self.config.name, self.public_id);
         blocking(move |shutdown| {
             let cursor = topics.cursor.name.clone();
-            let transactions = Transactions::new(cluster.clone(), id, topics, key, shutdown.clone())?;
+            let transactions =
+                Transactions::new(cluster.clone(), id, topics, key, shutdown.clone(), Watched::default())?;
             transactions.init()?;
             // Read now that nobody else can commit any more.
             let records = CursorRecords::read(&cluster, &cursor, &shutdown)?;

@@ -1,0 +1,160 @@
+//! Which lenders make progress? A live walk or a sweep that ended, or a snapshot that moved, each committed; a heartbeat is none.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::metrics::{LenderMetrics, Metrics};
+use crate::policy::Exit;
+
+/// Where a lender stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It logs in, waits for the registry, or is restored.
+    Starting,
+    Running,
+    /// Its credentials were refused; it is tried again.
+    Failed,
+    Ended(Exit),
+}
+
+/// The health of all lenders.
+pub struct Health {
+    stale_after: Duration,
+    metrics: Arc<Metrics>,
+    lenders: BTreeMap<String, Lender>,
+}
+
+struct Lender {
+    standing: Mutex<Standing>,
+    metrics: LenderMetrics,
+}
+
+impl Health {
+    /// `stale_after`: how long a lender may stand still and be called ready.
+    pub fn new<'a>(lenders: impl Iterator<Item = &'a String>, stale_after: Duration, metrics: Arc<Metrics>) -> Self {
+        let lender = |name: &String| {
+            let lender = Lender {
+                standing: Mutex::new(Standing::Starting),
+                metrics: metrics.lender(name),
+            };
+            (name.clone(), lender)
+        };
+        Self {
+            stale_after,
+            lenders: lenders.map(lender).collect(),
+            metrics,
+        }
+    }
+
+    pub fn set(&self, lender: &str, standing: Standing) {
+        let lender = self.lenders.get(lender).expect("every configured lender is there");
+        *lender.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// Whether every lender is ready, and of each whether and why not. Tells the metrics, too.
+    pub fn report(&self) -> (bool, Value) {
+        let mut lenders = serde_json::Map::new();
+        let mut are_ready = true;
+        for (name, lender) in &self.lenders {
+            let standing = *lender.standing.lock().unwrap_or_else(PoisonError::into_inner);
+            let age = lender.metrics.progress_age();
+            let why = why_not(standing, age, self.stale_after);
+            self.metrics.show_ready(name, why.is_none());
+            are_ready &= why.is_none();
+            lenders.insert(name.clone(), shown(why, age));
+        }
+        (are_ready, json!({ "ready": are_ready, "lenders": lenders }))
+    }
+}
+
+fn shown(why: Option<String>, age: Option<Duration>) -> Value {
+    let mut shown = json!({ "ready": why.is_none() });
+    if let Some(age) = age {
+        shown["progress_age_seconds"] = json!(age.as_millis() as f64 / 1000.0);
+    }
+    if let Some(why) = why {
+        shown["why"] = json!(why);
+    }
+    shown
+}
+
+/// Why a lender is not ready; `None` where it is. Errors stand in the log alone: they may name what is not for everybody who
+/// reaches the port.
+fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration) -> Option<String> {
+    let shown = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
+    match (standing, age) {
+        (Standing::Starting, _) => Some("it has not started yet".to_owned()),
+        (Standing::Failed, _) => Some("its credentials were refused; the log says why".to_owned()),
+        // As it was asked to.
+        (Standing::Ended(Exit::Done), _) => None,
+        (Standing::Ended(exit), _) => Some(format!("it stopped with exit code {}; the log says why", exit.code())),
+        (Standing::Running, None) => Some("nothing of it is read and committed yet".to_owned()),
+        (Standing::Running, Some(age)) if age > stale_after => Some(format!(
+            "no live walk and no sweep has ended and the snapshot has not moved for {}; http.stale_after is {}",
+            shown(age),
+            humantime::format_duration(stale_after)
+        )),
+        (Standing::Running, Some(_)) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STALE_AFTER: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn only_a_lender_that_runs_and_moves_is_ready() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (standing, age, expected) in [
+            (Standing::Starting, None, Some("it has not started yet")),
+            (Standing::Starting, seconds(1), Some("it has not started yet")),
+            (Standing::Running, None, Some("nothing of it is read and committed yet")),
+            (Standing::Running, seconds(0), None),
+            (Standing::Running, seconds(300), None),
+            (
+                Standing::Running,
+                seconds(301),
+                Some(
+                    "no live walk and no sweep has ended and the snapshot has not moved for 5m 1s; http.stale_after is 5m",
+                ),
+            ),
+            (
+                Standing::Failed,
+                seconds(1),
+                Some("its credentials were refused; the log says why"),
+            ),
+            (
+                Standing::Ended(Exit::TakenOver),
+                seconds(1),
+                Some("it stopped with exit code 3; the log says why"),
+            ),
+            (Standing::Ended(Exit::Done), seconds(900), None),
+        ] {
+            let found = why_not(standing, age, STALE_AFTER);
+            assert_eq!(found.as_deref(), expected, "{standing:?} {age:?}");
+        }
+    }
+
+    #[test]
+    fn one_lender_that_stands_still_makes_the_process_not_ready() {
+        let metrics = Arc::new(Metrics::new());
+        let lenders = ["acme".to_owned(), "bolt".to_owned()];
+        let health = Health::new(lenders.iter(), STALE_AFTER, Arc::clone(&metrics));
+        health.set("acme", Standing::Running);
+        metrics.lender("acme").note_progress();
+        let (are_ready, report) = health.report();
+        assert!(!are_ready);
+        assert_eq!(report["lenders"]["acme"]["ready"], true);
+        let bolt = json!({ "ready": false, "why": "it has not started yet" });
+        assert_eq!(report["lenders"]["bolt"], bolt);
+        assert!(metrics.text().contains("d02_ready{lender=\"bolt\"} 0"));
+        health.set("bolt", Standing::Running);
+        metrics.lender("bolt").note_progress();
+        assert!(health.report().0);
+    }
+}
