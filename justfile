@@ -35,6 +35,10 @@ compose-check:
 consumers:
     .ci/consumers
 
+# What the last test run saw at /metrics, against Prometheus' rules
+metrics:
+    .ci/metrics
+
 # A broker and a registry, until Ctrl-D
 testbed:
     cargo run --example testbed

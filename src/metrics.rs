@@ -528,10 +528,11 @@ mod tests {
         };
         let expected: Vec<String> = DESCRIBED.iter().map(row).collect();
         let operations = include_str!("../docs/operations.md");
-        let found: Vec<&str> = operations.lines().filter(|line| line.starts_with("| `d02_")).collect();
-        assert_eq!(
-            found,
-            expected,
+        // Those of four columns: the table of alarms has two.
+        let is_row = |line: &&str| line.starts_with("| `d02_") && line.matches(" | ").count() == 3;
+        let found: Vec<&str> = operations.lines().filter(is_row).collect();
+        assert!(
+            found == expected,
             "docs/operations.md should have\n{}",
             expected.join("\n")
         );

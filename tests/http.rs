@@ -70,13 +70,7 @@ impl Observed {
     fn metrics(&self) -> Metrics {
         let (status, text) = self.get("/metrics");
         assert_eq!(status, StatusCode::OK, "{text}");
-        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
-            (name.to_owned(), value.parse().expect("a number"))
-        });
-        Metrics {
-            samples: samples.collect(),
-        }
+        Metrics::of_text(&text)
     }
 }
 
@@ -85,6 +79,16 @@ struct Metrics {
 }
 
 impl Metrics {
+    fn of_text(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        });
+        Self {
+            samples: samples.collect(),
+        }
+    }
+
     /// Of a lender; `None`: there is no such sample.
     fn find(&self, name: &str, lender: &str) -> Option<f64> {
         self.samples.get(&format!("d02_{name}{{lender=\"{lender}\"}}")).copied()
@@ -192,6 +196,9 @@ fn metrics_of_a_known_run_have_the_values_that_topics_and_upstream_show() {
     assert_eq!(metrics.requests("lender-1", "401"), 0.0);
     let version = format!("d02_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(metrics.samples[&version], 1.0);
+    // For .ci/metrics.
+    let (_, text) = observed.get("/metrics");
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/metrics.txt"), text).expect("written");
     observed.source.signal("TERM");
     observed.source.expect_exit(0);
     let requests = world.simulator.requests();
