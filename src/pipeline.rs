@@ -255,13 +255,13 @@ impl<S: Sink> Pipeline<S> {
     ///
     /// What changes nothing is left to the next heartbeat: an idle poll would commit what stands there already.
     async fn commit<'a>(&mut self, batch: &'a Batch) -> Result<Decided<'a>, Stopped> {
-        let begun = Instant::now();
         let mut decided = self.decide(batch);
         let is_heartbeat = self.committed_at.elapsed() >= self.settings.heartbeat_interval;
         if !is_heartbeat && !decided.changes(&self.record) {
             decided.record = self.record.clone();
             return Ok(decided);
         }
+        let begun = Instant::now();
         loop {
             match self
                 .transactions
