@@ -859,7 +859,7 @@ fn rewritten(value: &Value, seed: &mut u64, out: &mut String) {
             let text = number.to_string();
             match (choice % 4, text.contains(['e', '.'])) {
                 (0, false) => out.push_str(&format!("{text}.00")),
-                (1, false) => out.push_str(&format!("{text}0e-1")),
+                (1, false) if text != "0" => out.push_str(&format!("{text}0e-1")),
                 (2, false) => out.push_str(&format!("{text}E+0")),
                 (0, true) if !text.contains('e') => out.push_str(&format!("{text}00")),
                 (1, true) if !text.contains('e') => out.push_str(&format!("{text}e0")),
