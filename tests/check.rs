@@ -514,14 +514,6 @@ fn what_is_wrong_with_the_configuration_is_a_finding() {
     let json: Value = serde_json::from_str(&none.out).expect("one JSON document");
     assert_eq!(json["overall"]["exit_code"], 2);
     assert_eq!(json["findings"][0]["area"], "configuration");
-    let idle = check(&world, &[("D02__HTTP__STALE_AFTER", "7m")]).expect(0);
-    contains(
-        &idle,
-        &[
-            "! configuration, keys: http.stale_after ",
-            "has no effect in this version",
-        ],
-    );
     shown(&world, &["check", "--lender", "nobody"], &[]).expect(2);
     let one = World::new(&[10, 10]);
     let found = shown(&one, &["check", "--lender", "lender-2"], &[]).expect(0);

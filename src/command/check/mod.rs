@@ -75,12 +75,12 @@ pub async fn execute(args: Args, loaded: Result<Loaded, ConfigErrors>) -> Result
             wrong(&mut notes, &errors);
             notes.findings
         }
-        Ok(Loaded { config, warnings, .. }) => match config.require_lenders() {
+        Ok(Loaded { config, .. }) => match config.require_lenders() {
             Err(errors) => {
                 wrong(&mut notes, &errors);
                 notes.findings
             }
-            Ok(()) => look(notes, config, &warnings, args.lender.as_deref()).await?,
+            Ok(()) => look(notes, config, args.lender.as_deref()).await?,
         },
     };
     let exit = finding::exit(&findings);
@@ -110,24 +110,11 @@ fn wrong(notes: &mut Notes, errors: &ConfigErrors) {
 }
 
 /// Everything but what keeps the configuration from being loaded.
-async fn look(
-    mut notes: Notes,
-    mut config: Config,
-    warnings: &[String],
-    lender: Option<&str>,
-) -> Result<Vec<Finding>, Failure> {
+async fn look(mut notes: Notes, mut config: Config, lender: Option<&str>) -> Result<Vec<Finding>, Failure> {
     super::keep_lender(&mut config, lender)?;
     let names: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
     let noun = if names.len() == 1 { "lender" } else { "lenders" };
     notes.ok("loaded", format!("{} {noun}: {}", names.len(), names.join(", ")));
-    for warning in warnings {
-        notes.warning(
-            "keys",
-            warning,
-            "keys that have an effect",
-            "leave it out until it is built",
-        );
-    }
     let limit = failpoint::shortened("D02_TEST_CHECK_LIMIT", LIMIT);
     let config = Arc::new(config);
     let mut parts: Vec<JoinHandle<Vec<Finding>>> = Vec::new();
