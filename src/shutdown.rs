@@ -1,4 +1,4 @@
-//! Has somebody asked us to end? One flag for tasks, which await it, and threads, which look.
+//! Has somebody asked us to end, and perhaps insisted? One count for tasks, which await it, and threads, which look.
 
 use std::time::{Duration, Instant};
 
@@ -6,26 +6,32 @@ use tokio::sync::watch;
 
 /// The asking side.
 #[derive(Debug)]
-pub struct ShutdownSender(watch::Sender<bool>);
+pub struct ShutdownSender(watch::Sender<u32>);
 
-/// The asked side; clones see the same flag.
+/// The asked side; clones see the same count.
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown(watch::Receiver<u32>);
 
 pub fn channel() -> (ShutdownSender, Shutdown) {
-    let (sender, receiver) = watch::channel(false);
+    let (sender, receiver) = watch::channel(0);
     (ShutdownSender(sender), Shutdown(receiver))
 }
 
 impl ShutdownSender {
+    /// Asks to end; a second time: at once.
     pub fn request(&self) {
-        self.0.send_replace(true);
+        self.0.send_modify(|count| *count += 1);
     }
 }
 
 impl Shutdown {
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() > 0
+    }
+
+    /// Whether it was asked for twice: nothing is worth waiting for any more.
+    pub fn is_insisted(&self) -> bool {
+        *self.0.borrow() > 1
     }
 
     /// Waits for `wait`, or until it was requested.
@@ -50,7 +56,16 @@ impl Shutdown {
 
     /// Returns once it was requested; never, if nobody can any more.
     pub async fn requested(&mut self) {
-        if self.0.wait_for(|requested| *requested).await.is_err() {
+        self.reached(1).await;
+    }
+
+    /// Returns once it was asked for twice; never, if nobody can any more.
+    pub async fn insisted(&mut self) {
+        self.reached(2).await;
+    }
+
+    async fn reached(&mut self, wanted: u32) {
+        if self.0.wait_for(|count| *count >= wanted).await.is_err() {
             std::future::pending().await
         }
     }

@@ -58,6 +58,28 @@ fn killed_more_than_twenty_times_in_one_walk_nothing_is_lost_or_doubled() {
 }
 
 #[test]
+fn a_second_signal_ends_at_once_what_the_first_one_waits_for() {
+    let world = World::new(&[2_000]);
+    // A commit that does not come back.
+    let mut source = world.command(&["run"], &[SMALL, ("D02_FAILPOINT", "accounts_sent:1")]);
+    source.wait_for_line("failpoint accounts_sent reached");
+    source.signal("TERM");
+    source.wait_for_line("SIGTERM: ending");
+    assert!(source.is_running());
+    let began = Instant::now();
+    source.signal("INT");
+    source.expect_exit(1);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let log = source.log();
+    assert!(
+        log.contains("asked to end a second time; an open transaction is left to its time-out"),
+        "{log}"
+    );
+    world.catch_up();
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+}
+
+#[test]
 fn sigterm_in_the_middle_of_a_walk_leaves_no_open_transaction() {
     let world = World::new(&[30_000]);
     world.simulator.set_latency(Duration::from_millis(50));

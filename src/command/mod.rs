@@ -152,21 +152,21 @@ fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, Failu
     Ok(subjects)
 }
 
-/// Hands SIGTERM and Ctrl-C on as the request to end.
+/// Hands SIGTERM and Ctrl-C on as the request to end, each of them.
 fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("listening for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     tokio::spawn(async move {
-        tokio::select! {
-            // Either asks for the same.
-            _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
-            _ = interrupt.recv() => tracing::info!("interrupted: ending"),
+        loop {
+            tokio::select! {
+                // Either asks for the same.
+                _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
+                _ = interrupt.recv() => tracing::info!("interrupted: ending"),
+            }
+            sender.request();
         }
-        sender.request();
-        // The sender stays: a second signal asks for nothing new.
-        std::future::pending::<()>().await;
     });
     Ok(())
 }

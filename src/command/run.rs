@@ -76,19 +76,27 @@ pub(super) async fn run_until(until: Until, config: Config) -> Result<Exit, Fail
     let (sender, shutdown) = shutdown::channel();
     super::listen_for_signals(sender)?;
     let exits = Mutex::default();
-    if let Some(ended) = bounded(shutdown.clone(), run(until, config, shutdown, &exits)).await {
-        ended?;
+    match bounded(shutdown.clone(), run(until, config, shutdown.clone(), &exits)).await {
+        Some(ended) => ended?,
+        None if shutdown.is_insisted() => return Ok(Exit::Failed),
+        None => {}
     }
     let exits = exits.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Exit::of_all(&exits))
 }
 
-/// The work itself ends by the same flag; this is the bound on how long that may take. `None`: it took longer.
+/// The work itself ends when it is asked to; this is the bound on how long that may take. `None`: it took longer, or was
+/// asked a second time.
 pub(super) async fn bounded<T>(mut asked: Shutdown, work: impl Future<Output = T>) -> Option<T> {
+    let over = async {
+        asked.requested().await;
+        tokio::time::timeout(SHUTDOWN_LIMIT, asked.insisted()).await.is_ok()
+    };
     tokio::select! {
         ended = work => Some(ended),
-        () = async { asked.requested().await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => {
-            tracing::warn!("not everything ended in time; an open transaction is left to its time-out");
+        is_insisted = over => {
+            let why = if is_insisted { "asked to end a second time" } else { "not everything ended in time" };
+            tracing::warn!("{why}; an open transaction is left to its time-out");
             None
         }
     }
