@@ -280,8 +280,24 @@ impl<S: Sink> Pipeline<S> {
         }
         self.committed_at = Instant::now();
         self.metrics.transactions_total.inc();
-        self.metrics.transaction_seconds.observe(begun.elapsed().as_secs_f64());
+        let took = begun.elapsed();
+        self.metrics.transaction_seconds.observe(took.as_secs_f64());
         self.metrics.transaction_records.observe(decided.records.count() as f64);
+        let Records {
+            accounts,
+            changes,
+            dead_letters,
+            ..
+        } = &decided.records;
+        tracing::debug!(
+            lender = self.lender,
+            sequence = decided.record.sequence,
+            accounts = accounts.len(),
+            changes = changes.len(),
+            dead_letters = dead_letters.len(),
+            ?took,
+            "committed"
+        );
         Ok(decided)
     }
 

@@ -10,6 +10,7 @@ mod docker;
 mod errors;
 mod faults;
 mod http;
+mod logs;
 mod reading;
 mod reconcile;
 mod refusals;

@@ -5,6 +5,7 @@ pub mod kafka;
 pub mod kafka_proxy;
 pub mod registry;
 pub mod rows;
+pub mod secrets;
 pub mod shown;
 pub mod source;
 pub mod world;

@@ -4,6 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use super::secrets;
 use super::world::World;
 
 /// A command that has ended.
@@ -14,12 +15,16 @@ pub struct Shown {
 }
 
 impl Shown {
+    #[track_caller]
     pub fn of(output: Output) -> Self {
-        Self {
+        let shown = Self {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).expect("text"),
             log: String::from_utf8(output.stderr).expect("text"),
-        }
+        };
+        secrets::none_in(&shown.out);
+        secrets::none_in(&shown.log);
+        shown
     }
 
     /// Its lines of JSON.

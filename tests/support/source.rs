@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, wait_for};
+use super::{PATIENCE, secrets, wait_for};
 
 pub struct Source {
     child: Child,
@@ -103,5 +103,8 @@ impl Drop for Source {
         // Already gone is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            secrets::none_in(&self.log());
+        }
     }
 }
