@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It only looks: it joins no group, claims no lender, creates no topic and registers no schema. The one claim is that of
-//! the transactional id `<name>.check`, which nobody else uses. Each part ends within [`LIMIT`], whoever hangs.
+//! the transactional id `<name>.check`, which nobody else uses. Each part ends within `LIMIT`, whoever hangs.
 //!
 //! - `finding`: what is said (pure)
 //! - `upstream`: name, connection, login, one page
