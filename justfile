@@ -39,6 +39,15 @@ consumers:
 metrics:
     .ci/metrics
 
+# The alert rules and the dashboard, by promtool
+alerts:
+    .ci/alerts
+
+# The manifests for Kubernetes and the unit for systemd, by their own readers
+manifests:
+    .ci/kubernetes
+    .ci/systemd
+
 # A broker and a registry, until Ctrl-D
 testbed:
     cargo run --example testbed
