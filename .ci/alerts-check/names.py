@@ -1,5 +1,6 @@
 """Is every metric that rules, their tests and the dashboard ask for one of those in docs/operations.md, with labels that it has,
-and has every rule its section there? Arguments: the documents, the rules, their tests, the dashboard.
+and has every rule its section there? Arguments: the documents, the rules, their tests, the dashboard. Prints the dashboard's
+expressions as rules, for promtool to read.
 """
 
 import json
@@ -40,6 +41,10 @@ def main() -> None:
         problems.append("nothing was found to look at")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
+    # What Grafana puts in place of its variables.
+    shown = [expression.replace("$__rate_interval", "1m") for where, expression in expressions.items() if where.startswith("panel ")]
+    rules = [{"record": f"dashboard:{number}", "expr": expression} for number, expression in enumerate(shown)]
+    print(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     sys.exit(1 if problems else None)
 
 
