@@ -31,9 +31,8 @@ def main() -> None:
             problems.append(f"rule {name}: its runbook is not docs/operations.md#{name.lower()}")
         if name.lower() not in anchors:
             problems.append(f"rule {name}: docs/operations.md has no section {name}")
-        for wanted in f"alertname: {name}\n", f"exp_labels: {{severity: {severity(rules, name)}":
-            if wanted not in tests:
-                problems.append(f"rule {name}: no test has `{wanted.strip()}`")
+        if f"runbook: docs/operations.md#{name.lower()}\n" not in tests:
+            problems.append(f"rule {name}: it fires in no test")
     for heading in re.findall(r"^#+ (D02\w+)$", documents, re.MULTILINE):
         if heading not in names:
             problems.append(f"docs/operations.md: there is no rule {heading}")
@@ -67,10 +66,6 @@ def anchor(heading: str) -> str:
 def rule_expressions(rules: str):
     for rule in re.split(r"^ *- alert: ", rules, flags=re.MULTILINE)[1:]:
         yield rule.split("\n")[0], re.search(r"expr: (.*?)\n +(?:for|labels):", rule, re.DOTALL)[1]
-
-
-def severity(rules: str, name: str) -> str:
-    return re.search(rf"- alert: {name}\n.*?severity: (\w+)", rules, re.DOTALL)[1]
 
 
 def dashboard_expressions(dashboard: dict):
