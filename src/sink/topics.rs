@@ -753,14 +753,15 @@ impl Clients {
                 self.partitions(topic).await?,
                 self.describe(ResourceSpecifier::Topic(topic)).await,
             ) {
-                (Some(partitions), Ok(described)) => {
+                // Of a topic that it does not know yet, a broker may say nothing at all.
+                (Some(partitions), Ok(described)) if !described.entries.is_empty() => {
                     return Ok(Found {
                         partition_count: partitions.count,
                         replication_factor: partitions.replication_factor,
                         settings: settings(described),
                     });
                 }
-                (None, Ok(_)) => KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
+                (_, Ok(_)) => KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
                 (_, Err(error)) => error,
             };
             // A broker may not yet know of a topic that another has just shown.

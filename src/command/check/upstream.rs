@@ -368,7 +368,12 @@ fn clocks(notes: &mut Notes, login: &Login, metrics: &LenderMetrics) {
     // What was measured is never nothing to the last bit.
     if seconds == 0.0 {
         let advice = "find out why upstream is so slow; until then, compare this machine's clock with NTP by hand";
-        notes.warning("clock", "no answer came quickly enough to compare the clocks", wanted, advice);
+        notes.warning(
+            "clock",
+            "no answer came quickly enough to compare the clocks",
+            wanted,
+            advice,
+        );
         return;
     }
     if seconds.abs() <= NOTABLE_SKEW {
