@@ -262,13 +262,14 @@ impl<S: Sink> Pipeline<S> {
             return Ok(decided);
         }
         let begun = Instant::now();
+        let mut backoff = Backoff::default();
         loop {
             match self
                 .transactions
                 .commit(&decided.records, &decided.record, &self.public_id)
             {
                 Ok(()) => break,
-                Err(error) => match self.reopen(&error, &decided.record).await? {
+                Err(error) => match self.reopen(&error, &decided.record, &mut backoff).await? {
                     Outcome::Landed => break,
                     Outcome::NotLanded if failpoint::is_broken(Rule::RowsWithTheirMarks) => {
                         (decided.records, decided.news) = (Records::default(), News::default());
@@ -621,19 +622,33 @@ impl<S: Sink> Pipeline<S> {
     /// - Atomic: the record and the batch are one transaction, so the one answers for the other.
     /// - One writer: a record that is not ours ends this lender; `init` has fenced nobody who could not reopen in turn.
     /// - Complete: the reading ends at the true end (`sink::recovery`), so an attempt that landed is seen.
-    async fn reopen(&mut self, error: &SinkError, attempted: &Record) -> Result<Outcome, Stopped> {
+    ///
+    /// `backoff`: of this batch. What fails again and again after reopening well waits longer and longer, too.
+    async fn reopen(
+        &mut self,
+        error: &SinkError,
+        attempted: &Record,
+        backoff: &mut Backoff,
+    ) -> Result<Outcome, Stopped> {
         self.is_certain = false;
-        let mut backoff = Backoff::default();
+        let mut is_repeated = backoff.try_count() > 0;
         let mut after = policy::after_sink(error);
         let mut why = policy::chain(error);
         let mut advice = policy::sink_advice(error);
         loop {
             if let AfterSink::Stop(exit) = after {
+                self.transactions.abandon();
                 return Err(Stopped::because(exit, format!("{why} → {advice}")));
             }
             let wait = backoff.next(None);
             if backoff.is_worth_a_line() {
                 tracing::warn!(lender = self.lender, advice, "degraded, reopening: {why}");
+            }
+            if std::mem::take(&mut is_repeated) {
+                self.wait_for_kafka(wait).await;
+                if self.shutdown.is_requested() {
+                    return Err(ended_while_uncertain(why));
+                }
             }
             if after == AfterSink::LookForClaim {
                 self.look_for_claim().await?;
@@ -650,17 +665,17 @@ impl<S: Sink> Pipeline<S> {
                     (after, why) = (policy::after_sink(&error), policy::chain(&error));
                     advice = policy::sink_advice(&error);
                     if self.shutdown.is_requested() {
-                        return Err(Stopped {
-                            exit: Exit::Done,
-                            why: Some(why),
-                            is_failed: false,
-                        });
+                        return Err(ended_while_uncertain(why));
                     }
-                    self.pulse.enter("waiting for Kafka", wait);
-                    self.shutdown.sleep(wait).await;
+                    self.wait_for_kafka(wait).await;
                 }
             }
         }
+    }
+
+    async fn wait_for_kafka(&mut self, wait: Duration) {
+        self.pulse.enter("waiting for Kafka", wait);
+        self.shutdown.sleep(wait).await;
     }
 
     /// `None`: the lender is another's.
@@ -763,6 +778,11 @@ impl<S: Sink> Pipeline<S> {
             is_failed: ended.is_failed(),
         }
     }
+}
+
+/// Asked to end while Kafka could not say what is committed; the next start asks it.
+fn ended_while_uncertain(why: String) -> Stopped {
+    Stopped::because(Exit::Done, why)
 }
 
 fn taken_over() -> Stopped {

@@ -107,12 +107,16 @@ pub enum AfterSink {
 pub fn after_sink(error: &SinkError) -> AfterSink {
     match error {
         SinkError::Kafka { source, .. } | SinkError::Delivery { source, .. } => after_kafka(source),
-        SinkError::TimedOut { .. } | SinkError::Doubtful { .. } | SinkError::EndNotReached { .. } => AfterSink::Reopen,
+        SinkError::TimedOut { .. }
+        | SinkError::NotLetIn { .. }
+        | SinkError::Doubtful { .. }
+        | SinkError::EndNotReached { .. } => AfterSink::Reopen,
         SinkError::Emptied { .. }
         | SinkError::CursorRecord { .. }
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
         | SinkError::NoTopic { .. }
+        | SinkError::Denied { .. }
         | SinkError::Cluster(_) => AfterSink::Stop(Exit::Usage),
         SinkError::Interrupted => AfterSink::Stop(Exit::Done),
     }
@@ -140,7 +144,7 @@ fn after_kafka(error: &KafkaError) -> AfterSink {
 /// Kafka's code of an error, in whatever form it came.
 pub fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     match error {
-        KafkaError::Transaction(error) => Some(error.code()),
+        KafkaError::AdminOp(code) => Some(*code),
         other => other.rdkafka_error_code(),
     }
 }
@@ -154,10 +158,15 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
                 "max.message.bytes of a topic was lowered while this ran: start again, the new limit then counts"
             }
             AfterSink::Stop(_) => {
-                "grant the transactional id WRITE and the topics READ, WRITE and DESCRIBE_CONFIGS; see docs/operations.md"
+                "the brokers refuse it, now and later: `d02-source check` looks at all that they are asked for"
             }
             AfterSink::Reopen => "check that the brokers are up and kafka.* fits them; it is tried again",
         },
+        SinkError::Denied { .. } => GRANT,
+        SinkError::NotLetIn { .. } => {
+            "correct what kafka.properties says this user is, or have the broker's owner let it in; files of secrets are read \
+             again, and it is tried again"
+        }
         SinkError::TimedOut { .. } | SinkError::Doubtful { .. } => "the brokers are slow or away; it is tried again",
         SinkError::EndNotReached { .. } => {
             "look for an open transaction on that partition: kafka-transactions.sh find-hanging"
@@ -174,6 +183,9 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
         SinkError::Cluster(_) => "correct kafka.properties",
     }
 }
+
+/// What to do where a right is named that is missing.
+pub const GRANT: &str = "grant it to this user: docs/operations.md has the kafka-acls.sh lines, under \"Kafka rights\"";
 
 /// An error and everything that caused it, on one line; a cause that only repeats what stands there is left out.
 pub fn chain(error: &dyn Error) -> String {

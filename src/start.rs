@@ -510,6 +510,7 @@ impl<S: Sink> Pipeline<S> {
                 Err(error) => error,
             };
             if policy::after_sink(&error) != AfterSink::Reopen || tries == TRIES {
+                self.transactions.abandon();
                 return Err(error.into());
             }
             match self.transactions.reopen()?.record() {

@@ -4,7 +4,6 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use d02_source::simulator::{Effect, Fault, Options};
-use d02_source::testbed::{Broker, BrokerOptions};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -525,87 +524,4 @@ fn what_is_wrong_with_the_configuration_is_a_finding() {
         ],
     );
     assert!(!found.out.contains("lender-1"), "{}", found.out);
-}
-
-/// Kafka with a listener that asks for a password and knows who may do what.
-fn secured() -> (Broker, String) {
-    let properties = [
-        (
-            "listener.security.protocol.map",
-            "CLIENT:PLAINTEXT,PROXIED:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
-        ),
-        ("sasl.enabled.mechanisms", "PLAIN"),
-        (
-            "listener.name.proxied.plain.sasl.jaas.config",
-            "org.apache.kafka.common.security.plain.PlainLoginModule required user_source=\"planted-kafka\" \
-             user_stranger=\"planted-kafka\";",
-        ),
-        (
-            "authorizer.class.name",
-            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        ),
-        ("super.users", "User:ANONYMOUS;User:source"),
-    ];
-    let options = BrokerOptions {
-        properties: properties
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
-        ..BrokerOptions::default()
-    };
-    let broker = Broker::start(options).expect("a broker");
-    let servers = broker.proxied_listener_address();
-    (broker, servers)
-}
-
-#[test]
-fn a_broker_that_refuses_says_why_and_no_secret_is_said() {
-    let (_broker, servers) = secured();
-    let world = World::new(&[50]).on(&servers);
-    let with = |user, password| {
-        [
-            ("D02__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
-            ("D02__KAFKA__PROPERTIES__SASL_MECHANISM", "PLAIN"),
-            ("D02__KAFKA__PROPERTIES__SASL_USERNAME", user),
-            ("D02__KAFKA__PROPERTIES__SASL_PASSWORD", password),
-            ("D02__SCHEMA_REGISTRY__USERNAME", "svc"),
-            ("D02__SCHEMA_REGISTRY__PASSWORD", "planted-registry"),
-            ("D02_TEST_CHECK_LIMIT", "20000"),
-        ]
-    };
-    let mut everything = String::new();
-    let mut look = |user, password, code| {
-        let environment = with(user, password);
-        let found = check(&world, &environment).expect(code);
-        let json = shown(&world, &["check", "--json"], &environment).expect(code);
-        for text in [&found.out, &found.log, &json.out, &json.log] {
-            everything.push_str(text);
-        }
-        found
-    };
-    contains(
-        &look("source", "planted-kafka", 0),
-        &[
-            "✓ kafka, brokers: 1 broker, by SASL_PLAINTEXT",
-            "✓ kafka, transaction: ",
-            "✓ kafka, rights: ",
-        ],
-    );
-    contains(
-        &look("source", "planted-wrong", 2),
-        &[
-            "✗ kafka, authentication: no answer from ",
-            "Authentication failed: Invalid username or password",
-            "; wanted: to be let in\n    → correct user name, password",
-        ],
-    );
-    let rightless = look("stranger", "planted-kafka", 2);
-    let grant = format!(
-        "\n    → grant WRITE on TransactionalId, prefix {}., to this user",
-        world.name
-    );
-    contains(&rightless, &["✗ kafka, topic ", "✗ kafka, transaction: ", &grant]);
-    let secrets = ["planted-kafka", "planted-wrong", "planted-registry", "secret-1"];
-    for secret in secrets {
-        assert!(!everything.contains(secret), "{everything}");
-    }
 }

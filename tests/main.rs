@@ -16,6 +16,7 @@ mod reconcile;
 mod refusals;
 mod replay;
 mod schema;
+mod secured;
 mod simulator;
 mod support;
 mod tail;

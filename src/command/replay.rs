@@ -314,4 +314,6 @@ impl Sink for Nowhere {
     fn partitions(&self) -> Result<String, SinkError> {
         Ok(String::new())
     }
+
+    fn abandon(&self) {}
 }

@@ -53,7 +53,7 @@ pub use answer::Body;
 pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
 pub use options::{DEFAULT_BY, LenderOptions, MAX_SHIFT, Options, Total, UnknownTotal};
 pub use rows::{Bad, Odd, RowKind};
-pub use tls::{TlsError, ca_file};
+pub use tls::{Authority, Certified, TlsError, ca_file};
 
 const MAX_LOGGED_REQUESTS: usize = 10_000;
 

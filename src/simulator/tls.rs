@@ -13,7 +13,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
-use openssl::x509::{X509, X509Builder, X509Name};
+use openssl::x509::{X509, X509Builder, X509Name, X509NameRef};
 use thiserror::Error;
 use tokio_native_tls::TlsAcceptor;
 
@@ -38,33 +38,103 @@ pub fn ca_file(dir: &Path) -> PathBuf {
 /// Makes an authority and a certificate for `localhost`, `address` and the DNS names, writes them (`ca.pem`, `server.pem`)
 /// into the directory, and gives what accepts connections and the path of `ca.pem`. The keys stay in memory.
 pub(super) fn acceptor(dir: &Path, address: IpAddr, names: &[String]) -> Result<(TlsAcceptor, PathBuf), TlsError> {
-    let ca_key = key()?;
-    let ca_name = name("d02-source simulator CA")?;
-    let mut builder = builder("d02-source simulator CA", &ca_key, &ca_name)?;
-    builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
-    builder.append_extension(KeyUsage::new().critical().key_cert_sign().build()?)?;
-    builder.sign(&ca_key, MessageDigest::sha256())?;
-    let ca = builder.build();
-
-    let server_key = key()?;
-    let mut builder = self::builder("localhost", &server_key, &ca_name)?;
-    let mut subject = SubjectAlternativeName::new();
-    subject.dns("localhost").ip(&address.to_string());
-    for name in names {
-        subject.dns(name);
-    }
-    let subject = subject.build(&builder.x509v3_context(Some(&ca), None))?;
-    builder.append_extension(subject)?;
-    builder.append_extension(ExtendedKeyUsage::new().server_auth().build()?)?;
-    builder.sign(&ca_key, MessageDigest::sha256())?;
-    let server = builder.build();
-
+    let authority = Authority::new("d02-source simulator CA")?;
+    let server = authority.server(address, names)?;
     let ca_file = ca_file(dir);
-    write(dir, &ca_file, &ca)?;
-    write(dir, &dir.join("server.pem"), &server)?;
-    let identity = Identity::from_pkcs8(&server.to_pem()?, &server_key.private_key_to_pem_pkcs8()?)?;
-    let acceptor = native_tls::TlsAcceptor::new(identity)?;
-    Ok((acceptor.into(), ca_file))
+    write(dir, &ca_file, authority.pem())?;
+    write(dir, &dir.join("server.pem"), &server.certificate)?;
+    Ok((server.acceptor()?, ca_file))
+}
+
+/// A certificate authority that lives as long as this process.
+pub struct Authority {
+    key: PKey<Private>,
+    certificate: X509,
+    pem: String,
+}
+
+/// A certificate with its key, both as PEM.
+pub struct Certified {
+    pub certificate: String,
+    /// PKCS #8, not encrypted.
+    pub key: String,
+}
+
+impl Authority {
+    /// # Errors
+    /// When OpenSSL cannot make a key or a certificate.
+    pub fn new(common_name: &str) -> Result<Self, TlsError> {
+        let key = key()?;
+        let issuer = name(common_name)?;
+        let mut builder = builder(common_name, &key, &issuer)?;
+        builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
+        builder.append_extension(KeyUsage::new().critical().key_cert_sign().build()?)?;
+        builder.sign(&key, MessageDigest::sha256())?;
+        let certificate = builder.build();
+        let pem = text(certificate.to_pem()?);
+        Ok(Self { key, certificate, pem })
+    }
+
+    /// Its own certificate, which others are to trust.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A certificate for who listens at `localhost`, `address` and the DNS names.
+    ///
+    /// # Errors
+    /// As for [`Authority::new`].
+    pub fn server(&self, address: IpAddr, names: &[String]) -> Result<Certified, TlsError> {
+        let mut subject = SubjectAlternativeName::new();
+        subject.dns("localhost").ip(&address.to_string());
+        for name in names {
+            subject.dns(name);
+        }
+        self.sign("localhost", Some(&subject), ExtendedKeyUsage::new().server_auth())
+    }
+
+    /// A certificate by which a client shows who it is.
+    ///
+    /// # Errors
+    /// As for [`Authority::new`].
+    pub fn client(&self, common_name: &str) -> Result<Certified, TlsError> {
+        self.sign(common_name, None, ExtendedKeyUsage::new().client_auth())
+    }
+
+    fn sign(
+        &self,
+        common_name: &str,
+        subject: Option<&SubjectAlternativeName>,
+        usage: &ExtendedKeyUsage,
+    ) -> Result<Certified, TlsError> {
+        let key = key()?;
+        let mut builder = builder(common_name, &key, self.certificate.subject_name())?;
+        if let Some(subject) = subject {
+            let subject = subject.build(&builder.x509v3_context(Some(&self.certificate), None))?;
+            builder.append_extension(subject)?;
+        }
+        builder.append_extension(usage.build()?)?;
+        builder.sign(&self.key, MessageDigest::sha256())?;
+        Ok(Certified {
+            certificate: text(builder.build().to_pem()?),
+            key: text(key.private_key_to_pem_pkcs8()?),
+        })
+    }
+}
+
+impl Certified {
+    /// What accepts connections with it.
+    ///
+    /// # Errors
+    /// When OpenSSL does not take it.
+    pub fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+        let identity = Identity::from_pkcs8(self.certificate.as_bytes(), self.key.as_bytes())?;
+        Ok(native_tls::TlsAcceptor::new(identity)?.into())
+    }
+}
+
+fn text(pem: Vec<u8>) -> String {
+    String::from_utf8(pem).expect("PEM is ASCII")
 }
 
 fn key() -> Result<PKey<Private>, ErrorStack> {
@@ -78,7 +148,7 @@ fn name(common_name: &str) -> Result<X509Name, ErrorStack> {
     Ok(name.build())
 }
 
-fn builder(subject: &str, key: &PKey<Private>, issuer: &X509Name) -> Result<X509Builder, ErrorStack> {
+fn builder(subject: &str, key: &PKey<Private>, issuer: &X509NameRef) -> Result<X509Builder, ErrorStack> {
     let mut builder = X509::builder()?;
     builder.set_version(2)?;
     let mut serial = BigNum::new()?;
@@ -92,8 +162,7 @@ fn builder(subject: &str, key: &PKey<Private>, issuer: &X509Name) -> Result<X509
     Ok(builder)
 }
 
-fn write(dir: &Path, path: &Path, certificate: &X509) -> Result<(), TlsError> {
-    let pem = certificate.to_pem()?;
+fn write(dir: &Path, path: &Path, pem: &str) -> Result<(), TlsError> {
     fs::create_dir_all(dir)
         .and_then(|()| fs::write(path, pem))
         .map_err(|source| TlsError::Write {

@@ -1,7 +1,7 @@
 //! Which clients talk to Kafka, and with which settings? One place, so that no client lacks what a promise rests on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,11 @@ impl Cluster {
 
     pub(super) fn servers(&self) -> &str {
         &self.kafka.bootstrap_servers
+    }
+
+    /// What the names of all transactional ids of this source begin with.
+    pub(super) fn transactional_prefix(&self) -> String {
+        format!("{}.", self.name)
     }
 
     /// The user's properties first: what follows is refused in them, or not theirs to set.
@@ -152,6 +157,18 @@ impl Cluster {
         self.client_of(&config, Context(Arc::new(reports)))
     }
 
+    /// Its records are refused by every broker, after a look at the rights (`rights`).
+    pub(super) fn refused_producer(&self) -> Result<ThreadedProducer<Context>, ClusterError> {
+        const TIMEOUT: &str = "10000";
+        let mut config = self.config()?;
+        config
+            .set("acks", "2")
+            .set("message.timeout.ms", TIMEOUT)
+            // Nothing is gained by waiting for more.
+            .set("linger.ms", "0");
+        self.client(&config)
+    }
+
     pub(super) fn reader(&self, isolation: Isolation) -> Result<BaseConsumer<Context>, ClusterError> {
         self.client(&self.reader_config(isolation)?)
     }
@@ -196,6 +213,8 @@ pub(super) struct Context(Arc<Reports>);
 #[derive(Debug, Default)]
 struct Reports {
     error_count: AtomicU64,
+    /// A broker did not let this client in.
+    is_refused: AtomicBool,
     last_error: Mutex<Option<String>>,
     deliveries: Mutex<Deliveries>,
     delivered: Condvar,
@@ -226,6 +245,11 @@ impl Context {
     /// Errors reported so far: what moves during a commit makes it doubtful.
     pub fn error_count(&self) -> u64 {
         self.0.error_count.load(Ordering::SeqCst)
+    }
+
+    /// Whether a broker has refused this client's credentials.
+    pub fn is_refused(&self) -> bool {
+        self.0.is_refused.load(Ordering::SeqCst)
     }
 
     pub fn reason(&self) -> Reason {
@@ -281,7 +305,14 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // librdkafka looks for the coordinator of a reader's group, which is asked nothing and needs no right.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            return;
+        }
         self.0.error_count.fetch_add(1, Ordering::SeqCst);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) {
+            self.0.is_refused.store(true, Ordering::SeqCst);
+        }
         // "All brokers are down" says less than what brought them down.
         let says_more = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
         let mut last = lock(&self.0.last_error);
@@ -384,5 +415,9 @@ pub(super) fn headers<'m, T>(
 pub(super) fn partition_count(client: &Client<Context>, topic: &str, limit: Duration) -> KafkaResult<Option<usize>> {
     let metadata = client.fetch_metadata(Some(topic), limit)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+    if let Some(error @ RDKafkaErrorCode::TopicAuthorizationFailed) = error {
+        return Err(KafkaError::MetadataFetch(error));
+    }
     Ok(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
 }

@@ -5,10 +5,12 @@
 //! - `recovery`: what is committed, read back
 //! - `versions`: the same by version, to be compared with upstream
 //! - `topics`: the topics, checked and created
+//! - `rights`: what the brokers allow
 //! - `tail`: the records of a topic, for people
 
 mod cluster;
 mod recovery;
+mod rights;
 mod tail;
 mod topics;
 mod transaction;
@@ -24,6 +26,7 @@ pub use cluster::{Cluster, ClusterError, transaction_timeout};
 pub use recovery::{
     ContentOf, CursorRecords, DeadLetterDigests, Offsets, Stored, restore_accounts, restore_dead_letters,
 };
+pub use rights::{Operation, Right, denied_reads, denied_writes};
 pub use tail::{Hidden, Tail, TailError, TopicRecord};
 pub use topics::{Brokers, Checked, Difference, Inspected, Role, State, TopicError, ensure_topics, inspect_topics};
 pub use transaction::{
@@ -59,6 +62,9 @@ pub trait Sink {
     /// # Errors
     /// When the cluster does not answer.
     fn partitions(&self) -> Result<String, SinkError>;
+
+    /// Ends what is open, if that can be done, when nothing is written any more: it would hide later records for a minute.
+    fn abandon(&self);
 }
 
 /// What the cursor topic says of a lender.
@@ -94,6 +100,14 @@ pub enum SinkError {
         reason: Reason,
         source: KafkaError,
     },
+    #[error("{doing}: {right} is not granted")]
+    Denied {
+        doing: &'static str,
+        right: Right,
+        source: KafkaError,
+    },
+    #[error("the brokers do not let this user in{reason}")]
+    NotLetIn { reason: Reason },
     #[error("{doing} took longer than {}{reason}", humantime::format_duration(*.limit))]
     TimedOut {
         doing: &'static str,

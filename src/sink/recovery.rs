@@ -22,6 +22,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{self, Cluster, Context, Isolation, NotText};
+use super::rights::{Operation, Right, is_denied};
 use super::{Committed, SinkError, transaction_timeout};
 use crate::account::{Content, Digest};
 use crate::index::{Index, Version};
@@ -83,7 +84,7 @@ pub(super) fn read_to_end(
     }
     // Partitions whose leader is not known when they are assigned wait for librdkafka's next look at them, up to a second.
     cluster::partition_count(reader.client(), topic, QUERY_LIMIT)
-        .map_err(|source| kafka(&reader, "asking for the partitions", source))?;
+        .map_err(|source| kafka(&reader, "asking for the partitions", topic, source))?;
     assign(&reader, topic, &parts)?;
     let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
     while !parts.is_empty() {
@@ -112,13 +113,13 @@ pub(super) fn read_to_end(
                 }
             }
             Some(Err(error)) if !is_passing(&error) => {
-                return Err(kafka(&reader, "reading a topic", error));
+                return Err(kafka(&reader, READING, topic, error));
             }
             Some(Err(_)) | None => {}
         }
         let positions = reader
             .position()
-            .map_err(|source| kafka(&reader, "asking for the position", source))?;
+            .map_err(|source| kafka(&reader, "asking for the position", topic, source))?;
         for element in positions.elements() {
             if let (Some(part), Offset::Offset(position)) = (parts.get_mut(&element.partition()), element.offset()) {
                 if position > part.position {
@@ -167,31 +168,42 @@ fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Par
     let mut list = TopicPartitionList::new();
     for (partition, part) in parts {
         list.add_partition_offset(topic, *partition, Offset::Offset(part.position))
-            .map_err(|source| kafka(reader, "assigning a partition", source))?;
+            .map_err(|source| kafka(reader, "assigning a partition", topic, source))?;
     }
     reader
         .assign(&list)
-        .map_err(|source| kafka(reader, "assigning the partitions", source))
+        .map_err(|source| kafka(reader, "assigning the partitions", topic, source))
 }
 
 /// Low and high watermark of every partition, the latter not held back by open transactions.
 fn watermarks(cluster: &Cluster, topic: &str) -> Result<Watermarks, SinkError> {
     let reader = cluster.reader(Isolation::ReadUncommitted)?;
     let count = cluster::partition_count(reader.client(), topic, QUERY_LIMIT)
-        .map_err(|source| kafka(&reader, "asking for the partitions", source))?
+        .map_err(|source| kafka(&reader, "asking for the partitions", topic, source))?
         .ok_or_else(|| SinkError::NoTopic {
             topic: topic.to_owned(),
         })?;
     let mut bounds = BTreeMap::new();
     for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
         let found = reader.fetch_watermarks(topic, partition, QUERY_LIMIT);
-        let found = found.map_err(|source| kafka(&reader, "asking for the watermarks", source))?;
+        let found = found.map_err(|source| kafka(&reader, "asking for the watermarks", topic, source))?;
         bounds.insert(partition, found);
     }
     Ok(bounds)
 }
 
-fn kafka(reader: &BaseConsumer<Context>, doing: &'static str, source: KafkaError) -> SinkError {
+const READING: &str = "reading a topic";
+
+fn kafka(reader: &BaseConsumer<Context>, doing: &'static str, topic: &str, source: KafkaError) -> SinkError {
+    if is_denied(&source) {
+        let operation = if doing == READING {
+            Operation::Read
+        } else {
+            Operation::Describe
+        };
+        let right = Right::of_topic(operation, topic);
+        return SinkError::Denied { doing, right, source };
+    }
     SinkError::Kafka {
         doing,
         reason: reader.context().reason(),

@@ -17,10 +17,11 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
 use super::cluster::{Cluster, ClusterError, Context, Isolation};
+use super::rights::{Operation, Right, is_denied};
 use super::transaction::Topic;
 use super::{Reason, Topics};
 use crate::config::{self, TopicSetting};
-use crate::policy::Exit;
+use crate::policy::{Exit, GRANT, code};
 
 /// How long the cluster may not answer, or not show what it created.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -149,11 +150,22 @@ pub enum TopicError {
         reason: Reason,
         source: Box<KafkaError>,
     },
+    #[error("{doing} topic {topic}: {right} is not granted")]
+    Denied {
+        doing: &'static str,
+        topic: String,
+        right: Right,
+        source: Box<KafkaError>,
+    },
     #[error(
         "topic {topic} was created, but not all of its partitions have a leader after {}",
         humantime::format_duration(LIMIT)
     )]
     NotReady { topic: String },
+    #[error(
+        "topic {topic}: the brokers show none of its settings, as where DESCRIBE_CONFIGS on topic {topic} is not granted"
+    )]
+    NoSettings { topic: String },
     #[error("topic {topic}: the broker does not say what {setting} is")]
     NoSetting { topic: String, setting: &'static str },
     #[error("topic {topic}: max.message.bytes is {found}, it must be at least {MIN_MAX_MESSAGE}")]
@@ -174,10 +186,8 @@ impl TopicError {
                 "run it, or set kafka.create_topics = true; a topic that may not be described looks missing too"
             }
             Self::CleanupPolicy { advice, .. } => advice,
+            Self::Denied { .. } | Self::NoSettings { .. } => GRANT,
             Self::Kafka { source, .. } => match code(source) {
-                Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-                    "grant DESCRIBE and DESCRIBE_CONFIGS on the topic, and CREATE if it is to be created"
-                }
                 Some(RDKafkaErrorCode::InvalidReplicationFactor) => {
                     "set kafka.topic_settings.*.replication_factor to no more than there are brokers"
                 }
@@ -202,7 +212,9 @@ impl TopicError {
             | Self::CleanupSetting { .. }
             | Self::SmallSetting { .. }
             | Self::Missing { .. }
+            | Self::Denied { .. }
             | Self::CleanupPolicy { .. }
+            | Self::NoSettings { .. }
             | Self::NoSetting { .. }
             | Self::TooSmall { .. } => Exit::Usage,
             Self::Unreachable { .. } | Self::NotReady { .. } => Exit::Failed,
@@ -290,8 +302,14 @@ pub async fn inspect_topics(
         .as_ref()
         .and_then(|settings| settings.get(DEFAULT_FACTOR)?.parse().ok());
     for (topic, inspected) in wanted.iter().zip(&mut inspected) {
-        if let Ok(State::Missing { replication_factor, .. }) = &mut inspected.state {
-            *replication_factor = topic.replication_factor(default_factor);
+        let Ok(State::Missing { replication_factor, .. }) = &mut inspected.state else {
+            continue;
+        };
+        *replication_factor = topic.replication_factor(default_factor);
+        if kafka.create_topics
+            && let Err(error) = clients.try_to_create(topic, default_factor).await
+        {
+            inspected.state = Err(error);
         }
     }
     Ok((brokers, inspected))
@@ -596,12 +614,26 @@ impl Clients {
         self.consumer.context().reason()
     }
 
-    fn error(&self, doing: &'static str, topic: &str, source: KafkaError) -> TopicError {
+    /// `operation`: what was tried.
+    fn error(&self, operation: Operation, topic: &str, source: KafkaError) -> TopicError {
+        let doing = match operation {
+            Operation::Create => "creating",
+            Operation::Read | Operation::Write | Operation::Describe | Operation::DescribeConfigs => "describing",
+        };
+        let (topic, source) = (topic.to_owned(), Box::new(source));
+        if is_denied(&source) {
+            return TopicError::Denied {
+                doing,
+                right: Right::of_topic(operation, &topic),
+                topic,
+                source,
+            };
+        }
         TopicError::Kafka {
             doing,
-            topic: topic.to_owned(),
+            topic,
             reason: self.reason(),
-            source: Box::new(source),
+            source,
         }
     }
 
@@ -621,7 +653,7 @@ impl Clients {
                 Ok(Seen { error: Some(code), .. }) => {
                     let error = KafkaError::MetadataFetch(code);
                     if !may_pass(code) || begun.elapsed() > self.limit {
-                        return Err(self.error("describing", topic, error));
+                        return Err(self.error(Operation::Describe, topic, error));
                     }
                     error
                 }
@@ -656,6 +688,25 @@ impl Clients {
     /// The names of those that were created; somebody else may have created the others meanwhile.
     async fn create(&self, topics: &[&Wanted<'_>]) -> Result<Vec<String>, TopicError> {
         let default_factor = self.default_replication_factor(&topics[0].name).await;
+        let created = self.ask_to_create(topics, default_factor, &options()).await?;
+        for topic in topics {
+            self.wait_until_ready(&topic.name).await?;
+        }
+        Ok(created)
+    }
+
+    /// Whether `topic` could be created, asked of the brokers, which then do nothing.
+    async fn try_to_create(&self, topic: &Wanted<'_>, default_factor: Option<usize>) -> Result<(), TopicError> {
+        let options = options().validate_only(true);
+        self.ask_to_create(&[topic], default_factor, &options).await.map(drop)
+    }
+
+    async fn ask_to_create(
+        &self,
+        topics: &[&Wanted<'_>],
+        default_factor: Option<usize>,
+        options: &AdminOptions,
+    ) -> Result<Vec<String>, TopicError> {
         let settings: Vec<_> = topics
             .iter()
             .map(|topic| topic.settings(topic.replication_factor(default_factor)))
@@ -669,19 +720,16 @@ impl Clients {
                 settings.iter().fold(new, |new, (name, value)| new.set(name, value))
             })
             .collect();
-        let options = options().operation_timeout(Some(ADMIN_TIMEOUT));
-        let results = self.admin.create_topics(&new, &options).await;
-        let results = results.map_err(|source| self.error("creating", &topics[0].name, source))?;
+        let error = |topic: &str, source| self.error(Operation::Create, topic, source);
+        let results = self.admin.create_topics(&new, options).await;
+        let results = results.map_err(|source| error(&topics[0].name, source))?;
         let mut created = Vec::new();
         for result in results {
             match result {
                 Ok(name) => created.push(name),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(self.error("creating", &name, KafkaError::AdminOp(code))),
+                Err((name, code)) => return Err(error(&name, KafkaError::AdminOp(code))),
             }
-        }
-        for topic in topics {
-            self.wait_until_ready(&topic.name).await?;
         }
         Ok(created)
     }
@@ -747,13 +795,14 @@ impl Clients {
 
     /// A topic that is known to exist.
     async fn found(&self, topic: &str) -> Result<Found, TopicError> {
+        /// Long after a broker has heard of a topic that another one shows.
+        const HEARD: Duration = Duration::from_secs(10);
         let begun = Instant::now();
         loop {
             let error = match (
                 self.partitions(topic).await?,
                 self.describe(ResourceSpecifier::Topic(topic)).await,
             ) {
-                // Of a topic that it does not know yet, a broker may say nothing at all.
                 (Some(partitions), Ok(described)) if !described.entries.is_empty() => {
                     return Ok(Found {
                         partition_count: partitions.count,
@@ -761,13 +810,18 @@ impl Clients {
                         settings: settings(described),
                     });
                 }
+                // rdkafka 0.39 leaves out why a broker shows none: it does not know the topic yet, or the right is missing.
+                (Some(_), Ok(_)) if begun.elapsed() > HEARD => {
+                    let topic = topic.to_owned();
+                    return Err(TopicError::NoSettings { topic });
+                }
                 (_, Ok(_)) => KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
                 (_, Err(error)) => error,
             };
             // A broker may not yet know of a topic that another has just shown.
             let is_final = code(&error).is_some_and(|code| !may_pass(code));
             if is_final || begun.elapsed() > self.limit {
-                return Err(self.error("describing", topic, error));
+                return Err(self.error(Operation::DescribeConfigs, topic, error));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -804,13 +858,6 @@ fn settings(described: ConfigResource) -> BTreeMap<String, String> {
 
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT))
-}
-
-fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
-    match error {
-        KafkaError::AdminOp(code) | KafkaError::MetadataFetch(code) => Some(*code),
-        other => other.rdkafka_error_code(),
-    }
 }
 
 /// Whether the same request may be answered otherwise in a moment.

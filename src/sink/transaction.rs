@@ -16,11 +16,13 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::cluster::{self, Cluster, ClusterError, Context};
-use super::{Committed, CursorRecords, Sink, SinkError, transaction_timeout};
+use super::rights::{Operation, Right, denied_writes, is_denied};
+use super::{Committed, CursorRecords, Reason, Sink, SinkError, transaction_timeout};
 use crate::account::{Changed, Op, Reason as RowReason};
 use crate::avro;
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
+use crate::policy;
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::Shutdown;
 use crate::watchdog::{Pulse, work_limit};
@@ -333,6 +335,8 @@ impl Transactions {
     fn drain(&self) -> Result<(), SinkError> {
         /// A shutdown and a fatal error are noticed this often.
         const STEP: Duration = Duration::from_millis(200);
+        /// For other brokers, which may let it in. A new producer has the secrets as they are then.
+        const REFUSED_LIMIT: Duration = Duration::from_secs(5);
         let begun = Instant::now();
         let _call = self
             .watched
@@ -345,13 +349,17 @@ impl Transactions {
             if let Some(error) = self.fatal("writing a transaction") {
                 return Err(error);
             }
+            let context = self.producer.context();
+            if context.is_refused() && begun.elapsed() > REFUSED_LIMIT {
+                let reason = context.reason();
+                return Err(SinkError::NotLetIn { reason });
+            }
             let limit = self.patience(transaction_timeout());
             if begun.elapsed() > limit {
-                let reason = self.producer.context().reason();
                 return Err(SinkError::TimedOut {
                     doing: "writing a transaction",
                     limit,
-                    reason,
+                    reason: context.reason(),
                 });
             }
         }
@@ -359,14 +367,51 @@ impl Transactions {
 
     fn wait(&self, limit: Duration) -> Result<bool, SinkError> {
         let context = self.producer.context();
-        context.wait_for_deliveries(limit).map_err(|(topic, source)| {
-            self.fatal("writing a transaction")
-                .unwrap_or_else(|| SinkError::Delivery {
-                    topic,
-                    reason: context.reason(),
-                    source,
-                })
-        })
+        context
+            .wait_for_deliveries(limit)
+            .map_err(|(topic, source)| self.not_delivered(topic, source))
+    }
+
+    /// Why a record was not delivered. The report names the first record of many, and often only that it was purged.
+    fn not_delivered(&self, topic: String, source: KafkaError) -> SinkError {
+        const DOING: &str = "writing a transaction";
+        if let Some(error) = self.fatal(DOING) {
+            return error;
+        }
+        let denied = |topic: &str, source| SinkError::Denied {
+            doing: DOING,
+            right: Right::of_topic(Operation::Write, topic),
+            source,
+        };
+        if is_denied(&source) {
+            return denied(&topic, source);
+        }
+        let reason = self.producer.context().reason();
+        // A failed transaction answers everything but its abort with what it failed of.
+        match self.producer.begin_transaction() {
+            Err(cause) if is_denied(&cause) => match self.denied_topic() {
+                Some(topic) => denied(topic, cause),
+                None => SinkError::Kafka {
+                    doing: DOING,
+                    reason,
+                    source: cause,
+                },
+            },
+            Ok(()) | Err(_) => SinkError::Delivery { topic, reason, source },
+        }
+    }
+
+    /// The first topic that may not be written to: the error does not name it.
+    fn denied_topic(&self) -> Option<&str> {
+        let Topics {
+            accounts,
+            cursor,
+            changes,
+            dead_letters,
+        } = &self.topics;
+        let all = [accounts, cursor, dead_letters].into_iter().chain(changes);
+        let names: Vec<&str> = all.map(|topic| topic.name.as_str()).collect();
+        denied_writes(&self.cluster, &names).ok()?.first().copied()
     }
 
     fn end_transaction(&self) -> Result<(), SinkError> {
@@ -402,11 +447,11 @@ impl Transactions {
     }
 
     fn kafka(&self, doing: &'static str, source: KafkaError) -> SinkError {
-        kafka_error(&self.producer, doing, source)
+        kafka_error(&self.cluster, &self.producer, doing, source)
     }
 
     fn fatal(&self, doing: &'static str) -> Option<SinkError> {
-        fatal_error(&self.producer, doing)
+        fatal_error(&self.cluster, &self.producer, doing)
     }
 }
 
@@ -495,6 +540,14 @@ impl Sink for Transactions {
         let changes = self.topics.changes.as_ref().map(count).transpose()?;
         Ok(partitions_text(count(&self.topics.accounts)?, changes))
     }
+
+    fn abandon(&self) {
+        let limit = SHUTDOWN_LIMIT;
+        let _call = self.watched.pulse.during("ending a transaction", limit);
+        if let Err(error) = self.producer.abort_transaction(limit) {
+            tracing::debug!("no transaction was ended: {error}");
+        }
+    }
 }
 
 /// Partition counts as they stand in the cursor record.
@@ -514,23 +567,33 @@ pub fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result
     let producer = cluster.producer(transactional_id, SIZE, SIZE, LenderMetrics::default())?;
     producer
         .init_transactions(INIT_LIMIT)
-        .map_err(|source| kafka_error(&producer, "claiming the transactional id", source))
+        .map_err(|source| kafka_error(cluster, &producer, "claiming the transactional id", source))
 }
 
-fn kafka_error(producer: &ThreadedProducer<Context>, doing: &'static str, source: KafkaError) -> SinkError {
-    let reason = producer.context().reason();
-    fatal_error(producer, doing).unwrap_or(SinkError::Kafka { doing, reason, source })
+fn kafka_error(
+    cluster: &Cluster,
+    producer: &ThreadedProducer<Context>,
+    doing: &'static str,
+    source: KafkaError,
+) -> SinkError {
+    fatal_error(cluster, producer, doing)
+        .unwrap_or_else(|| error_of(cluster, doing, producer.context().reason(), source))
 }
 
 /// What ended the producer, if anything did: later calls and purged records name only its consequences.
-fn fatal_error(producer: &ThreadedProducer<Context>, doing: &'static str) -> Option<SinkError> {
+fn fatal_error(cluster: &Cluster, producer: &ThreadedProducer<Context>, doing: &'static str) -> Option<SinkError> {
     let (code, reason) = producer.client().fatal_error()?;
     let source = KafkaError::MessageProduction(code);
-    Some(SinkError::Kafka {
-        doing,
-        reason: super::Reason(Some(reason)),
-        source,
-    })
+    Some(error_of(cluster, doing, Reason(Some(reason)), source))
+}
+
+fn error_of(cluster: &Cluster, doing: &'static str, reason: Reason, source: KafkaError) -> SinkError {
+    if policy::code(&source) == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
+        let prefix = cluster.transactional_prefix();
+        let right = Right::TransactionalIds { prefix };
+        return SinkError::Denied { doing, right, source };
+    }
+    SinkError::Kafka { doing, reason, source }
 }
 
 /// The size of the largest batch that holds this account alone.

@@ -27,9 +27,9 @@ pub(super) struct Artifact {
     goal: &'static [&'static str],
 }
 
-/// 4.4.0: a current broker, the one whose behaviour this program was measured against.
+/// 4.4.0: a current broker, the one whose behaviour this program was measured against; with its tools for operators.
 pub(super) const KAFKA: Artifact = Artifact {
-    name: "kafka-4.4.0",
+    name: "kafka-and-tools-4.4.0",
     pom: include_str!("kafka.pom.xml"),
     goal: &["dependency:copy-dependencies", "-DincludeScope=runtime"],
 };

@@ -1,7 +1,7 @@
 //! How is a real Kafka broker, or a cluster of three, started, lost and brought back on this machine?
 //!
-//! KRaft in combined mode: every node is broker and controller. Each has three listeners on loopback ports that it keeps when it is restarted:
-//! `CLIENT`, `CONTROLLER`, and `PROXIED`, which tells its clients to connect to the port of a proxy in front of it:
+//! KRaft in combined mode: every node is broker and controller. Each has three listeners on loopback ports that it keeps when it is restarted, and
+//! those that were asked for beside: `CLIENT`, `CONTROLLER`, and `PROXIED`, which tells its clients to connect to the port of a proxy in front of it:
 //!
 //! ```text
 //! client ──▶ proxied_port (the proxy) ──▶ proxied_listener_address() (PROXIED) ── broker ── CLIENT ◀── bootstrap_servers()
@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::TestbedError;
@@ -33,6 +34,10 @@ pub struct BrokerOptions {
     pub heap: String,
     /// The loopback port to which the listener `PROXIED` sends its clients; for one node only.
     pub proxied_port: Option<u16>,
+    /// Further listeners: a name, and its security protocol in Kafka's words. What else one needs stands in `properties`.
+    pub listeners: Vec<(String, String)>,
+    /// Names and passwords that every SCRAM mechanism takes from the first start on.
+    pub scram_users: Vec<(String, String)>,
     /// Where the jars are kept between runs, and the data during one.
     pub cache: PathBuf,
 }
@@ -45,6 +50,8 @@ impl Default for BrokerOptions {
             // Half of this is used after a few hundred thousand records; the rest is for larger fetches.
             heap: "384m".to_owned(),
             proxied_port: None,
+            listeners: Vec::new(),
+            scram_users: Vec::new(),
             cache: artifacts::default_cache(),
         }
     }
@@ -64,6 +71,8 @@ struct Node {
     client_port: u16,
     proxied_port: u16,
     controller_port: u16,
+    /// Of the further listeners, by name.
+    ports: Vec<(String, u16)>,
     process: Option<Process>,
 }
 
@@ -86,15 +95,18 @@ impl Broker {
             "a broker has 1 node, or 3 and no proxy"
         );
         let directory = RunDirectory::create(&options.cache)?;
-        let ports = ports::free(3 * options.nodes)?;
+        let port_count = 3 + options.listeners.len();
+        let ports = ports::free(port_count * options.nodes)?;
+        let names = || options.listeners.iter().map(|(name, _)| name.clone());
         let nodes = ports
-            .chunks_exact(3)
+            .chunks_exact(port_count)
             .zip(1..)
             .map(|(ports, id)| Node {
                 id,
                 client_port: ports[0],
                 proxied_port: ports[1],
                 controller_port: ports[2],
+                ports: names().zip(ports[3..].iter().copied()).collect(),
                 process: None,
             })
             .collect();
@@ -128,6 +140,29 @@ impl Broker {
     /// Where a proxy that listens on [`BrokerOptions::proxied_port`] connects to.
     pub fn proxied_listener_address(&self) -> String {
         format!("127.0.0.1:{}", self.nodes[0].proxied_port)
+    }
+
+    /// Where one of [`BrokerOptions::listeners`] is, on the first node.
+    pub fn listener_address(&self, name: &str) -> String {
+        let port = self.nodes[0].ports.iter().find(|(listener, _)| listener == name);
+        let (_, port) = port.expect("a listener that was asked for");
+        format!("127.0.0.1:{port}")
+    }
+
+    /// Runs a tool of Kafka's for operators by the name of its class, to its good end.
+    pub fn run_tool(&self, class: &str, arguments: &[String]) -> Result<(), TestbedError> {
+        // Several may run at a time, each with a log of its own.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("kafka-tool-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let directory = self.directory.path();
+        let mut command = Jvm::Sharing.options(&self.kafka, &self.heap, directory);
+        command.extend(["-cp".to_owned(), self.class_path(), class.to_owned()]);
+        command.extend_from_slice(arguments);
+        Process::start(&name, "java", &command, directory, Output::Log)?.wait_for_success(START_BOUND)
+    }
+
+    fn class_path(&self) -> String {
+        self.kafka.directory.join("*").display().to_string()
     }
 
     /// Where the nodes keep their data, properties and logs.
@@ -164,7 +199,14 @@ impl Broker {
         for node in &self.nodes {
             let path = self.properties_path(node);
             fs::write(&path, self.properties(node, options)).map_err(TestbedError::io("write", &path))?;
-            let arguments = ["format", "-t", CLUSTER_ID, "-c"].map(str::to_owned);
+            let mut arguments = ["format", "-t", CLUSTER_ID].map(str::to_owned).to_vec();
+            for (user, password) in &options.scram_users {
+                for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                    let user = format!("{mechanism}=[name={user},password={password}]");
+                    arguments.extend(["--add-scram".to_owned(), user]);
+                }
+            }
+            arguments.push("-c".to_owned());
             formatting.push(self.run(node, "format", Jvm::Sharing, "kafka.tools.StorageTool", &arguments)?);
         }
         formatting
@@ -187,9 +229,7 @@ impl Broker {
     ) -> Result<Process, TestbedError> {
         let directory = self.directory.path();
         let mut command = jvm.options(&self.kafka, &self.heap, directory);
-        command.push("-cp".to_owned());
-        command.push(self.kafka.directory.join("*").display().to_string());
-        command.push(class.to_owned());
+        command.extend(["-cp".to_owned(), self.class_path(), class.to_owned()]);
         command.extend_from_slice(arguments);
         command.push(self.properties_path(node).display().to_string());
         Process::start(
@@ -211,6 +251,7 @@ impl Broker {
             client_port,
             proxied_port,
             controller_port,
+            ports,
             ..
         } = node;
         let data = self.directory.path().join(format!("node-{id}"));
@@ -222,6 +263,15 @@ impl Broker {
             .map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port))
             .collect();
         let voters = voters.join(",");
+        let further: String = ports
+            .iter()
+            .map(|(name, port)| format!(",{name}://127.0.0.1:{port}"))
+            .collect();
+        let protocols: String = options
+            .listeners
+            .iter()
+            .map(|(name, protocol)| format!(",{name}:{protocol}"))
+            .collect();
         let mut properties = format!(
             "\
 process.roles=broker,controller
@@ -229,9 +279,9 @@ node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=CLIENT
-listeners=CLIENT://127.0.0.1:{client_port},PROXIED://127.0.0.1:{proxied_port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=CLIENT://127.0.0.1:{client_port},PROXIED://127.0.0.1:{advertised_port}
-listener.security.protocol.map=CLIENT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=CLIENT://127.0.0.1:{client_port},PROXIED://127.0.0.1:{proxied_port},CONTROLLER://127.0.0.1:{controller_port}{further}
+advertised.listeners=CLIENT://127.0.0.1:{client_port},PROXIED://127.0.0.1:{advertised_port}{further}
+listener.security.protocol.map=CLIENT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 log.dirs={data}
 "
         );

@@ -1,11 +1,13 @@
 //! A broker, a registry, an upstream, the process under test, and an independent reader that judges it.
 
+pub mod acls;
 pub mod judge;
 pub mod kafka;
 pub mod kafka_proxy;
 pub mod registry;
 pub mod rows;
 pub mod secrets;
+pub mod secured;
 pub mod shown;
 pub mod source;
 pub mod world;

@@ -110,10 +110,6 @@ impl Notes {
         self.doing = what;
     }
 
-    pub fn has_error(&self) -> bool {
-        exit(&self.findings) != Exit::Done
-    }
-
     pub fn ok(&mut self, what: impl Into<String>, found: impl Into<String>) {
         self.push(what.into(), Status::Ok, found.into(), None, None);
     }

@@ -9,12 +9,13 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::finding::Notes;
 use crate::avro::{Framed, unframe};
 use crate::config::Config;
-use crate::policy::{self, AfterSink, Exit, chain};
+use crate::policy::{self, AfterSink, Exit, GRANT, chain};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
-    Brokers, Checked, Cluster, Committed, CursorRecords, Inspected, Role, SinkError, State, Stored, Tail, TailError,
-    TopicError, inspect_topics, partitions_text, transaction_timeout, try_transactional_id,
+    Brokers, Checked, Cluster, Committed, CursorRecords, Inspected, Operation, Right, Role, SinkError, State, Stored,
+    Tail, TopicError, denied_reads, denied_writes, inspect_topics, partitions_text, transaction_timeout,
+    try_transactional_id,
 };
 use crate::start::{StartError, Starter, claim_of, living_age, refuse_live_elsewhere};
 
@@ -48,29 +49,80 @@ pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<Seen>, config: &Conf
         .collect();
     let usable = topics(notes, config, inspected);
     replication(notes, &factors);
+    notes.doing("rights");
+    let readable = rights(
+        notes,
+        &cluster,
+        &usable,
+        config.kafka.create_topics && !missing.is_empty(),
+    )
+    .await;
     notes.doing("cursor records");
-    let has_read_cursors = cursors(notes, config, &cluster, &usable, &missing).await;
+    cursors(notes, config, &cluster, &usable, &readable, &missing).await;
     notes.doing("transaction");
     transaction(notes, config, &cluster).await;
     notes.doing("records");
-    let read = records(notes, seen, &cluster, &usable).await;
-    if has_read_cursors && read && !notes.has_error() {
-        rights(notes, !missing.is_empty());
-    }
+    records(notes, seen, &cluster, &readable).await;
 }
 
-/// What can be told of them where nothing was refused. `is_missing`: whether a topic is still to be created.
-fn rights(notes: &mut Notes, is_missing: bool) {
-    let unseen = if is_missing {
-        "CREATE and WRITE show"
-    } else {
-        "WRITE shows"
+/// Tries what `run` has to do with the topics that are there; gives the names of those that may be read. Whether the others may
+/// be created was tried when they were looked at.
+async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], creates_some: bool) -> Vec<(Role, String)> {
+    let is_read = |topic: &&Checked| topic.role != Role::Changes;
+    let name = |topic: &Checked| topic.name.clone();
+    let written: Vec<String> = usable.iter().map(name).collect();
+    let read: Vec<String> = usable.iter().filter(is_read).map(name).collect();
+    let mut denied = Vec::new();
+    for (operation, topics) in [(Operation::Read, &read), (Operation::Write, &written)] {
+        let (cluster, topics) = (cluster.clone(), topics.clone());
+        let tried = blocking(move |_| {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let denied = match operation {
+                Operation::Write => denied_writes(&cluster, &names),
+                _ => denied_reads(&cluster, &names),
+            };
+            denied.map(|denied| denied.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        });
+        match tried.await {
+            Ok(topics) => denied.extend(topics.into_iter().map(|topic| (operation, topic))),
+            Err(error) => {
+                let what = format!("right to {operation}");
+                notes.error(
+                    sink_exit(&error),
+                    what,
+                    chain(&error),
+                    "an answer",
+                    once(policy::sink_advice(&error)),
+                );
+                return Vec::new();
+            }
+        }
+    }
+    for (operation, topic) in &denied {
+        let right = Right::of_topic(*operation, topic);
+        let what = format!("rights to topic {topic}");
+        let wanted = "READ, but for `changes`, and WRITE";
+        notes.error(Exit::Usage, what, format!("{right} is not granted"), wanted, GRANT);
+    }
+    let found = match (denied.is_empty(), usable.is_empty(), creates_some) {
+        (true, true, true) => "CREATE, tried without creating; READ and WRITE can be tried once the topics are there",
+        (true, false, true) => {
+            "READ, but of `changes`, and WRITE on the topics that are there; CREATE of the others, tried without creating"
+        }
+        (true, false, false) => "READ, but of `changes`, and WRITE on every topic that is there, tried without writing",
+        // An error says more.
+        (false, _, _) | (_, true, false) => "",
     };
-    let found = format!(
-        "DESCRIBE, DESCRIBE_CONFIGS and READ on the topics that are there, as far as there is something to read; {unseen} only \
-         when something is written"
-    );
-    notes.ok("rights", found);
+    if !found.is_empty() {
+        notes.ok("rights", found);
+    }
+    let is_readable = |topic: &&Checked| !denied.iter().any(|(_, name)| *name == topic.name);
+    usable
+        .iter()
+        .filter(is_read)
+        .filter(is_readable)
+        .map(|topic| (topic.role, topic.name.clone()))
+        .collect()
 }
 
 /// No topic could be looked at. A broker that was reached and refuses says why through librdkafka's reports alone.
@@ -216,7 +268,9 @@ fn unusable(error: &TopicError, role: Role) -> (String, String) {
         | TopicError::Unreachable { .. }
         | TopicError::Missing { .. }
         | TopicError::Kafka { .. }
+        | TopicError::Denied { .. }
         | TopicError::NotReady { .. }
+        | TopicError::NoSettings { .. }
         | TopicError::NoSetting { .. }
         | TopicError::TooSmall { .. } => (chain(error), "a topic that can be used".to_owned()),
     }
@@ -262,27 +316,26 @@ async fn blocking<T: Send + 'static>(talk: impl FnOnce(&Shutdown) -> T + Send + 
         .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
-/// What `run` would make of the lenders' cursor records. `true` if all that are there could be read.
+/// What `run` would make of the lenders' cursor records.
 async fn cursors(
     notes: &mut Notes,
     config: &Config,
     cluster: &Cluster,
     usable: &[Checked],
+    readable: &[(Role, String)],
     missing: &[String],
-) -> bool {
+) {
     let mut by_topic: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for lender in config.lenders.keys() {
         let topic = config.kafka.topics.for_lender(lender).cursor;
         by_topic.entry(topic).or_default().push(lender);
     }
-    let is_usable = |topic: &String| usable.iter().any(|one| one.role == Role::Cursor && one.name == *topic);
-    let mut is_read = true;
-    for (topic, lenders) in by_topic.iter().filter(|(topic, _)| is_usable(topic)) {
+    let is_readable = |topic: &String| readable.contains(&(Role::Cursor, topic.clone()));
+    for (topic, lenders) in by_topic.iter().filter(|(topic, _)| is_readable(topic)) {
         let (name, cluster) = (topic.clone(), cluster.clone());
         let records = blocking(move |shutdown| CursorRecords::read(&cluster, &name, shutdown)?.whole()).await;
         match records {
             Err(error) => {
-                is_read = false;
                 let what = format!("cursor records in {topic}");
                 let error = StartError::from(error);
                 notes.error(
@@ -298,7 +351,6 @@ async fn cursors(
                 .for_each(|lender| cursor(notes, config, usable, missing, lender, &records)),
         }
     }
-    is_read
 }
 
 /// The cursor record of one lender, against the topics as they are.
@@ -410,20 +462,26 @@ async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
         _ => None,
     };
     let advice = match code {
-        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
-            format!("grant WRITE on TransactionalId, prefix {}., to this user", config.name)
-        }
         Some(RDKafkaErrorCode::InvalidTransactionTimeout) => {
             let wanted = transaction_timeout().as_millis();
             format!("raise it on every broker: transaction.max.timeout.ms={wanted}")
         }
         _ => once(policy::sink_advice(&error)).to_owned(),
     };
-    let exit = match policy::after_sink(&error) {
+    notes.error(
+        sink_exit(&error),
+        "transaction",
+        chain(&error),
+        format!("the right to {id}"),
+        advice,
+    );
+}
+
+fn sink_exit(error: &SinkError) -> Exit {
+    match policy::after_sink(error) {
         AfterSink::Stop(exit) => exit,
         AfterSink::Reopen | AfterSink::LookForClaim => Exit::Failed,
-    };
-    notes.error(exit, "transaction", chain(&error), format!("the right to {id}"), advice);
+    }
 }
 
 /// Advice without the word that it is tried again: that is for `run`.
@@ -431,15 +489,13 @@ fn once(advice: &str) -> &str {
     advice.strip_suffix("; it is tried again").unwrap_or(advice)
 }
 
-/// Reads the last records of what a start reads whole; `seen` gets the schemas of those in `accounts`. `true` if they could
-/// be read.
-async fn records(notes: &mut Notes, seen: &mut Vec<Seen>, cluster: &Cluster, usable: &[Checked]) -> bool {
+/// Reads the last records of what a start reads whole; `seen` gets the schemas of those in `accounts`.
+async fn records(notes: &mut Notes, seen: &mut Vec<Seen>, cluster: &Cluster, readable: &[(Role, String)]) {
     /// The last ones may be tombstones.
     const COUNT: usize = 10;
-    let mut are_read = true;
     for role in [Role::Accounts, Role::DeadLetters] {
-        let topics = usable.iter().filter(|topic| topic.role == role);
-        let topics: Vec<String> = topics.map(|topic| topic.name.clone()).collect();
+        let topics = readable.iter().filter(|(of, _)| *of == role);
+        let topics: Vec<String> = topics.map(|(_, name)| name.clone()).collect();
         if topics.is_empty() {
             continue;
         }
@@ -458,24 +514,17 @@ async fn records(notes: &mut Notes, seen: &mut Vec<Seen>, cluster: &Cluster, usa
                 }
             }
             Err(error) => {
-                are_read = false;
-                unread(notes, &topics, &error);
+                let what = format!("records in {}", topics.join(", "));
+                notes.error(
+                    error.exit(),
+                    what,
+                    chain(&error),
+                    "records that can be read",
+                    error.advice(),
+                );
             }
         }
     }
-    are_read
-}
-
-fn unread(notes: &mut Notes, topics: &[String], error: &TailError) {
-    let is_refused = matches!(error, TailError::Kafka { source, .. }
-        if policy::code(source) == Some(RDKafkaErrorCode::TopicAuthorizationFailed));
-    let (exit, advice) = if is_refused {
-        (Exit::Usage, "grant READ on it, which implies DESCRIBE")
-    } else {
-        (error.exit(), error.advice())
-    };
-    let what = format!("records in {}", topics.join(", "));
-    notes.error(exit, what, chain(error), "the right to READ them", advice);
 }
 
 #[cfg(test)]

@@ -1,0 +1,286 @@
+//! Does it do its work with exactly the documented rights, say which one is missing, lose nothing meanwhile, and get in by
+//! every way that a broker asks for?
+
+use d02_source::simulator::Authority;
+
+use crate::support::acls::{Operation, Resource, Right};
+use crate::support::rows::{change, mend};
+use crate::support::secured::{CERTIFIED, borrowed, secured};
+use crate::support::shown::shown;
+use crate::support::source::Source;
+use crate::support::world::World;
+use crate::support::{judge, wait_for};
+
+/// A lender, and `user` with the documented rights to its topics.
+fn world_of(user: &str, rows: u32) -> World {
+    let world = World::new(&[rows]).on(&secured().servers());
+    secured().grant_as_documented(user, &world);
+    world
+}
+
+fn transactional_ids(world: &World) -> Right {
+    let resource = Resource::TransactionalIds(format!("{}.", world.name));
+    let operation = Operation::Write;
+    Right { operation, resource }
+}
+
+/// What people are told where it is missing.
+fn refusal(right: &Right) -> String {
+    let operation = match right.operation {
+        Operation::Read => "READ",
+        Operation::Write => "WRITE",
+        Operation::Create => "CREATE",
+        Operation::DescribeConfigs => "DESCRIBE_CONFIGS",
+    };
+    match &right.resource {
+        // It alone implies that the topic may be seen.
+        Resource::Topic(topic) if operation == "WRITE" && topic.ends_with(".changes") => {
+            format!("DESCRIBE on topic {topic}, which READ and WRITE imply, is not granted")
+        }
+        Resource::Topic(topic) => format!("{operation} on topic {topic} is not granted"),
+        Resource::TransactionalIds(prefix) => {
+            format!("WRITE on the transactional ids that begin with {prefix} is not granted")
+        }
+    }
+}
+
+/// Without `right`, `check` names it, and so does a start, which then changes nothing.
+#[track_caller]
+fn needs(world: &World, user: &str, right: &Right) {
+    let environment = secured().of(user);
+    let environment = borrowed(&environment);
+    let refusal = refusal(right);
+    secured().take_away(user, right);
+    let found = shown(world, &["check"], &environment).expect(2);
+    let errors: Vec<_> = found.out.lines().filter(|line| line.starts_with('✗')).collect();
+    assert!(
+        errors.len() == 1 && errors[0].contains(&refusal),
+        "no `{refusal}`: {}",
+        found.out
+    );
+    let mut source = world.command(&["run", "--until-caught-up"], &environment);
+    source.expect_exit(2);
+    let log = source.log();
+    assert!(log.contains(&refusal), "no `{refusal}`: {log}");
+    assert!(log.contains("docs/operations.md has the kafka-acls.sh lines"), "{log}");
+    secured().give_back(user, right);
+}
+
+#[track_caller]
+fn catch_up(world: &World, environment: &[(&str, &str)]) -> String {
+    let mut source = world.command(&["run", "--until-caught-up"], environment);
+    source.expect_exit(0);
+    source.log()
+}
+
+#[track_caller]
+fn judged(world: &World) {
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+}
+
+fn arrives(world: &World, source: &mut Source, ids: &[String]) {
+    wait_for("what was inserted", || {
+        assert!(source.is_running(), "{}", source.log());
+        let records = world.accounts();
+        let is_there = |id: &String| records.iter().any(|record| record.key() == id);
+        ids.iter().all(is_there).then_some(())
+    });
+}
+
+#[test]
+fn each_right_that_a_start_needs_is_named_where_it_is_missing() {
+    use Operation::{Create, DescribeConfigs, Read, Write};
+    let world = world_of("starts", 300);
+    let environment = secured().of("starts");
+    let environment = borrowed(&environment);
+    needs(&world, "starts", &Right::to(Create, &world.topic("changes")));
+    let found = shown(&world, &["check"], &environment).expect(0);
+    assert!(found.out.contains("missing; `run` creates it"), "{}", found.out);
+    catch_up(&world, &environment);
+    let mut rights = vec![transactional_ids(&world)];
+    for kind in ["accounts", "cursor"] {
+        rights.extend([Read, Write].map(|operation| Right::to(operation, &world.topic(kind))));
+    }
+    rights.push(Right::to(DescribeConfigs, &world.topic("accounts")));
+    rights.push(Right::to(Write, &world.topic("changes")));
+    for right in rights {
+        // Something to write.
+        world.simulator.insert(0, 1);
+        needs(&world, "starts", &right);
+    }
+    // The topic of dead letters is written to where there is one, and read where one is held.
+    let row = world.simulator.rows(0).swap_remove(7);
+    change(&world, &row, &[("balance_amount", "10.5")]);
+    needs(&world, "starts", &Right::to(Write, &world.topic("dead")));
+    catch_up(&world, &environment);
+    assert_eq!(world.dead_letters().len(), 1);
+    needs(&world, "starts", &Right::to(Read, &world.topic("dead")));
+    mend(&world, &row);
+    let found = shown(&world, &["check"], &environment).expect(0);
+    assert!(found.out.contains("✓ kafka, rights: "), "{}", found.out);
+    catch_up(&world, &environment);
+    judged(&world);
+}
+
+#[test]
+fn a_right_that_is_taken_away_while_it_runs_is_named_and_costs_nothing() {
+    let world = world_of("runs", 300);
+    let environment = secured().of("runs");
+    let environment = borrowed(&environment);
+    for right in [
+        Right::to(Operation::Write, &world.topic("accounts")),
+        Right::to(Operation::Write, &world.topic("cursor")),
+        transactional_ids(&world),
+    ] {
+        let mut source = world.command(&["run"], &environment);
+        source.wait_for_line("claimed and restored");
+        arrives(&world, &mut source, &world.simulator.insert(0, 2));
+        secured().take_away("runs", &right);
+        world.simulator.insert(0, 3);
+        source.expect_exit(2);
+        let (log, refusal) = (source.log(), refusal(&right));
+        assert!(log.contains(&refusal), "no `{refusal}`: {log}");
+        secured().give_back("runs", &right);
+    }
+    catch_up(&world, &environment);
+    judged(&world);
+}
+
+#[test]
+fn the_main_job_needs_no_more_than_the_documented_rights() {
+    let world = world_of("main", 20_000);
+    let environment = secured().of("main");
+    let mut environment = borrowed(&environment);
+    environment.push(("D02__TRANSACTION__MAX_ROWS", "1000"));
+    shown(&world, &["setup"], &environment).expect(0);
+    world.simulator.set_latency(std::time::Duration::from_millis(20));
+    let mut killed = world.command(&["run"], &environment);
+    wait_for("a part of the snapshot", || {
+        (world.accounts().len() > 5_000).then_some(())
+    });
+    killed.kill();
+    world.simulator.set_latency(std::time::Duration::ZERO);
+    let mut source = world.command(&["run"], &environment);
+    source.wait_for_line("claimed and restored");
+    arrives(&world, &mut source, &world.simulator.insert(0, 5));
+    // Longer than a connection may live without showing again who it is.
+    std::thread::sleep(std::time::Duration::from_secs(8));
+    arrives(&world, &mut source, &world.simulator.insert(0, 5));
+    let gone = world.simulator.delete(0, 2, 1);
+    source.signal("TERM");
+    source.expect_exit(0);
+    let log = source.log();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    shown(&world, &["reconcile"], &environment).expect(0);
+    shown(&world, &["verify"], &environment).expect(0);
+    shown(&world, &["cursor", "show"], &environment).expect(0);
+    shown(&world, &["replay"], &environment).expect(0);
+    let records = world.judged_accounts();
+    assert!(gone.iter().all(|id| !judge::latest(&records).contains_key(id.as_str())));
+    judge::everything(&records, &world.simulator.rows(0));
+}
+
+#[test]
+fn every_password_mechanism_gets_in_over_tls_and_a_refusal_says_why() {
+    let world = world_of("main", 50);
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let environment = secured().sasl(mechanism, "main", "planted-main");
+        let environment = borrowed(&environment);
+        let found = shown(&world, &["check"], &environment).expect(0);
+        assert!(
+            found.out.contains("✓ kafka, brokers: 1 broker, by SASL_SSL"),
+            "{}",
+            found.out
+        );
+        world.simulator.insert(0, 1);
+        catch_up(&world, &environment);
+        let wrong = secured().sasl(mechanism, "main", "planted-wrong");
+        let mut wrong = borrowed(&wrong);
+        wrong.push(("D02_TEST_CHECK_LIMIT", "20000"));
+        let refused = shown(&world, &["check"], &wrong).expect(2);
+        for part in [
+            "✗ kafka, authentication: no answer from ",
+            "uthentication failed",
+            "; wanted: to be let in\n    → correct user name, password",
+        ] {
+            assert!(refused.out.contains(part), "no `{part}`: {}", refused.out);
+        }
+    }
+    let stranger = secured().of("stranger");
+    let found = shown(&world, &["check", "--json"], &borrowed(&stranger)).expect(2);
+    for kind in ["accounts", "cursor", "changes", "dead"] {
+        let named = format!("DESCRIBE on topic {}", world.topic(kind));
+        assert!(found.out.contains(&named), "no `{named}`: {}", found.out);
+    }
+    assert!(
+        found.out.contains(&refusal(&transactional_ids(&world))),
+        "{}",
+        found.out
+    );
+    judged(&world);
+}
+
+#[test]
+fn a_certificate_gets_in_and_one_of_another_authority_does_not() {
+    let world = world_of(CERTIFIED, 50);
+    let environment = secured().mutual(&world, &secured().certificate(CERTIFIED));
+    let environment = borrowed(&environment);
+    let found = shown(&world, &["check"], &environment).expect(0);
+    assert!(
+        found.out.contains("✓ kafka, brokers: 1 broker, by SSL"),
+        "{}",
+        found.out
+    );
+    catch_up(&world, &environment);
+    judged(&world);
+    // Neither side takes what it does not know.
+    let stranger = Authority::new("stranger").expect("an authority");
+    let certified = stranger.client(CERTIFIED).expect("a certificate");
+    let other = secured().mutual(&world, &certified);
+    let mut other = borrowed(&other);
+    other.push(("D02_TEST_CHECK_LIMIT", "20000"));
+    let refused = shown(&world, &["check"], &other).expect(2);
+    assert!(refused.out.contains("✗ kafka, TLS: no answer from "), "{}", refused.out);
+    let ca_file = world.path("stranger.pem");
+    std::fs::write(&ca_file, stranger.pem()).expect("written");
+    let ca_file = ca_file.display().to_string();
+    let mut distrusting = environment.clone();
+    distrusting.retain(|(name, _)| !name.ends_with("SSL_CA_LOCATION"));
+    distrusting.push(("D02__KAFKA__PROPERTIES__SSL_CA_LOCATION", &ca_file));
+    distrusting.push(("D02_TEST_CHECK_LIMIT", "20000"));
+    let distrusted = shown(&world, &["check"], &distrusting).expect(2);
+    for part in [
+        "✗ kafka, TLS: no answer from ",
+        "certificate verify failed",
+        "ssl.ca.location",
+    ] {
+        assert!(distrusted.out.contains(part), "no `{part}`: {}", distrusted.out);
+    }
+}
+
+#[test]
+fn a_password_that_changes_while_it_runs_is_read_again() {
+    let world = world_of("rotated", 50);
+    let file = world.path("password");
+    let write = |password: &str| std::fs::write(&file, password).expect("written");
+    write("planted-rotated");
+    let path = file.display().to_string();
+    let environment = secured().of("rotated");
+    let mut environment = borrowed(&environment);
+    environment.retain(|(name, _)| !name.ends_with("SASL_PASSWORD"));
+    environment.push(("D02__KAFKA__PROPERTIES__SASL_PASSWORD_FILE", &path));
+    let mut source = world.command(&["run"], &environment);
+    source.wait_for_line("claimed and restored");
+    arrives(&world, &mut source, &world.simulator.insert(0, 1));
+    secured().set_password("rotated", "planted-second");
+    source.wait_for_line("Authentication failed during re-authentication");
+    let inserted = world.simulator.insert(0, 2);
+    source.wait_for_line("degraded, reopening: the brokers do not let this user in");
+    // Nobody is in a hurry to mount the new one.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    write("planted-second");
+    arrives(&world, &mut source, &inserted);
+    source.signal("TERM");
+    source.expect_exit(0);
+    judged(&world);
+}

@@ -1,0 +1,107 @@
+//! Who may do what, changed in a moment: by Kafka's protocol, because its tool takes seconds and librdkafka's bindings have no
+//! such call.
+//!
+//! ```text
+//! request   length: i32 | api key: i16 | api version: i16 | correlation id: i32 | client id: string | body
+//! string    length: i16 | bytes
+//! ```
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+const CREATE_ACLS: i16 = 30;
+const DELETE_ACLS: i16 = 31;
+/// The last version of both without compact lengths and tags.
+const VERSION: i16 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Read = 3,
+    Write = 4,
+    Create = 5,
+    DescribeConfigs = 10,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    Topic(String),
+    /// All ids that begin so.
+    TransactionalIds(String),
+}
+
+/// One right of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Right {
+    pub operation: Operation,
+    pub resource: Resource,
+}
+
+impl Right {
+    pub fn to(operation: Operation, topic: &str) -> Self {
+        let resource = Resource::Topic(topic.to_owned());
+        Self { operation, resource }
+    }
+}
+
+pub fn add(servers: &str, user: &str, right: &Right) {
+    let answer = ask(servers, CREATE_ACLS, user, right);
+    // Throttle time, how many results, the first one's error.
+    assert_eq!(number(&answer, 4), 1, "{answer:?}");
+    assert_eq!(answer[8..10], [0, 0], "{answer:?}");
+}
+
+pub fn remove(servers: &str, user: &str, right: &Right) {
+    let answer = ask(servers, DELETE_ACLS, user, right);
+    assert_eq!(number(&answer, 4), 1, "{answer:?}");
+    assert_eq!(answer[8..10], [0, 0], "{answer:?}");
+    // Then its message, null, and how many rights it matched.
+    assert_eq!(answer[10..12], [255, 255], "{answer:?}");
+    assert_eq!(number(&answer, 12), 1, "{right:?} was not there");
+}
+
+fn number(answer: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(answer[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// One creation, or one filter; both have the same form. Gives the answer's body.
+fn ask(servers: &str, api: i16, user: &str, right: &Right) -> Vec<u8> {
+    const LITERAL: u8 = 3;
+    const PREFIXED: u8 = 4;
+    const ALLOW: u8 = 3;
+    let (kind, name, pattern) = match &right.resource {
+        Resource::Topic(name) => (2, name, LITERAL),
+        Resource::TransactionalIds(prefix) => (5, prefix, PREFIXED),
+    };
+    let mut request = Vec::new();
+    let put = |request: &mut Vec<u8>, text: &str| {
+        let length = i16::try_from(text.len()).expect("a short text");
+        request.extend_from_slice(&length.to_be_bytes());
+        request.extend_from_slice(text.as_bytes());
+    };
+    request.extend_from_slice(&api.to_be_bytes());
+    request.extend_from_slice(&VERSION.to_be_bytes());
+    request.extend_from_slice(&1_i32.to_be_bytes());
+    put(&mut request, "tests");
+    request.extend_from_slice(&1_i32.to_be_bytes());
+    request.push(kind);
+    put(&mut request, name);
+    request.push(pattern);
+    put(&mut request, &format!("User:{user}"));
+    put(&mut request, "*");
+    request.extend_from_slice(&[right.operation as u8, ALLOW]);
+
+    let mut broker = TcpStream::connect(servers).expect("the broker");
+    broker
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a time-out");
+    let length = i32::try_from(request.len()).expect("a short request");
+    broker.write_all(&length.to_be_bytes()).expect("sent");
+    broker.write_all(&request).expect("sent");
+    let mut length = [0; 4];
+    broker.read_exact(&mut length).expect("an answer");
+    let mut answer = vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a length")];
+    broker.read_exact(&mut answer).expect("an answer");
+    // The correlation id.
+    answer.split_off(4)
+}
