@@ -1,9 +1,12 @@
 //! Does it do its work with exactly the documented rights, say which one is missing, lose nothing meanwhile, and get in by
 //! every way that a broker asks for?
 
+use std::time::{Duration, Instant};
+
 use d02_source::simulator::Authority;
 
 use crate::support::acls::{Operation, Resource, Right};
+use crate::support::authorization::AuthorizationServer;
 use crate::support::rows::{change, mend};
 use crate::support::secured::{CERTIFIED, borrowed, secured};
 use crate::support::shown::shown;
@@ -153,18 +156,18 @@ fn the_main_job_needs_no_more_than_the_documented_rights() {
     let mut environment = borrowed(&environment);
     environment.push(("D02__TRANSACTION__MAX_ROWS", "1000"));
     shown(&world, &["setup"], &environment).expect(0);
-    world.simulator.set_latency(std::time::Duration::from_millis(20));
+    world.simulator.set_latency(Duration::from_millis(20));
     let mut killed = world.command(&["run"], &environment);
     wait_for("a part of the snapshot", || {
         (world.accounts().len() > 5_000).then_some(())
     });
     killed.kill();
-    world.simulator.set_latency(std::time::Duration::ZERO);
+    world.simulator.set_latency(Duration::ZERO);
     let mut source = world.command(&["run"], &environment);
     source.wait_for_line("claimed and restored");
     arrives(&world, &mut source, &world.simulator.insert(0, 5));
     // Longer than a connection may live without showing again who it is.
-    std::thread::sleep(std::time::Duration::from_secs(8));
+    std::thread::sleep(Duration::from_secs(8));
     arrives(&world, &mut source, &world.simulator.insert(0, 5));
     let gone = world.simulator.delete(0, 2, 1);
     source.signal("TERM");
@@ -277,10 +280,112 @@ fn a_password_that_changes_while_it_runs_is_read_again() {
     let inserted = world.simulator.insert(0, 2);
     source.wait_for_line("degraded, reopening: the brokers do not let this user in");
     // Nobody is in a hurry to mount the new one.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     write("planted-second");
     arrives(&world, &mut source, &inserted);
     source.signal("TERM");
     source.expect_exit(0);
+    judged(&world);
+}
+
+const SECRET: &str = "D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_SECRET";
+const SECRET_FILE: &str = "D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_SECRET_FILE";
+
+/// So short that several end within a test.
+const LIFE: Duration = Duration::from_secs(8);
+
+#[test]
+fn a_bearer_token_gets_in_and_is_renewed_before_it_ends() {
+    let server = AuthorizationServer::start("planted-client", LIFE);
+    let world = world_of("vouched", 500);
+    let environment = secured().vouched(&server, "vouched");
+    let mut environment = borrowed(&environment);
+    environment.push((SECRET, "planted-client"));
+    let found = shown(&world, &["check"], &environment).expect(0);
+    assert!(
+        found.out.contains("✓ kafka, brokers: 1 broker, by SASL_SSL"),
+        "{}",
+        found.out
+    );
+    let before = server.answers().len();
+    let mut source = world.command(&["run"], &environment);
+    source.wait_for_line("claimed and restored");
+    let begun = Instant::now();
+    while begun.elapsed() < 3 * LIFE {
+        arrives(&world, &mut source, &world.simulator.insert(0, 1));
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    source.signal("TERM");
+    source.expect_exit(0);
+    let log = source.log();
+    assert!(!log.contains("degraded") && !log.contains("ERROR"), "{log}");
+    let answers = server.answers().split_off(before);
+    // One for all clients of a start, then one each time that four fifths of a life are over.
+    assert!((3..=8).contains(&answers.len()), "{answers:?}");
+    assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+    for command in [&["tail"][..], &["verify"], &["cursor", "show"], &["reconcile"]] {
+        shown(&world, command, &environment).expect(0);
+    }
+    judged(&world);
+}
+
+#[test]
+fn why_there_is_no_bearer_token_is_said_and_the_secret_is_read_again() {
+    let server = AuthorizationServer::start("planted-client", LIFE);
+    let world = world_of("vouched", 50);
+    let file = world.path("client-secret");
+    let write = |secret: &str| std::fs::write(&file, secret).expect("written");
+    let path = file.display().to_string();
+    let environment = secured().vouched(&server, "vouched");
+    let mut environment = borrowed(&environment);
+    environment.push((SECRET_FILE, &path));
+    environment.push(("D02_TEST_CHECK_LIMIT", "20000"));
+    write("planted-wrong");
+    let refused = shown(&world, &["check"], &environment).expect(2);
+    let why = "no token for Kafka: the authorization server answered 401 Unauthorized (invalid_client)";
+    assert!(
+        refused.out.contains("✗ kafka, authentication: ") && refused.out.contains(why),
+        "{}",
+        refused.out
+    );
+    server.set_away(true);
+    let away = shown(&world, &["check"], &environment).expect(2);
+    let why = "no token for Kafka: no answer from the authorization server";
+    assert!(
+        away.out.contains("✗ kafka, authentication: ") && away.out.contains(why),
+        "{}",
+        away.out
+    );
+    server.set_away(false);
+    write("planted-client");
+    let mut source = world.command(&["run"], &environment);
+    source.wait_for_line("claimed and restored");
+    server.set_secret("planted-second");
+    let is_refused = || server.answers().last() == Some(&401);
+    wait_for("a renewal is refused", || is_refused().then_some(()));
+    let inserted = world.simulator.insert(0, 2);
+    // Once the last token has ended.
+    source.wait_for_line("degraded, reopening: the brokers do not let this user in");
+    write("planted-second");
+    arrives(&world, &mut source, &inserted);
+    source.signal("TERM");
+    source.expect_exit(0);
+    judged(&world);
+}
+
+#[test]
+fn no_log_has_a_bearer_token_however_much_is_logged() {
+    let server = AuthorizationServer::start("planted-client", LIFE);
+    let world = world_of("vouched", 50);
+    let environment = secured().vouched(&server, "vouched");
+    let mut environment = borrowed(&environment);
+    environment.extend([
+        (SECRET, "planted-client"),
+        ("D02__KAFKA__PROPERTIES__DEBUG", "all"),
+        ("RUST_LOG", "trace"),
+    ]);
+    // Every output is searched for secrets.
+    let log = catch_up(&world, &environment);
+    assert!(log.contains("TRACE") && log.contains("OAUTHBEARER"), "no trace: {log}");
     judged(&world);
 }

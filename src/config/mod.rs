@@ -9,6 +9,7 @@
 mod error;
 mod keys;
 mod layers;
+mod oauth;
 mod show;
 mod validate;
 mod values;
@@ -26,6 +27,7 @@ use secrecy::SecretString;
 pub use crate::account::Extra;
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Layers, process_environment};
+pub use oauth::{OAuth, token_endpoint};
 pub use show::Effective;
 pub use values::{Property, REDACTED, SecretError, SecretSource};
 
@@ -145,6 +147,8 @@ pub struct Kafka {
     pub topic_settings: TopicSettings,
     /// For librdkafka as they are; those that would break a promise were refused.
     pub properties: BTreeMap<String, Property>,
+    /// Where `properties` ask for OAUTHBEARER.
+    pub oauth: Option<OAuth>,
 }
 
 /// The names of the topics. `{lender}` in one stands for the lender's key.
@@ -337,6 +341,8 @@ impl Config {
 }
 
 fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
+    let mut properties = properties(values, errors);
+    let oauth = oauth::take(&mut properties, values, errors);
     Config {
         name: values.need("name", parse_name),
         upstream: Upstream {
@@ -370,7 +376,8 @@ fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
                 changes: topic_setting(values, "changes"),
                 dead_letters: topic_setting(values, "dead_letters"),
             },
-            properties: properties(values, errors),
+            properties,
+            oauth,
         },
         transaction: Transaction {
             max_rows: values.need("transaction.max_rows", number),

@@ -484,6 +484,70 @@ fn every_refused_property_has_a_reason() {
 }
 
 #[test]
+fn bearer_tokens_need_whom_to_ask_and_nothing_else() {
+    const FULL: &str = r#"[kafka.properties]
+sasl.mechanism="OAUTHBEARER"
+sasl.oauthbearer.method="oidc"
+sasl.oauthbearer.token.endpoint.url="https://login.example/token"
+sasl.oauthbearer.client.id="d02-source"
+sasl.oauthbearer.client.secret_file="/run/secrets/oauth"
+"#;
+    let with = |lines: &str| file(&format!("{FULL}{lines}")).messages();
+    let loaded = file(&format!(
+        "{FULL}sasl.oauthbearer.scope=\"kafka\"\nhttps.ca.location=\"/ca.pem\""
+    ))
+    .fine();
+    let kafka = loaded.config.kafka;
+    let oauth = kafka.oauth.expect("whom to ask");
+    // What librdkafka cannot do is not for librdkafka.
+    assert_eq!(kafka.properties.into_keys().collect::<Vec<_>>(), ["sasl.mechanism"]);
+    assert_eq!(oauth.client_id.plain(), Some("d02-source"));
+    assert_eq!(oauth.scope.expect("a scope").plain(), Some("kafka"));
+    assert_eq!(oauth.ca_file, Some(PathBuf::from("/ca.pem")));
+    assert!(oauth.client_secret.is_file());
+
+    let needs = "OAUTHBEARER needs sasl.oauthbearer.token.endpoint.url, client.id and client.secret_file";
+    assert_eq!(
+        file("[kafka.properties]\nsasl.mechanism=\"OAUTHBEARER\"").messages(),
+        [
+            "kafka.properties.sasl.mechanism (file d02.toml): tokens come by sasl.oauthbearer.method = \"oidc\" alone"
+                .to_owned(),
+            format!("kafka.properties.sasl.mechanism (file d02.toml): {needs}"),
+        ]
+    );
+    for (line, problem) in [
+        (
+            "sasl.oauthbearer.extensions=\"a=b\"",
+            "kafka.properties.sasl.oauthbearer.extensions (file d02.toml): it is not supported; method, grant.type, \
+             token.endpoint.url, client.id, client.secret and scope are",
+        ),
+        (
+            "sasl.oauthbearer.grant.type=\"password\"",
+            "kafka.properties.sasl.oauthbearer.grant.type (file d02.toml): the one grant that is asked for is \
+             \"client_credentials\"",
+        ),
+    ] {
+        assert_eq!(with(line), [problem], "{line}");
+    }
+    for (endpoint, is_fine) in [
+        ("http://127.0.0.1:8080/token", true),
+        ("http://[::1]/token", true),
+        ("http://login.example/token", false),
+        ("https://user:hunter2@login.example/token", false),
+        ("login.example", false),
+    ] {
+        let text = FULL.replace("https://login.example/token", endpoint);
+        let messages = file(&text).messages();
+        assert_eq!(messages.is_empty(), is_fine, "{endpoint}: {messages:?}");
+        assert!(!messages.concat().contains("hunter2"), "{messages:?}");
+    }
+    assert_eq!(
+        file("[kafka.properties]\nsasl.oauthbearer.method=\"oidc\"").messages(),
+        ["kafka.properties.sasl.oauthbearer.method (file d02.toml): it is for sasl.mechanism = \"OAUTHBEARER\" alone"]
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named_and_hides_what_only_follows_from_it() {
     let layers = Layers {
         files: vec![PathBuf::from("/nowhere/d02.toml")],

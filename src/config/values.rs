@@ -98,6 +98,11 @@ impl Property {
         }
     }
 
+    /// Whether it stands in a file.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Property::Secret(SecretSource::File(_)))
+    }
+
     /// The text, where it is no secret.
     pub fn plain(&self) -> Option<&str> {
         match self {

@@ -1,5 +1,6 @@
 //! Which clients talk to Kafka, and with which settings? One place, so that no client lacks what a promise rests on.
 
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -8,9 +9,9 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientContext;
 use rdkafka::Message;
 use rdkafka::admin::AdminClient;
-use rdkafka::client::Client;
+use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult};
 use rdkafka::producer::{ProducerContext, ThreadedProducer};
@@ -18,9 +19,11 @@ use rdkafka::statistics::Statistics;
 use secrecy::ExposeSecret;
 
 use super::Reason;
+use super::oauth::{Tokens, authorize};
 use crate::config::{self, Property, SecretError};
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
+use crate::policy::chain;
 
 /// A transaction that is open for longer is aborted by the broker. A batch takes well under a second; a dead producer
 /// that nobody replaces hides other lenders' records on the cursor partition for this long.
@@ -36,6 +39,7 @@ pub fn transaction_timeout() -> Duration {
 pub struct Cluster {
     name: String,
     kafka: config::Kafka,
+    tokens: Option<Arc<Tokens>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,7 @@ impl Cluster {
         Self {
             name: config.name.clone(),
             kafka: config.kafka.clone(),
+            tokens: config.kafka.oauth.clone().map(|oauth| Arc::new(Tokens::new(oauth))),
         }
     }
 
@@ -97,17 +102,28 @@ impl Cluster {
     }
 
     fn client<T: FromClientConfigAndContext<Context>>(&self, config: &ClientConfig) -> Result<T, ClusterError> {
-        self.client_of(config, Context::default())
+        self.client_of(config, Reports::default())
     }
 
     fn client_of<T: FromClientConfigAndContext<Context>>(
         &self,
         config: &ClientConfig,
-        context: Context,
+        reports: Reports,
     ) -> Result<T, ClusterError> {
+        let context = Context {
+            reports: Arc::new(reports),
+            tokens: self.tokens.clone(),
+        };
         config.create_with_context(context).map_err(ClusterError::Client)
     }
 
+    fn consumer(&self, config: &ClientConfig) -> Result<BaseConsumer<Context>, ClusterError> {
+        let consumer: BaseConsumer<Context> = self.client(config)?;
+        authorize(consumer.client());
+        Ok(consumer)
+    }
+
+    /// Whoever uses it for longer calls [`authorize`] before each request: nobody else does.
     pub(super) fn admin(&self) -> Result<AdminClient<Context>, ClusterError> {
         self.client(&self.config()?)
     }
@@ -154,7 +170,7 @@ impl Cluster {
             metrics: Some(metrics),
             ..Reports::default()
         };
-        self.client_of(&config, Context(Arc::new(reports)))
+        self.client_of(&config, reports)
     }
 
     /// Its records are refused by every broker, after a look at the rights (`rights`).
@@ -170,7 +186,7 @@ impl Cluster {
     }
 
     pub(super) fn reader(&self, isolation: Isolation) -> Result<BaseConsumer<Context>, ClusterError> {
-        self.client(&self.reader_config(isolation)?)
+        self.consumer(&self.reader_config(isolation)?)
     }
 
     /// A reader of committed records that waits for what comes: the broker answers as soon as there is anything, and is
@@ -178,7 +194,7 @@ impl Cluster {
     pub(super) fn follower(&self) -> Result<BaseConsumer<Context>, ClusterError> {
         let mut config = self.reader_config(Isolation::ReadCommitted)?;
         config.set("fetch.wait.max.ms", "500");
-        self.client(&config)
+        self.consumer(&config)
     }
 
     fn reader_config(&self, isolation: Isolation) -> Result<ClientConfig, ClusterError> {
@@ -207,8 +223,11 @@ impl Cluster {
 }
 
 /// Hears what a client reports beside its calls.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Context(Arc<Reports>);
+#[derive(Clone)]
+pub(super) struct Context {
+    reports: Arc<Reports>,
+    tokens: Option<Arc<Tokens>>,
+}
 
 #[derive(Debug, Default)]
 struct Reports {
@@ -244,30 +263,39 @@ struct Deliveries {
 impl Context {
     /// Errors reported so far: what moves during a commit makes it doubtful.
     pub fn error_count(&self) -> u64 {
-        self.0.error_count.load(Ordering::SeqCst)
+        self.reports.error_count.load(Ordering::SeqCst)
+    }
+
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_deref()
+    }
+
+    /// Hears why no broker would let this client in.
+    pub fn not_let_in(&self, reason: &str) {
+        self.error(KafkaError::Global(RDKafkaErrorCode::Authentication), reason);
     }
 
     /// Whether a broker has refused this client's credentials.
     pub fn is_refused(&self) -> bool {
-        self.0.is_refused.load(Ordering::SeqCst)
+        self.reports.is_refused.load(Ordering::SeqCst)
     }
 
     pub fn reason(&self) -> Reason {
-        Reason(lock(&self.0.last_error).clone())
+        Reason(lock(&self.reports.last_error).clone())
     }
 
     pub fn sending(&self) {
-        lock(&self.0.deliveries).outstanding += 1;
+        lock(&self.reports.deliveries).outstanding += 1;
     }
 
     pub fn not_sent(&self) {
-        lock(&self.0.deliveries).outstanding -= 1;
+        lock(&self.reports.deliveries).outstanding -= 1;
     }
 
     /// Waits until nothing is outstanding or a record failed, at most `limit`; `true` if nothing is.
     pub fn wait_for_deliveries(&self, limit: Duration) -> Result<bool, (String, KafkaError)> {
         let deadline = Instant::now() + limit;
-        let mut deliveries = lock(&self.0.deliveries);
+        let mut deliveries = lock(&self.reports.deliveries);
         loop {
             if let Some(failed) = deliveries.failed.take() {
                 return Err(failed);
@@ -276,7 +304,7 @@ impl Context {
             if deliveries.outstanding == 0 || left.is_zero() {
                 return Ok(deliveries.outstanding == 0);
             }
-            let waited = self.0.delivered.wait_timeout(deliveries, left);
+            let waited = self.reports.delivered.wait_timeout(deliveries, left);
             deliveries = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }
@@ -288,6 +316,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ClientContext for Context {
+    // Asked for by OAUTHBEARER alone.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let tokens = self
+            .tokens
+            .as_ref()
+            .ok_or("no token for Kafka: nobody to ask for one")?;
+        // Reported with its causes: whoever gets it takes the text.
+        tokens.token().map_err(|error| chain(&error).into())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         // Producers are told of consumers' settings and the reverse; brokers come and go, which `error` hears as well.
         if fac == "CONFWARN" {
@@ -309,13 +349,16 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
             return;
         }
-        self.0.error_count.fetch_add(1, Ordering::SeqCst);
+        self.reports.error_count.fetch_add(1, Ordering::SeqCst);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) {
-            self.0.is_refused.store(true, Ordering::SeqCst);
+            self.reports.is_refused.store(true, Ordering::SeqCst);
+            if let Some(tokens) = &self.tokens {
+                tokens.forget();
+            }
         }
         // "All brokers are down" says less than what brought them down.
         let says_more = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
-        let mut last = lock(&self.0.last_error);
+        let mut last = lock(&self.reports.last_error);
         if says_more || last.is_none() {
             *last = Some(reason.to_owned());
         }
@@ -324,8 +367,8 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        if let Some(metrics) = &self.0.metrics {
-            show_statistics(&statistics, metrics, &mut lock(&self.0.totals));
+        if let Some(metrics) = &self.reports.metrics {
+            show_statistics(&statistics, metrics, &mut lock(&self.reports.totals));
         }
     }
 }
@@ -379,7 +422,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let mut deliveries = lock(&self.0.deliveries);
+        let mut deliveries = lock(&self.reports.deliveries);
         deliveries.outstanding -= 1;
         if let Err((error, message)) = result {
             deliveries
@@ -387,7 +430,7 @@ impl ProducerContext for Context {
                 .get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
         }
         if deliveries.outstanding == 0 || deliveries.failed.is_some() {
-            self.0.delivered.notify_all();
+            self.reports.delivered.notify_all();
         }
     }
 }

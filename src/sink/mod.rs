@@ -1,6 +1,7 @@
 //! How do records get into Kafka? A batch with its progress, or nothing.
 //!
 //! - `cluster`: librdkafka's clients and the settings that the promises rest on
+//! - `oauth`: the tokens that show brokers who this is, where they ask for one
 //! - `transaction`: one transaction (Atomic)
 //! - `recovery`: what is committed, read back
 //! - `versions`: the same by version, to be compared with upstream
@@ -9,6 +10,7 @@
 //! - `tail`: the records of a topic, for people
 
 mod cluster;
+mod oauth;
 mod recovery;
 mod rights;
 mod tail;

@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
 use super::cluster::{Cluster, ClusterError, Context, Isolation};
+use super::oauth::authorize;
 use super::rights::{Operation, Right, is_denied};
 use super::transaction::Topic;
 use super::{Reason, Topics};
@@ -721,6 +722,7 @@ impl Clients {
             })
             .collect();
         let error = |topic: &str, source| self.error(Operation::Create, topic, source);
+        authorize(self.admin.inner());
         let results = self.admin.create_topics(&new, options).await;
         let results = results.map_err(|source| error(&topics[0].name, source))?;
         let mut created = Vec::new();
@@ -785,6 +787,7 @@ impl Clients {
     }
 
     async fn describe(&self, resource: ResourceSpecifier<'_>) -> KafkaResult<ConfigResource> {
+        authorize(self.admin.inner());
         let described = self.admin.describe_configs([&resource], &options()).await?;
         let one = described
             .into_iter()

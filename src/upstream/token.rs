@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::jwt::claims;
 use crate::progress::Timestamp;
 
 /// The share of its life after which a token is refreshed: of an hour, twelve minutes are left for tries that fail.
@@ -73,14 +71,11 @@ fn life(jwt: &str, clock: Timestamp) -> Option<Duration> {
         .filter(|life| !life.is_zero())
 }
 
-fn claims<T: DeserializeOwned>(jwt: &str) -> Option<T> {
-    let payload = jwt.split('.').nth(1)?.trim_end_matches('=');
-    let claims = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
-    serde_json::from_slice(&claims).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
     use super::*;
 
     const CLOCK: Timestamp = Timestamp(1_780_000_000_000);

@@ -1,6 +1,7 @@
 //! A broker, a registry, an upstream, the process under test, and an independent reader that judges it.
 
 pub mod acls;
+pub mod authorization;
 pub mod judge;
 pub mod kafka;
 pub mod kafka_proxy;

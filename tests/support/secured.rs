@@ -13,6 +13,7 @@ use d02_source::testbed::{Broker, BrokerOptions};
 use tempfile::TempDir;
 
 use super::acls::{self, Right};
+use super::authorization::AuthorizationServer;
 use super::world::World;
 
 /// Users who may nothing by themselves, with their passwords.
@@ -135,6 +136,17 @@ impl Secured {
             ("D02__KAFKA__PROPERTIES__SASL_USERNAME", user.to_owned()),
             ("D02__KAFKA__PROPERTIES__SASL_PASSWORD", password.to_owned()),
         ]
+    }
+
+    /// What a client of the authorization server is configured with.
+    pub fn vouched(&self, server: &AuthorizationServer, user: &str) -> Vec<(&'static str, String)> {
+        let mut environment = server.environment(user);
+        environment.extend([
+            ("D02__KAFKA__BOOTSTRAP_SERVERS", self.address("SECURED")),
+            ("D02__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_SSL".to_owned()),
+            ("D02__KAFKA__PROPERTIES__SSL_CA_LOCATION", self.ca_file()),
+        ]);
+        environment
     }
 
     /// What whoever has this certificate is configured with.

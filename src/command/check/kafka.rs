@@ -138,7 +138,10 @@ fn away(notes: &mut Notes, error: &TopicError) {
         );
     };
     let reason = reason.0.as_deref().unwrap_or_default().to_lowercase();
-    if reason.contains("authentication") || reason.contains("sasl") {
+    if ["authentication", "sasl", "no token"]
+        .iter()
+        .any(|sign| reason.contains(sign))
+    {
         let advice = "correct user name, password and sasl.mechanism in kafka.properties, or have the broker's owner let this \
                       user in";
         notes.error(Exit::Usage, "authentication", found, "to be let in", advice);

@@ -1,0 +1,310 @@
+//! Which bearer token shows the brokers who this is? That of an authorization server, by client credentials (RFC 6749, section
+//! 4.4), renewed in time. librdkafka does this by itself only with an HTTP client of its own, which is not built here.
+//!
+//! Clients ask for a token when a poll tells them to. Those that nobody polls yet, or that rdkafka never polls for it (the admin
+//! client: fede1024/rust-rdkafka#757), are given theirs by [`authorize`].
+
+use std::ffi::{CString, c_char};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::bindings;
+use rdkafka::client::{Client, OAuthToken};
+use reqwest::{Certificate, StatusCode, header, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::cluster::Context;
+use crate::clock;
+use crate::config::{OAuth, SecretError, token_endpoint};
+use crate::jwt;
+use crate::policy::chain;
+
+/// One answer of the authorization server; whoever polls a client waits for it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A token has a few kilobytes.
+const MAX_BODY: usize = 256 * 1024;
+
+/// The tokens of one source. Its clients share them.
+pub(super) struct Tokens {
+    oauth: OAuth,
+    held: Mutex<Option<Token>>,
+}
+
+#[derive(Clone)]
+struct Token {
+    value: SecretString,
+    /// For librdkafka's own words; the broker reads the token.
+    principal: String,
+    /// Milliseconds since the epoch.
+    ends_at: i64,
+    /// From then on a client that asks gets a new one: librdkafka asks after four fifths of the life.
+    renew_at: i64,
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TokenError {
+    #[error("no token for Kafka: reading the properties of OAUTHBEARER")]
+    Secret(#[from] SecretError),
+    #[error("no token for Kafka: sasl.oauthbearer.token.endpoint.url is no https:// address")]
+    Endpoint,
+    #[error("no token for Kafka: reading https.ca.location {path}: {what}")]
+    CaFile { path: String, what: String },
+    #[error("no token for Kafka: no answer from the authorization server")]
+    NoAnswer(#[source] reqwest::Error),
+    #[error("no token for Kafka: the authorization server answered {status}{}", .error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default())]
+    Refused { status: StatusCode, error: Option<String> },
+    #[error("no token for Kafka: the authorization server's answer {what}")]
+    Answer { what: &'static str },
+}
+
+impl Tokens {
+    pub fn new(oauth: OAuth) -> Self {
+        Self {
+            oauth,
+            held: Mutex::default(),
+        }
+    }
+
+    /// A token that is good for a while; blocks while one is fetched, for at most [`TIMEOUT`].
+    pub fn token(&self) -> Result<OAuthToken, TokenError> {
+        let mut held = self.held();
+        let is_fresh = |token: &&Token| clock::now().timestamp_millis() < token.renew_at;
+        if held.as_ref().filter(is_fresh).is_none() {
+            *held = Some(fetch_apart(&self.oauth)?);
+        }
+        let token = held.as_ref().expect("one was put there");
+        Ok(OAuthToken {
+            token: token.value.expose_secret().to_owned(),
+            principal_name: token.principal.clone(),
+            lifetime_ms: token.ends_at,
+        })
+    }
+
+    /// A broker did not take it.
+    pub fn forget(&self) {
+        *self.held() = None;
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Token>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives the client its token now, if it needs one; why it cannot be had is heard as what librdkafka reports is.
+pub(super) fn authorize(client: &Client<Context>) {
+    let Some(tokens) = client.context().tokens() else {
+        return;
+    };
+    let given = match tokens.token() {
+        Ok(token) => set(client, token),
+        Err(error) => Err(chain(&error)),
+    };
+    if let Err(why) = given {
+        client.context().not_let_in(&why);
+    }
+}
+
+/// rdkafka 0.39 has no call for it.
+#[allow(unsafe_code)]
+fn set(client: &Client<Context>, token: OAuthToken) -> Result<(), String> {
+    const ERROR_SIZE: usize = 512;
+    let text = |text: String| CString::new(text).map_err(|_| "no token for Kafka: it has a NUL".to_owned());
+    let (value, principal) = (text(token.token)?, text(token.principal_name)?);
+    let mut error = [0_u8; ERROR_SIZE];
+    // SAFETY: the client lives as long as it is borrowed; both texts end with NUL and are copied by the callee, which writes no
+    // more than `ERROR_SIZE` bytes to `error`, and is given no extensions.
+    let code = unsafe {
+        bindings::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.lifetime_ms,
+            principal.as_ptr(),
+            std::ptr::null_mut(),
+            0,
+            error.as_mut_ptr().cast::<c_char>(),
+            ERROR_SIZE,
+        )
+    };
+    if code == bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    let end = error.iter().position(|byte| *byte == 0).unwrap_or(ERROR_SIZE);
+    Err(format!(
+        "no token for Kafka: {}",
+        String::from_utf8_lossy(&error[..end])
+    ))
+}
+
+/// On a thread and a runtime of its own: whoever polls a client may be inside another one.
+fn fetch_apart(oauth: &OAuth) -> Result<Token, TokenError> {
+    let fetched = std::thread::scope(|scope| {
+        let fetch = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime without threads").block_on(fetch(oauth))
+        };
+        scope.spawn(fetch).join()
+    });
+    fetched.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+}
+
+async fn fetch(oauth: &OAuth) -> Result<Token, TokenError> {
+    let url = oauth.token_endpoint.read()?;
+    let url = token_endpoint(url.expose_secret()).ok_or(TokenError::Endpoint)?;
+    let (id, secret) = (oauth.client_id.read()?, oauth.client_secret.read()?);
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "client_credentials");
+    if let Some(scope) = &oauth.scope {
+        form.append_pair("scope", scope.read()?.expose_secret());
+    }
+    let mut builder = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        // The secret goes nowhere else.
+        .redirect(redirect::Policy::none());
+    if let Some(path) = &oauth.ca_file {
+        let failed = |what: String| TokenError::CaFile {
+            path: path.display().to_string(),
+            what,
+        };
+        let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(chain(&error)))?;
+        builder = certificates
+            .into_iter()
+            .fold(builder, reqwest::ClientBuilder::add_root_certificate);
+    }
+    let no_answer = |error: reqwest::Error| TokenError::NoAnswer(error.without_url());
+    let asked_at = clock::now().timestamp_millis();
+    let request = builder
+        .build()
+        .map_err(no_answer)?
+        .post(url)
+        .basic_auth(id.expose_secret(), Some(secret.expose_secret()))
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(header::ACCEPT, "application/json")
+        .body(form.finish());
+    let mut response = request.send().await.map_err(no_answer)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(TokenError::Answer { what: "is too long" });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if !response.status().is_success() {
+        return Err(TokenError::Refused {
+            status: response.status(),
+            error: error_code(&body),
+        });
+    }
+    Token::from_answer(&body, id.expose_secret(), asked_at)
+}
+
+/// `invalid_client` and its like; its description may say anything.
+fn error_code(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    const MAX: usize = 64;
+    let is_code = |text: &str| text.len() <= MAX && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let refusal: Refusal = serde_json::from_slice(body).ok()?;
+    Some(refusal.error).filter(|error| is_code(error))
+}
+
+impl Token {
+    /// `asked_at`: milliseconds since the epoch.
+    fn from_answer(body: &[u8], client_id: &str, asked_at: i64) -> Result<Self, TokenError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            access_token: SecretString,
+            /// Seconds.
+            expires_in: Option<f64>,
+        }
+        #[derive(Deserialize)]
+        struct Claims {
+            sub: Option<String>,
+            exp: Option<f64>,
+        }
+        let what = "has no access_token";
+        let answer: Answer = serde_json::from_slice(body).map_err(|_| TokenError::Answer { what })?;
+        let claims = jwt::claims::<Claims>(answer.access_token.expose_secret());
+        let (principal, ends_at) = claims.map_or((None, None), |claims| (claims.sub, claims.exp));
+        // Relative first: this machine's clock need not be right for it.
+        let life = answer.expires_in.map(|seconds| seconds * 1_000.0);
+        let life = life.or_else(|| ends_at.map(|seconds| seconds * 1_000.0 - asked_at as f64));
+        let what = "has neither expires_in nor the claim exp";
+        let life = life.ok_or(TokenError::Answer { what })?;
+        if life < 1_000.0 || life.is_nan() {
+            let what = "has a token that has ended; is this machine's clock right?";
+            return Err(TokenError::Answer { what });
+        }
+        let life = life as i64;
+        let ends_at = asked_at.saturating_add(life);
+        Ok(Self {
+            value: answer.access_token,
+            principal: principal
+                .filter(|principal| !principal.is_empty())
+                .unwrap_or_else(|| client_id.to_owned()),
+            ends_at,
+            renew_at: asked_at.saturating_add(life / 2),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    fn answer(body: &str) -> Result<(String, i64, i64), String> {
+        let token = Token::from_answer(body.as_bytes(), "client", 1_000_000);
+        token
+            .map(|token| (token.principal, token.ends_at, token.renew_at))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_token_lives_as_long_as_the_answer_says_or_else_the_token() {
+        let jwt = |claims: &str| format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let with_claims = format!(r#"{{"access_token":"{}"}}"#, jwt(r#"{"exp":1060,"sub":"s"}"#));
+        let both = with_claims.replace('}', r#","expires_in":10}"#);
+        assert_eq!(answer(&with_claims), Ok(("s".to_owned(), 1_060_000, 1_030_000)));
+        assert_eq!(answer(&both), Ok(("s".to_owned(), 1_010_000, 1_005_000)));
+        let opaque = r#"{"access_token":"opaque","expires_in":10.5,"token_type":"Bearer"}"#;
+        assert_eq!(answer(opaque), Ok(("client".to_owned(), 1_010_500, 1_005_250)));
+    }
+
+    #[test]
+    fn an_answer_without_a_token_that_can_be_used_is_an_error() {
+        for (body, what) in [
+            ("", "has no access_token"),
+            (r#"{"access_token":1}"#, "has no access_token"),
+            (
+                r#"{"access_token":"opaque"}"#,
+                "has neither expires_in nor the claim exp",
+            ),
+            (
+                r#"{"access_token":"opaque","expires_in":0}"#,
+                "has a token that has ended",
+            ),
+        ] {
+            let error = answer(body).expect_err("no token");
+            assert!(error.contains(what), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn of_a_refusal_only_its_code_is_said() {
+        assert_eq!(
+            error_code(br#"{"error":"invalid_client"}"#).as_deref(),
+            Some("invalid_client")
+        );
+        for body in [&br#"{"error":"No such secret: hunter2"}"#[..], b"<html>", b"{}"] {
+            assert_eq!(error_code(body), None);
+        }
+    }
+}
