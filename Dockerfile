@@ -28,5 +28,9 @@ ENV MALLOC_ARENA_MAX=2
 # "nonroot", as a number, so that Kubernetes' runAsNonRoot can tell.
 USER 65532:65532
 STOPSIGNAL SIGTERM
+# The image has no HTTP client, so the program asks itself whether its loops turn (/livez). It knows `http.listen` from the
+# environment alone: D02__HTTP__LISTEN=127.0.0.1:8080. Without, nothing is asked, and nothing is unhealthy.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["/usr/local/bin/d02-source", "run", "--health-check"]
 ENTRYPOINT ["/usr/local/bin/d02-source"]
 CMD ["--help"]

@@ -105,6 +105,10 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Ok(loaded.config)
     };
     match arguments.command {
+        Command::Run(args) if args.health_check => {
+            let listen = config::http_listen(layers).map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
+            on_runtime(command::health_check::execute(listen))
+        }
         Command::Run(args) => {
             let config = needs_lenders(layers)?;
             on_runtime(command::run::execute(args, config))

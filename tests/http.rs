@@ -11,6 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::support::kafka_proxy::KafkaProxy;
+use crate::support::shown::{self, Shown};
 use crate::support::source::Source;
 use crate::support::world::{self, World};
 use crate::support::{PATIENCE, RUNTIME, judge, wait_for};
@@ -382,6 +383,41 @@ fn clients_that_hold_every_connection_without_a_whole_request_are_cut() {
     assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
 }
 
+/// As a container asks, which knows no file and no lender.
+fn health_check(listen: &str) -> Shown {
+    let mut asked = shown::command(&["run", "--health-check"], &[("D02__HTTP__LISTEN", listen)]);
+    Shown::of(asked.output().expect("it runs"))
+}
+
+#[test]
+fn a_container_asks_whether_the_source_in_it_is_alive() {
+    let world = World::new(&[50]);
+    // What listens on all addresses is asked on this machine's own.
+    let mut observed = Observed::start(&world, &["run"], &[("D02__HTTP__LISTEN", "0.0.0.0:0")]);
+    let port = observed.address().rsplit(':').next().expect("a port").to_owned();
+    let asked = health_check(&format!("0.0.0.0:{port}")).expect(0);
+    assert_eq!(asked.out, "{\"alive\":true,\"late\":[]}\n");
+    observed.source.signal("TERM");
+    observed.source.expect_exit(0);
+    let gone = health_check(&format!("127.0.0.1:{port}")).expect(1);
+    assert!(
+        gone.log
+            .contains(&format!("no answer from http://127.0.0.1:{port}/livez: ")),
+        "{}",
+        gone.log
+    );
+    let nobody = health_check("").expect(0);
+    assert_eq!(nobody.out, "http.listen is not set here, so there is nobody to ask\n");
+    let wrong = health_check("here").expect(2);
+    assert!(
+        wrong
+            .log
+            .contains("http.listen = \"here\" (environment variable D02__HTTP__LISTEN): allowed is "),
+        "{}",
+        wrong.log
+    );
+}
+
 /// The time beyond its limit that a step may take, in the tests of the watchdog.
 const GRACE: (&str, &str) = ("D02_TEST_WATCHDOG_GRACE", "3000");
 
@@ -400,6 +436,9 @@ fn a_pipeline_that_hangs_is_not_alive_is_named_and_ends_the_process_with_1() {
         (status == 503).then_some(report)
     });
     assert_eq!(report["alive"], false);
+    let asked = health_check(observed.address()).expect(1);
+    let said = "/livez answered 503 Service Unavailable: {\"alive\":false,\"late\":[\"the pipeline of lender-1";
+    assert!(asked.log.contains(said), "{}", asked.log);
     let late = report["late"][0].as_str().expect("what is late");
     assert!(
         late.starts_with("the pipeline of lender-1 does not turn: deciding and remembering, for "),

@@ -37,6 +37,9 @@ pub struct Args {
     /// End with 0 once every lender has been read to the end: for a batch, a cron job
     #[arg(long)]
     until_caught_up: bool,
+    /// Do not run, but ask the `run` that listens at http.listen whether it is alive, and exit: for a container
+    #[arg(long, conflicts_with = "until_caught_up")]
+    pub health_check: bool,
 }
 
 /// What the lenders of the process share.

@@ -9,10 +9,11 @@ use std::{fs, io};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::http::reachable;
 use crate::policy::Exit;
 use crate::simulator::{
     DEFAULT_BY, Effect, Fault, Handle, LenderOptions, MAX_SHIFT, Options, ScriptError, Simulator, StartError, Total,
-    ca_file, parse_script, reachable,
+    ca_file, parse_script,
 };
 
 const EXAMPLE: &str = r#"Example: 100,000 rows with groups of up to 1,500 equal timestamps, 50 changes a second, new accounts and deletions, some odd and bad rows

@@ -318,6 +318,16 @@ pub fn load(layers: Layers) -> Result<Loaded, ConfigErrors> {
     })
 }
 
+/// `http.listen`, of layers that lack everything else: a health check knows the environment of its container alone.
+pub fn http_listen(layers: Layers) -> Result<Option<SocketAddr>, ConfigErrors> {
+    let mut errors = Vec::new();
+    let values = layers::merge(layers, &mut errors);
+    if values.incomplete || values.refused.contains("http.listen") {
+        return Err(ConfigErrors(errors));
+    }
+    Ok(values.get("http.listen", parse_address))
+}
+
 impl Config {
     /// What the operator decided about rows.
     pub fn rules(&self) -> Rules {

@@ -12,7 +12,7 @@
 mod health;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,16 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
 
 /// A request of ours has a line and some headers.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// Where a client on this machine finds what listens on `address`: nobody can connect to "all addresses" (`0.0.0.0`).
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
 
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]

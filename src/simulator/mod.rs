@@ -30,7 +30,7 @@ mod tokens;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -234,16 +234,6 @@ impl Shared {
     }
 }
 
-/// Where a client on this machine finds what listens on `address`: nobody can connect to "all addresses" (`0.0.0.0`).
-pub fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
 /// A running simulator; dropping it closes its socket and all connections.
 #[derive(Debug)]
 pub struct Simulator {
@@ -266,7 +256,7 @@ impl Simulator {
             source,
         };
         let listener = TcpListener::bind(options.listen).await.map_err(listening)?;
-        let address = reachable(listener.local_addr().map_err(listening)?);
+        let address = crate::http::reachable(listener.local_addr().map_err(listening)?);
         let (acceptor, ca_file) = match &options.tls {
             Some(dir) => {
                 let (acceptor, ca_file) = tls::acceptor(dir, address.ip(), &options.tls_names)?;
