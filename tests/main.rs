@@ -22,5 +22,6 @@ mod support;
 mod tail;
 mod takeover;
 mod testbed;
+mod tls;
 mod upstream;
 mod verify;

@@ -2,6 +2,7 @@
 
 pub mod acls;
 pub mod authorization;
+pub mod http_proxy;
 pub mod judge;
 pub mod kafka;
 pub mod kafka_proxy;

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use d02_source::simulator::Certified;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_native_tls::TlsAcceptor;
 
 use super::{RUNTIME, testbed};
 
@@ -64,6 +66,14 @@ pub struct Door {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
     refused: Refused,
+    guard: Option<Arc<Guard>>,
+}
+
+/// Who is let in, and how it is shown who we are.
+struct Guard {
+    acceptor: TlsAcceptor,
+    /// The header `authorization`.
+    authorization: Mutex<String>,
 }
 
 /// Requests that begin so are answered with this status.
@@ -79,7 +89,28 @@ impl Door {
             address,
             heard: Arc::default(),
             refused: Arc::default(),
+            guard: None,
         }
+    }
+
+    /// Open over TLS to whoever sends this header `authorization`.
+    pub fn guarded(certified: &Certified, authorization: &str) -> Self {
+        let guard = Guard {
+            acceptor: certified.acceptor().expect("an acceptor"),
+            authorization: Mutex::new(authorization.to_owned()),
+        };
+        let door = Self {
+            guard: Some(Arc::new(guard)),
+            ..Self::closed()
+        };
+        door.open();
+        door
+    }
+
+    /// From now on, whoever sends this one.
+    pub fn let_in(&self, authorization: &str) {
+        let guard = self.guard.as_ref().expect("a guard");
+        authorization.clone_into(&mut guard.authorization.lock().expect("who is let in"));
     }
 
     /// Open, but requests that begin with `begin` (`PUT /`) are answered with `status`.
@@ -98,16 +129,28 @@ impl Door {
     pub fn url(&self) -> String {
         let registry = testbed().schema_registry_url();
         let path = registry.splitn(4, '/').nth(3).unwrap_or_default();
-        format!("http://{}/{path}", self.address)
+        let scheme = if self.guard.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/{path}", self.address)
     }
 
     pub fn open(&self) {
         let socket = self.socket.lock().expect("the socket").take().expect("still closed");
-        let (heard, refused) = (Arc::clone(&self.heard), Arc::clone(&self.refused));
+        let (heard, refused, guard) = (Arc::clone(&self.heard), Arc::clone(&self.refused), self.guard.clone());
         RUNTIME.spawn(async move {
             let listener = socket.listen(64).expect("listening");
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pass(stream, Arc::clone(&heard), Arc::clone(&refused)));
+                let (heard, refused, guard) = (Arc::clone(&heard), Arc::clone(&refused), guard.clone());
+                tokio::spawn(async move {
+                    match &guard {
+                        None => pass(stream, heard, refused, None).await,
+                        // Whoever does not trust us goes away.
+                        Some(guard) => {
+                            if let Ok(stream) = guard.acceptor.accept(stream).await {
+                                pass(stream, heard, refused, Some(guard)).await;
+                            }
+                        }
+                    }
+                });
             }
         });
     }
@@ -127,7 +170,12 @@ impl Door {
 }
 
 /// One request, then the connection is closed: so that none passes unseen.
-async fn pass(mut client: TcpStream, heard: Arc<Mutex<Vec<String>>>, refused: Refused) {
+async fn pass(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    heard: Arc<Mutex<Vec<String>>>,
+    refused: Refused,
+    guard: Option<&Guard>,
+) {
     let mut request = Vec::new();
     let head_end = loop {
         if let Some(at) = request.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -157,8 +205,22 @@ async fn pass(mut client: TcpStream, heard: Arc<Mutex<Vec<String>>>, refused: Re
         .replacen(&format!(" /{path}"), " ", 1);
     let refused = refused.lock().expect("what is refused").clone();
     let is_refused = refused.filter(|(begin, _)| line.starts_with(begin.as_str()));
+    let is_let_in = guard.is_none_or(|guard| {
+        let wanted = guard.authorization.lock().expect("who is let in");
+        let header = |line: &str| {
+            line.split_once(": ")
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        };
+        let mut headers = others.lines().filter_map(header);
+        headers.any(|(name, value)| name == "authorization" && value == *wanted)
+    });
+    let status = if is_let_in {
+        is_refused.map(|(_, status)| status)
+    } else {
+        Some(401)
+    };
     heard.lock().expect("the requests").push(line);
-    if let Some((_, status)) = is_refused {
+    if let Some(status) = status {
         let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         // Whoever does not wait for it does not need it.
         let _ = client.write_all(answer.as_bytes()).await;
