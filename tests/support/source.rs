@@ -82,12 +82,23 @@ impl Source {
 
     /// Memory that the process holds now.
     pub fn resident_bytes(&self) -> u64 {
+        self.status("VmRSS:") * 1024
+    }
+
+    pub fn thread_count(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    /// Open files and sockets.
+    pub fn descriptor_count(&self) -> u64 {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs");
+        open.count() as u64
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("a size");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") * 1024
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     pub fn signal(&self, name: &str) {

@@ -1,0 +1,133 @@
+//! Does a process that is asked to end do so in time, whatever it is at, and leave nothing open?
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use d02_source::simulator::{Effect, Endpoint, Fault};
+use d02_source::testbed::{Broker, BrokerOptions};
+
+use crate::support::judge;
+use crate::support::source::Source;
+use crate::support::wait_for;
+use crate::support::world::World;
+
+/// Nobody listens there.
+const NOBODY: &str = "127.0.0.1:9";
+
+/// Of SIGTERM, from docs/operations.md, and what a loaded machine takes beside it.
+const BOUND: Duration = Duration::from_secs(9 + 3);
+
+/// Asks it to end; gives how long that takes.
+#[track_caller]
+fn ends(source: &mut Source) -> Duration {
+    let begun = Instant::now();
+    source.signal("TERM");
+    source.expect_exit(0);
+    let took = begun.elapsed();
+    assert!(took < BOUND, "{took:?}: {}", source.log());
+    took
+}
+
+/// Nothing hides what is committed, and the next start goes on.
+#[track_caller]
+fn nothing_is_open(world: &World) {
+    let begun = Instant::now();
+    world.catch_up();
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+    // An open transaction would hold readers back for a minute.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn in_back_off_it_ends_at_once_and_releases_its_lender() {
+    let world = World::new(&[2_000]);
+    let mut source = world.command(&["run"], &[]);
+    source.wait_for_line("claimed and restored");
+    wait_for("some accounts", || (world.accounts_so_far() > 0).then_some(()));
+    world.simulator.set_down(true);
+    source.wait_for_line("try_count=4");
+    let took = ends(&mut source);
+    assert!(took < Duration::from_secs(5), "{took:?}: {}", source.log());
+    let record = world.cursors().pop().expect("a cursor record").json();
+    assert_eq!(record["instance"], serde_json::Value::Null);
+    world.simulator.set_down(false);
+    nothing_is_open(&world);
+}
+
+#[test]
+fn while_kafka_is_away_it_ends_in_time_and_the_next_start_goes_on() {
+    let mut broker = Broker::start(BrokerOptions::default()).expect("a broker");
+    let world = World::new(&[300]).on(&broker.bootstrap_servers());
+    for has_said_so in [false, true] {
+        let mut source = world.command(&["run"], &[("D02_TEST_TRANSACTION_TIMEOUT", "5000")]);
+        source.wait_for_line("claimed and restored");
+        let inserted = world.simulator.insert(0, 1);
+        wait_for("the account", || {
+            let records = world.accounts();
+            records.iter().any(|record| record.key() == inserted[0]).then_some(())
+        });
+        broker.kill(1).expect("killed");
+        // A transaction is begun that cannot be ended.
+        world.simulator.insert(0, 2);
+        if has_said_so {
+            source.wait_for_line("degraded, reopening");
+        } else {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        ends(&mut source);
+        broker.restart(1).expect("restarted");
+    }
+    nothing_is_open(&world);
+}
+
+#[test]
+fn at_whatever_moment_of_a_start_it_ends_in_time_and_leaves_nothing_open() {
+    let world = World::new(&[5_000]);
+    world.simulator.set_latency(Duration::from_millis(30));
+    // A start takes a second or two here; the last ones are in the middle of a snapshot.
+    for step in 0..12 {
+        let mut source = world.run();
+        // Before it listens for signals, it is the system that ends it.
+        std::thread::sleep(Duration::from_millis(150 + 200 * step));
+        let begun = Instant::now();
+        source.signal("TERM");
+        let code = source.exit_code();
+        assert!(code == 0, "step {step}: {code}, {}", source.log());
+        assert!(
+            begun.elapsed() < BOUND,
+            "step {step}: {:?}, {}",
+            begun.elapsed(),
+            source.log()
+        );
+    }
+    world.simulator.set_latency(Duration::ZERO);
+    nothing_is_open(&world);
+}
+
+#[test]
+fn a_start_that_waits_for_somebody_ends_in_time() {
+    // Takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = silent.local_addr().expect("an address").to_string();
+    let (silent_upstream, nobodys_registry) = (format!("http://{silent}"), format!("http://{NOBODY}"));
+    for environment in [
+        ("D02__KAFKA__BOOTSTRAP_SERVERS", NOBODY),
+        ("D02__KAFKA__BOOTSTRAP_SERVERS", silent.as_str()),
+        ("D02__UPSTREAM__BASE_URL", silent_upstream.as_str()),
+        ("D02__SCHEMA_REGISTRY__URL", nobodys_registry.as_str()),
+        ("D02__SCHEMA_REGISTRY__URL", silent_upstream.as_str()),
+    ] {
+        let world = World::new(&[50]);
+        let mut source = world.command(&["run"], &[environment]);
+        std::thread::sleep(Duration::from_secs(3));
+        let took = ends(&mut source);
+        println!("{environment:?}: {took:?}");
+    }
+    let world = World::new(&[50]);
+    world
+        .simulator
+        .push_fault(Fault::on(Endpoint::Login, Effect::Hang(Duration::from_secs(60))));
+    let mut source = world.run();
+    std::thread::sleep(Duration::from_secs(2));
+    ends(&mut source);
+}
