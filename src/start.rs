@@ -409,7 +409,7 @@ impl Starter {
             errors: &self.config.errors,
             settings: &self.config.transaction,
             late_window: self.config.upstream.late_window,
-            start_from: start_from.map(|at| Timestamp(at.timestamp_millis())),
+            start_from: start_from.map(Timestamp::from),
             metrics: candidate.metrics.clone(),
             pulse: candidate.pulse.clone(),
             shutdown: self.shutdown.clone(),

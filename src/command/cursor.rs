@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Failure;
+use super::{Failure, in_background};
 use crate::account::instant;
 use crate::clock;
 use crate::config::Config;
@@ -100,20 +100,19 @@ pub(super) fn sink_failure(error: &SinkError) -> Failure {
     Failure::of(exit, error, policy::sink_advice(error))
 }
 
-/// Talks to Kafka away from the runtime's threads; nothing asks it to end but the end of the process.
-pub(super) async fn blocking<T: Send + 'static>(
+/// Talks to Kafka; nothing asks it to end but the end of the process.
+pub(super) async fn talk<T: Send + 'static>(
     talk: impl FnOnce(Shutdown) -> Result<T, SinkError> + Send + 'static,
 ) -> Result<T, Failure> {
     let (_sender, shutdown) = shutdown::channel();
-    let talked = tokio::task::spawn_blocking(move || talk(shutdown)).await;
-    talked
-        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    in_background(move || talk(shutdown))
+        .await
         .map_err(|error| sink_failure(&error))
 }
 
 pub(super) async fn read(cluster: &Cluster, topic: &str) -> Result<CursorRecords, Failure> {
     let (cluster, topic) = (cluster.clone(), topic.to_owned());
-    blocking(move |shutdown| CursorRecords::read(&cluster, &topic, &shutdown)).await
+    talk(move |shutdown| CursorRecords::read(&cluster, &topic, &shutdown)).await
 }
 
 async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {

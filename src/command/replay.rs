@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{Failure, cursor, run};
+use super::{Failure, cursor, in_background, run};
 use crate::avro::{Encoder, Frame};
 use crate::config::Config;
 use crate::metrics::{LenderMetrics, Metrics};
@@ -198,7 +198,7 @@ impl Replayer<'_> {
             errors: &self.config.errors,
             settings: &self.config.transaction,
             late_window: self.config.upstream.late_window,
-            start_from: start_from.map(|at| Timestamp(at.timestamp_millis())),
+            start_from: start_from.map(Timestamp::from),
             metrics: metrics.clone(),
             pulse: Pulse::default(),
             shutdown: self.shutdown.clone(),
@@ -242,11 +242,6 @@ impl Replayer<'_> {
         })
         .await
     }
-}
-
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 fn interrupted() -> Failure {

@@ -132,9 +132,7 @@ impl Judge {
             highest: highest.max(self.highest),
             clock: self.clock.or(answer.clock).unwrap_or(answer.sent_at),
         };
-        let date = answer
-            .date
-            .unwrap_or_else(|| Timestamp(clock::now().timestamp_millis()));
+        let date = answer.date.unwrap_or_else(|| Timestamp::from(clock::now()));
         self.count(&encoded, highest, date);
         let drifting = self.encoder.drifting(&encoded.unfit, body.rows.len());
         let Encoded { entries, bytes, .. } = encoded;
@@ -251,7 +249,7 @@ impl RowEncoder {
 
     /// Looks whether upstream changed a field for all rows; gives those for which it did.
     fn drifting(&self, unfit: &[Unfit], row_count: usize) -> Vec<&'static str> {
-        let now = Timestamp(clock::now().timestamp_millis());
+        let now = Timestamp::from(clock::now());
         let mut drift = self
             .noted
             .drift

@@ -403,7 +403,7 @@ impl Reader {
     }
 
     async fn read(self: &Arc<Self>, clock: Option<Timestamp>, start_from: Option<Timestamp>) -> Result<(), Ended> {
-        self.note_clock(clock.unwrap_or_else(|| Timestamp(clock::now().timestamp_millis())));
+        self.note_clock(clock.unwrap_or_else(|| Timestamp::from(clock::now())));
         let mut progress = self.committed.borrow().clone();
         if progress.first_snapshot_at.is_none() {
             let t0 = clock.unwrap_or_else(|| {
@@ -411,7 +411,7 @@ impl Reader {
                     lender = &*self.name,
                     "upstream's answers carry no Date: this machine's clock is used"
                 );
-                Timestamp(clock::now().timestamp_millis())
+                Timestamp::from(clock::now())
             });
             progress = Progress::begin(t0, self.upstream.late_window, start_from);
             // First of all, and so is what is sent this way.

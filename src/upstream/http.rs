@@ -188,7 +188,7 @@ impl Connection {
             }
         };
         let (date, took) = (date(&response), started.elapsed());
-        let clock = date.map(|date| Timestamp((date - took).timestamp_millis()));
+        let clock = date.map(|date| Timestamp::from(date - took));
         let status = response.status();
         self.metrics.count_request(Some(status.as_u16()));
         // An error may be a gateway's, with a clock of its own.
@@ -218,7 +218,7 @@ impl Connection {
         };
         self.metrics.bytes_total.inc_by(body.len() as u64);
         let received = self.ticks.next();
-        let date = date.map(|date| Timestamp(date.timestamp_millis()));
+        let date = date.map(Timestamp::from);
         match String::from_utf8(body) {
             Ok(text) => Ok(Answer {
                 text,

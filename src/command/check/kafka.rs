@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::super::in_background;
 use super::finding::Notes;
 use crate::avro::{Framed, unframe};
 use crate::config::Config;
@@ -75,7 +76,7 @@ async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], create
     let mut denied = Vec::new();
     for (operation, topics) in [(Operation::Read, &read), (Operation::Write, &written)] {
         let (cluster, topics) = (cluster.clone(), topics.clone());
-        let tried = blocking(move |_| {
+        let tried = talk(move |_| {
             let names: Vec<&str> = topics.iter().map(String::as_str).collect();
             let denied = match operation {
                 Operation::Write => denied_writes(&cluster, &names),
@@ -308,15 +309,10 @@ fn replication(notes: &mut Notes, factors: &[(String, Option<usize>)]) {
     }
 }
 
-/// Talks to Kafka away from the runtime's threads. Nothing asks it to end: whoever waits does so for a bounded time.
-async fn blocking<T: Send + 'static>(talk: impl FnOnce(&Shutdown) -> T + Send + 'static) -> T {
-    let talked = tokio::task::spawn_blocking(move || {
-        let (_sender, shutdown) = shutdown::channel();
-        talk(&shutdown)
-    });
-    talked
-        .await
-        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+/// Talks to Kafka. Nothing asks it to end: whoever waits does so for a bounded time.
+async fn talk<T: Send + 'static>(question: impl FnOnce(&Shutdown) -> T + Send + 'static) -> T {
+    let (_sender, shutdown) = shutdown::channel();
+    in_background(move || question(&shutdown)).await
 }
 
 /// What `run` would make of the lenders' cursor records.
@@ -336,7 +332,7 @@ async fn cursors(
     let is_readable = |topic: &String| readable.contains(&(Role::Cursor, topic.clone()));
     for (topic, lenders) in by_topic.iter().filter(|(topic, _)| is_readable(topic)) {
         let (name, cluster) = (topic.clone(), cluster.clone());
-        let records = blocking(move |shutdown| CursorRecords::read(&cluster, &name, shutdown)?.whole()).await;
+        let records = talk(move |shutdown| CursorRecords::read(&cluster, &name, shutdown)?.whole()).await;
         match records {
             Err(error) => {
                 let what = format!("cursor records in {topic}");
@@ -454,7 +450,7 @@ async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
     let (id, cluster) = (format!("{}.check", config.name), cluster.clone());
     let tried = {
         let id = id.clone();
-        blocking(move |_| try_transactional_id(&cluster, &id)).await
+        talk(move |_| try_transactional_id(&cluster, &id)).await
     };
     let error = match tried {
         Ok(()) => return notes.ok("transaction", format!("{id} may be used as a transactional id")),
@@ -503,7 +499,7 @@ async fn records(notes: &mut Notes, seen: &mut Vec<Seen>, cluster: &Cluster, rea
             continue;
         }
         let (cluster, names) = (cluster.clone(), topics.clone());
-        let read = blocking(move |shutdown| Tail::open(cluster, &names, None, shutdown.clone())?.last(COUNT)).await;
+        let read = talk(move |shutdown| Tail::open(cluster, &names, None, shutdown.clone())?.last(COUNT)).await;
         match read {
             Ok(last) => {
                 for record in last.iter().filter(|_| role == Role::Accounts).rev() {

@@ -192,10 +192,8 @@ fn claimed(notes: &mut Notes, client: &Client, login: &Login, lender: &str, is_g
 /// Asks for one page, as a first snapshot would.
 async fn page(notes: &mut Notes, config: &Config, client: &Client, login: &Login, lender: &str) {
     let start_from = config.lenders[lender].start_from;
-    let since = Timestamp(start_from.map_or(0, |at| at.timestamp_millis()));
-    let until = login
-        .clock
-        .unwrap_or_else(|| Timestamp(clock::now().timestamp_millis()));
+    let since = start_from.map_or(Timestamp(0), Timestamp::from);
+    let until = login.clock.unwrap_or_else(|| Timestamp::from(clock::now()));
     let asked = PageRequest {
         since: Some(since),
         until: Some(until),

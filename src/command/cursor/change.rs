@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{blocking, public_id, read, refuse_living, sink_failure};
+use super::{public_id, read, refuse_living, sink_failure, talk};
 use crate::command::{self, Failure};
 use crate::config::Config;
 use crate::policy::{Exit, chain};
@@ -66,17 +66,6 @@ impl<'a> Lender<'a> {
         refuse_living(self.config, records, &self.key, advice)
     }
 
-    /// The lender's record as it is; `None` where there is none, or it was reset.
-    fn current(&self, records: CursorRecords) -> Result<Option<Record>, Failure> {
-        let failed = |error| sink_failure(&error);
-        Ok(records
-            .whole()
-            .map_err(failed)?
-            .committed(&self.key)
-            .map_err(failed)?
-            .record())
-    }
-
     /// Takes the lender from whoever has it, and hands its producer and the records on that stand then.
     async fn take<T: Send + 'static>(
         &self,
@@ -84,7 +73,7 @@ impl<'a> Lender<'a> {
     ) -> Result<T, Failure> {
         let (cluster, topics, key) = (self.cluster.clone(), self.topics.clone(), self.key.clone());
         let id = format!("{}.{}", self.config.name, self.public_id);
-        blocking(move |shutdown| {
+        talk(move |shutdown| {
             let cursor = topics.cursor.name.clone();
             let transactions =
                 Transactions::new(cluster.clone(), id, topics, key, shutdown.clone(), Watched::default())?;
@@ -105,16 +94,11 @@ impl<'a> Lender<'a> {
         let records = self.records().await?;
         self.refuse_living(&records, force)?;
         // Before anybody is fenced for it.
-        change(self.current(records)?)?;
+        change(current(records, &self.key)?)?;
         let (key, public_id) = (self.key.clone(), self.public_id.clone());
         self.take(move |transactions, records| {
             let failed = |error| sink_failure(&error);
-            let current = records
-                .whole()
-                .map_err(failed)?
-                .committed(&key)
-                .map_err(failed)?
-                .record();
+            let current = current(records, &key)?;
             let after =
                 |number: fn(&Record) -> u64, new: &Record| current.as_ref().map_or(0, number).max(number(new)) + 1;
             let new = change(current.clone())?;
@@ -139,6 +123,12 @@ impl<'a> Lender<'a> {
         );
         Failure::new(Exit::Usage, message)
     }
+}
+
+/// The lender's record as it is; `None` where there is none, or it was reset.
+fn current(records: CursorRecords, key: &RecordKey) -> Result<Option<Record>, Failure> {
+    let committed = records.whole().and_then(|records| records.committed(key));
+    Ok(committed.map_err(|error| sink_failure(&error))?.record())
 }
 
 pub(super) async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failure> {
@@ -200,9 +190,7 @@ struct Exported {
 
 pub(super) async fn export(config: &Config, lender: &str) -> Result<Exit, Failure> {
     let lender = Lender::find(config, lender).await?;
-    let record = lender
-        .current(lender.records().await?)?
-        .ok_or_else(|| lender.nothing())?;
+    let record = current(lender.records().await?, &lender.key)?.ok_or_else(|| lender.nothing())?;
     let raw = |json: String| RawValue::from_string(json).expect("records are JSON");
     let exported = Exported {
         key: raw(lender.key.to_json()),

@@ -221,7 +221,7 @@ impl Looking<'_> {
     async fn held(&self) -> Result<(Table, Offsets), Failure> {
         let (cluster, topic) = (self.cluster.clone(), self.topics.accounts.name.clone());
         let public_id = self.rows.public_id().to_owned();
-        cursor::blocking(move |shutdown| {
+        cursor::talk(move |shutdown| {
             let mut held = Table::new(Keep::Last);
             let take = |key: &str, version: Option<(i64, Digest)>| held.put(key, version.map(of_pair));
             let read = read_versions(&cluster, &topic, &public_id, &Offsets::new(), &shutdown, take)?;
@@ -239,7 +239,7 @@ impl Looking<'_> {
         let (cluster, topic) = (self.cluster.clone(), self.topics.dead_letters.name.clone());
         let (public_id, from) = (self.rows.public_id().to_owned(), state.letters.read.clone());
         let mut dead = std::mem::take(&mut state.dead);
-        (state.dead, state.letters) = cursor::blocking(move |shutdown| {
+        (state.dead, state.letters) = cursor::talk(move |shutdown| {
             let letters = read_dead_letters(&cluster, &topic, &public_id, &from, &shutdown, |digest, _| {
                 if let Some(row) = dead.get_mut(&digest) {
                     row.is_buried = true;
@@ -321,7 +321,7 @@ impl Looking<'_> {
         let (cluster, topic) = (self.cluster.clone(), self.topics.accounts.name.clone());
         let (public_id, from) = (self.rows.public_id().to_owned(), state.read.clone());
         let mut suspects = std::mem::take(&mut state.suspects);
-        (state.suspects, state.read) = cursor::blocking(move |shutdown| {
+        (state.suspects, state.read) = cursor::talk(move |shutdown| {
             let read = read_versions(&cluster, &topic, &public_id, &from, &shutdown, |key, version| {
                 if let Some(suspect) = suspects.get_mut(&Key::new(key)) {
                     suspect.now.held = version.map(of_pair);

@@ -115,7 +115,7 @@ impl<'a> Rows<'a> {
     pub async fn all(&self, clock: Option<Timestamp>, take: impl FnMut(Seen<'_>)) -> Result<Timestamp, Failure> {
         // `start_from` leaves out nothing here: what is older counts where the topic holds it.
         let begun = self.read(Progress::default(), clock, take).await?;
-        Ok(begun.unwrap_or_else(|| Timestamp(crate::clock::now().timestamp_millis())))
+        Ok(begun.unwrap_or_else(|| Timestamp::from(crate::clock::now())))
     }
 
     /// Reads what upstream has at `times`, and everything from `since` on.
