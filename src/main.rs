@@ -106,7 +106,9 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
     };
     match arguments.command {
         Command::Run(args) if args.health_check => {
-            let listen = config::http_listen(layers).map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
+            let listen = config::http_listen(layers);
+            // Docker knows 0 and 1.
+            let listen = listen.map_err(|errors| Failure::new(Exit::Failed, errors.to_string()))?;
             on_runtime(command::health_check::execute(listen))
         }
         Command::Run(args) => {

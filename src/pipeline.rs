@@ -271,6 +271,8 @@ impl<S: Sink> Pipeline<S> {
                 Ok(()) => break,
                 Err(error) => match self.reopen(&error, &decided.record, &mut backoff).await? {
                     Outcome::Landed => break,
+                    // The next start reads it again.
+                    Outcome::NotLanded if self.shutdown.is_requested() => return Err(Stopped::as_asked()),
                     Outcome::NotLanded if failpoint::is_broken(Rule::RowsWithTheirMarks) => {
                         (decided.records, decided.news) = (Records::default(), News::default());
                         decided.record.accounts = Some(self.index.with(&decided.news));
@@ -646,9 +648,6 @@ impl<S: Sink> Pipeline<S> {
             }
             if std::mem::take(&mut is_repeated) {
                 self.wait_for_kafka(wait).await;
-                if self.shutdown.is_requested() {
-                    return Err(ended_while_uncertain(why));
-                }
             }
             if after == AfterSink::LookForClaim {
                 self.look_for_claim().await?;
@@ -665,7 +664,8 @@ impl<S: Sink> Pipeline<S> {
                     (after, why) = (policy::after_sink(&error), policy::chain(&error));
                     advice = policy::sink_advice(&error);
                     if self.shutdown.is_requested() {
-                        return Err(ended_while_uncertain(why));
+                        // What is committed is not known now; the next start asks.
+                        return Err(Stopped::because(Exit::Done, why));
                     }
                     self.wait_for_kafka(wait).await;
                 }
@@ -758,6 +758,7 @@ impl<S: Sink> Pipeline<S> {
         match result {
             Ok(()) => tracing::debug!(lender = self.lender, "released"),
             Err(error) => {
+                self.transactions.abandon();
                 let lender = &self.lender;
                 tracing::warn!(
                     lender,
@@ -778,11 +779,6 @@ impl<S: Sink> Pipeline<S> {
             is_failed: ended.is_failed(),
         }
     }
-}
-
-/// Asked to end while Kafka could not say what is committed; the next start asks it.
-fn ended_while_uncertain(why: String) -> Stopped {
-    Stopped::because(Exit::Done, why)
 }
 
 fn taken_over() -> Stopped {

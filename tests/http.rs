@@ -408,7 +408,7 @@ fn a_container_asks_whether_the_source_in_it_is_alive() {
     );
     let nobody = health_check("").expect(0);
     assert_eq!(nobody.out, "http.listen is not set here, so there is nobody to ask\n");
-    let wrong = health_check("here").expect(2);
+    let wrong = health_check("here").expect(1);
     assert!(
         wrong
             .log

@@ -7,6 +7,7 @@ use d02_source::simulator::{Effect, Endpoint, Fault};
 use d02_source::testbed::{Broker, BrokerOptions};
 
 use crate::support::judge;
+use crate::support::kafka;
 use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::World;
@@ -28,14 +29,27 @@ fn ends(source: &mut Source) -> Duration {
     took
 }
 
-/// Nothing hides what is committed, and the next start goes on.
+/// No transaction is open, before the next start would end it.
 #[track_caller]
 fn nothing_is_open(world: &World) {
-    let begun = Instant::now();
+    for kind in ["accounts", "changes", "cursor", "dead"] {
+        let topic = world.topic(kind);
+        let begun = Instant::now();
+        // The markers of the last one may still be on their way; an open one stays for a minute.
+        while !kafka::hidden(&world.servers, &topic).is_empty() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "a transaction is open in {topic}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[track_caller]
+fn goes_on(world: &World) {
     world.catch_up();
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
-    // An open transaction would hold readers back for a minute.
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -50,8 +64,9 @@ fn in_back_off_it_ends_at_once_and_releases_its_lender() {
     assert!(took < Duration::from_secs(5), "{took:?}: {}", source.log());
     let record = world.cursors().pop().expect("a cursor record").json();
     assert_eq!(record["instance"], serde_json::Value::Null);
-    world.simulator.set_down(false);
     nothing_is_open(&world);
+    world.simulator.set_down(false);
+    goes_on(&world);
 }
 
 #[test]
@@ -77,7 +92,7 @@ fn while_kafka_is_away_it_ends_in_time_and_the_next_start_goes_on() {
         ends(&mut source);
         broker.restart(1).expect("restarted");
     }
-    nothing_is_open(&world);
+    goes_on(&world);
 }
 
 #[test]
@@ -120,9 +135,29 @@ fn a_start_that_waits_for_somebody_ends_in_time() {
         let world = World::new(&[50]);
         let mut source = world.command(&["run"], &[environment]);
         std::thread::sleep(Duration::from_secs(3));
-        let took = ends(&mut source);
-        println!("{environment:?}: {took:?}");
+        ends(&mut source);
     }
+    let world = World::new(&[50]);
+    let (endpoint, servers) = (format!("http://{silent}/token"), silent.as_str());
+    let no_token = [
+        ("D02__KAFKA__BOOTSTRAP_SERVERS", servers),
+        ("D02__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("D02__KAFKA__PROPERTIES__SASL_MECHANISM", "OAUTHBEARER"),
+        ("D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_METHOD", "oidc"),
+        (
+            "D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL",
+            endpoint.as_str(),
+        ),
+        ("D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_ID", "d02-source"),
+        (
+            "D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_SECRET",
+            "planted-client",
+        ),
+    ];
+    let mut source = world.command(&["run"], &no_token);
+    std::thread::sleep(Duration::from_secs(3));
+    let took = ends(&mut source);
+    assert!(took < Duration::from_secs(3), "{took:?}: {}", source.log());
     let world = World::new(&[50]);
     world
         .simulator

@@ -24,6 +24,17 @@ pub struct OAuth {
     pub ca_file: Option<PathBuf>,
 }
 
+impl OAuth {
+    /// All that were taken from those for librdkafka.
+    pub fn properties(&self) -> impl Iterator<Item = &Property> {
+        [&self.token_endpoint, &self.client_id, &self.client_secret]
+            .into_iter()
+            .chain(&self.scope)
+    }
+}
+
+/// librdkafka's two names of it.
+const MECHANISM: [&str; 2] = ["sasl.mechanism", "sasl.mechanisms"];
 const PREFIX: &str = "sasl.oauthbearer.";
 const METHOD: &str = "sasl.oauthbearer.method";
 const GRANT_TYPE: &str = "sasl.oauthbearer.grant.type";
@@ -46,76 +57,108 @@ pub(super) fn take(
     values: &Values,
     errors: &mut Vec<ConfigError>,
 ) -> Option<OAuth> {
-    let mut error = |property: &str, problem: &str| {
-        let inline = format!("kafka.properties.{property}");
-        let file = format!("{inline}_file");
-        let key = if values.entries.contains_key(&file) {
-            file
-        } else {
-            inline
-        };
-        errors.push(ConfigError::Conflict {
-            layer: values.layer(&key),
-            key,
-            problem: problem.to_owned(),
-        });
+    let mut given = Given {
+        properties: BTreeMap::new(),
+        values,
+        errors,
     };
     let ours = |name: &String| name.starts_with(PREFIX) || name.starts_with("https.ca.");
     let names: Vec<String> = properties.keys().filter(|name| ours(name)).cloned().collect();
-    let mut given: BTreeMap<String, Property> = BTreeMap::new();
     for name in names {
         if let Some(property) = properties.remove(&name) {
-            given.insert(name, property);
+            given.properties.insert(name, property);
         }
     }
-    let mechanism = ["sasl.mechanism", "sasl.mechanisms"]
-        .into_iter()
-        .find(|name| properties.get(*name).and_then(Property::plain) == Some("OAUTHBEARER"));
-    let Some(mechanism) = mechanism else {
-        for name in given.keys() {
-            error(name, "it is for sasl.mechanism = \"OAUTHBEARER\" alone");
+    for name in MECHANISM {
+        if properties.get(name).is_some_and(Property::is_file) {
+            given.error(name, "it is no secret, and has to stand here");
         }
-        return None;
-    };
-    let method = given.remove(METHOD);
-    if method.as_ref().and_then(Property::plain) != Some("oidc") {
-        let at = if method.is_some() { METHOD } else { mechanism };
-        error(at, "tokens come by sasl.oauthbearer.method = \"oidc\" alone");
     }
-    if let Some(grant) = given.remove(GRANT_TYPE)
-        && grant.plain() != Some("client_credentials")
-    {
-        error(GRANT_TYPE, "the one grant that is asked for is \"client_credentials\"");
+    let is_bearer = |name: &&str| properties.get(*name).and_then(Property::plain) == Some("OAUTHBEARER");
+    match MECHANISM.into_iter().find(is_bearer) {
+        Some(mechanism) => given.oauth(mechanism),
+        None => {
+            given.refuse_the_rest("it is for sasl.mechanism = \"OAUTHBEARER\" alone");
+            None
+        }
     }
-    let mut one_of = |names: [&str; 2]| {
-        let found = names.map(|name| given.remove(name));
-        found.into_iter().flatten().next()
-    };
-    let (client_id, client_secret) = (one_of(CLIENT_ID), one_of(CLIENT_SECRET));
-    let (token_endpoint, scope, ca_file) = (given.remove(ENDPOINT), given.remove(SCOPE), given.remove(CA_FILE));
-    for name in given.keys() {
-        error(
-            name,
+}
+
+/// What was given for OAUTHBEARER, and is not understood yet.
+struct Given<'a> {
+    properties: BTreeMap<String, Property>,
+    values: &'a Values,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Given<'_> {
+    fn error(&mut self, property: &str, problem: &str) {
+        let inline = format!("kafka.properties.{property}");
+        let file = format!("{inline}_file");
+        let is_file = self.values.entries.contains_key(&file);
+        let key = if is_file { file } else { inline };
+        self.errors.push(ConfigError::Conflict {
+            layer: self.values.layer(&key),
+            key,
+            problem: problem.to_owned(),
+        });
+    }
+
+    fn refuse_the_rest(&mut self, problem: &str) {
+        for name in std::mem::take(&mut self.properties).into_keys() {
+            self.error(&name, problem);
+        }
+    }
+
+    /// The one that was given of a property's two names.
+    fn one_of(&mut self, names: [&str; 2]) -> Option<Property> {
+        let [first, second] = names.map(|name| self.properties.remove(name));
+        if first.is_some() && second.is_some() {
+            self.error(
+                names[1],
+                &format!("{} is given as well: they are two names of one thing", names[0]),
+            );
+        }
+        first.or(second)
+    }
+
+    fn oauth(&mut self, mechanism: &str) -> Option<OAuth> {
+        let method = self.properties.remove(METHOD);
+        if method.as_ref().and_then(Property::plain) != Some("oidc") {
+            let at = if method.is_some() { METHOD } else { mechanism };
+            self.error(at, "tokens come by sasl.oauthbearer.method = \"oidc\" alone");
+        }
+        let grant = self.properties.remove(GRANT_TYPE);
+        if grant.is_some_and(|grant| grant.plain() != Some("client_credentials")) {
+            self.error(GRANT_TYPE, "the one grant that is asked for is \"client_credentials\"");
+        }
+        let (client_id, client_secret) = (self.one_of(CLIENT_ID), self.one_of(CLIENT_SECRET));
+        let [token_endpoint, scope, ca_file] = [ENDPOINT, SCOPE, CA_FILE].map(|name| self.properties.remove(name));
+        if ca_file.as_ref().is_some_and(Property::is_file) {
+            self.error(CA_FILE, "it is a path, and has to stand here");
+        }
+        if token_endpoint.as_ref().is_some_and(|endpoint| !is_safe(endpoint)) {
+            let problem =
+                "allowed is an https:// address; the client's secret goes there, so http:// only to this machine";
+            self.error(ENDPOINT, problem);
+        }
+        self.refuse_the_rest(
             "it is not supported; method, grant.type, token.endpoint.url, client.id, client.secret and scope are",
         );
+        let (Some(token_endpoint), Some(client_id), Some(client_secret)) = (token_endpoint, client_id, client_secret)
+        else {
+            let problem = "OAUTHBEARER needs sasl.oauthbearer.token.endpoint.url, client.id and client.secret_file";
+            self.error(mechanism, problem);
+            return None;
+        };
+        Some(OAuth {
+            token_endpoint,
+            client_id,
+            client_secret,
+            scope,
+            ca_file: ca_file.and_then(|path| path.plain().map(PathBuf::from)),
+        })
     }
-    if token_endpoint.as_ref().is_some_and(|endpoint| !is_safe(endpoint)) {
-        let problem = "allowed is an https:// address; the client's secret goes there, so http:// only to this machine";
-        error(ENDPOINT, problem);
-    }
-    let (Some(token_endpoint), Some(client_id), Some(client_secret)) = (token_endpoint, client_id, client_secret)
-    else {
-        let problem = "OAUTHBEARER needs sasl.oauthbearer.token.endpoint.url, client.id and client.secret_file";
-        error(mechanism, problem);
-        return None;
-    };
-    Some(OAuth {
-        token_endpoint,
-        client_id,
-        client_secret,
-        scope,
-        ca_file: ca_file.and_then(|path| path.plain().map(PathBuf::from)),
-    })
 }
 
 /// One in a file is judged when it is read.

@@ -529,6 +529,19 @@ sasl.oauthbearer.client.secret_file="/run/secrets/oauth"
     ] {
         assert_eq!(with(line), [problem], "{line}");
     }
+    for (line, problem) in [
+        (
+            "https.ca.location_file=\"/ca\"",
+            "kafka.properties.https.ca.location_file (file d02.toml): it is a path, and has to stand here",
+        ),
+        (
+            "sasl.oauthbearer.client.credentials.client.id=\"x\"",
+            "kafka.properties.sasl.oauthbearer.client.credentials.client.id (file d02.toml): sasl.oauthbearer.client.id is \
+             given as well: they are two names of one thing",
+        ),
+    ] {
+        assert_eq!(with(line), [problem], "{line}");
+    }
     for (endpoint, is_fine) in [
         ("http://127.0.0.1:8080/token", true),
         ("http://[::1]/token", true),

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use rdkafka::statistics::Statistics;
 use secrecy::ExposeSecret;
 
 use super::Reason;
-use super::oauth::{Tokens, authorize};
+use super::oauth::{NO_TOKEN, Tokens, authorize};
 use crate::config::{self, Property, SecretError};
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
@@ -96,8 +96,12 @@ impl Cluster {
         }
         // A misspelt topic is an error, not a new topic with the broker's defaults.
         config.set("allow.auto.create.topics", "false");
-        // librdkafka's warnings (5); what it reports beside its log comes through the context.
-        config.set_log_level(RDKafkaLogLevel::Warning);
+        // librdkafka's warnings, unless more is asked for; what it reports beside its log comes through the context.
+        config.set_log_level(if self.kafka.properties.contains_key("debug") {
+            RDKafkaLogLevel::Debug
+        } else {
+            RDKafkaLogLevel::Warning
+        });
         Ok(config)
     }
 
@@ -232,8 +236,8 @@ pub(super) struct Context {
 #[derive(Debug, Default)]
 struct Reports {
     error_count: AtomicU64,
-    /// A broker did not let this client in.
-    is_refused: AtomicBool,
+    /// When a broker last did not let this client in.
+    refused_at: Mutex<Option<Instant>>,
     last_error: Mutex<Option<String>>,
     deliveries: Mutex<Deliveries>,
     delivered: Condvar,
@@ -275,9 +279,10 @@ impl Context {
         self.error(KafkaError::Global(RDKafkaErrorCode::Authentication), reason);
     }
 
-    /// Whether a broker has refused this client's credentials.
+    /// Whether a broker has refused this client's credentials lately: librdkafka says the same again after 30 s.
     pub fn is_refused(&self) -> bool {
-        self.reports.is_refused.load(Ordering::SeqCst)
+        const LATELY: Duration = Duration::from_secs(60);
+        lock(&self.reports.refused_at).is_some_and(|at| at.elapsed() < LATELY)
     }
 
     pub fn reason(&self) -> Reason {
@@ -323,9 +328,9 @@ impl ClientContext for Context {
         let tokens = self
             .tokens
             .as_ref()
-            .ok_or("no token for Kafka: nobody to ask for one")?;
+            .ok_or_else(|| format!("{NO_TOKEN}: nobody to ask for one"))?;
         // Reported with its causes: whoever gets it takes the text.
-        tokens.token().map_err(|error| chain(&error).into())
+        tokens.token().map_err(|error| chain(&*error).into())
     }
 
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
@@ -351,8 +356,9 @@ impl ClientContext for Context {
         }
         self.reports.error_count.fetch_add(1, Ordering::SeqCst);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) {
-            self.reports.is_refused.store(true, Ordering::SeqCst);
-            if let Some(tokens) = &self.tokens {
+            *lock(&self.reports.refused_at) = Some(Instant::now());
+            // Where there was none, none was refused.
+            if let Some(tokens) = self.tokens.as_ref().filter(|_| !reason.contains(NO_TOKEN)) {
                 tokens.forget();
             }
         }

@@ -5,8 +5,9 @@
 //! client: fede1024/rust-rdkafka#757), are given theirs by [`authorize`].
 
 use std::ffi::{CString, c_char};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings;
 use rdkafka::client::{Client, OAuthToken};
@@ -20,8 +21,20 @@ use crate::config::{OAuth, SecretError, token_endpoint};
 use crate::jwt;
 use crate::policy::chain;
 
+/// What each reason begins with why there is none.
+pub const NO_TOKEN: &str = "no token for Kafka";
+
 /// One answer of the authorization server; whoever polls a client waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For so long nobody asks again: many clients wait for one answer, not each for its own.
+const FAILED_FOR: Duration = Duration::from_secs(5);
+
+/// A token that ends sooner is of no use any more, in milliseconds.
+const MIN_LEFT: i64 = 2_000;
+
+/// Whatever a server says, in milliseconds: a year.
+const MAX_LIFE: f64 = 366.0 * 86_400_000.0;
 
 /// A token has a few kilobytes.
 const MAX_BODY: usize = 256 * 1024;
@@ -29,7 +42,15 @@ const MAX_BODY: usize = 256 * 1024;
 /// The tokens of one source. Its clients share them.
 pub(super) struct Tokens {
     oauth: OAuth,
-    held: Mutex<Option<Token>>,
+    /// Held by who asks for a new one.
+    asking: Mutex<()>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    held: Option<Token>,
+    failed: Option<(Instant, Arc<TokenError>)>,
 }
 
 #[derive(Clone)]
@@ -46,50 +67,86 @@ struct Token {
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TokenError {
-    #[error("no token for Kafka: reading the properties of OAUTHBEARER")]
+    #[error("{NO_TOKEN}: reading the properties of OAUTHBEARER")]
     Secret(#[from] SecretError),
-    #[error("no token for Kafka: sasl.oauthbearer.token.endpoint.url is no https:// address")]
+    #[error("{NO_TOKEN}: sasl.oauthbearer.token.endpoint.url is no https:// address")]
     Endpoint,
-    #[error("no token for Kafka: reading https.ca.location {path}: {what}")]
+    #[error("{NO_TOKEN}: reading https.ca.location {path}: {what}")]
     CaFile { path: String, what: String },
-    #[error("no token for Kafka: no answer from the authorization server")]
+    #[error("{NO_TOKEN}: no answer from the authorization server")]
     NoAnswer(#[source] reqwest::Error),
-    #[error("no token for Kafka: the authorization server answered {status}{}", .error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default())]
+    #[error("{NO_TOKEN}: the authorization server answered {status}{}", .error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default())]
     Refused { status: StatusCode, error: Option<String> },
-    #[error("no token for Kafka: the authorization server's answer {what}")]
+    #[error("{NO_TOKEN}: the authorization server's answer {what}")]
     Answer { what: &'static str },
+    #[error("{NO_TOKEN}: there is no thread to ask on")]
+    Thread(#[source] io::Error),
 }
 
 impl Tokens {
     pub fn new(oauth: OAuth) -> Self {
         Self {
             oauth,
-            held: Mutex::default(),
+            asking: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
-    /// A token that is good for a while; blocks while one is fetched, for at most [`TIMEOUT`].
-    pub fn token(&self) -> Result<OAuthToken, TokenError> {
-        let mut held = self.held();
-        let is_fresh = |token: &&Token| clock::now().timestamp_millis() < token.renew_at;
-        if held.as_ref().filter(is_fresh).is_none() {
-            *held = Some(fetch_apart(&self.oauth)?);
+    /// A token that is good for a while; blocks while one is asked for, by whomever, for little more than [`TIMEOUT`].
+    pub fn token(&self) -> Result<OAuthToken, Arc<TokenError>> {
+        if let Some(known) = self.known().answer(clock::now().timestamp_millis()) {
+            return known;
         }
-        let token = held.as_ref().expect("one was put there");
-        Ok(OAuthToken {
-            token: token.value.expose_secret().to_owned(),
-            principal_name: token.principal.clone(),
-            lifetime_ms: token.ends_at,
-        })
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have come while this one waited.
+        if let Some(known) = self.known().answer(clock::now().timestamp_millis()) {
+            return known;
+        }
+        let fetched = fetch_apart(&self.oauth);
+        let mut known = self.known();
+        match fetched {
+            Ok(token) => {
+                let answer = token.for_client();
+                known.held = Some(token);
+                known.failed = None;
+                Ok(answer)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                known.failed = Some((Instant::now(), Arc::clone(&error)));
+                let left = known.left(clock::now().timestamp_millis());
+                if left.is_some() {
+                    tracing::warn!("the token for Kafka is not renewed yet: {}", chain(&*error));
+                }
+                left.ok_or(error)
+            }
+        }
     }
 
     /// A broker did not take it.
     pub fn forget(&self) {
-        *self.held() = None;
+        self.known().held = None;
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Token>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// What there is to say without asking; `now`: milliseconds since the epoch.
+    fn answer(&self, now: i64) -> Option<Result<OAuthToken, Arc<TokenError>>> {
+        if let Some(token) = self.held.as_ref().filter(|token| now < token.renew_at) {
+            return Some(Ok(token.for_client()));
+        }
+        let (at, error) = self.failed.as_ref()?;
+        (at.elapsed() < FAILED_FOR).then(|| self.left(now).ok_or_else(|| Arc::clone(error)))
+    }
+
+    /// The held token, as long as it lasts: one that cannot be renewed yet is still good.
+    fn left(&self, now: i64) -> Option<OAuthToken> {
+        let held = self.held.as_ref().filter(|token| now < token.ends_at - MIN_LEFT);
+        held.map(Token::for_client)
     }
 }
 
@@ -100,7 +157,7 @@ pub(super) fn authorize(client: &Client<Context>) {
     };
     let given = match tokens.token() {
         Ok(token) => set(client, token),
-        Err(error) => Err(chain(&error)),
+        Err(error) => Err(chain(&*error)),
     };
     if let Err(why) = given {
         client.context().not_let_in(&why);
@@ -111,7 +168,7 @@ pub(super) fn authorize(client: &Client<Context>) {
 #[allow(unsafe_code)]
 fn set(client: &Client<Context>, token: OAuthToken) -> Result<(), String> {
     const ERROR_SIZE: usize = 512;
-    let text = |text: String| CString::new(text).map_err(|_| "no token for Kafka: it has a NUL".to_owned());
+    let text = |text: String| CString::new(text).map_err(|_| format!("{NO_TOKEN}: it has a NUL"));
     let (value, principal) = (text(token.token)?, text(token.principal_name)?);
     let mut error = [0_u8; ERROR_SIZE];
     // SAFETY: the client lives as long as it is borrowed; both texts end with NUL and are copied by the callee, which writes no
@@ -140,14 +197,21 @@ fn set(client: &Client<Context>, token: OAuthToken) -> Result<(), String> {
 
 /// On a thread and a runtime of its own: whoever polls a client may be inside another one.
 fn fetch_apart(oauth: &OAuth) -> Result<Token, TokenError> {
-    let fetched = std::thread::scope(|scope| {
-        let fetch = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime without threads").block_on(fetch(oauth))
-        };
-        scope.spawn(fetch).join()
-    });
-    fetched.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+    let fetch = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(TokenError::Thread)?;
+        let fetched = runtime.block_on(fetch(oauth));
+        // A name that is still being looked up is not waited for.
+        runtime.shutdown_background();
+        fetched
+    };
+    std::thread::scope(|scope| {
+        let fetching = std::thread::Builder::new().name("token".to_owned());
+        let fetching = fetching.spawn_scoped(scope, fetch).map_err(TokenError::Thread)?;
+        fetching
+            .join()
+            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+    })
 }
 
 async fn fetch(oauth: &OAuth) -> Result<Token, TokenError> {
@@ -163,6 +227,10 @@ async fn fetch(oauth: &OAuth) -> Result<Token, TokenError> {
         .timeout(TIMEOUT)
         // The secret goes nowhere else.
         .redirect(redirect::Policy::none());
+    if url.scheme() == "http" {
+        // To this machine, and not by way of a proxy, which would read it.
+        builder = builder.no_proxy();
+    }
     if let Some(path) = &oauth.ca_file {
         let failed = |what: String| TokenError::CaFile {
             path: path.display().to_string(),
@@ -214,40 +282,57 @@ fn error_code(body: &[u8]) -> Option<String> {
 }
 
 impl Token {
+    fn for_client(&self) -> OAuthToken {
+        OAuthToken {
+            token: self.value.expose_secret().to_owned(),
+            principal_name: self.principal.clone(),
+            lifetime_ms: self.ends_at,
+        }
+    }
+
     /// `asked_at`: milliseconds since the epoch.
     fn from_answer(body: &[u8], client_id: &str, asked_at: i64) -> Result<Self, TokenError> {
         #[derive(Deserialize)]
         struct Answer {
             access_token: SecretString,
-            /// Seconds.
-            expires_in: Option<f64>,
+            /// Seconds, which some servers write as a text.
+            expires_in: Option<serde_json::Value>,
         }
         #[derive(Deserialize)]
         struct Claims {
             sub: Option<String>,
             exp: Option<f64>,
         }
-        let what = "has no access_token";
-        let answer: Answer = serde_json::from_slice(body).map_err(|_| TokenError::Answer { what })?;
-        let claims = jwt::claims::<Claims>(answer.access_token.expose_secret());
+        let odd = |what| TokenError::Answer { what };
+        let answer: Answer = serde_json::from_slice(body).map_err(|_| odd("has no access_token"))?;
+        let value = answer.access_token.expose_secret();
+        // librdkafka would quote it.
+        if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(odd("has an access_token with characters that no token has"));
+        }
+        let claims = jwt::claims::<Claims>(value);
         let (principal, ends_at) = claims.map_or((None, None), |claims| (claims.sub, claims.exp));
         // Relative first: this machine's clock need not be right for it.
-        let life = answer.expires_in.map(|seconds| seconds * 1_000.0);
+        let expires_in = answer.expires_in.and_then(|seconds| match seconds {
+            serde_json::Value::Number(seconds) => seconds.as_f64(),
+            serde_json::Value::String(seconds) => seconds.parse().ok(),
+            _ => None,
+        });
+        let life = expires_in.map(|seconds| seconds * 1_000.0);
         let life = life.or_else(|| ends_at.map(|seconds| seconds * 1_000.0 - asked_at as f64));
-        let what = "has neither expires_in nor the claim exp";
-        let life = life.ok_or(TokenError::Answer { what })?;
-        if life < 1_000.0 || life.is_nan() {
-            let what = "has a token that has ended; is this machine's clock right?";
-            return Err(TokenError::Answer { what });
+        let life = life.ok_or_else(|| odd("has neither expires_in nor the claim exp"))?;
+        if life.is_nan() || life <= MIN_LEFT as f64 {
+            return Err(odd(
+                "has a token that has ended, or will at once; is this machine's clock right?",
+            ));
         }
-        let life = life as i64;
-        let ends_at = asked_at.saturating_add(life);
+        let life = life.min(MAX_LIFE) as i64;
         Ok(Self {
-            value: answer.access_token,
             principal: principal
                 .filter(|principal| !principal.is_empty())
                 .unwrap_or_else(|| client_id.to_owned()),
-            ends_at,
+            value: answer.access_token,
+            ends_at: asked_at.saturating_add(life),
             renew_at: asked_at.saturating_add(life / 2),
         })
     }
@@ -276,6 +361,11 @@ mod tests {
         assert_eq!(answer(&both), Ok(("s".to_owned(), 1_010_000, 1_005_000)));
         let opaque = r#"{"access_token":"opaque","expires_in":10.5,"token_type":"Bearer"}"#;
         assert_eq!(answer(opaque), Ok(("client".to_owned(), 1_010_500, 1_005_250)));
+        let as_text = r#"{"access_token":"opaque","expires_in":"3599"}"#;
+        assert_eq!(answer(as_text), Ok(("client".to_owned(), 4_599_000, 2_799_500)));
+        let endless = r#"{"access_token":"opaque","expires_in":1e300}"#;
+        let (_, ends_at, _) = answer(endless).expect("a token");
+        assert_eq!(ends_at, 1_000_000 + 366 * 86_400_000);
     }
 
     #[test]
@@ -295,6 +385,23 @@ mod tests {
             let error = answer(body).expect_err("no token");
             assert!(error.contains(what), "{body}: {error}");
         }
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_renewed_is_used_to_its_end() {
+        let token = Token::from_answer(br#"{"access_token":"opaque","expires_in":100}"#, "client", 0).expect("a token");
+        let error = Arc::new(TokenError::Endpoint);
+        let mut known = Known {
+            held: Some(token),
+            failed: Some((Instant::now(), error)),
+        };
+        let answer = |known: &Known, now| known.answer(now).map(|answer| answer.is_ok());
+        assert_eq!(answer(&known, 49_000), Some(true));
+        // Nobody asks again so soon.
+        assert_eq!(answer(&known, 97_000), Some(true));
+        assert_eq!(answer(&known, 99_000), Some(false));
+        known.failed = None;
+        assert_eq!((answer(&known, 49_000), answer(&known, 51_000)), (Some(true), None));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! May this user do what `run` does? Tried without leaving a trace, and named where it may not.
 //!
 //! - WRITE: a produce request with `acks=2`, which no broker has taken since 0.9. It looks at the rights first and refuses the
-//!   request then (`INVALID_REQUIRED_ACKS`), before anything is appended.
+//!   request then (`INVALID_REQUIRED_ACKS`), before anything is appended. Whatever takes it all the same has a tombstone more,
+//!   of a key that nobody has.
 //! - READ: a fetch at the end of a partition.
 
 use std::fmt;
@@ -85,12 +86,12 @@ pub(super) fn is_denied(error: &KafkaError) -> bool {
 ///
 /// # Errors
 /// When a broker gives another answer, or none.
-pub fn denied_writes<'t>(cluster: &Cluster, topics: &[&'t str]) -> Result<Vec<&'t str>, SinkError> {
+pub fn denied_writes(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, SinkError> {
     let producer = cluster.refused_producer()?;
     let mut denied = Vec::new();
     for topic in topics {
         if !may_write(&producer, topic)? {
-            denied.push(*topic);
+            denied.push(topic.clone());
         }
     }
     Ok(denied)
@@ -105,7 +106,7 @@ fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, 
         source,
     };
     context.sending();
-    if let Err((source, _)) = producer.send(BaseRecord::<str, [u8]>::to(topic).key("rights").payload(&[])) {
+    if let Err((source, _)) = producer.send(BaseRecord::<str, [u8]>::to(topic).key("rights")) {
         context.not_sent();
         return Err(failed(source));
     }
@@ -113,7 +114,8 @@ fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, 
         Err((_, error)) if code(&error) == Some(RDKafkaErrorCode::InvalidRequiredAcks) => Ok(true),
         Err((_, error)) if is_denied(&error) => Ok(false),
         Err((_, source)) => Err(failed(source)),
-        Ok(_) => Err(SinkError::TimedOut {
+        Ok(true) => Ok(true),
+        Ok(false) => Err(SinkError::TimedOut {
             doing: DOING,
             limit: LIMIT,
             reason: context.reason(),
@@ -125,12 +127,12 @@ fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, 
 ///
 /// # Errors
 /// As [`denied_writes`].
-pub fn denied_reads<'t>(cluster: &Cluster, topics: &[&'t str]) -> Result<Vec<&'t str>, SinkError> {
+pub fn denied_reads(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, SinkError> {
     let reader = cluster.reader(Isolation::ReadCommitted)?;
     let mut denied = Vec::new();
     for topic in topics {
         if !may_read(&reader, topic)? {
-            denied.push(*topic);
+            denied.push(topic.clone());
         }
     }
     Ok(denied)

@@ -241,7 +241,7 @@ pub async fn ensure_topics(
     for topic in &wanted {
         topic.check_settings()?;
     }
-    let clients = Clients::new(cluster, &kafka.bootstrap_servers, LIMIT)?;
+    let clients = Clients::new(cluster, &kafka.bootstrap_servers, LIMIT).await?;
     let mut missing = Vec::new();
     for topic in &wanted {
         if clients.partitions(&topic.name).await?.is_none() {
@@ -276,7 +276,7 @@ pub async fn inspect_topics(
     lenders: &[&str],
     limit: Duration,
 ) -> Result<(Brokers, Vec<Inspected>), TopicError> {
-    let clients = Clients::new(cluster, &kafka.bootstrap_servers, limit)?;
+    let clients = Clients::new(cluster, &kafka.bootstrap_servers, limit).await?;
     let wanted = wanted(kafka, lenders);
     let mut brokers = None;
     let mut inspected = Vec::with_capacity(wanted.len());
@@ -570,11 +570,17 @@ fn is_same(name: &str, one: &str, other: &str) -> bool {
 /// The admin client, and a consumer beside it: nobody polls the admin client's main queue, so that only the consumer
 /// hears why a connection fails.
 struct Clients {
-    admin: AdminClient<Context>,
+    admin: Arc<AdminClient<Context>>,
     consumer: Arc<BaseConsumer<Context>>,
     servers: String,
     /// How long the cluster may not answer, or not show what it created.
     limit: Duration,
+}
+
+/// What blocks, away from the runtime's threads.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 /// What metadata says of one topic.
@@ -594,8 +600,13 @@ struct Partitions {
 }
 
 impl Clients {
-    fn new(cluster: &Cluster, servers: &str, limit: Duration) -> Result<Self, TopicError> {
-        let (admin, consumer) = (cluster.admin()?, Arc::new(cluster.reader(Isolation::ReadCommitted)?));
+    async fn new(cluster: &Cluster, servers: &str, limit: Duration) -> Result<Self, TopicError> {
+        let cluster = cluster.clone();
+        let (admin, consumer) = apart(move || {
+            let consumer = cluster.reader(Isolation::ReadCommitted)?;
+            Ok::<_, ClusterError>((Arc::new(cluster.admin()?), Arc::new(consumer)))
+        })
+        .await?;
         Ok(Self {
             admin,
             consumer,
@@ -605,18 +616,29 @@ impl Clients {
     }
 
     /// Delivers what was reported meanwhile, and gives the last of it.
-    fn reason(&self) -> Reason {
+    async fn reason(&self) -> Reason {
         /// More are not queued within one try.
         const REPORTS: usize = 100;
-        for _ in 0..REPORTS {
-            // Without time for it, a poll hands one report to the context and then says that nothing came.
-            drop(self.consumer.poll(Duration::ZERO));
-        }
-        self.consumer.context().reason()
+        let consumer = Arc::clone(&self.consumer);
+        apart(move || {
+            for _ in 0..REPORTS {
+                // Without time for it, a poll hands one report to the context and then says that nothing came.
+                drop(consumer.poll(Duration::ZERO));
+            }
+            consumer.context().reason()
+        })
+        .await
+    }
+
+    /// The admin client, with a token where brokers ask for one.
+    async fn admin(&self) -> &AdminClient<Context> {
+        let admin = Arc::clone(&self.admin);
+        apart(move || authorize(admin.inner())).await;
+        &self.admin
     }
 
     /// `operation`: what was tried.
-    fn error(&self, operation: Operation, topic: &str, source: KafkaError) -> TopicError {
+    async fn error(&self, operation: Operation, topic: &str, source: KafkaError) -> TopicError {
         let doing = match operation {
             Operation::Create => "creating",
             Operation::Read | Operation::Write | Operation::Describe | Operation::DescribeConfigs => "describing",
@@ -633,7 +655,7 @@ impl Clients {
         TopicError::Kafka {
             doing,
             topic,
-            reason: self.reason(),
+            reason: self.reason().await,
             source,
         }
     }
@@ -654,14 +676,14 @@ impl Clients {
                 Ok(Seen { error: Some(code), .. }) => {
                     let error = KafkaError::MetadataFetch(code);
                     if !may_pass(code) || begun.elapsed() > self.limit {
-                        return Err(self.error(Operation::Describe, topic, error));
+                        return Err(self.error(Operation::Describe, topic, error).await);
                     }
                     error
                 }
                 Err(error) => error,
             };
             // Delivered at every try: the queue would keep them all.
-            let reason = self.reason();
+            let reason = self.reason().await;
             if begun.elapsed() > self.limit {
                 let (servers, source) = (self.servers.clone(), Box::new(error));
                 return Err(TopicError::Unreachable {
@@ -677,13 +699,11 @@ impl Clients {
 
     async fn seen(&self, topic: &str) -> KafkaResult<Seen> {
         let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());
-        let fetched = tokio::task::spawn_blocking(move || {
-            consumer
-                .client()
-                .fetch_metadata(Some(&topic), METADATA_STEP)
-                .map(|metadata| Seen::of(&metadata, &topic))
-        });
-        fetched.await.expect("asking for metadata does not panic")
+        apart(move || {
+            let metadata = consumer.client().fetch_metadata(Some(&topic), METADATA_STEP)?;
+            Ok(Seen::of(&metadata, &topic))
+        })
+        .await
     }
 
     /// The names of those that were created; somebody else may have created the others meanwhile.
@@ -721,16 +741,18 @@ impl Clients {
                 settings.iter().fold(new, |new, (name, value)| new.set(name, value))
             })
             .collect();
-        let error = |topic: &str, source| self.error(Operation::Create, topic, source);
-        authorize(self.admin.inner());
-        let results = self.admin.create_topics(&new, options).await;
-        let results = results.map_err(|source| error(&topics[0].name, source))?;
+        let results = match self.admin().await.create_topics(&new, options).await {
+            Ok(results) => results,
+            Err(source) => return Err(self.error(Operation::Create, &topics[0].name, source).await),
+        };
         let mut created = Vec::new();
         for result in results {
             match result {
                 Ok(name) => created.push(name),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(error(&name, KafkaError::AdminOp(code))),
+                Err((name, code)) => {
+                    return Err(self.error(Operation::Create, &name, KafkaError::AdminOp(code)).await);
+                }
             }
         }
         Ok(created)
@@ -787,8 +809,7 @@ impl Clients {
     }
 
     async fn describe(&self, resource: ResourceSpecifier<'_>) -> KafkaResult<ConfigResource> {
-        authorize(self.admin.inner());
-        let described = self.admin.describe_configs([&resource], &options()).await?;
+        let described = self.admin().await.describe_configs([&resource], &options()).await?;
         let one = described
             .into_iter()
             .next()
@@ -824,7 +845,7 @@ impl Clients {
             // A broker may not yet know of a topic that another has just shown.
             let is_final = code(&error).is_some_and(|code| !may_pass(code));
             if is_final || begun.elapsed() > self.limit {
-                return Err(self.error(Operation::DescribeConfigs, topic, error));
+                return Err(self.error(Operation::DescribeConfigs, topic, error).await);
             }
             tokio::time::sleep(PAUSE).await;
         }

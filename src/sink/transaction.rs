@@ -390,7 +390,7 @@ impl Transactions {
         // A failed transaction answers everything but its abort with what it failed of.
         match self.producer.begin_transaction() {
             Err(cause) if is_denied(&cause) => match self.denied_topic() {
-                Some(topic) => denied(topic, cause),
+                Some(topic) => denied(&topic, cause),
                 None => SinkError::Kafka {
                     doing: DOING,
                     reason,
@@ -402,7 +402,7 @@ impl Transactions {
     }
 
     /// The first topic that may not be written to: the error does not name it.
-    fn denied_topic(&self) -> Option<&str> {
+    fn denied_topic(&self) -> Option<String> {
         let Topics {
             accounts,
             cursor,
@@ -410,8 +410,8 @@ impl Transactions {
             dead_letters,
         } = &self.topics;
         let all = [accounts, cursor, dead_letters].into_iter().chain(changes);
-        let names: Vec<&str> = all.map(|topic| topic.name.as_str()).collect();
-        denied_writes(&self.cluster, &names).ok()?.first().copied()
+        let names: Vec<String> = all.map(|topic| topic.name.clone()).collect();
+        denied_writes(&self.cluster, &names).ok()?.into_iter().next()
     }
 
     fn end_transaction(&self) -> Result<(), SinkError> {

@@ -92,6 +92,19 @@ pub fn ends(servers: &str, topic: &str) -> Vec<(i32, i64, i64)> {
     partitions_by(&consumer, topic).into_iter().map(ends).collect()
 }
 
+/// Partitions of whose end a reader of committed records sees less than another one: a transaction is open there.
+pub fn hidden(servers: &str, topic: &str) -> Vec<i32> {
+    let committed = consumer(servers, "read_committed");
+    let is_hidden = |(partition, _, high): &(i32, i64, i64)| {
+        let (_, stable) = committed
+            .fetch_watermarks(topic, *partition, PATIENCE)
+            .expect("watermarks");
+        stable < *high
+    };
+    let ends = ends(servers, topic).into_iter();
+    ends.filter(is_hidden).map(|(partition, ..)| partition).collect()
+}
+
 fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
     // Ends are asked for without isolation: an open transaction hides nothing of what is committed after it.
     let ends = consumer(servers, "read_uncommitted");

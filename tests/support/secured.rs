@@ -17,12 +17,13 @@ use super::authorization::AuthorizationServer;
 use super::world::World;
 
 /// Users who may nothing by themselves, with their passwords.
-const USERS: [(&str, &str); 5] = [
+const USERS: [(&str, &str); 6] = [
     ("main", "planted-main"),
     ("starts", "planted-starts"),
     ("runs", "planted-runs"),
     ("rotated", "planted-rotated"),
     ("stranger", "planted-stranger"),
+    ("vouched", "planted-vouched"),
 ];
 
 /// Of whoever shows a certificate.

@@ -66,6 +66,9 @@ pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<Seen>, config: &Conf
     records(notes, seen, &cluster, &readable).await;
 }
 
+/// Gives those of the topics to which it is denied.
+type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, SinkError>;
+
 /// Tries what `run` has to do with the topics that are there; gives the names of those that may be read. Whether the others may
 /// be created was tried when they were looked at.
 async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], creates_some: bool) -> Vec<(Role, String)> {
@@ -74,27 +77,16 @@ async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], create
     let written: Vec<String> = usable.iter().map(name).collect();
     let read: Vec<String> = usable.iter().filter(is_read).map(name).collect();
     let mut denied = Vec::new();
-    for (operation, topics) in [(Operation::Read, &read), (Operation::Write, &written)] {
-        let (cluster, topics) = (cluster.clone(), topics.clone());
-        let tried = talk(move |_| {
-            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-            let denied = match operation {
-                Operation::Write => denied_writes(&cluster, &names),
-                _ => denied_reads(&cluster, &names),
-            };
-            denied.map(|denied| denied.into_iter().map(str::to_owned).collect::<Vec<_>>())
-        });
-        match tried.await {
+    for (operation, topics, tried) in [
+        (Operation::Read, read, denied_reads as Tried),
+        (Operation::Write, written, denied_writes),
+    ] {
+        let cluster = cluster.clone();
+        match talk(move |_| tried(&cluster, &topics)).await {
             Ok(topics) => denied.extend(topics.into_iter().map(|topic| (operation, topic))),
             Err(error) => {
-                let what = format!("right to {operation}");
-                notes.error(
-                    sink_exit(&error),
-                    what,
-                    chain(&error),
-                    "an answer",
-                    once(policy::sink_advice(&error)),
-                );
+                let (what, advice) = (format!("right to {operation}"), once(policy::sink_advice(&error)));
+                notes.error(sink_exit(&error), what, chain(&error), "an answer", advice);
                 return Vec::new();
             }
         }
@@ -117,7 +109,7 @@ async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], create
     if !found.is_empty() {
         notes.ok("rights", found);
     }
-    let is_readable = |topic: &&Checked| !denied.iter().any(|(_, name)| *name == topic.name);
+    let is_readable = |topic: &&Checked| !denied.contains(&(Operation::Read, topic.name.clone()));
     usable
         .iter()
         .filter(is_read)
@@ -138,27 +130,72 @@ fn away(notes: &mut Notes, error: &TopicError) {
             error.advice(),
         );
     };
-    let reason = reason.0.as_deref().unwrap_or_default().to_lowercase();
-    if ["authentication", "sasl", "no token"]
-        .iter()
-        .any(|sign| reason.contains(sign))
-    {
-        let advice = "correct user name, password and sasl.mechanism in kafka.properties, or have the broker's owner let this \
-                      user in";
-        notes.error(Exit::Usage, "authentication", found, "to be let in", advice);
-    } else if reason.contains("ssl") {
-        let advice = "correct security.protocol and the ssl settings in kafka.properties (ssl.ca.location)";
-        notes.error(
-            Exit::Usage,
-            "TLS",
-            found,
-            "TLS with a certificate that is trusted",
-            advice,
-        );
-    } else {
-        notes.error(Exit::Failed, "brokers", found, "an answer", AWAY);
+    match refusal(reason.0.as_deref().unwrap_or_default()) {
+        Refusal::Tls => {
+            let advice = "correct security.protocol and the ssl settings in kafka.properties (ssl.ca.location)";
+            let wanted = "TLS with a certificate that is trusted";
+            notes.error(Exit::Usage, "TLS", found, wanted, advice);
+        }
+        Refusal::Credentials => {
+            let advice = "correct user name, password and sasl.mechanism in kafka.properties, or have the broker's owner let \
+                          this user in";
+            notes.error(Exit::Usage, "authentication", found, "to be let in", advice);
+        }
+        Refusal::Token { is_away: true } => {
+            let advice = "check that the authorization server is up, sasl.oauthbearer.token.endpoint.url, https.ca.location and \
+                          a proxy";
+            notes.error(Exit::Failed, "authentication", found, "a token", advice);
+        }
+        Refusal::Token { is_away: false } => {
+            let advice = "correct client.id, client.secret and scope of sasl.oauthbearer in kafka.properties, or ask the owner \
+                          of the authorization server";
+            notes.error(Exit::Usage, "authentication", found, "a token", advice);
+        }
+        Refusal::None => notes.error(Exit::Failed, "brokers", found, "an answer", AWAY),
     }
 }
+
+/// Who does not let this client in, by what librdkafka reports.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    Tls,
+    Credentials,
+    Token {
+        is_away: bool,
+    },
+    /// Nobody: nobody answers.
+    None,
+}
+
+fn refusal(reason: &str) -> Refusal {
+    // `sasl_ssl://host:9093/bootstrap: ` says only what was asked for.
+    let said = match reason.split_once("://") {
+        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, said)| said),
+        None => reason,
+    };
+    let said = said.to_lowercase();
+    let has = |signs: &[&str]| signs.iter().any(|sign| said.contains(sign));
+    if has(&[NO_TOKEN_SIGN]) {
+        Refusal::Token {
+            is_away: has(&["no answer from"]),
+        }
+    } else if has(&[
+        "ssl handshake",
+        "certificate",
+        "ssl transport",
+        "ssl alert",
+        "ssl error",
+    ]) {
+        Refusal::Tls
+    } else if has(&["authentication", "sasl"]) {
+        Refusal::Credentials
+    } else {
+        Refusal::None
+    }
+}
+
+/// As in all reasons of the client why it has none.
+const NO_TOKEN_SIGN: &str = "no token for kafka";
 
 /// What the brokers say of themselves.
 fn settings(notes: &mut Notes, config: &Config, brokers: &Brokers) {
@@ -543,6 +580,39 @@ mod tests {
         ] {
             assert_eq!(is_before_3_7(version), is_old, "{version}");
         }
+    }
+
+    #[test]
+    fn who_does_not_let_it_in_is_told_from_who_is_away() {
+        let broker = "sasl_ssl://broker:9093/bootstrap: ";
+        for (reason, told) in [
+            (
+                "Connect to ipv4#10.0.0.1:9093 failed: Connection refused (after 0ms in state CONNECT)",
+                Refusal::None,
+            ),
+            (
+                "Failed to resolve 'broker:9093': Name or service not known",
+                Refusal::None,
+            ),
+            (
+                "SASL authentication error: Authentication failed (after 3ms in state AUTH_REQ)",
+                Refusal::Credentials,
+            ),
+            (
+                "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed",
+                Refusal::Tls,
+            ),
+        ] {
+            assert_eq!(refusal(&format!("{broker}{reason}")), told, "{reason}");
+        }
+        let token = |why: &str| format!("Failed to acquire SASL OAUTHBEARER token: no token for Kafka: {why}");
+        let away = refusal(&token("no answer from the authorization server: error sending request"));
+        assert_eq!(away, Refusal::Token { is_away: true });
+        let refused = refusal(&token(
+            "the authorization server answered 401 Unauthorized (invalid_client)",
+        ));
+        assert_eq!(refused, Refusal::Token { is_away: false });
+        assert_eq!(refusal(""), Refusal::None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use self::finding::{Finding, Notes};
 use super::Failure;
-use crate::config::{Config, ConfigErrors, Loaded, Property, SecretSource};
+use crate::config::{Config, ConfigErrors, Loaded, OAuth, Property, SecretSource};
 use crate::failpoint;
 use crate::policy::Exit;
 
@@ -186,10 +186,16 @@ fn secrets(config: &Config) -> Vec<String> {
     const SHORTEST: usize = 6;
     let lenders = config.lenders.values().map(|lender| &lender.password);
     let registry = [&config.schema_registry.password, &config.schema_registry.token];
-    let kafka = config.kafka.properties.values().filter_map(|property| match property {
-        Property::Secret(secret) => Some(secret),
-        Property::Plain(_) => None,
-    });
+    let oauth = config.kafka.oauth.iter().flat_map(OAuth::properties);
+    let kafka = config
+        .kafka
+        .properties
+        .values()
+        .chain(oauth)
+        .filter_map(|property| match property {
+            Property::Secret(secret) => Some(secret),
+            Property::Plain(_) => None,
+        });
     let sources: Vec<&SecretSource> = lenders.chain(registry.into_iter().flatten()).chain(kafka).collect();
     let read = sources.into_iter().filter_map(|source| source.read().ok());
     let proxy = config.upstream.proxy.as_ref().and_then(|url| url.password());
