@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -146,14 +146,15 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &Mutex<S
 
 /// A token without a signature, which the broker of the tests takes.
 fn token(client_id: &str, life: Duration) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = d02_source::clock::now().timestamp();
+    let life = life.as_secs();
     let claims = serde_json::json!({
         "sub": client_id,
         "scope": "kafka write",
-        "iat": now.as_secs(),
-        "exp": (now + life).as_secs() + 1,
+        "iat": now,
+        "exp": now + i64::try_from(life).expect("a short life") + 1,
     });
     let part = |json: &str| BASE64_URL_SAFE_NO_PAD.encode(json);
     let token = format!("{}.{}.", part(r#"{"alg":"none"}"#), part(&claims.to_string()));
-    serde_json::json!({ "access_token": token, "token_type": "Bearer", "expires_in": life.as_secs() }).to_string()
+    serde_json::json!({ "access_token": token, "token_type": "Bearer", "expires_in": life }).to_string()
 }
