@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | values | [`account`] | a D02 row as a typed account, or why it is none; its digest. Pure |
 //! | | [`progress`] | what is read, what is left; the cursor record. Pure |
-//! | | `jwt` | what a token says of itself. Pure |
+//! | | [`exit`], `jwt` | exit codes, an error with its causes; what a token says of itself. Pure |
 //! | | [`config`], [`metrics`], [`clock`], [`shutdown`], [`watchdog`], [`failpoint`] | settings; metrics; time; the end; loops that hang; tests' stops |
 //! | codec | [`avro`] | accounts to framed bytes, and back to JSON. Pure |
 //! | | [`index`] | which rows are news. Pure |
@@ -28,6 +28,7 @@ pub mod avro;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod exit;
 pub mod failpoint;
 pub mod http;
 pub mod index;

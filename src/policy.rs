@@ -1,45 +1,12 @@
 //! What follows an error, and what should a person do about it? One exhaustive match an error type, no `_` arm.
 
-use std::error::Error;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::sink::SinkError;
+pub use crate::exit::{Exit, chain};
+use crate::sink::{GRANT, SinkError, code};
 use crate::upstream::UpstreamError;
-
-/// The process's exit codes (interface.md).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Exit {
-    Done,
-    Failed,
-    /// Wrong usage or configuration, or a state that a restart will not mend.
-    Usage,
-    TakenOver,
-    Refused,
-}
-
-impl Exit {
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::TakenOver => 3,
-            Self::Refused => 4,
-        }
-    }
-
-    /// The code of a process whose lenders ended so: the first of 2, 4, 3, 1 that occurred, else 0.
-    pub fn of_all(exits: &[Self]) -> Self {
-        let order = [Self::Usage, Self::Refused, Self::TakenOver, Self::Failed];
-        order
-            .into_iter()
-            .find(|exit| exits.contains(exit))
-            .unwrap_or(Self::Done)
-    }
-}
 
 /// What the reader does after a request that brought no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,14 +108,6 @@ fn after_kafka(error: &KafkaError) -> AfterSink {
     }
 }
 
-/// Kafka's code of an error, in whatever form it came.
-pub fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
-    match error {
-        KafkaError::AdminOp(code) => Some(*code),
-        other => other.rdkafka_error_code(),
-    }
-}
-
 /// What to do about an error of Kafka's.
 pub fn sink_advice(error: &SinkError) -> &'static str {
     match error {
@@ -184,35 +143,9 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
     }
 }
 
-/// What to do where a right is named that is missing.
-pub const GRANT: &str = "grant it to this user: docs/operations.md has the kafka-acls.sh lines, under \"Kafka rights\"";
-
-/// An error and everything that caused it, on one line; a cause that only repeats what stands there is left out.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            write!(text, ": {cause_text}").expect("a String takes everything");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_worst_exit_of_several_lenders_is_the_process_exit() {
-        let all = [Exit::Done, Exit::Failed, Exit::TakenOver, Exit::Refused, Exit::Usage];
-        let worst: Vec<_> = (1..=all.len())
-            .map(|count| Exit::of_all(&all[..count]).code())
-            .collect();
-        assert_eq!(worst, [0, 1, 3, 4, 2]);
-    }
 
     #[test]
     fn fencing_is_told_from_missing_rights_and_from_all_that_is_uncertain() {

@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn only_what_cannot_pass_by_itself_is_a_wrong_state() {
-        use crate::policy::Exit;
+        use crate::exit::Exit;
         let exit = |status, body: &str| register(status, body).expect_err("refused").exit();
         for status in [408, 429, 500, 503] {
             assert_eq!(exit(status, ""), Exit::Failed, "{status}");

@@ -1,7 +1,7 @@
 //! Why is there no answer to a question to the registry, and what should a person do?
 
 use crate::config::SecretError;
-use crate::policy::Exit;
+use crate::exit::Exit;
 
 /// Why the registry did not do what it was asked for. No text holds a secret.
 #[derive(Debug, thiserror::Error)]

@@ -21,9 +21,9 @@ use secrecy::ExposeSecret;
 use super::Reason;
 use super::oauth::{NO_TOKEN, Tokens, authorize};
 use crate::config::{self, Property, SecretError};
+use crate::exit::chain;
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
-use crate::policy::chain;
 
 /// A transaction that is open for longer is aborted by the broker. A batch takes well under a second; a dead producer
 /// that nobody replaces hides other lenders' records on the cursor partition for this long.

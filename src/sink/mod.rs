@@ -20,7 +20,7 @@ mod versions;
 
 use std::time::Duration;
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::progress::Record;
 
@@ -28,7 +28,7 @@ pub use cluster::{Cluster, ClusterError, transaction_timeout};
 pub use recovery::{
     ContentOf, CursorRecords, DeadLetterDigests, Offsets, Stored, restore_accounts, restore_dead_letters,
 };
-pub use rights::{Operation, Right, denied_reads, denied_writes};
+pub use rights::{GRANT, Operation, Right, denied_reads, denied_writes};
 pub use tail::{Hidden, Tail, TailError, TopicRecord};
 pub use topics::{Brokers, Checked, Difference, Inspected, Role, State, TopicError, ensure_topics, inspect_topics};
 pub use transaction::{
@@ -164,6 +164,14 @@ pub enum SinkError {
     Interrupted,
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+}
+
+/// Kafka's code of an error, in whatever form it came.
+pub fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    }
 }
 
 /// What librdkafka last reported of its connections: the calls themselves often say no more than "timed out".

@@ -18,8 +18,8 @@ use serde::Deserialize;
 use super::cluster::Context;
 use crate::clock;
 use crate::config::{OAuth, SecretError, token_endpoint};
+use crate::exit::chain;
 use crate::jwt;
-use crate::policy::chain;
 
 /// What each reason begins with why there is none.
 pub const NO_TOKEN: &str = "no token for Kafka";

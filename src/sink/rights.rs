@@ -14,10 +14,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
-use super::SinkError;
 use super::cluster::{self, Cluster, Context, Isolation};
 use super::recovery::is_passing;
-use crate::policy::code;
+use super::{SinkError, code};
+
+/// What to do where a right is named that is missing.
+pub const GRANT: &str = "grant it to this user: docs/operations.md has the kafka-acls.sh lines, under \"Kafka rights\"";
 
 /// One answer of a broker.
 const LIMIT: Duration = Duration::from_secs(10);

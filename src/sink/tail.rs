@@ -16,7 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::Reason;
 use super::cluster::{self, Cluster, ClusterError, Context, Isolation};
 use super::recovery::is_passing;
-use crate::policy::Exit;
+use crate::exit::Exit;
 use crate::shutdown::Shutdown;
 
 /// How long the brokers may not answer while somebody sits in front of it.

@@ -18,11 +18,11 @@ use rdkafka::metadata::Metadata;
 
 use super::cluster::{Cluster, ClusterError, Context, Isolation};
 use super::oauth::authorize;
-use super::rights::{Operation, Right, is_denied};
+use super::rights::{GRANT, Operation, Right, is_denied};
 use super::transaction::Topic;
-use super::{Reason, Topics};
+use super::{Reason, Topics, code};
 use crate::config::{self, TopicSetting};
-use crate::policy::{Exit, GRANT, code};
+use crate::exit::Exit;
 
 /// How long the cluster may not answer, or not show what it created.
 const LIMIT: Duration = Duration::from_secs(30);

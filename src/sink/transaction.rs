@@ -17,12 +17,11 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::cluster::{self, Cluster, ClusterError, Context};
 use super::rights::{Operation, Right, denied_writes, is_denied};
-use super::{Committed, CursorRecords, Reason, Sink, SinkError, transaction_timeout};
+use super::{Committed, CursorRecords, Reason, Sink, SinkError, code, transaction_timeout};
 use crate::account::{Changed, Op, Reason as RowReason};
 use crate::avro;
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
-use crate::policy;
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::Shutdown;
 use crate::watchdog::{Pulse, work_limit};
@@ -588,7 +587,7 @@ fn fatal_error(cluster: &Cluster, producer: &ThreadedProducer<Context>, doing: &
 }
 
 fn error_of(cluster: &Cluster, doing: &'static str, reason: Reason, source: KafkaError) -> SinkError {
-    if policy::code(&source) == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
+    if code(&source) == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
         let prefix = cluster.transactional_prefix();
         let right = Right::TransactionalIds { prefix };
         return SinkError::Denied { doing, right, source };

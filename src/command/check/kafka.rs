@@ -10,12 +10,12 @@ use super::super::in_background;
 use super::finding::Notes;
 use crate::avro::{Framed, unframe};
 use crate::config::Config;
-use crate::policy::{self, AfterSink, Exit, GRANT, chain};
+use crate::policy::{self, AfterSink, Exit, chain};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
-    Brokers, Checked, Cluster, Committed, CursorRecords, Inspected, Operation, Right, Role, SinkError, State, Stored,
-    Tail, TopicError, denied_reads, denied_writes, inspect_topics, partitions_text, transaction_timeout,
+    Brokers, Checked, Cluster, Committed, CursorRecords, GRANT, Inspected, Operation, Right, Role, SinkError, State,
+    Stored, Tail, TopicError, code, denied_reads, denied_writes, inspect_topics, partitions_text, transaction_timeout,
     try_transactional_id,
 };
 use crate::start::{StartError, Starter, claim_of, living_age, refuse_live_elsewhere};
@@ -494,7 +494,7 @@ async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
         Err(error) => error,
     };
     let code = match &error {
-        SinkError::Kafka { source, .. } => policy::code(source),
+        SinkError::Kafka { source, .. } => code(source),
         _ => None,
     };
     let advice = match code {
