@@ -8,6 +8,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 
 use crate::support::kafka;
 use crate::support::kafka_proxy::KafkaProxy;
+use crate::support::shown::shown;
 use crate::support::source::Source;
 use crate::support::world::World;
 use crate::support::{PATIENCE, RUNTIME, judge, wait_for};
@@ -406,6 +407,19 @@ fn one_of_three_brokers_killed_under_load_loses_and_doubles_nothing() {
     })
     .expect("a cluster");
     let world = World::new(&[60_000]).on(&cluster.bootstrap_servers());
+    let replicated = |lines: &[&str]| {
+        let found = shown(&world, &["check"], &[]).expect(0);
+        for line in [
+            "✓ kafka, brokers: 3 brokers, by PLAINTEXT",
+            "✓ kafka, replication factor: 3 or more",
+        ] {
+            assert!(found.out.contains(line), "no `{line}`: {}", found.out);
+        }
+        lines
+            .iter()
+            .for_each(|line| assert!(found.out.contains(line), "no `{line}`: {}", found.out));
+    };
+    replicated(&["missing; `run` creates it with 6 partitions"]);
     world.simulator.set_latency(Duration::from_millis(50));
     let mut source = world.command(&["run", "--until-caught-up"], &[("D02__TRANSACTION__MAX_ROWS", "1000")]);
     wait_for("some accounts", || {
@@ -413,6 +427,10 @@ fn one_of_three_brokers_killed_under_load_loses_and_doubles_nothing() {
         (world.simulator.counts().row_count > 10_000).then_some(())
     });
     source.wait_for_line("claimed and restored");
+    replicated(&[
+        "6 partitions, settings as wanted",
+        "an instance lives; another `run` would take over",
+    ]);
     cluster.kill(2).expect("killed");
     world.simulator.set_latency(Duration::ZERO);
     source.expect_exit(0);
