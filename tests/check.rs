@@ -1,8 +1,11 @@
 //! Does `check` say what is so and what to do about it, end whatever hangs, and leave everything as it was?
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use d02_source::simulator::{Effect, Fault, Options};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use reqwest::StatusCode;
@@ -290,6 +293,57 @@ fn what_upstream_refuses_is_exit_4() {
     contains(
         &missing,
         &["✗ upstream lender-1, page: ", "answered 404", "ask the vendor"],
+    );
+}
+
+/// An upstream that lets everybody in as `lender`, with a token that claims `claims`; gives its address.
+fn lets_in(lender: &str, claims: &Value) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let token = format!(
+        "{}.{}.s",
+        BASE64_URL_SAFE_NO_PAD.encode("{}"),
+        BASE64_URL_SAFE_NO_PAD.encode(claims.to_string())
+    );
+    let body = serde_json::json!({ "lenderPublicId": lender, "token": token, "refreshToken": "r" }).to_string();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            // The request is small, and what is in it does not matter.
+            let _ = client.read(&mut [0; 8_192]);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            // Whoever does not wait for it does not need it.
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_token_of_another_lender_is_exit_4_and_one_that_does_not_say_is_a_warning() {
+    let world = World::new(&[10]);
+    let exp = 4_000_000_000_u64;
+    let other = lets_in("5f0c", &serde_json::json!({ "lenderId": "7a1d", "exp": exp }));
+    let found = check(&world, &[("D02__UPSTREAM__BASE_URL", &other)]).expect(4);
+    contains(
+        &found,
+        &[
+            "✓ upstream lender-1, login: ",
+            "✗ upstream lender-1, lender: the login answered lender 5f0c, its token is for lender 7a1d; wanted: one lender in \
+             both\n    → check lenders.*.subdomain; if it is right, ask the vendor",
+        ],
+    );
+    assert!(!found.out.contains("upstream lender-1, page"), "{}", found.out);
+    let silent = lets_in("5f0c", &serde_json::json!({ "exp": exp }));
+    let found = check(&world, &[("D02__UPSTREAM__BASE_URL", &silent)]).expect(1);
+    contains(
+        &found,
+        &[
+            "! upstream lender-1, lender: the login says 5f0c, its token does not say whose it is; wanted: a `lenderId` in the token",
+            "✗ upstream lender-1, page: ",
+        ],
     );
 }
 
