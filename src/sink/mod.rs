@@ -25,6 +25,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::progress::Record;
 
 pub use cluster::{Cluster, ClusterError, transaction_timeout};
+pub use oauth::NO_TOKEN;
 pub use recovery::{
     ContentOf, CursorRecords, DeadLetterDigests, Offsets, Stored, restore_accounts, restore_dead_letters,
 };

@@ -189,10 +189,7 @@ fn set(client: &Client<Context>, token: OAuthToken) -> Result<(), String> {
         return Ok(());
     }
     let end = error.iter().position(|byte| *byte == 0).unwrap_or(ERROR_SIZE);
-    Err(format!(
-        "no token for Kafka: {}",
-        String::from_utf8_lossy(&error[..end])
-    ))
+    Err(format!("{NO_TOKEN}: {}", String::from_utf8_lossy(&error[..end])))
 }
 
 /// On a thread and a runtime of its own: whoever polls a client may be inside another one.

@@ -14,9 +14,9 @@ use crate::policy::{self, AfterSink, Exit, chain};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
-    Brokers, Checked, Cluster, Committed, CursorRecords, GRANT, Inspected, Operation, Right, Role, SinkError, State,
-    Stored, Tail, TopicError, code, denied_reads, denied_writes, inspect_topics, partitions_text, transaction_timeout,
-    try_transactional_id,
+    Brokers, Checked, Cluster, Committed, CursorRecords, GRANT, Inspected, NO_TOKEN, Operation, Right, Role, SinkError,
+    State, Stored, Tail, TopicError, code, denied_reads, denied_writes, inspect_topics, partitions_text,
+    transaction_timeout, try_transactional_id,
 };
 use crate::start::{StartError, Starter, claim_of, living_age, refuse_live_elsewhere};
 
@@ -175,7 +175,7 @@ fn refusal(reason: &str) -> Refusal {
     };
     let said = said.to_lowercase();
     let has = |signs: &[&str]| signs.iter().any(|sign| said.contains(sign));
-    if has(&[NO_TOKEN_SIGN]) {
+    if has(&[&NO_TOKEN.to_lowercase()]) {
         Refusal::Token {
             is_away: has(&["no answer from"]),
         }
@@ -193,9 +193,6 @@ fn refusal(reason: &str) -> Refusal {
         Refusal::None
     }
 }
-
-/// As in all reasons of the client why it has none.
-const NO_TOKEN_SIGN: &str = "no token for kafka";
 
 /// What the brokers say of themselves.
 fn settings(notes: &mut Notes, config: &Config, brokers: &Brokers) {
