@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Failure, in_background};
+use super::Failure;
 use crate::account::instant;
 use crate::clock;
 use crate::config::Config;
@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Record, RecordKey, Timestamp};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Cluster, CursorRecords, SinkError, Stored};
+use crate::sink::{Cluster, CursorRecords, SinkError, Stored, in_background};
 use crate::start::living_age;
 use crate::upstream::{Client, Route, http_client};
 

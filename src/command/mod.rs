@@ -153,12 +153,6 @@ fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, Failu
     Ok(subjects)
 }
 
-/// Talks to Kafka, which blocks, on a thread that is meant for it.
-async fn in_background<T: Send + 'static>(talk: impl FnOnce() -> T + Send + 'static) -> T {
-    let talked = tokio::task::spawn_blocking(talk).await;
-    talked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
-}
-
 /// Hands SIGTERM and Ctrl-C on as the request to end, each of them.
 fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{Failure, cursor, in_background, run};
+use super::{Failure, cursor, run};
 use crate::avro::{Encoder, Frame};
 use crate::config::Config;
 use crate::metrics::{LenderMetrics, Metrics};
@@ -17,7 +17,8 @@ use crate::reader::{Closed, Ended, Letters, Replay, ReplaySetting};
 use crate::registry::Registry;
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
-    Checked, Cluster, Committed, Offsets, Records, Sink, SinkError, Topics, read_dead_letters, restore_accounts,
+    Checked, Cluster, Committed, Offsets, Records, Sink, SinkError, Topics, in_background, read_dead_letters,
+    restore_accounts,
 };
 use crate::start::{Candidate, Starter};
 use crate::watchdog::Pulse;

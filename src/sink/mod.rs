@@ -167,6 +167,12 @@ pub enum SinkError {
     Cluster(#[from] ClusterError),
 }
 
+/// Talks to Kafka, which blocks, on a thread that is meant for it.
+pub async fn in_background<T: Send + 'static>(talk: impl FnOnce() -> T + Send + 'static) -> T {
+    let talked = tokio::task::spawn_blocking(talk).await;
+    talked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
 /// Kafka's code of an error, in whatever form it came.
 pub fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     match error {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings;
 use rdkafka::client::{Client, OAuthToken};
-use reqwest::{Certificate, StatusCode, header, redirect};
+use reqwest::{StatusCode, header, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::{OAuth, SecretError, token_endpoint};
 use crate::exit::chain;
 use crate::jwt;
+use crate::upstream::{ClientError, certificates};
 
 /// What each reason begins with why there is none.
 pub const NO_TOKEN: &str = "no token for Kafka";
@@ -53,7 +54,6 @@ struct Known {
     failed: Option<(Instant, Arc<TokenError>)>,
 }
 
-#[derive(Clone)]
 struct Token {
     value: SecretString,
     /// For librdkafka's own words; the broker reads the token.
@@ -233,8 +233,11 @@ async fn fetch(oauth: &OAuth) -> Result<Token, TokenError> {
             path: path.display().to_string(),
             what,
         };
-        let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(chain(&error)))?;
+        let certificates = certificates(path).map_err(|error| match error {
+            ClientError::ReadCa { source, .. } => failed(source.to_string()),
+            ClientError::Ca { .. } => failed("it holds no certificates (PEM)".to_owned()),
+            ClientError::Http(source) => TokenError::NoAnswer(source),
+        })?;
         builder = certificates
             .into_iter()
             .fold(builder, reqwest::ClientBuilder::add_root_certificate);

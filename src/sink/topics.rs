@@ -20,7 +20,7 @@ use super::cluster::{Cluster, ClusterError, Context, Isolation};
 use super::oauth::authorize;
 use super::rights::{GRANT, Operation, Right, is_denied};
 use super::transaction::Topic;
-use super::{Reason, Topics, code};
+use super::{Reason, Topics, code, in_background};
 use crate::config::{self, TopicSetting};
 use crate::exit::Exit;
 
@@ -577,12 +577,6 @@ struct Clients {
     limit: Duration,
 }
 
-/// What blocks, away from the runtime's threads.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
-}
-
 /// What metadata says of one topic.
 struct Seen {
     error: Option<RDKafkaErrorCode>,
@@ -602,7 +596,7 @@ struct Partitions {
 impl Clients {
     async fn new(cluster: &Cluster, servers: &str, limit: Duration) -> Result<Self, TopicError> {
         let cluster = cluster.clone();
-        let (admin, consumer) = apart(move || {
+        let (admin, consumer) = in_background(move || {
             let consumer = cluster.reader(Isolation::ReadCommitted)?;
             Ok::<_, ClusterError>((Arc::new(cluster.admin()?), Arc::new(consumer)))
         })
@@ -620,7 +614,7 @@ impl Clients {
         /// More are not queued within one try.
         const REPORTS: usize = 100;
         let consumer = Arc::clone(&self.consumer);
-        apart(move || {
+        in_background(move || {
             for _ in 0..REPORTS {
                 // Without time for it, a poll hands one report to the context and then says that nothing came.
                 drop(consumer.poll(Duration::ZERO));
@@ -633,7 +627,7 @@ impl Clients {
     /// The admin client, with a token where brokers ask for one.
     async fn admin(&self) -> &AdminClient<Context> {
         let admin = Arc::clone(&self.admin);
-        apart(move || authorize(admin.inner())).await;
+        in_background(move || authorize(admin.inner())).await;
         &self.admin
     }
 
@@ -699,7 +693,7 @@ impl Clients {
 
     async fn seen(&self, topic: &str) -> KafkaResult<Seen> {
         let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());
-        apart(move || {
+        in_background(move || {
             let metadata = consumer.client().fetch_metadata(Some(&topic), METADATA_STEP)?;
             Ok(Seen::of(&metadata, &topic))
         })

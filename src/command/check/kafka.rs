@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::super::in_background;
 use super::finding::Notes;
 use crate::avro::{Framed, unframe};
 use crate::config::Config;
@@ -15,7 +14,7 @@ use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
     Brokers, Checked, Cluster, Committed, CursorRecords, GRANT, Inspected, NO_TOKEN, Operation, Right, Role, SinkError,
-    State, Stored, Tail, TopicError, code, denied_reads, denied_writes, inspect_topics, partitions_text,
+    State, Stored, Tail, TopicError, code, denied_reads, denied_writes, in_background, inspect_topics, partitions_text,
     transaction_timeout, try_transactional_id,
 };
 use crate::start::{StartError, Starter, claim_of, living_age, refuse_live_elsewhere};
