@@ -661,7 +661,7 @@ impl<S: Sink> Pipeline<S> {
                 }
                 Ok(None) => return Err(taken_over()),
                 Err(error) => {
-                    (after, why) = (policy::after_sink(&error), policy::chain(&error));
+                    (after, why) = (policy::after_reopening(&error), policy::chain(&error));
                     advice = policy::sink_advice(&error);
                     if self.shutdown.is_requested() {
                         // What is committed is not known now; the next start asks.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 pub use crate::exit::{Exit, chain};
-use crate::sink::{GRANT, SinkError, code};
+use crate::sink::{ClusterError, GRANT, SinkError, code};
 use crate::upstream::UpstreamError;
 
 /// What the reader does after a request that brought no page.
@@ -89,6 +89,15 @@ pub fn after_sink(error: &SinkError) -> AfterSink {
     }
 }
 
+/// What the pipeline does after a new producer could not be made: a secret's file that is being replaced may be gone for a
+/// moment, which a start does not wait for.
+pub fn after_reopening(error: &SinkError) -> AfterSink {
+    match error {
+        SinkError::Cluster(ClusterError::Secret { .. }) => AfterSink::Reopen,
+        error => after_sink(error),
+    }
+}
+
 fn after_kafka(error: &KafkaError) -> AfterSink {
     match code(error) {
         Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch | RDKafkaErrorCode::ProducerFenced) => {
@@ -139,6 +148,9 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
         SinkError::TwoLenders { .. } => "put {lender} in kafka.topics.accounts: two lenders share keys",
         SinkError::NoTopic { .. } => "run `d02-source setup`, or grant DESCRIBE on it",
         SinkError::Interrupted => "nothing",
+        SinkError::Cluster(ClusterError::Secret { .. }) => {
+            "mount the secret where kafka.properties says, readable for this process"
+        }
         SinkError::Cluster(_) => "correct kafka.properties",
     }
 }

@@ -17,8 +17,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use reqwest::{RequestBuilder, Response, Url, header};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::config::{self, SecretSource, SubjectStrategy};
@@ -238,9 +240,18 @@ impl Registry {
             header::ACCEPT,
             "application/vnd.schemaregistry.v1+json, application/json",
         );
-        let response = self.credentials.authorize(request)?.send().await.map_err(network)?;
+        let (request, sent) = self.credentials.authorize(request)?;
+        let response = request.send().await.map_err(network)?;
         let status = response.status();
-        let body = bounded_body(response).await.map_err(network)?;
+        let mut body = bounded_body(response).await.map_err(network)?;
+        // An error is repeated in ours.
+        if let Some(body) = body.as_mut().filter(|_| !status.is_success()) {
+            let mut said = String::from_utf8_lossy(body).into_owned();
+            for secret in &sent {
+                config::hide(&mut said, secret.expose_secret());
+            }
+            *body = said.into_bytes();
+        }
         Ok(Answer {
             doing,
             target,
@@ -274,19 +285,25 @@ fn below(registry: &Url, path: &[&str]) -> Url {
 }
 
 impl Credentials {
-    /// Secrets are read at every request: a rotated one is a new file.
-    fn authorize(&self, request: RequestBuilder) -> Result<RequestBuilder, RegistryError> {
+    /// Secrets are read at every request: a rotated one is a new file. Gives what the request now holds of them.
+    fn authorize(&self, request: RequestBuilder) -> Result<(RequestBuilder, Vec<SecretString>), RegistryError> {
         let read = |key, secret: &SecretSource| secret.read().map_err(|source| RegistryError::Secret { key, source });
         Ok(match self {
-            Self::None => request,
+            Self::None => (request, Vec::new()),
             Self::Basic { username, password } => {
                 let password = password
                     .as_ref()
                     .map(|secret| read("schema_registry.password", secret))
                     .transpose()?;
-                request.basic_auth(username, password.as_ref().map(ExposeSecret::expose_secret))
+                let exposed = password.as_ref().map(ExposeSecret::expose_secret);
+                let encoded = BASE64_STANDARD.encode(format!("{username}:{}", exposed.unwrap_or_default()));
+                let request = request.basic_auth(username, exposed);
+                (request, password.into_iter().chain([encoded.into()]).collect())
             }
-            Self::Bearer(token) => request.bearer_auth(read("schema_registry.token", token)?.expose_secret()),
+            Self::Bearer(token) => {
+                let token = read("schema_registry.token", token)?;
+                (request.bearer_auth(token.expose_secret()), vec![token])
+            }
         })
     }
 }
@@ -306,7 +323,6 @@ async fn bounded_body(mut response: Response) -> Result<Option<Vec<u8>>, reqwest
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::SecretString;
 
     fn config(url: &str) -> config::SchemaRegistry {
         config::SchemaRegistry {

@@ -14,7 +14,7 @@ const SMALL: (&str, &str) = ("D02__TRANSACTION__MAX_ROWS", "1000");
 fn killed_more_than_twenty_times_in_one_walk_nothing_is_lost_or_doubled() {
     let world = World::new(&[60_000]);
     // Slow enough that no run reaches the end.
-    world.simulator.set_latency(Duration::from_millis(60));
+    world.simulator.set_latency(Duration::from_millis(120));
     let failpoints = [
         "after_claim:1",
         "before_begin:3",

@@ -70,7 +70,7 @@ fn live_changes_arrive_while_it_runs_and_sigterm_releases_the_lender() {
 #[test]
 fn accounts_that_change_while_the_walk_goes_on_come_again_in_order_and_once() {
     let world = World::new(&[6_000]);
-    world.simulator.set_latency(std::time::Duration::from_millis(150));
+    world.simulator.set_latency(std::time::Duration::from_millis(500));
     // One transaction takes snapshot and live pages alike: the same key stands twice in a batch.
     let mut source = world.command(&["run", "--until-caught-up"], &[("D02__TRANSACTION__MAX_DELAY", "5s")]);
     wait_for("the first page", || {

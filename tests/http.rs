@@ -146,7 +146,15 @@ fn metrics_of_a_known_run_have_the_values_that_topics_and_upstream_show() {
             && metrics.of("records_total", "lender-2") == counts[1] as f64
             && metrics.of("kafka_messages_total", "lender-1") >= (counts[0] + touched) as f64
             && metrics.of("sweeps_total", "lender-1") > 0.0;
-        is_counted.then_some(metrics)
+        // Not all of one moment: a transaction may be committed between two of them.
+        let fits_together = ["lender-1", "lender-2"].iter().all(|lender| {
+            let of = |name: &str| metrics.of(name, lender);
+            let written = of("records_total") + of("dead_letters_total") + of("repeated_rows_total");
+            of("rows_total") >= written
+                && of("transactions_total") == of("transaction_seconds_count")
+                && of("transactions_total") == of("transaction_records_count")
+        });
+        (is_counted && fits_together).then_some(metrics)
     });
     assert_eq!(metrics.of("changes_total", "lender-1"), (counts[0] + touched) as f64);
     assert_eq!(
@@ -180,7 +188,6 @@ fn metrics_of_a_known_run_have_the_values_that_topics_and_upstream_show() {
         ] {
             assert_eq!(of(zero), 0.0, "{zero}");
         }
-        assert!(of("rows_total") >= of("records_total") + of("dead_letters_total") + of("repeated_rows_total"));
         assert!(
             (0.0..60.0).contains(&of("freshness_seconds")),
             "{}",
@@ -189,8 +196,6 @@ fn metrics_of_a_known_run_have_the_values_that_topics_and_upstream_show() {
         let settled = of("settled_timestamp_seconds") * 1000.0;
         let now = world.simulator.now_ms() as f64;
         assert!(settled > now - 3_600_000.0 && settled < now, "{settled}");
-        assert_eq!(of("transactions_total"), of("transaction_seconds_count"));
-        assert_eq!(of("transactions_total"), of("transaction_records_count"));
         assert!(of("kafka_brokers_up") >= 1.0 && of("bytes_total") > 1_000.0);
     }
     let written = metrics.of("transaction_records_sum", "lender-1");
@@ -421,11 +426,14 @@ fn a_container_asks_whether_the_source_in_it_is_alive() {
 /// The time beyond its limit that a step may take, in the tests of the watchdog.
 const GRACE: (&str, &str) = ("D02_TEST_WATCHDOG_GRACE", "3000");
 
+/// For a test in which time passes between the first sign and the end, or must not run out.
+const LONG_GRACE: (&str, &str) = ("D02_TEST_WATCHDOG_GRACE", "9000");
+
 #[test]
 fn a_pipeline_that_hangs_is_not_alive_is_named_and_ends_the_process_with_1() {
     let world = World::new(&[50]);
     let environment = [
-        GRACE,
+        LONG_GRACE,
         ("D02_TEST_WORK_LIMIT", "500"),
         ("D02_FAILPOINT", "before_remember:2"),
     ];
@@ -461,9 +469,11 @@ fn a_call_to_kafka_that_does_not_return_ends_the_process_with_1() {
     let mut source = world.command(&["run"], &[GRACE, ("D02_FAILPOINT", "while_committing:3")]);
     source.expect_exit(1);
     let log = source.log();
-    let named =
-        "the pipeline of lender-1 does not turn: committing a transaction, for 3 s longer than the 2s that it may take";
-    assert!(log.contains(named), "{log}");
+    let named = "the pipeline of lender-1 does not turn: committing a transaction, for ";
+    let (_, late) = log.split_once(named).expect(&log);
+    let (seconds, _) = late.split_once(" s longer than the 2s that it may take").expect(&log);
+    // It looks every 750 ms.
+    assert!((3..=5).contains(&seconds.parse().expect("a number")), "{log}");
     world.catch_up();
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
@@ -489,7 +499,7 @@ fn neither_an_upstream_nor_a_broker_that_is_away_is_a_hang() {
     let world = World::new(&[500]).on(&broker.bootstrap_servers());
     let servers = proxy.bootstrap_servers();
     let environment = [
-        GRACE,
+        LONG_GRACE,
         ("D02__KAFKA__BOOTSTRAP_SERVERS", servers.as_str()),
         ("D02__HTTP__STALE_AFTER", "2s"),
         ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s"),

@@ -1,6 +1,10 @@
 //! Does the log say what happens, at each level, and never what is secret? Each process of each test is searched for secrets
 //! (`support::secrets`); here it is those that say the most.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
 use d02_source::simulator::{Effect, Fault};
 
 use crate::support::secrets;
@@ -53,4 +57,89 @@ fn at_every_level_and_with_all_that_librdkafka_says_no_secret_is_printed() {
     }
     environment.push(("D02__LENDERS__LENDER_1__PASSWORD", "planted-wrong"));
     shown(&world, &["run", "--until-caught-up"], &environment).expect(4);
+}
+
+/// Refuses each request and says in its message all that it was sent, as a gateway may that wants to help.
+fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let answer = |mut stream: TcpStream| -> std::io::Result<()> {
+        // A short request may come in two parts; what has come by then is all of it.
+        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+        let (mut request, mut part) = (Vec::new(), [0; 4096]);
+        while let Ok(length @ 1..) = stream.read(&mut part) {
+            request.extend_from_slice(&part[..length]);
+        }
+        let (head, body) = std::str::from_utf8(&request)
+            .expect("text")
+            .split_once("\r\n\r\n")
+            .expect("a request");
+        let authorization = head.lines().find(|line| line.starts_with("authorization: "));
+        let credentials = authorization.and_then(|line| line.rsplit(' ').next());
+        let message = format!("refused: {} {body}", credentials.unwrap_or_default());
+        let said = serde_json::json!({ "error_code": 40101, "message": message }).to_string();
+        let length = said.len();
+        write!(
+            stream,
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{said}"
+        )
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            // Whoever goes away needs no answer.
+            let _ = answer(stream);
+        }
+    });
+    url
+}
+
+#[test]
+fn an_answer_that_says_what_it_was_sent_brings_no_secret_into_the_log() {
+    let world = World::new(&[1]);
+    let echo = echo();
+    let upstream = [
+        ("D02__UPSTREAM__BASE_URL", echo.as_str()),
+        ("D02__LENDERS__LENDER_1__PASSWORD", "planted-\"lender\""),
+    ];
+    let log = shown(&world, &["run", "--until-caught-up"], &upstream).expect(4).log;
+    let said = r#"401: refused:  {"email":"exports@lender-1.example","password":"(redacted)"}"#;
+    assert!(log.contains(said), "{log}");
+
+    let registry = ("D02__SCHEMA_REGISTRY__URL", echo.as_str());
+    let username = ("D02__SCHEMA_REGISTRY__USERNAME", "somebody");
+    let password = ("D02__SCHEMA_REGISTRY__PASSWORD", "planted-registry");
+    let log = shown(&world, &["setup"], &[registry, username, password]).expect(2).log;
+    assert!(log.contains("refused: (redacted) {"), "{log}");
+    let token = ("D02__SCHEMA_REGISTRY__TOKEN", "planted-token");
+    let log = shown(&world, &["setup"], &[registry, token]).expect(2).log;
+    assert!(log.contains("refused: (redacted) {"), "{log}");
+}
+
+#[test]
+fn a_secret_property_that_librdkafka_refuses_is_named_and_not_shown() {
+    let world = World::new(&[1]);
+    let file = world.path("secret");
+    std::fs::write(&file, "planted-in-a-file").expect("written");
+    let file = file.display().to_string();
+    let key = |name: &str| format!("D02__KAFKA__PROPERTIES__{name}");
+    for (name, value, why) in [
+        (
+            "SASL_JAAS_CONFIG",
+            "x password=\"planted-jaas\";",
+            "Java JAAS configuration is not supported",
+        ),
+        (
+            "SSL_TRUSTSTORE_PASSWORD",
+            "planted-store",
+            "No such configuration property",
+        ),
+        ("SASL_PASWORD", "planted-typo", ""),
+        ("SASL_PASSWRD_FILE", &file, "No such configuration property"),
+    ] {
+        for args in [&["run"][..], &["setup"], &["cursor", "show"], &["verify"], &["check"]] {
+            let said = shown(&world, args, &[(&key(name), value)]).expect(2);
+            let text = format!("{}{}", said.out, said.log);
+            assert!(text.contains(why), "{name}, {args:?}: {text}");
+        }
+    }
 }

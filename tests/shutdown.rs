@@ -102,8 +102,8 @@ fn at_whatever_moment_of_a_start_it_ends_in_time_and_leaves_nothing_open() {
     // A start takes a second or two here; the last ones are in the middle of a snapshot.
     for step in 0..12 {
         let mut source = world.run();
-        // Before it listens for signals, it is the system that ends it.
-        std::thread::sleep(Duration::from_millis(150 + 200 * step));
+        source.wait_until_it_listens();
+        std::thread::sleep(Duration::from_millis(200 * step));
         let begun = Instant::now();
         source.signal("TERM");
         let code = source.exit_code();

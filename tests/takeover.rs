@@ -97,7 +97,7 @@ fn a_transaction_of_our_own_that_ran_out_of_time_is_no_takeover() {
         ("D02__TRANSACTION__MAX_ROWS", "1000"),
         ("D02_TEST_TRANSACTION_TIMEOUT", "3000"),
         // The broker looks for such transactions every 10 s.
-        ("D02_FAILPOINT", "before_commit:4:16000"),
+        ("D02_FAILPOINT", "before_commit:4:20000"),
     ];
     let mut source = world.command(&["run", "--until-caught-up"], &environment);
     source.expect_exit(0);

@@ -266,6 +266,9 @@ async fn supervise(process: Arc<Process>, lender: String) -> Exit {
     loop {
         let began = Instant::now();
         process.health.set(&lender, Standing::Starting);
+        let password = &process.config.lenders[&lender].password;
+        // Before it is read: what replaces it from now on is another one.
+        let modified = password.modified();
         let (stopped, did_run) = run_once(&process, &lender, &route, &mut is_first).await;
         if let Some(why) = &stopped.why {
             let exit = stopped.exit.code();
@@ -293,7 +296,7 @@ async fn supervise(process: Arc<Process>, lender: String) -> Exit {
             // Where no lender ever ran, there is nothing to wait for.
             biased;
             () = process.no_lender_ran() => return stopped.exit,
-            is_ending = process.wait_for_mended_credentials(&lender, wait) => {
+            is_ending = process.wait_for_mended_credentials(password, modified, wait) => {
                 if is_ending {
                     return Exit::Done;
                 }
@@ -543,22 +546,27 @@ impl Process {
         }
     }
 
-    /// `true` if the process is to end.
-    async fn wait_for_mended_credentials(&self, lender: &str, wait: Duration) -> bool {
+    /// Waits for `wait`, or until the file is another than the one of `modified`; `true` if the process is to end.
+    async fn wait_for_mended_credentials(
+        &self,
+        password: &SecretSource,
+        modified: Option<SystemTime>,
+        wait: Duration,
+    ) -> bool {
+        /// Also the least between two logins, however often a file is written.
         const LOOK: Duration = Duration::from_secs(5);
-        let password = &self.config.lenders[lender].password;
-        let modified = |password: &SecretSource| -> Option<SystemTime> { password.modified() };
-        let before = modified(password);
         let mut shutdown = self.shutdown.clone();
         let until = tokio::time::Instant::now() + wait;
-        while tokio::time::Instant::now() < until && modified(password) == before {
+        loop {
             tokio::select! {
                 // An end is more urgent than a mended password.
                 biased;
                 () = shutdown.requested() => return true,
                 () = tokio::time::sleep(LOOK) => {}
             }
+            if tokio::time::Instant::now() >= until || password.modified() != modified {
+                return false;
+            }
         }
-        false
     }
 }

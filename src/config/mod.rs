@@ -29,7 +29,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Layers, process_environment};
 pub use oauth::{OAuth, token_endpoint};
 pub use show::Effective;
-pub use values::{Property, REDACTED, SecretError, SecretSource};
+pub use values::{Property, SecretError, SecretSource, hide};
 
 use crate::account::{AmountTolerance, Rules};
 use layers::{Entry, Values};

@@ -865,7 +865,7 @@ subdomain = "acme"  # default
     let json = loaded.to_json();
     assert_eq!(json["upstream.page_size"], json!({ "value": 500, "from": "--set" }));
     assert_eq!(json["name"], json!({ "value": "d02-source", "from": "default" }));
-    assert_eq!(json["lenders.acme.password"]["value"], REDACTED);
+    assert_eq!(json["lenders.acme.password"]["value"], "(redacted)");
 }
 
 #[test]

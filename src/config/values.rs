@@ -201,6 +201,21 @@ pub fn parse_extra(text: &str) -> Option<Extra> {
     (!mixed).then_some(Extra::Only(names))
 }
 
+/// Takes a secret out of what somebody says who was sent it, also as JSON escapes it. One that is too short to be told from
+/// other words stays.
+pub fn hide(text: &mut String, secret: &str) {
+    const SHORTEST: usize = 6;
+    if secret.len() < SHORTEST {
+        return;
+    }
+    let json = serde_json::Value::from(secret).to_string();
+    for form in [secret, &json[1..json.len() - 1]] {
+        if text.contains(form) {
+            *text = text.replace(form, REDACTED);
+        }
+    }
+}
+
 /// A URL as a message may show it: without user name, password, query and fragment, also when it is no valid URL.
 pub fn shown_url(text: &str) -> String {
     let (scheme, rest) = match text.find("://") {

@@ -46,6 +46,9 @@ pub struct Cluster {
 pub enum ClusterError {
     #[error("reading the secret of kafka.properties.\"{key}\"")]
     Secret { key: String, source: SecretError },
+    /// Without the value, which rdkafka's own error shows.
+    #[error("setting up a Kafka client: kafka.properties.\"{key}\" is refused: {why}")]
+    Property { key: String, why: String },
     #[error("setting up a Kafka client")]
     Client(#[source] KafkaError),
 }
@@ -118,7 +121,15 @@ impl Cluster {
             reports: Arc::new(reports),
             tokens: self.tokens.clone(),
         };
-        config.create_with_context(context).map_err(ClusterError::Client)
+        config.create_with_context(context).map_err(|error| match error {
+            KafkaError::ClientConfig(_, mut why, key, value) => {
+                if let Some(Property::Secret(_)) = self.kafka.properties.get(&key) {
+                    config::hide(&mut why, &value);
+                }
+                ClusterError::Property { key, why }
+            }
+            error => ClusterError::Client(error),
+        })
     }
 
     fn consumer(&self, config: &ClientConfig) -> Result<BaseConsumer<Context>, ClusterError> {
@@ -142,17 +153,24 @@ impl Cluster {
     ) -> Result<ThreadedProducer<Context>, ClusterError> {
         /// Less than a transaction may last; then its records are given up, and the batch is decided again.
         const MESSAGE_TIMEOUT_SHARE: u32 = 2;
+        /// Two names of one property: the order in which both would be set is not ours.
+        const COMPRESSION: [&str; 2] = ["compression.type", "compression.codec"];
         let timeout = transaction_timeout();
         let mut config = self.config()?;
         for (key, value) in [
             // lz4 beats none and zstd in wall time.
-            ("compression.type", "lz4"),
+            (COMPRESSION[0], "lz4"),
             // At least twice a transaction, so that a full queue is rare.
             ("queue.buffering.max.messages", "250000"),
             // As often as Prometheus asks; a few kilobytes of JSON each.
             ("statistics.interval.ms", "15000"),
         ] {
-            if !self.kafka.properties.contains_key(key) {
+            let names = if key == COMPRESSION[0] {
+                &COMPRESSION[..]
+            } else {
+                &[key]
+            };
+            if !names.iter().any(|name| self.kafka.properties.contains_key(*name)) {
                 config.set(key, value);
             }
         }

@@ -250,18 +250,19 @@ impl Transactions {
         self.producer
             .begin_transaction()
             .map_err(|source| self.kafka("beginning a transaction", source))?;
+        let begun = Instant::now();
         let key = self.key.to_json();
         for partition in partitions {
             let record = BaseRecord::<str, [u8]>::to(&self.topics.cursor.name)
                 .key(&key)
                 .partition(*partition);
-            self.send_record(record)?;
+            self.send_record(record, begun)?;
         }
         self.drain()?;
         self.end_transaction()
     }
 
-    fn send_dead_letter(&self, letter: &DeadLetterRecord<'_>, lender: &str) -> Result<(), SinkError> {
+    fn send_dead_letter(&self, letter: &DeadLetterRecord<'_>, lender: &str, begun: Instant) -> Result<(), SinkError> {
         let topic = &self.topics.dead_letters;
         let message = letter.reason.to_string();
         let digest = letter.digest.to_string();
@@ -290,20 +291,27 @@ impl Transactions {
             // An id of the size of a record is part of what does not fit; the digest tells the row.
             key = key.filter(|key| size_with(&headers, Some(key), json) <= topic.max_message);
         }
-        self.send(&topic.name, key, json, text_headers(&headers))
+        self.send(&topic.name, key, json, text_headers(&headers), begun)
     }
 
-    fn send(&self, topic: &str, key: Option<&str>, value: &[u8], headers: OwnedHeaders) -> Result<(), SinkError> {
+    fn send(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        value: &[u8],
+        headers: OwnedHeaders,
+        begun: Instant,
+    ) -> Result<(), SinkError> {
         let mut record = BaseRecord::<str, [u8]>::to(topic).payload(value).headers(headers);
         record.key = key;
-        self.send_record(record)
+        self.send_record(record, begun)
     }
 
-    /// Hands one record to librdkafka; a full queue waits for delivery reports.
-    fn send_record(&self, mut record: BaseRecord<'_, str, [u8]>) -> Result<(), SinkError> {
-        /// How long a full queue may stay full: deliveries fail before that.
+    /// Hands one record to librdkafka; a full queue waits for delivery reports. `begun`: when the transaction was.
+    fn send_record(&self, mut record: BaseRecord<'_, str, [u8]>, begun: Instant) -> Result<(), SinkError> {
         const FULL_QUEUE_POLL: Duration = Duration::from_millis(10);
         let context = self.producer.context();
+        // So long a full queue may stay full: deliveries fail before that.
         let deadline = Instant::now() + transaction_timeout();
         loop {
             context.sending();
@@ -318,8 +326,10 @@ impl Transactions {
                 return Err(self.kafka("sending a record", error));
             }
             self.wait(FULL_QUEUE_POLL)?;
-            if Instant::now() > deadline {
-                let limit = transaction_timeout();
+            // While ending, it may not even move slowly: record by record, that could take for ever.
+            let is_ending_late = self.shutdown.is_requested() && begun.elapsed() > SHUTDOWN_LIMIT;
+            if is_ending_late || Instant::now() > deadline {
+                let limit = self.patience(transaction_timeout());
                 return Err(SinkError::TimedOut {
                     doing: "sending a record",
                     limit,
@@ -475,6 +485,7 @@ impl Sink for Transactions {
         self.producer
             .begin_transaction()
             .map_err(|source| self.kafka("beginning a transaction", source))?;
+        let begun = Instant::now();
         failpoint::reach("after_begin");
         let middle = records.accounts.len() / 2;
         for (position, account) in records.accounts.iter().enumerate() {
@@ -482,7 +493,7 @@ impl Sink for Transactions {
                 .key(account.public_id)
                 .headers(account_headers(account, lender));
             record.payload = (!account.is_tombstone()).then_some(account.value);
-            self.send_record(record)?;
+            self.send_record(record, begun)?;
             if position == middle {
                 failpoint::reach("while_sending");
             }
@@ -492,11 +503,11 @@ impl Sink for Transactions {
             for change in &records.changes {
                 records.change_value(change, &mut value);
                 let headers = change_headers(change, lender);
-                self.send(&topic.name, Some(change.account.public_id), &value, headers)?;
+                self.send(&topic.name, Some(change.account.public_id), &value, headers, begun)?;
             }
         }
         for letter in &records.dead_letters {
-            self.send_dead_letter(letter, lender)?;
+            self.send_dead_letter(letter, lender, begun)?;
         }
         let value = progress.to_json();
         self.send(
@@ -504,6 +515,7 @@ impl Sink for Transactions {
             Some(&self.key.to_json()),
             value.as_bytes(),
             OwnedHeaders::new(),
+            begun,
         )?;
         self.drain()?;
         if !records.accounts.is_empty() {

@@ -101,16 +101,21 @@ impl Contents {
         };
         let mut backoff = Backoff::default();
         loop {
-            let error = match self.runtime.block_on(registry.schema(id)) {
+            let mut shutdown = self.shutdown.clone();
+            let asked = self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = shutdown.requested() => None,
+                    answer = registry.schema(id) => Some(answer),
+                }
+            });
+            let error = match asked.ok_or(SinkError::Interrupted)? {
                 Ok(schema) => return Ok(Ok(schema)),
                 Err(error @ (RegistryError::UnknownId { .. } | RegistryError::NotAvro { .. })) => {
                     return Ok(Err(chain(&error)));
                 }
                 Err(error) => error,
             };
-            if self.shutdown.is_requested() {
-                return Err(SinkError::Interrupted);
-            }
             let wait = backoff.next(None);
             if backoff.is_worth_a_line() {
                 let advice = error.advice();

@@ -8,7 +8,6 @@
 //!
 //! An early refresh that fails leaves the token in use; a refused one brings a refresh, then a login, then an error.
 
-use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use super::token::{MIN_PAUSE, Token};
 use super::{Backoff, UpstreamError};
 use crate::clock;
 use crate::config;
+use crate::exit::chain;
 use crate::progress::Timestamp;
 
 /// What the login answered.
@@ -170,7 +170,7 @@ impl Auth {
                 let wait = early.backoff.next(retry_after(&error)).max(MIN_PAUSE);
                 early.not_before = Some(Instant::now() + wait);
                 if early.backoff.is_worth_a_line() {
-                    let error = &error as &dyn Error;
+                    let error = chain(&error);
                     tracing::warn!(
                         lender,
                         ?wait,
@@ -230,7 +230,7 @@ impl Auth {
             refresh_token: refresh_token.expose_secret(),
         };
         let turn = connection.route.turn().await;
-        match connection.send(turn, doing, post(url, &body)).await {
+        match connection.send(turn, doing, post(url, &body), refresh_token).await {
             Ok(answer) => {
                 let RefreshAnswer { token } = answer.json(doing)?;
                 connection.metrics.token_refreshes_total.inc();
@@ -304,7 +304,7 @@ async fn log_in(
         email: &config.email,
         password: password.expose_secret(),
     };
-    let answer = match connection.send(turn, doing, post(url, &body)).await {
+    let answer = match connection.send(turn, doing, post(url, &body), &password).await {
         Err(UpstreamError::Status {
             doing,
             status: status @ (400 | 401 | 403 | 404),

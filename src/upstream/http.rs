@@ -127,7 +127,11 @@ impl Client {
             let turn = self.connection.route.turn().await;
             // Only now: it may have been replaced meanwhile, and whoever has a turn must not wait any more.
             let (generation, token) = self.auth.token();
-            match self.connection.send(turn, doing, get(url.clone(), &token)).await {
+            match self
+                .connection
+                .send(turn, doing, get(url.clone(), &token), &token)
+                .await
+            {
                 Err(UpstreamError::Status {
                     status: 401,
                     message,
@@ -171,9 +175,16 @@ impl Client {
 }
 
 impl Connection {
-    /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error.
+    /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error, in which `secret`, which the request
+    /// holds, is not repeated.
     /// `_turn` was waited for before, so that neither the time-out nor what is measured here includes the wait.
-    pub async fn send(&self, _turn: Turn, doing: &'static str, request: Request) -> Result<Answer, UpstreamError> {
+    pub async fn send(
+        &self,
+        _turn: Turn,
+        doing: &'static str,
+        request: Request,
+        secret: &SecretString,
+    ) -> Result<Answer, UpstreamError> {
         let network = |source: reqwest::Error| UpstreamError::Network {
             doing,
             source: source.without_url(),
@@ -200,7 +211,8 @@ impl Connection {
             header_text(&response, header::RETRY_AFTER.as_str()).and_then(|text| response::retry_after(text, date));
         let body = self.body(response).await.map_err(network)?;
         if status != StatusCode::OK {
-            let (message, request_id) = response::error(body.as_deref().unwrap_or_default(), request_id);
+            let body = body.as_deref().unwrap_or_default();
+            let (message, request_id) = response::error(body, request_id, secret.expose_secret());
             return Err(UpstreamError::Status {
                 doing,
                 status: status.as_u16(),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::account::{instant, shortened};
+use crate::config::hide;
 use crate::progress::Timestamp;
 
 /// Upstream's id of a request, for the vendor's support; prints as nothing where there is none.
@@ -163,11 +164,14 @@ struct ErrorEnvelope {
 /// The longest part of a foreign message that is repeated.
 const MAX_MESSAGE: usize = 300;
 
-/// Message and request id of an error answer, whatever its body is.
-pub(super) fn error(body: &[u8], header_id: RequestId) -> (String, RequestId) {
+/// Message and request id of an error answer, whatever its body is; the message without the `secret` that was sent.
+pub(super) fn error(body: &[u8], header_id: RequestId, secret: &str) -> (String, RequestId) {
     let envelope: ErrorEnvelope = serde_json::from_slice(body).unwrap_or_default();
     let message = match envelope.message {
-        Some(message) => message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect(),
+        Some(mut message) => {
+            hide(&mut message, secret);
+            message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+        }
         None => format!("{} bytes without a message", body.len()),
     };
     let envelope_id = RequestId::of(envelope.request_id.as_deref());
@@ -256,12 +260,12 @@ mod tests {
     #[test]
     fn an_error_keeps_message_and_request_id() {
         let body = br#"{"success":false,"message":"No\nway","requestId":"req_1"}"#;
-        let (message, id) = error(body, RequestId(Some("header".into())));
+        let (message, id) = error(body, RequestId(Some("header".into())), "hunter22");
         assert_eq!(
             (message.as_str(), id.to_string().as_str()),
             ("Noway", " (request id req_1)")
         );
-        let (message, id) = error(b"<html>", RequestId(None));
+        let (message, id) = error(b"<html>", RequestId(None), "hunter22");
         assert_eq!(
             (message.as_str(), id.to_string().as_str()),
             ("6 bytes without a message", "")

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{PATIENCE, secrets, wait_for};
@@ -10,6 +11,7 @@ use super::{PATIENCE, secrets, wait_for};
 pub struct Source {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Source {
@@ -23,12 +25,12 @@ impl Source {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (stderr, sink) = (child.stderr.take().expect("piped"), Arc::clone(&lines));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 sink.lock().expect("the lines").push(line);
             }
         });
-        Self { child, lines }
+        Self { child, lines, reader }
     }
 
     pub fn log(&self) -> String {
@@ -39,8 +41,9 @@ impl Source {
     pub fn wait_for_line(&mut self, text: &str) {
         let begun = Instant::now();
         while !self.log().contains(text) {
+            let is_over = self.reader.is_finished();
             assert!(
-                self.is_running() || self.log().contains(text),
+                !is_over || self.log().contains(text),
                 "ended without `{text}`:\n{}",
                 self.log()
             );
@@ -63,8 +66,7 @@ impl Source {
             }
             status
         });
-        // The last lines may still be on their way.
-        std::thread::sleep(Duration::from_millis(50));
+        wait_for("its last lines", || self.reader.is_finished().then_some(()));
         status.code().unwrap_or(-1)
     }
 
@@ -78,6 +80,17 @@ impl Source {
     pub fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("reaped");
+    }
+
+    /// Waits until a signal is heard, and no longer ends it by the system's hand.
+    pub fn wait_until_it_listens(&self) {
+        /// SIGINT, the later of the two, and SIGTERM, as bits of the mask.
+        const BOTH: u64 = 1 << (2 - 1) | 1 << (15 - 1);
+        wait_for("it listens for signals", || {
+            let mask = self.status_text("SigCgt:");
+            let mask = u64::from_str_radix(&mask, 16).expect("a mask");
+            (mask & BOTH == BOTH).then_some(())
+        });
     }
 
     /// Memory that the process holds now.
@@ -96,9 +109,14 @@ impl Source {
     }
 
     fn status(&self, name: &str) -> u64 {
+        let text = self.status_text(name);
+        text.trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    fn status_text(&self, name: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        line.trim().to_owned()
     }
 
     pub fn signal(&self, name: &str) {

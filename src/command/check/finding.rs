@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::REDACTED;
+use crate::config::hide;
 use crate::policy::Exit;
 
 /// One thing that was looked at.
@@ -172,17 +172,13 @@ fn one_line(text: &str) -> String {
 
 /// Takes the secrets out of everything that is said: whoever answers may quote what it was sent.
 pub(super) fn redact(findings: &mut [Finding], secrets: &[String]) {
-    let hide = |text: &mut String| {
-        for secret in secrets {
-            if text.contains(secret.as_str()) {
-                *text = text.replace(secret.as_str(), REDACTED);
-            }
-        }
-    };
     for finding in findings {
-        hide(&mut finding.found);
-        finding.wanted.as_mut().map(hide);
-        finding.advice.as_mut().map(hide);
+        let Finding {
+            found, wanted, advice, ..
+        } = finding;
+        for text in [Some(found), wanted.as_mut(), advice.as_mut()].into_iter().flatten() {
+            secrets.iter().for_each(|secret| hide(text, secret));
+        }
     }
 }
 
@@ -278,6 +274,6 @@ mod tests {
         let mut findings = notes().findings;
         findings[0].found = "no such user x:hunter22".to_owned();
         redact(&mut findings, &["hunter22".to_owned()]);
-        assert_eq!(findings[0].found, format!("no such user x:{REDACTED}"));
+        assert_eq!(findings[0].found, "no such user x:(redacted)");
     }
 }

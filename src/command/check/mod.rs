@@ -181,9 +181,8 @@ async fn ended<T>(part: JoinHandle<T>) -> T {
         .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
-/// Every secret of the configuration that can be read and is long enough to be told from other words.
+/// Every secret of the configuration that can be read.
 fn secrets(config: &Config) -> Vec<String> {
-    const SHORTEST: usize = 6;
     let lenders = config.lenders.values().map(|lender| &lender.password);
     let registry = [&config.schema_registry.password, &config.schema_registry.token];
     let oauth = config.kafka.oauth.iter().flat_map(OAuth::properties);
@@ -201,6 +200,5 @@ fn secrets(config: &Config) -> Vec<String> {
     let proxy = config.upstream.proxy.as_ref().and_then(|url| url.password());
     read.map(|secret| secret.expose_secret().to_owned())
         .chain(proxy.map(str::to_owned))
-        .filter(|secret| secret.len() >= SHORTEST)
         .collect()
 }
