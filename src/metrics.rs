@@ -145,6 +145,9 @@ macro_rules! lender_metrics {
                 registry.register(REQUESTS.name, REQUESTS.help, metrics.requests_total.clone());
                 $(registry.register(stringify!($name), $help, metrics.$name.clone());)*
                 $(registry.register(stringify!($scraped), $scraped_help, metrics.$scraped.clone());)*
+                let start = FloatGauge::default();
+                start.set(clock::now().timestamp_millis() as f64 / 1000.0);
+                registry.register(START.name, START.help, start);
                 let build_info = Family::<VersionLabel, Gauge>::default();
                 build_info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
                 registry.register(BUILD_INFO.name, BUILD_INFO.help, build_info);
@@ -174,6 +177,7 @@ macro_rules! lender_metrics {
                 labels: "lender",
                 help: $scraped_help,
             },)*
+            START,
             BUILD_INFO,
         ];
     };
@@ -184,6 +188,13 @@ const REQUESTS: Described = Described {
     kind: "Counter",
     labels: "lender, status",
     help: "Requests to upstream, logins included, by the status of the answer; none: there was no answer",
+};
+
+const START: Described = Described {
+    name: "start_timestamp_seconds",
+    kind: "FloatGauge",
+    labels: "none",
+    help: "When this process began, in seconds since the epoch",
 };
 
 const BUILD_INFO: Described = Described {
@@ -251,6 +262,7 @@ lender_metrics! {
 
     => at a scrape:
     FloatGauge freshness_seconds "Now minus upstream's clock at the first answer of the last live walk that was committed: what is older is in the topic";
+    FloatGauge read_timestamp_seconds "Up to here, in seconds since the epoch, live walks have read: the latest updated_at that counts";
     FloatGauge settled_timestamp_seconds "What is older, in seconds since the epoch, is read completely: nothing late is expected there any more";
     FloatGauge progress_age_seconds "Since a live walk or a sweep last ended or the snapshot moved, committed";
     FloatGauge snapshot_share "Share of the snapshot left at the start that is read, 0 to 1; not there where upstream does not say how much it is";
@@ -263,6 +275,7 @@ lender_metrics! {
 struct Times {
     /// Milliseconds since the epoch, by upstream's clock; 0 while not known.
     live_clock: AtomicI64,
+    read: AtomicI64,
     settled: AtomicI64,
     progressed_at: Mutex<Option<Instant>>,
 }
@@ -297,10 +310,13 @@ impl Metrics {
             let age = seconds(now.timestamp_millis() - clock) + metrics.upstream_clock_skew_seconds.get();
             self.freshness_seconds.get_or_create(&label).set(age.max(0.0));
         }
-        if let Some(settled) = known(&metrics.times.settled) {
-            self.settled_timestamp_seconds
-                .get_or_create(&label)
-                .set(seconds(settled));
+        for (shown, time) in [
+            (&self.read_timestamp_seconds, &metrics.times.read),
+            (&self.settled_timestamp_seconds, &metrics.times.settled),
+        ] {
+            if let Some(time) = known(time) {
+                shown.get_or_create(&label).set(seconds(time));
+            }
         }
         if let Some(age) = metrics.progress_age() {
             self.progress_age_seconds.get_or_create(&label).set(age.as_secs_f64());
@@ -352,9 +368,13 @@ impl LenderMetrics {
         self.times.live_clock.fetch_max(clock.0, Ordering::Relaxed);
     }
 
-    /// What is committed as read completely.
-    pub fn note_settled(&self, settled: Timestamp) {
-        self.times.settled.store(settled.0, Ordering::Relaxed);
+    /// The marks that are committed, where there are any.
+    pub fn note_marks(&self, read: Option<Timestamp>, settled: Option<Timestamp>) {
+        for (time, mark) in [(&self.times.read, read), (&self.times.settled, settled)] {
+            if let Some(mark) = mark {
+                time.store(mark.0, Ordering::Relaxed);
+            }
+        }
     }
 
     /// A live walk or a sweep ended, or the snapshot moved, and that is committed.
@@ -480,6 +500,7 @@ mod tests {
         // What is not known is not there.
         for name in [
             "d02_freshness_seconds{",
+            "d02_read_timestamp_seconds{",
             "d02_settled_timestamp_seconds{",
             "d02_snapshot_share{",
             "d02_ready{",
@@ -504,8 +525,13 @@ mod tests {
         acme.upstream_clock_skew_seconds.set(7_200.0);
         let age = value("freshness_seconds").expect("known");
         assert!((20.0..25.0).contains(&age), "{age}");
-        acme.note_settled(Timestamp(1_500));
-        assert_eq!(value("settled_timestamp_seconds"), Some(1.5));
+        acme.note_marks(Some(Timestamp(2_000)), None);
+        assert_eq!(value("settled_timestamp_seconds"), None);
+        acme.note_marks(Some(Timestamp(2_500)), Some(Timestamp(1_500)));
+        assert_eq!(
+            (value("read_timestamp_seconds"), value("settled_timestamp_seconds")),
+            (Some(2.5), Some(1.5))
+        );
         acme.ranges.set(2);
         acme.snapshot_rows.set(200);
         acme.snapshot_rows_read_total.inc_by(50);

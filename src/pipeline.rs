@@ -605,9 +605,8 @@ impl<S: Sink> Pipeline<S> {
         self.metrics.accounts.set(count(self.index.len()));
         self.metrics.index_bytes.set(count(self.index.size()));
         self.metrics.ranges.set(count(self.record.progress.ranges.len()));
-        if let Some(settled) = self.record.progress.settled {
-            self.metrics.note_settled(settled);
-        }
+        let Progress { read, settled, .. } = self.record.progress;
+        self.metrics.note_marks(read, settled);
         self.committed.send_if_modified(|committed| {
             let is_new = *committed != self.record.progress;
             if is_new {

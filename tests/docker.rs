@@ -37,8 +37,10 @@ fn without_an_engine_it_is_the_jvm_without_a_word() {
     assert_eq!(started.lines, [""; 0]);
 
     let path = path_without_java(&directory);
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let closed = format!("tcp://{}", closed.expect("a port"));
+    // Kept, so that nobody else is given it, and not listened on.
+    let kept = tokio::net::TcpSocket::new_v4().expect("a socket");
+    kept.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    let closed = format!("tcp://{}", kept.local_addr().expect("an address"));
     let refused = run(test, &[("DOCKER_HOST", &closed), ("PATH", &path)]);
     assert!(refused.is_about_java(), "{refused:?}");
     assert_eq!(refused.lines, [""; 0]);
@@ -306,12 +308,14 @@ impl FakeEngine {
                 let Some((request, body)) = read_request(&mut connection) else {
                     continue;
                 };
-                match answer(&request, &body) {
-                    Some((status, answer)) => write_answer(&mut connection, status, &answer),
-                    None => unanswered.push(connection),
-                }
+                let answer = answer(&request, &body);
+                // Kept before it is answered: whoever has the answer may end the test.
                 if sender.send((request, body)).is_err() {
                     return;
+                }
+                match answer {
+                    Some((status, answer)) => write_answer(&mut connection, status, &answer),
+                    None => unanswered.push(connection),
                 }
             }
         });

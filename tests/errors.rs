@@ -317,6 +317,26 @@ fn an_amount_that_becomes_text_in_all_rows_is_one_alarm_and_not_a_line_a_row() {
 }
 
 #[test]
+fn a_few_rows_that_every_poll_and_every_sweep_reads_again_are_no_field_that_changed() {
+    let world = world(&[50]);
+    world.catch_up();
+    // Dated after the last start, so that sweeps read them, too.
+    world.simulator.touch(0, 3, 1);
+    let mut rows = world.simulator.rows(0);
+    rows.sort_by_key(|row| row.updated_at_ms);
+    for row in &rows[47..] {
+        spoil(&world, row, &[("balance_amount", "10.5")]);
+    }
+    let mut source = world.command(&["run"], &[("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "100ms")]);
+    wait_for("the dead letters", || (world.dead_letters().len() == 3).then_some(()));
+    let count = || world.simulator.counts().request_count;
+    let before = count();
+    wait_for("polls and sweeps", || (count() > before + 60).then_some(()));
+    let log = source.log();
+    assert!(source.is_running() && !log.contains("upstream changed"), "{log}");
+}
+
+#[test]
 fn a_status_that_becomes_an_object_in_all_rows_is_one_alarm_beside_the_lines_of_single_rows() {
     let world = world(&[300]);
     let rows = world.simulator.rows(0);

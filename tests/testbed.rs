@@ -18,6 +18,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::kafka_proxy::KafkaProxy;
+use crate::support::wait_for;
 
 /// Set in the process that a test starts to be killed.
 const PARENT_VARIABLE: &str = "D02_TEST_PARENT";
@@ -34,12 +35,12 @@ fn transaction_is_read_back_and_survives_a_restart() {
     send(&producer, "open");
     producer.flush(PATIENCE).expect("the record is written");
 
-    assert_eq!(committed_values(&broker), ["committed"]);
+    expect_committed(&broker, &["committed"]);
 
     broker.stop(1).expect("the broker should stop");
     assert!(TcpStream::connect(broker.bootstrap_servers()).is_err());
     broker.restart(1).expect("the broker should start again");
-    assert_eq!(committed_values(&broker), ["committed"]);
+    expect_committed(&broker, &["committed"]);
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn commit_whose_answers_are_lost_times_out_though_the_records_are_there() {
     proxy.forward_to(broker.proxied_listener_address());
     create_topic(&broker, 1);
     // With the default of a minute librdkafka would wait so long for the lost answer, also after the proxy gives answers again.
-    let asks_again_after = ("socket.timeout.ms", "1000");
+    let asks_again_after = ("socket.timeout.ms", "3000");
     let producer = transactional_producer(&proxy.bootstrap_servers(), &[asks_again_after]);
     transaction(&producer, "answered").expect("the proxy should let a transaction through");
     assert_eq!(proxy.end_txn_requests(), 1);
@@ -61,20 +62,20 @@ fn commit_whose_answers_are_lost_times_out_though_the_records_are_there() {
     proxy.swallow_end_txn_responses(true);
     producer.begin_transaction().expect("a next one can begin");
     send(&producer, "unanswered");
-    let commit = producer.commit_transaction(Duration::from_secs(5));
+    let commit = producer.commit_transaction(Duration::from_secs(10));
 
     let Err(KafkaError::Transaction(error)) = commit else {
         panic!("the commit should not succeed: {commit:?}");
     };
     assert_eq!(error.code(), RDKafkaErrorCode::OperationTimedOut);
     assert!(proxy.swallowed_end_txn_responses() >= 2, "librdkafka asks again");
-    assert_eq!(committed_values(&broker), ["answered", "unanswered"]);
+    expect_committed(&broker, &["answered", "unanswered"]);
 
     proxy.swallow_end_txn_responses(false);
     producer
         .commit_transaction(PATIENCE)
         .expect("the same commit, resumed, should succeed");
-    assert_eq!(committed_values(&broker), ["answered", "unanswered"]);
+    expect_committed(&broker, &["answered", "unanswered"]);
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn cut_proxy_takes_the_broker_away_until_it_is_restored() {
         .commit_transaction(PATIENCE)
         .expect("the transaction should commit");
     assert!(started.elapsed() >= Duration::from_millis(300));
-    assert_eq!(committed_values(&broker), ["late"]);
+    expect_committed(&broker, &["late"]);
 }
 
 #[test]
@@ -117,12 +118,12 @@ fn three_nodes_survive_the_loss_of_one() {
 
     broker.kill(2).expect("the node should die");
     transaction(&producer, "two").expect("the transaction should commit on two nodes");
-    assert_eq!(committed_values(&broker), ["three", "two"]);
+    expect_committed(&broker, &["three", "two"]);
 
     broker.restart(2).expect("the node should come back");
     broker.kill(1).expect("the node should die");
     transaction(&producer, "two again").expect("the transaction should commit on two nodes");
-    assert_eq!(committed_values(&broker), ["three", "two", "two again"]);
+    expect_committed(&broker, &["three", "two", "two again"]);
 }
 
 #[test]
@@ -266,6 +267,16 @@ fn send(producer: &BaseProducer, value: &str) {
 }
 
 /// What a `read_committed` consumer sees of the topic's one partition, from its start to its last stable offset.
+/// A commit is answered before the marker is written behind which its records can be read.
+#[track_caller]
+fn expect_committed(broker: &Broker, expected: &[&str]) {
+    let found = wait_for("as many records", || {
+        let found = committed_values(broker);
+        (found.len() >= expected.len()).then_some(found)
+    });
+    assert_eq!(found, expected);
+}
+
 fn committed_values(broker: &Broker) -> Vec<String> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker.bootstrap_servers())

@@ -51,7 +51,7 @@ def described(documents: str) -> dict[str, set[str]]:
     """The metrics of the table, which a test holds to src/metrics.rs, and their labels."""
     metrics = {}
     for name, kind, labels in re.findall(r"^\| `(d02_\w+)` \| (\w+) \| ([\w, ]+) \|", documents, re.MULTILINE):
-        labels = set(labels.split(", "))
+        labels = set(labels.split(", ")) - {"none"}
         names = [name] if kind != "histogram" else [f"{name}_{part}" for part in ("bucket", "sum", "count")]
         for name in names:
             metrics[name] = labels | ({"le"} if name.endswith("_bucket") else set())

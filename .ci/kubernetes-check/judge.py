@@ -1,8 +1,10 @@
-"""Do the manifests fit the source? Arguments: what kustomize made of them, the Secret with placeholders, the configuration.
+"""Do the manifests fit the source? Arguments: what kustomize made of them, the Secret with placeholders, the configuration, the
+Pod of a command.
 
 The schemas say what Kubernetes takes; this, whether names, ports, paths and files on both sides are the same.
 """
 
+import json
 import re
 import sys
 import tomllib
@@ -15,7 +17,7 @@ UPSTREAM_PORT = 443
 
 
 def main() -> None:
-    rendered, secret, configuration = sys.argv[1:]
+    rendered, secret, configuration, command = sys.argv[1:]
     resources = {resource["kind"]: resource for resource in yaml.safe_load_all(open(rendered, encoding="utf-8"))}
     secret = yaml.safe_load(open(secret, encoding="utf-8"))
     configuration = tomllib.load(open(configuration, "rb"))
@@ -59,11 +61,21 @@ def main() -> None:
     want(file in config_map["data"], f"the ConfigMap has no {file}")
     keys = set(secret.get("stringData", {}))
     files = set(secret_files(configuration))
-    for path in files:
-        directory, key = path.rsplit("/", 1)
+    for wanted in files:
+        directory, key = wanted.rsplit("/", 1)
         mounted = mounts.get(directory, {}).get("secret", {}).get("secretName")
-        want(mounted == secret["metadata"]["name"] and key in keys, f"no Secret brings {path}")
+        want(mounted == secret["metadata"]["name"] and key in keys, f"no Secret brings {wanted}")
     want(len(files) == len(keys), "the Secret has keys that the configuration does not ask for")
+
+    # A command.
+    command = json.load(open(command, encoding="utf-8"))
+    ran = command["spec"]["containers"][0]
+    want(command["metadata"]["labels"].items() == labels, "the NetworkPolicy does not select the Pod of a command")
+    want(command["spec"]["restartPolicy"] == "Never", "a command is run again and again")
+    want(not [name for name in ran if name.endswith("Probe")], "a command is asked whether it lives")
+    want(ran["args"] == ["--config", path, "cursor", "reset", "acme"], f"a command is run with {ran['args']}")
+    for same in "volumes", "securityContext", "serviceAccountName":
+        want(command["spec"][same] == pod[same], f"the Pod of a command has other {same}")
 
     # Egress.
     allowed = {port["port"] for rule in policy["egress"] for port in rule["ports"]}

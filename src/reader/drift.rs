@@ -75,8 +75,12 @@ struct Drifting {
 }
 
 impl Drift {
-    /// Takes what did not fit in a page of `row_count` rows; gives what is worth a line now.
-    pub fn note(&mut self, unfit: &[Unfit], row_count: u64, now: Timestamp) -> Vec<Said> {
+    /// Takes what did not fit in a page of `row_count` rows; gives what is worth a line now. `is_again`: they were all read
+    /// before. Each poll reads the newest row again and each sweep the latest, so a few of them would come to many.
+    pub fn note(&mut self, unfit: &[Unfit], row_count: u64, is_again: bool, now: Timestamp) -> Vec<Said> {
+        if is_again && row_count < LEAST_ROWS {
+            return Vec::new();
+        }
         self.window.add(unfit, row_count);
         if self.window.row_count < LEAST_ROWS {
             return Vec::new();
@@ -181,7 +185,7 @@ mod tests {
 
     impl Told {
         fn page(&mut self, second: i64, row_count: u64, unfit: &[Unfit]) {
-            let said = self.drift.note(unfit, row_count, Timestamp(second * 1_000));
+            let said = self.drift.note(unfit, row_count, false, Timestamp(second * 1_000));
             self.lines.extend(said.into_iter().map(|said| (second, said)));
         }
 
@@ -233,6 +237,18 @@ mod tests {
         // Empty polls end nothing.
         (31..1_000).for_each(|second| told.page(second, 0, &[]));
         assert_eq!(told.drift.fields(), ["status"]);
+    }
+
+    #[test]
+    fn a_few_rows_that_are_read_time_and_again_are_no_drift() {
+        let mut drift = Drift::default();
+        for second in 0..1_000 {
+            let said = drift.note(&[unfit("status", 19)], 19, true, Timestamp(second * 1_000));
+            assert_eq!(said, []);
+        }
+        // Rows enough for themselves.
+        let said = drift.note(&[unfit("status", 20)], 20, true, Timestamp(0));
+        assert_eq!(said.len(), 1);
     }
 
     #[test]

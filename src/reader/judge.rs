@@ -134,7 +134,12 @@ impl Judge {
         };
         let date = answer.date.unwrap_or_else(|| Timestamp::from(clock::now()));
         self.count(&encoded, highest, date);
-        let drifting = self.encoder.drifting(&encoded.unfit, body.rows.len());
+        let is_again = match self.walk {
+            Walk::Live => highest <= self.asked.since,
+            Walk::Sweep => true,
+            Walk::Range(_) | Walk::Reconcile(_) | Walk::Replay => false,
+        };
+        let drifting = self.encoder.drifting(&encoded.unfit, body.rows.len(), is_again);
         let Encoded { entries, bytes, .. } = encoded;
         let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());
         Ok(Ok(Page {
@@ -248,14 +253,14 @@ impl RowEncoder {
     }
 
     /// Looks whether upstream changed a field for all rows; gives those for which it did.
-    fn drifting(&self, unfit: &[Unfit], row_count: usize) -> Vec<&'static str> {
+    fn drifting(&self, unfit: &[Unfit], row_count: usize, is_again: bool) -> Vec<&'static str> {
         let now = Timestamp::from(clock::now());
         let mut drift = self
             .noted
             .drift
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        for said in drift.note(unfit, row_count as u64, now) {
+        for said in drift.note(unfit, row_count as u64, is_again, now) {
             self.say(&said);
         }
         let fields = drift.fields();
