@@ -169,4 +169,15 @@ mod tests {
         );
         assert_eq!(after(RDKafkaErrorCode::MessageTimedOut), AfterSink::Reopen);
     }
+
+    #[test]
+    fn a_secret_that_is_gone_ends_a_start_and_not_a_pipeline_that_reopens() {
+        let secret = crate::config::SecretSource::File("/nowhere/secret".into());
+        let error = SinkError::Cluster(ClusterError::Secret {
+            key: "sasl.password".to_owned(),
+            source: secret.read().expect_err("no such file"),
+        });
+        assert_eq!(after_sink(&error), AfterSink::Stop(Exit::Usage));
+        assert_eq!(after_reopening(&error), AfterSink::Reopen);
+    }
 }

@@ -243,20 +243,13 @@ impl Registry {
         let (request, sent) = self.credentials.authorize(request)?;
         let response = request.send().await.map_err(network)?;
         let status = response.status();
-        let mut body = bounded_body(response).await.map_err(network)?;
-        // An error is repeated in ours.
-        if let Some(body) = body.as_mut().filter(|_| !status.is_success()) {
-            let mut said = String::from_utf8_lossy(body).into_owned();
-            for secret in &sent {
-                config::hide(&mut said, secret.expose_secret());
-            }
-            *body = said.into_bytes();
-        }
+        let body = bounded_body(response).await.map_err(network)?;
         Ok(Answer {
             doing,
             target,
             status,
             body,
+            sent,
         })
     }
 }

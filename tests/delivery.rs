@@ -1,7 +1,12 @@
 //! Do accounts arrive complete, once and in order? On a real broker, judged by an independent reader.
 
+use std::time::{Duration, Instant};
+
+use d02_source::simulator::{Effect, Endpoint, Fault};
+
 use crate::support::judge;
 use crate::support::kafka;
+use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::{World, options};
 
@@ -211,6 +216,37 @@ fn a_lender_whose_credentials_are_refused_is_tried_again_beside_one_that_runs() 
     wait_for("the other lender", || (world.accounts_so_far() == 300).then_some(()));
     assert!(source.is_running(), "{}", source.log());
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+    source.signal("TERM");
+    source.expect_exit(0);
+}
+
+#[test]
+fn a_password_that_is_replaced_while_the_old_one_is_being_refused_is_tried_soon() {
+    let world = World::new(&[300, 300]);
+    let file = world.path("password");
+    std::fs::write(&file, "wrong").expect("written");
+    let config = std::fs::read_to_string(world.config()).expect("a configuration");
+    let right = world.lender(1).password;
+    let config = config.replace(
+        &format!("password = \"{right}\""),
+        &format!("password_file = \"{}\"", file.display()),
+    );
+    let path = world.path("with-a-file.toml");
+    std::fs::write(&path, config).expect("written");
+    let slow = Effect::Hang(Duration::from_secs(3));
+    world
+        .simulator
+        .push_fault(Fault::on(Endpoint::Login, slow).lender("lender-2"));
+    let mut source = Source::spawn(&["--config", &path.display().to_string(), "run"], &[]);
+    wait_for("the login is under way", || {
+        (world.simulator.fault_count() == 0).then_some(())
+    });
+    std::fs::write(&file, right).expect("written");
+    source.wait_for_line("failed; it is tried again");
+    let refused_at = Instant::now();
+    wait_for("both lenders", || (world.accounts_so_far() == 600).then_some(()));
+    // Without a look at the file, it is a minute.
+    assert!(refused_at.elapsed() < Duration::from_secs(40), "{}", source.log());
     source.signal("TERM");
     source.expect_exit(0);
 }

@@ -1,15 +1,13 @@
 //! Does the log say what happens, at each level, and never what is secret? Each process of each test is searched for secrets
 //! (`support::secrets`); here it is those that say the most.
 
+use d02_source::simulator::{Effect, Fault};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
-use d02_source::simulator::{Effect, Fault};
-
-use crate::support::secrets;
 use crate::support::shown::shown;
 use crate::support::world::World;
+use crate::support::{PATIENCE, secrets};
 
 /// Every secret that there can be, beside the lenders' passwords. None is asked for where nobody authenticates.
 const PLANTED: [(&str, &str); 5] = [
@@ -64,20 +62,28 @@ fn echo() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let answer = |mut stream: TcpStream| -> std::io::Result<()> {
-        // A short request may come in two parts; what has come by then is all of it.
-        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-        let (mut request, mut part) = (Vec::new(), [0; 4096]);
-        while let Ok(length @ 1..) = stream.read(&mut part) {
-            request.extend_from_slice(&part[..length]);
-        }
-        let (head, body) = std::str::from_utf8(&request)
-            .expect("text")
-            .split_once("\r\n\r\n")
-            .expect("a request");
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let (mut request, mut part) = (String::new(), [0; 4096]);
+        let (head, body) = loop {
+            let length = stream.read(&mut part)?;
+            if length == 0 {
+                return Ok(());
+            }
+            request.push_str(&String::from_utf8_lossy(&part[..length]));
+            let whole = request.split_once("\r\n\r\n").filter(|(head, body)| {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                length.is_none_or(|length| length.parse() == Ok(body.len()))
+            });
+            if let Some((head, body)) = whole {
+                break (head.to_owned(), body.to_owned());
+            }
+        };
         let authorization = head.lines().find(|line| line.starts_with("authorization: "));
         let credentials = authorization.and_then(|line| line.rsplit(' ').next());
         let message = format!("refused: {} {body}", credentials.unwrap_or_default());
+        // Escaped as others escape.
         let said = serde_json::json!({ "error_code": 40101, "message": message }).to_string();
+        let said = said.replace('=', "\\u003d").replace('-', "\\u002d");
         let length = said.len();
         write!(
             stream,
@@ -117,29 +123,37 @@ fn an_answer_that_says_what_it_was_sent_brings_no_secret_into_the_log() {
 
 #[test]
 fn a_secret_property_that_librdkafka_refuses_is_named_and_not_shown() {
+    const UNKNOWN: &str = "No such configuration property";
     let world = World::new(&[1]);
     let file = world.path("secret");
     std::fs::write(&file, "planted-in-a-file").expect("written");
     let file = file.display().to_string();
-    let key = |name: &str| format!("D02__KAFKA__PROPERTIES__{name}");
-    for (name, value, why) in [
+    for (name, key, value, why) in [
         (
             "SASL_JAAS_CONFIG",
+            "sasl.jaas.config",
             "x password=\"planted-jaas\";",
             "Java JAAS configuration is not supported",
         ),
         (
             "SSL_TRUSTSTORE_PASSWORD",
+            "ssl.truststore.password",
             "planted-store",
-            "No such configuration property",
+            UNKNOWN,
         ),
-        ("SASL_PASWORD", "planted-typo", ""),
-        ("SASL_PASSWRD_FILE", &file, "No such configuration property"),
+        // By its name it is none.
+        ("SASL_PASWORD", "sasl.pasword", "planted-typo", UNKNOWN),
+        ("SASL_KEY_PASSWORD_FILE", "sasl.key.password", &file, UNKNOWN),
     ] {
+        let name = &format!("D02__KAFKA__PROPERTIES__{name}");
         for args in [&["run"][..], &["setup"], &["cursor", "show"], &["verify"], &["check"]] {
-            let said = shown(&world, args, &[(&key(name), value)]).expect(2);
+            let said = shown(&world, args, &[(name, value)]).expect(2);
             let text = format!("{}{}", said.out, said.log);
-            assert!(text.contains(why), "{name}, {args:?}: {text}");
+            let refused = format!("kafka.properties.\"{key}\" is refused: ");
+            assert!(
+                text.contains(why) && text.contains(&refused),
+                "{name}, {args:?}: {text}"
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::support::kafka::{self, Record};
 use crate::support::registry::{self, Door};
 use crate::support::shown::{Shown, bare, shown};
 use crate::support::world::World;
-use crate::support::{PATIENCE, judge, testbed};
+use crate::support::{PATIENCE, judge, testbed, wait_for};
 
 const ACCOUNT: &str = include_str!("../avro/account.avsc");
 const CHANGE: &str = include_str!("../avro/account_change.avsc");
@@ -561,6 +562,33 @@ fn a_start_that_needs_another_schema_waits_for_a_registry_that_does_not_give_it(
     let updates: Vec<&Record> = changes.iter().filter(|change| change.header("__op") == "u").collect();
     assert_eq!(updates.len(), world.accounts().len() - 200);
     assert!(updates.len() > 50 && updates.iter().all(|change| change.header("d02.changed") != r#"["*"]"#));
+}
+
+#[test]
+fn a_start_that_waits_for_another_schema_ends_in_time_though_the_registry_is_silent() {
+    let world = World::new(&[100]);
+    let subject = format!("{}-value", world.topic("accounts"));
+    world.command(&["setup"], &[]).expect_exit(0);
+    world.catch_up();
+    let region = json!({"name": "region", "type": ["null", "string"], "default": null, "doc": "Of a later version."});
+    let later_id = registry::register(&subject, &with_field(region));
+    let first = world.accounts();
+    write_later_version(&world, &first.iter().collect::<Vec<_>>(), later_id);
+    let door = Door::silent_at("GET /schemas/ids/");
+    let mut source = world.command(&["run"], &[("D02__SCHEMA_REGISTRY__URL", &door.url())]);
+    wait_for("it asks", || {
+        let heard = door.heard();
+        heard
+            .iter()
+            .any(|request| request.starts_with("GET /schemas/ids/"))
+            .then_some(())
+    });
+    let begun = Instant::now();
+    source.signal("TERM");
+    source.expect_exit(0);
+    assert!(begun.elapsed() < Duration::from_secs(9), "{}", source.log());
+    let record = world.cursors().pop().expect("a cursor record").json();
+    assert_eq!(record["instance"], Value::Null, "it is released");
 }
 
 /// Writes `records` again with the same key and headers, their values by the later schema.

@@ -6,6 +6,7 @@ use d02_source::simulator::{Effect, Fault, LenderOptions, Options};
 use d02_source::testbed::{Broker, BrokerOptions};
 
 use crate::support::judge;
+use crate::support::kafka;
 use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::World;
@@ -38,13 +39,35 @@ impl Held {
         }
     }
 
-    fn least(self, other: Self) -> Self {
+    /// Of each, what it is most of the time.
+    fn median(held: &[Self]) -> Self {
+        let of = |value: fn(&Self) -> u64| {
+            let mut values: Vec<u64> = held.iter().map(value).collect();
+            values.sort_unstable();
+            values[values.len() / 2]
+        };
         Self {
-            memory: self.memory.min(other.memory),
-            threads: self.threads.min(other.threads),
-            descriptors: self.descriptors.min(other.descriptors),
+            memory: of(|held| held.memory),
+            threads: of(|held| held.threads),
+            descriptors: of(|held| held.descriptors),
         }
     }
+}
+
+/// Stops the process where none of its transactions is open.
+fn between_transactions(source: &Source, world: &World) {
+    wait_for("it stands between two transactions", || {
+        source.signal("STOP");
+        std::thread::sleep(Duration::from_millis(100));
+        let is_whole = |kind: &str| kafka::hidden(&world.servers, &world.topic(kind)).is_empty();
+        let stands = ["accounts", "changes", "cursor", "dead"]
+            .iter()
+            .all(|kind| is_whole(kind));
+        if !stands {
+            source.signal("CONT");
+        }
+        stands.then_some(())
+    });
 }
 
 #[test]
@@ -79,15 +102,14 @@ fn what_the_process_holds_levels_off_under_changes_faults_short_tokens_and_broke
     source.wait_for_line("claimed and restored");
     let (mut parts, mut seed) = (Vec::new(), 0);
     for part in 0..3 {
-        let (begun, mut most, mut least) = (Instant::now(), Held::default(), None);
+        let (begun, mut most, mut at_rest) = (Instant::now(), Held::default(), Vec::new());
         let mut is_restarted = false;
         while begun.elapsed() < PART {
             assert!(source.is_running(), "{}", source.log());
             let held = Held::of(&source);
             most = most.most(held);
-            // At rest, after the restart.
             if begun.elapsed() > 2 * PART / 3 {
-                least = Some(least.map_or(held, |least: Held| least.least(held)));
+                at_rest.push(held);
             }
             seed += 1;
             for lender in [0, 1] {
@@ -98,13 +120,18 @@ fn what_the_process_holds_levels_off_under_changes_faults_short_tokens_and_broke
                 // Once in order, once not.
                 if part % 2 == 0 {
                     broker.stop(1).expect("stopped");
+                    broker.restart(1).expect("restarted");
+                } else {
+                    // Killed between deciding on a commit and telling the partitions, a broker that is alone never tells them.
+                    between_transactions(&source, &world);
+                    broker.restart(1).expect("restarted");
+                    source.signal("CONT");
                 }
-                broker.restart(1).expect("restarted");
                 is_restarted = true;
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        parts.push((most, least.expect("some were counted at rest")));
+        parts.push((most, Held::median(&at_rest)));
     }
     let [_, (most_second, second), (most_third, third)] = parts[..] else {
         unreachable!("three parts");
@@ -113,12 +140,12 @@ fn what_the_process_holds_levels_off_under_changes_faults_short_tokens_and_broke
         most_third.memory <= most_second.memory + most_second.memory / 10,
         "it grows: {parts:?}"
     );
-    // The least: whether a client that is being replaced is counted twice is chance. What leaks is always there.
+    // Whether one looks while a client is being replaced is chance; what leaks is there most of the time.
     assert!(
-        third.threads <= second.threads + 2 && third.descriptors <= second.descriptors + 4,
+        third.threads <= second.threads + 4 && third.descriptors <= second.descriptors + 8,
         "it grows: {parts:?}"
     );
-    println!("held at most, and at least at rest: {parts:?}");
+    println!("held at most, and mostly after the restart: {parts:?}");
 
     world.simulator.clear_faults();
     source.signal("TERM");

@@ -266,7 +266,6 @@ fn send(producer: &BaseProducer, value: &str) {
         .expect("the queue has room");
 }
 
-/// What a `read_committed` consumer sees of the topic's one partition, from its start to its last stable offset.
 /// A commit is answered before the marker is written behind which its records can be read.
 #[track_caller]
 fn expect_committed(broker: &Broker, expected: &[&str]) {
@@ -277,6 +276,7 @@ fn expect_committed(broker: &Broker, expected: &[&str]) {
     assert_eq!(found, expected);
 }
 
+/// What a `read_committed` consumer sees of the topic's one partition, from its start to its last stable offset.
 fn committed_values(broker: &Broker) -> Vec<String> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker.bootstrap_servers())

@@ -75,11 +75,18 @@ struct Drifting {
 }
 
 impl Drift {
-    /// Takes what did not fit in a page of `row_count` rows; gives what is worth a line now. `is_again`: they were all read
-    /// before. Each poll reads the newest row again and each sweep the latest, so a few of them would come to many.
+    /// Takes what did not fit in a page of `row_count` rows; gives what is worth a line now. `is_again`: they were read before,
+    /// or nearly all of them. Each poll reads the newest row again and each sweep the latest, so a few would come to many: they
+    /// begin no drift, but go on with one or end it.
     pub fn note(&mut self, unfit: &[Unfit], row_count: u64, is_again: bool, now: Timestamp) -> Vec<Said> {
         if is_again && row_count < LEAST_ROWS {
-            return Vec::new();
+            for one in &mut self.drifting {
+                if unfit.iter().any(|unfit| unfit.field == one.field) {
+                    one.seen_at = now;
+                }
+            }
+            // Nothing can be said of no row.
+            return if row_count == 0 { Vec::new() } else { self.over(now) };
         }
         self.window.add(unfit, row_count);
         if self.window.row_count < LEAST_ROWS {
@@ -92,19 +99,20 @@ impl Drift {
                 said.extend(self.drifts(unfit, window.row_count, now));
             }
         }
-        self.drifting.retain(|one| {
-            let is_over = is_past(one.seen_at, QUIET, now);
-            if is_over {
-                let (field, since, row_count) = (one.field, one.since, one.row_count);
-                said.push(Said::Over {
-                    field,
-                    since,
-                    row_count,
-                });
-            }
-            !is_over
-        });
+        said.extend(self.over(now));
         said
+    }
+
+    /// Those that were not seen for so long.
+    fn over(&mut self, now: Timestamp) -> Vec<Said> {
+        let is_over = |one: &mut Drifting| is_past(one.seen_at, QUIET, now);
+        let over = self.drifting.extract_if(.., is_over);
+        over.map(|one| Said::Over {
+            field: one.field,
+            since: one.since,
+            row_count: one.row_count,
+        })
+        .collect()
     }
 
     fn drifts(&mut self, unfit: Unfit, window: u64, now: Timestamp) -> Option<Said> {
@@ -249,6 +257,13 @@ mod tests {
         // Rows enough for themselves.
         let said = drift.note(&[unfit("status", 20)], 20, true, Timestamp(0));
         assert_eq!(said.len(), 1);
+        // A drift goes on as long as any of them is as it was, and ends when all are good.
+        let mut page = |second: i64, unfit: &[Unfit], row_count| {
+            drift.note(unfit, row_count, true, Timestamp(second * 1_000)).len()
+        };
+        assert_eq!(page(100, &[unfit("status", 1)], 2), 0);
+        assert_eq!((page(159, &[], 2), page(170, &[], 0), page(171, &[], 2)), (0, 0, 1));
+        assert!(drift.fields().is_empty());
     }
 
     #[test]

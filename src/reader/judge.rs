@@ -20,6 +20,11 @@ use crate::upstream::{Answer, PageBody, PageRequest};
 /// A row that is dated further ahead of its own answer is counted and warned about.
 const AHEAD_TOLERANCE: i64 = 1_000;
 
+/// Whether a row is dated ahead of upstream's clock.
+fn is_ahead(updated_at: i64, date: Timestamp) -> bool {
+    updated_at > date.0 + AHEAD_TOLERANCE
+}
+
 /// How a lender's rows become the bytes of accounts.
 pub(super) struct RowEncoder {
     pub rules: Rules,
@@ -86,9 +91,16 @@ impl Judge {
         // The first row with the last time.
         let mut tail_from = 0;
         let mut is_continued = true;
+        let date = answer.date.unwrap_or_else(|| Timestamp::from(clock::now()));
+        // Whether any row is later than what was read, as far as that can be told. One dated ahead is read time and again.
+        let mut is_later = false;
         for (row, json) in body.rows.iter().enumerate() {
             let updated_at = encoded.take(json, &self.encoder)?;
-            let Some(updated_at) = updated_at else { continue };
+            let Some(updated_at) = updated_at else {
+                is_later = true;
+                continue;
+            };
+            is_later |= self.asked.since.is_none_or(|since| updated_at > since.0) && !is_ahead(updated_at, date);
             if last.is_some_and(|last| updated_at < last) {
                 return unverified(Unverified::Order { row });
             }
@@ -132,10 +144,9 @@ impl Judge {
             highest: highest.max(self.highest),
             clock: self.clock.or(answer.clock).unwrap_or(answer.sent_at),
         };
-        let date = answer.date.unwrap_or_else(|| Timestamp::from(clock::now()));
         self.count(&encoded, highest, date);
         let is_again = match self.walk {
-            Walk::Live => highest <= self.asked.since,
+            Walk::Live => !is_later,
             Walk::Sweep => true,
             Walk::Range(_) | Walk::Reconcile(_) | Walk::Replay => false,
         };
@@ -214,12 +225,11 @@ impl Judge {
         metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
         metrics.unknown_fields_total.inc_by(encoded.unknown_count);
         metrics.tolerated_amounts_total.inc_by(encoded.tolerated_count);
-        let limit = date.0 + AHEAD_TOLERANCE;
-        if let Some(highest) = highest.filter(|highest| highest.0 > limit) {
-            let is_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if row.updated_at > limit);
+        if let Some(highest) = highest.filter(|highest| is_ahead(highest.0, date)) {
+            let are_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if is_ahead(row.updated_at, date));
             metrics
                 .ahead_rows_total
-                .inc_by(encoded.entries.iter().filter(is_ahead).count() as u64);
+                .inc_by(encoded.entries.iter().filter(are_ahead).count() as u64);
             let lender = &**name;
             if noted.ahead.fetch_max(highest.0, Ordering::Relaxed) >= highest.0 {
                 return;

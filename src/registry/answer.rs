@@ -4,11 +4,13 @@
 //! version), 40403 (no such schema) and 40408 (the subject has no compatibility of its own) all come with 404.
 
 use reqwest::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::RegistryError;
 use crate::avro::is_laid_out_as;
+use crate::config::hide;
 
 /// An answer holds a schema at the most.
 pub(super) const MAX_BODY: usize = 1 << 20;
@@ -57,6 +59,8 @@ pub(super) struct Answer {
     pub status: StatusCode,
     /// `None` if it was too large.
     pub body: Option<Vec<u8>>,
+    /// What the request held of secrets, which no error repeats.
+    pub sent: Vec<SecretString>,
 }
 
 /// What a registry says when it does not do what it was asked for.
@@ -139,7 +143,7 @@ impl Answer {
 
     /// Whether the path itself is unknown: an older registry without this question.
     pub(super) fn is_unknown_path(&self) -> bool {
-        let fault = self.body.as_deref().map(fault_of).unwrap_or_default();
+        let fault = self.fault();
         match self.status.as_u16() {
             405 => true,
             404 => fault.error_code.is_none_or(|code| code == 404),
@@ -164,7 +168,7 @@ impl Answer {
         if self.status.is_success() {
             return Ok(());
         }
-        Err(self.failure(&self.body.as_deref().map(fault_of).unwrap_or_default()))
+        Err(self.failure(&self.fault()))
     }
 
     /// The schema with this id.
@@ -211,11 +215,22 @@ impl Answer {
             return Err(self.no_answer_form(format!("{} with more than {MAX_BODY} bytes", self.status)));
         };
         if !self.status.is_success() {
-            return Ok(Err(fault_of(body)));
+            return Ok(Err(self.fault()));
         }
         serde_json::from_slice(body)
             .map(Ok)
             .map_err(|_| self.no_answer_form(format!("{} with {} bytes that hold no {what}", self.status, body.len())))
+    }
+
+    fn fault(&self) -> Fault {
+        let body = self.body.as_deref().unwrap_or_default();
+        let mut fault: Fault = serde_json::from_slice(body).unwrap_or_default();
+        if let Some(message) = &mut fault.message {
+            for secret in &self.sent {
+                hide(message, secret.expose_secret());
+            }
+        }
+        fault
     }
 
     /// What a status means that has no meaning of its own for the question.
@@ -248,10 +263,6 @@ impl Answer {
     }
 }
 
-fn fault_of(body: impl AsRef<[u8]>) -> Fault {
-    serde_json::from_slice(body.as_ref()).unwrap_or_default()
-}
-
 /// Text from elsewhere as a part of one line, shortened.
 fn one_line(text: &str) -> String {
     let visible = text
@@ -275,6 +286,7 @@ mod tests {
             target: "the schema of subject t-value".to_owned(),
             status: StatusCode::from_u16(status).expect("a status"),
             body: Some(body.as_bytes().to_vec()),
+            sent: Vec::new(),
         }
     }
 
@@ -353,6 +365,7 @@ mod tests {
         no_registrys.extend([r#"{"id":-1}"#, "{}", "<html>"].map(|body| register(200, body)));
         let too_large = Answer {
             body: None,
+            sent: Vec::new(),
             ..answer("registering", 200, "")
         };
         no_registrys.push(too_large.registered("t-value"));

@@ -153,27 +153,9 @@ impl Cluster {
     ) -> Result<ThreadedProducer<Context>, ClusterError> {
         /// Less than a transaction may last; then its records are given up, and the batch is decided again.
         const MESSAGE_TIMEOUT_SHARE: u32 = 2;
-        /// Two names of one property: the order in which both would be set is not ours.
-        const COMPRESSION: [&str; 2] = ["compression.type", "compression.codec"];
         let timeout = transaction_timeout();
         let mut config = self.config()?;
-        for (key, value) in [
-            // lz4 beats none and zstd in wall time.
-            (COMPRESSION[0], "lz4"),
-            // At least twice a transaction, so that a full queue is rare.
-            ("queue.buffering.max.messages", "250000"),
-            // As often as Prometheus asks; a few kilobytes of JSON each.
-            ("statistics.interval.ms", "15000"),
-        ] {
-            let names = if key == COMPRESSION[0] {
-                &COMPRESSION[..]
-            } else {
-                &[key]
-            };
-            if !names.iter().any(|name| self.kafka.properties.contains_key(*name)) {
-                config.set(key, value);
-            }
-        }
+        set_defaults(&mut config);
         config
             .set("transactional.id", transactional_id)
             .set("enable.idempotence", "true")
@@ -241,6 +223,23 @@ impl Cluster {
             .set("queued.max.messages.kbytes", "16384")
             .set("check.crcs", "true");
         Ok(config)
+    }
+}
+
+/// What a producer has where the user says nothing else.
+fn set_defaults(config: &mut ClientConfig) {
+    // Of two names of one property, the order in which both would be set is not ours.
+    for (names, value) in [
+        // lz4 beats none and zstd in wall time.
+        (&["compression.type", "compression.codec"][..], "lz4"),
+        // At least twice a transaction, so that a full queue is rare.
+        (&["queue.buffering.max.messages"], "250000"),
+        // As often as Prometheus asks; a few kilobytes of JSON each.
+        (&["statistics.interval.ms"], "15000"),
+    ] {
+        if names.iter().all(|name| config.get(name).is_none()) {
+            config.set(names[0], value);
+        }
     }
 }
 
@@ -487,4 +486,26 @@ pub(super) fn partition_count(client: &Client<Context>, topic: &str, limit: Dura
         return Err(KafkaError::MetadataFetch(error));
     }
     Ok(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_compression_counts_by_either_of_its_names() {
+        let compression = |given: &[(&str, &str)]| {
+            let mut config = ClientConfig::new();
+            for (key, value) in given {
+                config.set(*key, *value);
+            }
+            set_defaults(&mut config);
+            let of = |key| config.get(key).map(str::to_owned);
+            (of("compression.type"), of("compression.codec"))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(compression(&[]), (some("lz4"), None));
+        assert_eq!(compression(&[("compression.type", "zstd")]), (some("zstd"), None));
+        assert_eq!(compression(&[("compression.codec", "zstd")]), (None, some("zstd")));
+    }
 }

@@ -175,7 +175,11 @@ pub(super) fn error(body: &[u8], header_id: RequestId, secret: &str) -> (String,
         None => format!("{} bytes without a message", body.len()),
     };
     let envelope_id = RequestId::of(envelope.request_id.as_deref());
-    (message, RequestId(envelope_id.0.or(header_id.0)))
+    let mut id = envelope_id.0.or(header_id.0);
+    if let Some(id) = &mut id {
+        hide(id, secret);
+    }
+    (message, RequestId(id))
 }
 
 /// `Retry-After` in seconds or as a date, the latter against the answer's own `Date`.

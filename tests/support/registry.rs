@@ -11,6 +11,9 @@ use tokio_native_tls::TlsAcceptor;
 
 use super::{RUNTIME, testbed};
 
+/// No status of HTTP's.
+const NEVER: u16 = 0;
+
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// Asks the registry itself; status and body, null if that is no JSON.
@@ -76,7 +79,7 @@ struct Guard {
     authorization: Mutex<String>,
 }
 
-/// Requests that begin so are answered with this status.
+/// Requests that begin so are answered with this status; with [`NEVER`], not at all.
 type Refused = Arc<Mutex<Option<(String, u16)>>>;
 
 impl Door {
@@ -119,6 +122,11 @@ impl Door {
         *door.refused.lock().expect("what is refused") = Some((begin.to_owned(), status));
         door.open();
         door
+    }
+
+    /// Open, but requests that begin with `begin` get no answer.
+    pub fn silent_at(begin: &str) -> Self {
+        Self::refusing(begin, NEVER)
     }
 
     /// Refuses nothing any more.
@@ -220,6 +228,11 @@ async fn pass(
         Some(401)
     };
     heard.lock().expect("the requests").push(line);
+    if status == Some(NEVER) {
+        // Until the client goes away.
+        let _ = client.read_buf(&mut Vec::new()).await;
+        return;
+    }
     if let Some(status) = status {
         let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         // Whoever does not wait for it does not need it.
