@@ -95,6 +95,8 @@ fn a_rewind_in_the_middle_of_a_snapshot_leaves_nothing_out() {
     let rows = world.simulator.rows(0);
     let mut source = world.command(&["--set", "upstream.snapshot_parallelism=4", "run"], &[]);
     wait_for("some accounts", || (world.accounts_so_far() > 4_000).then_some(()));
+    // So that it is not over before it is taken over.
+    world.simulator.set_latency(std::time::Duration::from_secs(2));
     let to = d02_source::progress::Timestamp(rows[3_000].updated_at_ms).to_string();
     let log = cursor(&world, &["set", "lender-1", "--to", &to]).expect(2).log;
     assert!(
@@ -102,6 +104,8 @@ fn a_rewind_in_the_middle_of_a_snapshot_leaves_nothing_out() {
         "{log}"
     );
     assert!(source.is_running());
+    let last = world.cursors().pop().expect("a cursor record").json();
+    assert_ne!(last["ranges"], serde_json::json!([]), "the snapshot is over");
     cursor(&world, &["set", "lender-1", "--to", &to, "--force"]).expect(0);
     source.expect_exit(3);
     world.simulator.set_latency(std::time::Duration::ZERO);

@@ -81,9 +81,9 @@ fn while_kafka_is_away_it_ends_in_time_and_the_next_start_goes_on() {
             let records = world.accounts();
             records.iter().any(|record| record.key() == inserted[0]).then_some(())
         });
-        // Killed between deciding on a commit and telling the partitions, a broker that is alone never tells them.
-        nothing_is_open(&world);
+        world.stop_between_transactions(&source);
         broker.kill(1).expect("killed");
+        source.signal("CONT");
         // A transaction is begun that cannot be ended.
         world.simulator.insert(0, 2);
         if has_said_so {

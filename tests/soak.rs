@@ -6,7 +6,6 @@ use d02_source::simulator::{Effect, Fault, LenderOptions, Options};
 use d02_source::testbed::{Broker, BrokerOptions};
 
 use crate::support::judge;
-use crate::support::kafka;
 use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::World;
@@ -54,22 +53,6 @@ impl Held {
     }
 }
 
-/// Stops the process where none of its transactions is open.
-fn between_transactions(source: &Source, world: &World) {
-    wait_for("it stands between two transactions", || {
-        source.signal("STOP");
-        std::thread::sleep(Duration::from_millis(100));
-        let is_whole = |kind: &str| kafka::hidden(&world.servers, &world.topic(kind)).is_empty();
-        let stands = ["accounts", "changes", "cursor", "dead"]
-            .iter()
-            .all(|kind| is_whole(kind));
-        if !stands {
-            source.signal("CONT");
-        }
-        stands.then_some(())
-    });
-}
-
 #[test]
 fn what_the_process_holds_levels_off_under_changes_faults_short_tokens_and_broker_restarts() {
     let mut broker = Broker::start(BrokerOptions::default()).expect("a broker");
@@ -103,12 +86,12 @@ fn what_the_process_holds_levels_off_under_changes_faults_short_tokens_and_broke
     let (mut parts, mut seed) = (Vec::new(), 0);
     for part in 0..3 {
         let (begun, mut most, mut at_rest) = (Instant::now(), Held::default(), Vec::new());
-        let mut is_restarted = false;
-        while begun.elapsed() < PART {
+        let mut restarted_at: Option<Instant> = None;
+        while restarted_at.is_none_or(|at| at.elapsed() < 2 * PART / 3) {
             assert!(source.is_running(), "{}", source.log());
             let held = Held::of(&source);
             most = most.most(held);
-            if begun.elapsed() > 2 * PART / 3 {
+            if restarted_at.is_some_and(|at| at.elapsed() > PART / 3) {
                 at_rest.push(held);
             }
             seed += 1;
@@ -116,18 +99,18 @@ fn what_the_process_holds_levels_off_under_changes_faults_short_tokens_and_broke
                 world.simulator.touch(lender, 20, seed);
                 world.simulator.change_late(lender, 2, Duration::from_secs(2), seed);
             }
-            if !is_restarted && begun.elapsed() > PART / 3 {
+            if restarted_at.is_none() && begun.elapsed() > PART / 3 {
                 // Once in order, once not.
                 if part % 2 == 0 {
                     broker.stop(1).expect("stopped");
+                    source.wait_for_line("degraded, reopening");
                     broker.restart(1).expect("restarted");
                 } else {
-                    // Killed between deciding on a commit and telling the partitions, a broker that is alone never tells them.
-                    between_transactions(&source, &world);
+                    world.stop_between_transactions(&source);
                     broker.restart(1).expect("restarted");
                     source.signal("CONT");
                 }
-                is_restarted = true;
+                restarted_at = Some(Instant::now());
             }
             std::thread::sleep(Duration::from_millis(200));
         }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use rdkafka::producer::Producer;
 
 use crate::support::judge;
-use crate::support::kafka;
 use crate::support::world::World;
 use crate::support::{PATIENCE, wait_for};
 
@@ -66,9 +65,7 @@ fn a_fenced_instance_that_is_to_end_before_the_new_owners_claim_writes_nothing_m
     let mut first = world.run();
     wait_for("the snapshot", || (world.accounts_so_far() == 300).then_some(()));
     // Somebody who fences and has not claimed yet.
-    let id = format!("{}.{}", world.name, world.lender(0).public_id);
-    let rival = kafka::producer(&world.servers, &[("transactional.id", &id)]);
-    rival.init_transactions(PATIENCE).expect("fenced");
+    let rival = world.fence();
     let cursors = world.cursors();
     world.simulator.touch(0, 20, 1);
     first.wait_for_line("degraded, reopening");

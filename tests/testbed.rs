@@ -18,12 +18,11 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::kafka_proxy::KafkaProxy;
-use crate::support::wait_for;
+use crate::support::{PATIENCE, wait_for};
 
 /// Set in the process that a test starts to be killed.
 const PARENT_VARIABLE: &str = "D02_TEST_PARENT";
 const TOPIC: &str = "accounts";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn transaction_is_read_back_and_survives_a_restart() {

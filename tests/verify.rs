@@ -313,17 +313,8 @@ fn what_is_only_on_its_way_is_waited_for_and_what_does_not_come_is_stale() {
     let world = World::new(&[3_000]);
     let source = running(&world);
     let args = ["--json", "--limit", "1000"];
-    // Not in the middle of a transaction, which would hide what follows it.
-    wait_for("it stands between two transactions", || {
-        source.signal("STOP");
-        std::thread::sleep(Duration::from_millis(100));
-        let is_whole = |topic: &str| kafka::hidden(&world.servers, &world.topic(topic)).is_empty();
-        let stands = is_whole("cursor") && is_whole("accounts");
-        if !stands {
-            source.signal("CONT");
-        }
-        stands.then_some(())
-    });
+    // In the middle of a transaction, it would hide what follows.
+    world.stop_between_transactions(&source);
     let touched = world.simulator.touch(0, 50, 1);
     let lender = verify_with(&world, &args, &[SWEEP_SOON]).expect(1).lender();
     same_findings(&lender, &[("stale", set(&touched))]);

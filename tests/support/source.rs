@@ -98,8 +98,12 @@ impl Source {
         self.status("VmRSS:") * 1024
     }
 
+    /// Threads, without those of tokio's pool, which grows as it is needed and shrinks after a while.
     pub fn thread_count(&self) -> u64 {
-        self.status("Threads:")
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        // One that ends meanwhile has no name any more.
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim() != "tokio-rt-worker").count() as u64
     }
 
     /// Open files and sockets.

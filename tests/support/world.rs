@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use d02_source::simulator::{LenderOptions, Options, Simulator};
+use rdkafka::producer::{BaseProducer, Producer};
 use tempfile::TempDir;
 
 use super::judge;
 use super::kafka::{self, Record};
 use super::source::Source;
-use super::{RUNTIME, testbed};
+use super::{PATIENCE, RUNTIME, testbed, wait_for};
 
 pub struct World {
     pub simulator: Simulator,
@@ -88,6 +90,31 @@ impl World {
         let config = self.config();
         let args: Vec<&str> = ["--config", &config].into_iter().chain(args.iter().copied()).collect();
         Source::spawn(&args, environment)
+    }
+
+    /// Stops a process where none of its transactions is open: SIGCONT lets it go on. A broker that is alone, killed between
+    /// deciding on a commit and telling the partitions, never tells them.
+    pub fn stop_between_transactions(&self, source: &Source) {
+        wait_for("it stands between two transactions", || {
+            source.signal("STOP");
+            std::thread::sleep(Duration::from_millis(100));
+            let is_whole = |kind: &str| kafka::hidden(&self.servers, &self.topic(kind)).is_empty();
+            let stands = ["accounts", "changes", "cursor", "dead"]
+                .iter()
+                .all(|kind| is_whole(kind));
+            if !stands {
+                source.signal("CONT");
+            }
+            stands.then_some(())
+        });
+    }
+
+    /// Takes the first lender's transactional id, as the next start does: what a killed process left open is ended by it.
+    pub fn fence(&self) -> BaseProducer {
+        let id = format!("{}.{}", self.name, self.lender(0).public_id);
+        let producer = kafka::producer(&self.servers, &[("transactional.id", &id)]);
+        producer.init_transactions(PATIENCE).expect("fenced");
+        producer
     }
 
     /// `run`.
