@@ -90,13 +90,13 @@ fn world_that_was_never_run(world: &World) -> &World {
 
 #[test]
 fn a_rewind_in_the_middle_of_a_snapshot_leaves_nothing_out() {
-    let world = World::new(&[20_000]);
+    let world = World::new(&[60_000]);
     world.simulator.set_latency(std::time::Duration::from_millis(100));
     let rows = world.simulator.rows(0);
     let mut source = world.command(&["--set", "upstream.snapshot_parallelism=4", "run"], &[]);
     wait_for("some accounts", || (world.accounts_so_far() > 4_000).then_some(()));
     // So that it is not over before it is taken over.
-    world.simulator.set_latency(std::time::Duration::from_secs(2));
+    world.simulator.set_latency(std::time::Duration::from_secs(1));
     let to = d02_source::progress::Timestamp(rows[3_000].updated_at_ms).to_string();
     let log = cursor(&world, &["set", "lender-1", "--to", &to]).expect(2).log;
     assert!(
