@@ -536,8 +536,8 @@ fn a_topic_with_records_of_several_schema_versions_is_restored_and_shown() {
     );
 }
 
-#[test]
-fn a_start_that_needs_another_schema_waits_for_a_registry_that_does_not_give_it() {
+/// Caught up, and each record once more by a schema that this program does not know.
+fn world_with_a_later_version() -> World {
     let world = World::new(&[100]);
     let subject = format!("{}-value", world.topic("accounts"));
     world.command(&["setup"], &[]).expect_exit(0);
@@ -546,6 +546,12 @@ fn a_start_that_needs_another_schema_waits_for_a_registry_that_does_not_give_it(
     let later_id = registry::register(&subject, &with_field(region));
     let first = world.accounts();
     write_later_version(&world, &first.iter().collect::<Vec<_>>(), later_id);
+    world
+}
+
+#[test]
+fn a_start_that_needs_another_schema_waits_for_a_registry_that_does_not_give_it() {
+    let world = world_with_a_later_version();
     let door = Door::refusing("GET /schemas/ids/", 503);
     let mut source = world.command(
         &["run", "--until-caught-up"],
@@ -566,14 +572,7 @@ fn a_start_that_needs_another_schema_waits_for_a_registry_that_does_not_give_it(
 
 #[test]
 fn a_start_that_waits_for_another_schema_ends_in_time_though_the_registry_is_silent() {
-    let world = World::new(&[100]);
-    let subject = format!("{}-value", world.topic("accounts"));
-    world.command(&["setup"], &[]).expect_exit(0);
-    world.catch_up();
-    let region = json!({"name": "region", "type": ["null", "string"], "default": null, "doc": "Of a later version."});
-    let later_id = registry::register(&subject, &with_field(region));
-    let first = world.accounts();
-    write_later_version(&world, &first.iter().collect::<Vec<_>>(), later_id);
+    let world = world_with_a_later_version();
     let door = Door::silent_at("GET /schemas/ids/");
     let mut source = world.command(&["run"], &[("D02__SCHEMA_REGISTRY__URL", &door.url())]);
     wait_for("it asks", || {
