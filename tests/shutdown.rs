@@ -7,7 +7,6 @@ use d02_source::simulator::{Effect, Endpoint, Fault};
 use d02_source::testbed::{Broker, BrokerOptions};
 
 use crate::support::judge;
-use crate::support::kafka;
 use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::World;
@@ -32,17 +31,18 @@ fn ends(source: &mut Source) -> Duration {
 /// No transaction is open, before the next start would end it.
 #[track_caller]
 fn nothing_is_open(world: &World) {
-    for kind in ["accounts", "changes", "cursor", "dead"] {
-        let topic = world.topic(kind);
-        let begun = Instant::now();
-        // The markers of the last one may still be on their way; an open one stays for a minute.
-        while !kafka::hidden(&world.servers, &topic).is_empty() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(5),
-                "a transaction is open in {topic}"
-            );
-            std::thread::sleep(Duration::from_millis(50));
+    let begun = Instant::now();
+    // The markers of the last one may still be on their way; an open one stays for a minute.
+    loop {
+        let open = world.open_topics();
+        if open.is_empty() {
+            return;
         }
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "a transaction is open in {open:?}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

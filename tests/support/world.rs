@@ -92,16 +92,20 @@ impl World {
         Source::spawn(&args, environment)
     }
 
+    /// The topics in which a transaction is open, or its marker still on its way.
+    pub fn open_topics(&self) -> Vec<String> {
+        let topics = ["accounts", "changes", "cursor", "dead"].map(|kind| self.topic(kind));
+        let is_open = |topic: &String| !kafka::hidden(&self.servers, topic).is_empty();
+        topics.into_iter().filter(is_open).collect()
+    }
+
     /// Stops a process where none of its transactions is open: SIGCONT lets it go on. A broker that is alone, killed between
     /// deciding on a commit and telling the partitions, never tells them.
     pub fn stop_between_transactions(&self, source: &Source) {
         wait_for("it stands between two transactions", || {
             source.signal("STOP");
             std::thread::sleep(Duration::from_millis(100));
-            let is_whole = |kind: &str| kafka::hidden(&self.servers, &self.topic(kind)).is_empty();
-            let stands = ["accounts", "changes", "cursor", "dead"]
-                .iter()
-                .all(|kind| is_whole(kind));
+            let stands = self.open_topics().is_empty();
             if !stands {
                 source.signal("CONT");
             }
