@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 
-use crate::index::Tick;
-
 /// This machine's time; never a bound of a reading while upstream's answers carry a `Date`.
 #[allow(clippy::disallowed_methods, reason = "the one place for it")]
 pub fn now() -> DateTime<Utc> {
@@ -14,6 +12,9 @@ pub fn now() -> DateTime<Utc> {
 
 /// Two clocks that differ by more, in seconds, are not explained by a network or by rounding.
 pub const NOTABLE_SKEW: f64 = 30.0;
+
+/// A moment in the order of one process's requests and answers; later ones are larger. 0: before this start.
+pub type Tick = u64;
 
 /// Orders the requests and answers of one lender: each tick is larger than all before it.
 #[derive(Debug, Default)]

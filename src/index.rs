@@ -12,12 +12,10 @@ use std::collections::HashMap;
 use twox_hash::XxHash3_64;
 
 use crate::account::{Content, Digest, Op};
+use crate::clock::Tick;
 use crate::failpoint::{self, Rule};
 pub use key::Key;
 use store::Store;
-
-/// A moment in the order of one process's requests and answers; later ones are larger. 0: before this start.
-pub type Tick = u64;
 
 /// The version of an account that `accounts` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! | values | [`account`] | a D02 row as a typed account, or why it is none; its digest. Pure |
 //! | | [`progress`] | what is read, what is left; the cursor record. Pure |
 //! | | [`exit`], `jwt` | exit codes, an error with its causes; what a token says of itself. Pure |
+//! | | [`backoff`], `tls` | how long until the next try; whom a client believes |
 //! | | [`config`], [`metrics`], [`clock`], [`shutdown`], [`watchdog`], [`failpoint`] | settings; metrics; time; the end; loops that hang; tests' stops |
 //! | codec | [`avro`] | accounts to framed bytes, and back to JSON. Pure |
 //! | | [`index`] | which rows are news. Pure |
@@ -25,6 +26,7 @@
 
 pub mod account;
 pub mod avro;
+pub mod backoff;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -47,6 +49,7 @@ pub mod sink;
 pub mod start;
 #[cfg(feature = "demo")]
 pub mod testbed;
+mod tls;
 pub mod upstream;
 pub mod varint;
 pub mod watchdog;

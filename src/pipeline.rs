@@ -13,9 +13,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::account::{Digest, Reason, shortened};
+use crate::backoff::Backoff;
+use crate::clock::Tick;
 use crate::config;
 use crate::failpoint::{self, Rule};
-use crate::index::{Candidate, Index, News, Tick, Verdict};
+use crate::index::{Candidate, Index, News, Verdict};
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterSink, Exit};
 use crate::progress::{Progress, Record, Timestamp, Walk};
@@ -25,7 +27,6 @@ use crate::sink::{
     AccountRecord, Committed, DeadLetterDigests, DeadLetterRecord, Records, Sink, SinkError, Topic, Transactions,
     account_size, change_size,
 };
-use crate::upstream::Backoff;
 use crate::watchdog::{Pulse, work_limit};
 use inbox::{Batch, Inbox, Move, Next};
 pub use limit::DeadLetterLimit;

@@ -24,7 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::config::{self, SecretSource, SubjectStrategy};
-use crate::upstream::{ClientError, certificates};
+use crate::tls;
 
 use answer::{Answer, MAX_BODY};
 pub use answer::{Compatibility, Registered, Verdict};
@@ -92,12 +92,7 @@ impl Registry {
             .timeout(REQUEST_TIMEOUT)
             .gzip(true);
         if let Some(path) = &config.ca_file {
-            let certificates = certificates(path).map_err(|error| match error {
-                ClientError::ReadCa { path, source } => RegistryError::ReadCa { path, source },
-                ClientError::Ca { path } => RegistryError::Ca { path },
-                ClientError::Http(source) => RegistryError::Http(source),
-            })?;
-            for certificate in certificates {
+            for certificate in tls::certificates(path).map_err(RegistryError::Ca)? {
                 builder = builder.add_root_certificate(certificate);
             }
         }

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::avro::Frame;
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::config;
 use crate::failpoint;
@@ -27,7 +28,6 @@ use crate::sink::{
     Cluster, Committed, ContentOf, CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watched,
     restore_accounts, restore_dead_letters,
 };
-use crate::upstream::Backoff;
 use crate::watchdog::Pulse;
 use contents::Contents;
 

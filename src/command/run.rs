@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Failure, cursor, progress_bar};
 use crate::avro::{ACCOUNT, CHANGE, Definition, Encoder, Frame};
+use crate::backoff::Backoff;
 use crate::config::{Config, Encoding, SecretSource, SubjectStrategy};
 use crate::http::{Health, Server, Site, Standing};
 use crate::metrics::{LenderMetrics, Metrics};
@@ -19,7 +20,7 @@ use crate::registry::{self, Registry};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{Checked, Cluster, Sink, Topic, Topics};
 use crate::start::{Candidate, Frames, Starter};
-use crate::upstream::{Backoff, Client, Route, Transport, UpstreamError, http_client};
+use crate::upstream::{Client, Route, Transport, UpstreamError, http_client};
 use crate::watchdog::{self, Watchdog};
 
 /// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.

@@ -8,7 +8,8 @@
 use super::inbox::{Batch, Move};
 use super::{Decided, Pipeline, Stopped};
 use crate::account::Op;
-use crate::index::{Key, Tick};
+use crate::clock::Tick;
+use crate::index::Key;
 use crate::progress::Walk;
 use crate::reader::{Ask, Entry, Page, Reconciled};
 use crate::sink::{AccountRecord, Sink};

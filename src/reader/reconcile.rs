@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::{Ended, Item, Kind, Reader};
+use crate::clock::Tick;
 use crate::failpoint::{self, Rule};
-use crate::index::Tick;
 use crate::progress::{Range, Timestamp};
 use crate::upstream::Client;
 

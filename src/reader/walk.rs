@@ -13,10 +13,11 @@ use super::judge::Judge;
 use super::shares::Shares;
 use super::{Ended, Item, Kind, Page, Reader, Tail, Until, Unverified};
 use crate::account::shortened;
+use crate::backoff::Backoff;
 use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
 use crate::progress::{Range, Timestamp, Walk};
-use crate::upstream::{Answer, Backoff, Client, PageRequest, RequestId, UpstreamError};
+use crate::upstream::{Answer, Client, PageRequest, RequestId, UpstreamError};
 
 /// The same request is repeated this often before its walk begins afresh.
 const TRIES_BEFORE_FRESH_WALK: u32 = 3;

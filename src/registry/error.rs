@@ -2,16 +2,15 @@
 
 use crate::config::SecretError;
 use crate::exit::Exit;
+use crate::tls::CertificateError;
 
 /// Why the registry did not do what it was asked for. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("schema_registry.url is not set, or cannot have a path")]
     NoUrl,
-    #[error("reading schema_registry.ca_file {path}")]
-    ReadCa { path: String, source: std::io::Error },
-    #[error("schema_registry.ca_file {path} holds no PEM certificate that can be used")]
-    Ca { path: String },
+    #[error("schema_registry.ca_file cannot be used")]
+    Ca(#[source] CertificateError),
     #[error("setting up HTTP for the schema registry")]
     Http(#[source] reqwest::Error),
     #[error("reading {key}")]
@@ -60,9 +59,7 @@ impl RegistryError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::NoUrl => "set schema_registry.url",
-            Self::ReadCa { .. } | Self::Ca { .. } => {
-                "correct schema_registry.ca_file: a PEM file with the registry's CA"
-            }
+            Self::Ca(_) => "correct schema_registry.ca_file: a PEM file with the registry's CA",
             Self::Http(_) => "correct schema_registry.ca_file and the proxy variables of the environment",
             Self::Secret { .. } => "mount the secret where schema_registry.*_file points, readable for this process",
             Self::Incompatible { .. } => {
@@ -97,8 +94,7 @@ impl RegistryError {
         match self {
             Self::Unavailable { .. } => Exit::Failed,
             Self::NoUrl
-            | Self::ReadCa { .. }
-            | Self::Ca { .. }
+            | Self::Ca(_)
             | Self::Http(_)
             | Self::Secret { .. }
             | Self::Incompatible { .. }

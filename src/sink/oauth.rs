@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::{OAuth, SecretError, token_endpoint};
 use crate::exit::chain;
 use crate::jwt;
-use crate::upstream::{ClientError, certificates};
+use crate::tls::{self, CertificateError};
 
 /// What each reason begins with why there is none.
 pub const NO_TOKEN: &str = "no token for Kafka";
@@ -233,10 +233,9 @@ async fn fetch(oauth: &OAuth) -> Result<Token, TokenError> {
             path: path.display().to_string(),
             what,
         };
-        let certificates = certificates(path).map_err(|error| match error {
-            ClientError::ReadCa { source, .. } => failed(source.to_string()),
-            ClientError::Ca { .. } => failed("it holds no certificates (PEM)".to_owned()),
-            ClientError::Http(source) => TokenError::NoAnswer(source),
+        let certificates = tls::certificates(path).map_err(|error| match error {
+            CertificateError::Read { source, .. } => failed(source.to_string()),
+            CertificateError::None { .. } => failed("it holds no certificates (PEM)".to_owned()),
         })?;
         builder = certificates
             .into_iter()

@@ -8,11 +8,11 @@ use tokio::runtime::Handle;
 
 use crate::account::Content;
 use crate::avro::{ACCOUNT, Framed, Layout, unframe};
+use crate::backoff::Backoff;
 use crate::policy::{Exit, chain};
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::sink::SinkError;
-use crate::upstream::Backoff;
 
 /// Reads contents for the index; blocks while it asks for a schema.
 pub struct Contents {

@@ -15,10 +15,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::UpstreamError;
 use super::http::{Answer, Client, Connection, post};
 use super::request::with_path;
 use super::token::{MIN_PAUSE, Token};
-use super::{Backoff, UpstreamError};
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::config;
 use crate::exit::chain;

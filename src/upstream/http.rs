@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::{Certificate, Method, Proxy, Request, Response, StatusCode, Url, header};
+use reqwest::{Method, Proxy, Request, Response, StatusCode, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,11 +16,11 @@ use super::rate::Turn;
 use super::response::{self, PageBody, RequestId};
 use super::route::Route;
 use super::{ClientError, PageRequest, UpstreamError};
-use crate::clock::{self, Ticks};
+use crate::clock::{self, Tick, Ticks};
 use crate::config;
-use crate::index::Tick;
 use crate::metrics::LenderMetrics;
 use crate::progress::Timestamp;
+use crate::tls;
 
 /// Connecting takes no longer, or something is wrong.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -328,7 +328,7 @@ pub fn http_client(upstream: &config::Upstream) -> Result<reqwest::Client, Clien
         .timeout(upstream.request_timeout)
         .gzip(true);
     if let Some(path) = &upstream.ca_file {
-        for certificate in certificates(path)? {
+        for certificate in tls::certificates(path).map_err(ClientError::Ca)? {
             builder = builder.add_root_certificate(certificate);
         }
     }
@@ -336,17 +336,4 @@ pub fn http_client(upstream: &config::Upstream) -> Result<reqwest::Client, Clien
         builder = builder.proxy(Proxy::all(proxy.clone()).map_err(ClientError::Http)?);
     }
     builder.build().map_err(ClientError::Http)
-}
-
-/// The certificates of a PEM file.
-///
-/// # Errors
-/// When it cannot be read or holds none.
-pub fn certificates(path: &std::path::Path) -> Result<Vec<Certificate>, ClientError> {
-    let shown = || path.display().to_string();
-    let pem = std::fs::read(path).map_err(|source| ClientError::ReadCa { path: shown(), source })?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(ClientError::Ca { path: shown() }),
-    }
 }

@@ -7,10 +7,8 @@
 //! - `http`: the connection
 //! - `route`: what outlasts a login; the clocks at both ends
 //! - `rate`: when the next request may go out
-//! - `backoff`: how long to wait before the next try
 
 mod auth;
-mod backoff;
 mod http;
 mod rate;
 mod request;
@@ -20,9 +18,10 @@ mod token;
 
 use std::time::Duration;
 
+use crate::tls::CertificateError;
+
 pub use auth::Login;
-pub use backoff::Backoff;
-pub use http::{Answer, Client, Execution, Transport, certificates, http_client};
+pub use http::{Answer, Client, Execution, Transport, http_client};
 pub use request::PageRequest;
 pub use response::{PageBody, RequestId};
 pub use route::Route;
@@ -89,10 +88,8 @@ pub enum UpstreamError {
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("reading upstream.ca_file {path}")]
-    ReadCa { path: String, source: std::io::Error },
-    #[error("upstream.ca_file {path} holds no PEM certificate that can be used")]
-    Ca { path: String },
+    #[error("upstream.ca_file cannot be used")]
+    Ca(#[source] CertificateError),
     #[error("setting up HTTP")]
     Http(#[source] reqwest::Error),
 }

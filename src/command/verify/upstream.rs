@@ -13,6 +13,7 @@ use super::super::Failure;
 use super::table::Version;
 use crate::account::{Digest, Op, Reason};
 use crate::avro::{Encoder, Frame};
+use crate::backoff::Backoff;
 use crate::config::{Config, Encoding};
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
@@ -20,7 +21,7 @@ use crate::policy::{self, AfterRequest, Exit};
 use crate::progress::{Progress, Range, Step, Timestamp, Walk};
 use crate::reader::{Ended, Entry, Item, Page, Reader, Setting, Until};
 use crate::sink::{AccountRecord, Topic, account_size};
-use crate::upstream::{Backoff, Client, Login, Route, Transport, UpstreamError};
+use crate::upstream::{Client, Login, Route, Transport, UpstreamError};
 
 /// An upstream that brings nothing for so long is given up, the time of two requests not counted.
 const PATIENCE: Duration = Duration::from_secs(120);

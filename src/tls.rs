@@ -1,0 +1,27 @@
+//! Whom does a client believe? Certificate authorities from a file, for upstream, the registry and the token endpoint.
+
+use std::path::Path;
+
+use reqwest::Certificate;
+
+/// Why a file of certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("{path} cannot be read")]
+    Read { path: String, source: std::io::Error },
+    #[error("{path} holds no PEM certificate that can be used")]
+    None { path: String },
+}
+
+/// The certificates of a PEM file.
+///
+/// # Errors
+/// When it cannot be read or holds none.
+pub fn certificates(path: &Path) -> Result<Vec<Certificate>, CertificateError> {
+    let shown = || path.display().to_string();
+    let pem = std::fs::read(path).map_err(|source| CertificateError::Read { path: shown(), source })?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(CertificateError::None { path: shown() }),
+    }
+}
