@@ -90,7 +90,7 @@ fn main() {
         .collect();
     let is_asked = |part: &str| asked.iter().any(|argument| argument == part);
     let is_written = is_asked("--write");
-    let testbed = Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::policy::chain(&error)));
+    let testbed = Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
     let mut report = Report::default();
     for (part, measure) in PARTS {
         if is_written || asked.is_empty() || is_asked(part) {

@@ -49,6 +49,30 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// A command that did not do what it was asked for.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+        }
+    }
+
+    /// `error` with its causes, and what to do about it.
+    pub fn of(exit: Exit, error: &dyn Error, advice: &str) -> Self {
+        Self {
+            exit,
+            message: format!("{}\n  → {advice}", chain(error)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

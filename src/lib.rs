@@ -35,21 +35,25 @@ pub mod failpoint;
 pub mod http;
 pub mod index;
 mod jwt;
+pub mod login;
 pub mod metrics;
 #[cfg(test)]
 mod model;
 pub mod pipeline;
 pub mod policy;
 pub mod progress;
+pub mod progress_bar;
 pub mod reader;
 pub mod registry;
+pub mod replay;
 pub mod shutdown;
 pub mod simulator;
 pub mod sink;
-pub mod start;
+pub mod supervisor;
 #[cfg(feature = "demo")]
 pub mod testbed;
 mod tls;
 pub mod upstream;
 pub mod varint;
+pub mod verify;
 pub mod watchdog;

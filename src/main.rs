@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use d02_source::command::progress_bar::AboveBars;
-use d02_source::command::{self, Failure};
+use d02_source::command;
 use d02_source::config::{self, Layers};
-use d02_source::policy::{Exit, chain};
+use d02_source::exit::{Exit, Failure, chain};
+use d02_source::progress_bar::AboveBars;
 use tracing_subscriber::EnvFilter;
 
 /// Streams ClearGrid D02 borrower accounts into a compacted Kafka topic, exactly once
@@ -102,7 +102,7 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             .config
             .require_lenders()
             .map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
-        Ok(loaded.config)
+        Ok::<_, Failure>(loaded.config)
     };
     match arguments.command {
         Command::Run(args) if args.health_check => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-pub use crate::exit::{Exit, chain};
+use crate::exit::{Exit, Failure};
 use crate::sink::{ClusterError, GRANT, SinkError, code};
 use crate::upstream::UpstreamError;
 
@@ -152,6 +152,16 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
             "mount the secret where kafka.properties says, readable for this process"
         }
         SinkError::Cluster(_) => "correct kafka.properties",
+    }
+}
+
+impl From<SinkError> for Failure {
+    fn from(error: SinkError) -> Self {
+        let exit = match after_sink(&error) {
+            AfterSink::Stop(exit) => exit,
+            AfterSink::Reopen | AfterSink::LookForClaim => Exit::Failed,
+        };
+        Self::of(exit, &error, sink_advice(&error))
     }
 }
 

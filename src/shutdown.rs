@@ -2,7 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+use crate::exit::{Exit, Failure};
+
+/// Everything that is under way at a shutdown ends within this, or is left to the broker's time-out.
+const LIMIT: Duration = Duration::from_secs(9);
 
 /// The asking side.
 #[derive(Debug)]
@@ -15,6 +21,44 @@ pub struct Shutdown(watch::Receiver<u32>);
 pub fn channel() -> (ShutdownSender, Shutdown) {
     let (sender, receiver) = watch::channel(0);
     (ShutdownSender(sender), Shutdown(receiver))
+}
+
+/// Hands SIGTERM and Ctrl-C on as the request to end, each of them.
+///
+/// # Errors
+/// When they cannot be listened for.
+pub fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("listening for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                // Either asks for the same.
+                _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
+                _ = interrupt.recv() => tracing::info!("interrupted: ending"),
+            }
+            sender.request();
+        }
+    });
+    Ok(())
+}
+
+/// The work itself ends when it is asked to; this is the bound on how long that may take. `None`: it took longer, or was
+/// asked a second time.
+pub async fn bounded<T>(mut asked: Shutdown, work: impl Future<Output = T>) -> Option<T> {
+    let over = async {
+        asked.requested().await;
+        tokio::time::timeout(LIMIT, asked.insisted()).await.is_ok()
+    };
+    tokio::select! {
+        ended = work => Some(ended),
+        is_insisted = over => {
+            let why = if is_insisted { "asked to end a second time" } else { "not everything ended in time" };
+            tracing::warn!("{why}; an open transaction is left to its time-out");
+            None
+        }
+    }
 }
 
 impl ShutdownSender {

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use d02_source::policy::chain;
+use d02_source::exit::chain;
 use d02_source::testbed::{BOOTSTRAP_SERVERS_VARIABLE, CHOICE_VARIABLE, SCHEMA_REGISTRY_URL_VARIABLE, Testbed};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -3,22 +3,17 @@
 mod change;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::Failure;
 use crate::account::instant;
 use crate::clock;
 use crate::config::Config;
-use crate::metrics::Metrics;
-use crate::policy::{self, AfterSink, Exit};
+use crate::exit::{Exit, Failure};
+use crate::pipeline::living_age;
 use crate::progress::{Record, RecordKey, Timestamp};
-use crate::shutdown::{self, Shutdown};
-use crate::sink::{Cluster, CursorRecords, SinkError, Stored, in_background};
-use crate::start::living_age;
-use crate::upstream::{Client, Route, http_client};
+use crate::sink::{Cluster, CursorRecords, Stored};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -92,37 +87,13 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     }
 }
 
-pub(super) fn sink_failure(error: &SinkError) -> Failure {
-    let exit = match policy::after_sink(error) {
-        AfterSink::Stop(exit) => exit,
-        AfterSink::Reopen | AfterSink::LookForClaim => Exit::Failed,
-    };
-    Failure::of(exit, error, policy::sink_advice(error))
-}
-
-/// Talks to Kafka; nothing asks it to end but the end of the process.
-pub(super) async fn talk<T: Send + 'static>(
-    talk: impl FnOnce(Shutdown) -> Result<T, SinkError> + Send + 'static,
-) -> Result<T, Failure> {
-    let (_sender, shutdown) = shutdown::channel();
-    in_background(move || talk(shutdown))
-        .await
-        .map_err(|error| sink_failure(&error))
-}
-
-pub(super) async fn read(cluster: &Cluster, topic: &str) -> Result<CursorRecords, Failure> {
-    let (cluster, topic) = (cluster.clone(), topic.to_owned());
-    talk(move |shutdown| CursorRecords::read(&cluster, &topic, &shutdown)).await
-}
-
 async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
     let cluster = Cluster::new(config);
     let heartbeat = config.transaction.heartbeat_interval;
     let mut rows = Vec::new();
     for lender in config.lenders.keys() {
         let topic = config.kafka.topics.for_lender(lender).cursor;
-        let records = read(&cluster, &topic).await?;
-        let records = records.whole().map_err(|error| sink_failure(&error))?;
+        let records = CursorRecords::find(&cluster, &topic).await?.whole()?;
         let connector = format!("{}-{lender}", config.name);
         let mut keys: Vec<&RecordKey> = records.keys().filter(|key| key.connector == connector).collect();
         keys.sort();
@@ -130,7 +101,7 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
             rows.push(json!({"lender": lender, "state": "none"}));
         }
         for key in keys {
-            let current = records.current(key).map_err(|error| sink_failure(&error))?;
+            let current = records.current(key)?;
             rows.push(row(lender, key, current, heartbeat));
         }
     }
@@ -193,46 +164,4 @@ fn row(
         "account_checksum": record.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
         "partitions": record.partitions, "partition": stored.partition, "offset": stored.offset,
     })
-}
-
-/// Refuses to touch a lender that an instance has. `advice`: the way on.
-pub(super) fn refuse_living(
-    config: &Config,
-    records: &CursorRecords,
-    key: &RecordKey,
-    advice: &str,
-) -> Result<(), Failure> {
-    // An unreadable record is no reason against forgetting it.
-    let Ok(Some((stored, Some(record)))) = records.current(key) else {
-        return Ok(());
-    };
-    let Some(age) = living_age(stored.written_at, record, config.transaction.heartbeat_interval) else {
-        return Ok(());
-    };
-    let (connector, instance) = (&key.connector, record.instance.as_deref().unwrap_or_default());
-    let message = format!(
-        "{connector}: instance {instance} lives, its last commit is {} old\n  → {advice}",
-        humantime::format_duration(age)
-    );
-    Err(Failure::new(Exit::Usage, message))
-}
-
-/// The lender's public id: as configured, else as the login tells it.
-pub(super) async fn public_id(config: &Config, lender: &str) -> Result<String, Failure> {
-    if let Some(public_id) = &config.lenders[lender].public_id {
-        return Ok(public_id.clone());
-    }
-    let http = http_client(&config.upstream)
-        .map_err(|error| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy"))?;
-    let metrics = Metrics::new().lender(lender);
-    let route = Arc::new(Route::new(lender, &config.upstream));
-    let (upstream, config) = (&config.upstream, &config.lenders[lender]);
-    let login = Client::login(Arc::new(http), upstream, lender, config, metrics, route).await;
-    match login {
-        Ok((_, login)) => Ok(login.lender_public_id),
-        Err(error) => {
-            let advice = format!("{}; or set lenders.{lender}.public_id", policy::request_advice(&error));
-            Err(Failure::of(Exit::Refused, &error, &advice))
-        }
-    }
 }

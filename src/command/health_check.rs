@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Failure;
+use crate::exit::{Exit, chain};
 use crate::http::reachable;
-use crate::policy::{Exit, chain};
 
 /// The answer of a process that is well comes at once.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,7 +6,6 @@ pub mod cursor;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod health_check;
-pub mod progress_bar;
 pub mod reconcile;
 pub mod replay;
 pub mod run;
@@ -18,54 +17,11 @@ pub mod verify;
 
 use crate::avro::{ACCOUNT, CHANGE, Definition};
 use crate::config::{Config, SubjectStrategy};
-use crate::policy::{Exit, chain};
+use crate::exit::{Exit, Failure};
 use crate::registry;
-use crate::shutdown::ShutdownSender;
-use crate::sink::{Checked, Cluster, ensure_topics};
 
 /// What stands for the lender in the name of a topic.
 const LENDER: &str = "{lender}";
-
-/// A command that did not do what it was asked for.
-#[derive(Debug)]
-pub struct Failure {
-    pub exit: Exit,
-    pub message: String,
-}
-
-impl Failure {
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: message.into(),
-        }
-    }
-
-    /// `error` with its causes, and what to do about it.
-    pub fn of(exit: Exit, error: &dyn std::error::Error, advice: &str) -> Self {
-        Self {
-            exit,
-            message: format!("{}\n  → {advice}", chain(error)),
-        }
-    }
-}
-
-/// Checks the topics of all lenders, creates the missing ones if asked to, and logs what is worth a look.
-async fn topics(cluster: &Cluster, config: &Config, create: bool) -> Result<Vec<Checked>, Failure> {
-    let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
-    let checked = ensure_topics(cluster, &config.kafka, &lenders, create).await;
-    let checked = checked.map_err(|error| Failure::of(error.exit(), &error, error.advice()))?;
-    for topic in &checked {
-        if topic.created {
-            tracing::info!(topic = topic.name, partitions = topic.partition_count, "created");
-        }
-        topic
-            .warnings
-            .iter()
-            .for_each(|warning| tracing::warn!(topic = topic.name, "{warning}"));
-    }
-    Ok(checked)
-}
 
 /// The topics that `pattern`, the value of `key`, names: of one lender if it is asked for, else of all of them. Needs no
 /// lender in the configuration where none stands in the name, or where `lender` says whose topic.
@@ -151,23 +107,4 @@ fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, Failu
         }));
     }
     Ok(subjects)
-}
-
-/// Hands SIGTERM and Ctrl-C on as the request to end, each of them.
-fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("listening for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                // Either asks for the same.
-                _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
-                _ = interrupt.recv() => tracing::info!("interrupted: ending"),
-            }
-            sender.request();
-        }
-    });
-    Ok(())
 }

@@ -1,11 +1,14 @@
 //! `reconcile`: everything read once more, and `accounts` put right: what is missing or different is written, what upstream
 //! does not show any more is deleted. The reading is `run`'s (`reader::reconcile`), and so is the way into Kafka.
 
-use super::verify::{self, Found, Kind, Report};
-use super::{Failure, run};
+use std::sync::Arc;
+
 use crate::config::Config;
-use crate::policy::Exit;
+use crate::exit::{Exit, Failure};
+use crate::metrics::Metrics;
 use crate::reader::{Reconciled, Until};
+use crate::supervisor::Supervisor;
+use crate::verify::{self, Found, Kind, Report};
 
 const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml reconcile --dry-run
@@ -51,7 +54,7 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
         config.upstream.reconcile_max_deletes = share;
     }
     if !args.dry_run {
-        return run::run_until(Until::Reconciled, config).await;
+        return reconcile(config).await;
     }
     let max_share = config.upstream.reconcile_max_deletes;
     let reports = verify::reports(&config, usize::MAX).await?;
@@ -71,6 +74,22 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
         });
     }
     Ok(Exit::of_all(&exits))
+}
+
+async fn reconcile(config: Config) -> Result<Exit, Failure> {
+    let lenders: Vec<String> = config.lenders.keys().cloned().collect();
+    let metrics = Arc::new(Metrics::new());
+    let exit = Supervisor::run(Until::Reconciled, config, Arc::clone(&metrics)).await?;
+    for lender in &lenders {
+        let metrics = metrics.lender(lender);
+        if metrics.reconciles_total.get() == 0 {
+            // It was said why.
+            continue;
+        }
+        let (written, deleted) = (metrics.records_total.get(), metrics.deleted_accounts_total.get());
+        println!("{lender}: {} accounts written, {deleted} deleted", written - deleted);
+    }
+    Ok(exit)
 }
 
 /// What is written; what is surplus is deleted.

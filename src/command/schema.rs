@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Failure, Subject};
 use crate::avro::{ACCOUNT, CHANGE, Definition};
 use crate::config::{Config, Encoding};
-use crate::policy::{Exit, chain};
+use crate::exit::{Exit, chain};
 use crate::registry::{Compatibility, Registered, Registry, RegistryError, Verdict, WANTED_LEVEL};
 
 const PRINT_EXAMPLES: &str = "Examples:

@@ -2,9 +2,9 @@
 
 use super::Failure;
 use crate::config::{Config, Encoding};
-use crate::policy::{Exit, chain};
+use crate::exit::{Exit, chain};
 use crate::registry::{Compatibility, Registry, RegistryError, WANTED_LEVEL};
-use crate::sink::Cluster;
+use crate::sink::{Cluster, ready_topics};
 
 const HELP: &str = "Example:
   d02-source --config config/d02-source.toml setup
@@ -18,7 +18,7 @@ pub struct Args {}
 
 pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
     let cluster = Cluster::new(&config);
-    let checked = super::topics(&cluster, &config, true).await?;
+    let checked = ready_topics(&cluster, &config, true).await?;
     for topic in &checked {
         let state = if topic.created { "created" } else { "exists" };
         println!("topic    {}: {state}, {} partitions", topic.name, topic.partition_count);

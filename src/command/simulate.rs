@@ -9,8 +9,8 @@ use std::{fs, io};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::exit::Exit;
 use crate::http::reachable;
-use crate::policy::Exit;
 use crate::simulator::{
     DEFAULT_BY, Effect, Fault, Handle, LenderOptions, MAX_SHIFT, Options, ScriptError, Simulator, StartError, Total,
     ca_file, parse_script,

@@ -20,7 +20,7 @@ use crate::account::Changed;
 use crate::avro::{DecodeError, Decoder, Framed, unframe};
 use crate::clock;
 use crate::config::{Config, SchemaRegistry};
-use crate::policy::{Exit, chain};
+use crate::exit::{Exit, chain};
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{Cluster, Tail, TailError, TopicRecord};
@@ -104,7 +104,7 @@ enum Format {
 pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     let topics = topics(&args, &config)?;
     let (sender, shutdown) = shutdown::channel();
-    super::listen_for_signals(sender)?;
+    shutdown::listen_for_signals(sender)?;
     let mut asked = shutdown.clone();
     let follows = args.follow;
     let runtime = Handle::current();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::exit::Exit;
 use crate::metrics::{LenderMetrics, Metrics};
-use crate::policy::Exit;
 
 /// Where a lender stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

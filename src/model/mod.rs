@@ -28,16 +28,15 @@ use tokio::time::{sleep, timeout};
 use crate::account::{AmountTolerance, Digest, Rules, Scratch, read_row};
 use crate::avro::{Encoder, Frame};
 use crate::config::{self, SecretSource};
+use crate::exit::Exit;
 use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{self, Pipeline, Stopped, Trail};
-use crate::policy::Exit;
+use crate::pipeline::{Changes, Claim, LenderSettings, StopReason, claim_of};
 use crate::progress::Timestamp;
 use crate::reader::{Reader, Setting, Until};
 use crate::shutdown;
 use crate::simulator::{LenderOptions, Options, Simulator};
 use crate::sink::Sink;
-use crate::start::claim_of;
 use crate::upstream::{Client, Route};
 use broker::{Broker, Crashes, topics};
 use upstream::{EVENTS, Event, InProcess, World};
@@ -117,7 +116,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(self) -> JoinHandle<Option<Stopped>> {
+    fn start(self) -> JoinHandle<Option<StopReason>> {
         tokio::spawn(self.run())
     }
 
@@ -138,7 +137,7 @@ impl Process {
     }
 
     /// `None`: it crashed.
-    async fn run(self) -> Option<Stopped> {
+    async fn run(self) -> Option<StopReason> {
         let (client, login) = self.log_in().await;
         let producer = self.broker.producer(topics());
         let is_dead = producer.is_dead();
@@ -148,31 +147,36 @@ impl Process {
         let record =
             claim_of(committed, &instance, base_url, "accounts=6,changes=6".to_owned()).expect("the same source");
         let (_sender, shutdown) = shutdown::channel();
-        let mut pipeline = Pipeline::new(pipeline::Setting {
+        let settings = LenderSettings {
             lender: "lender-1",
             public_id: &login.lender_public_id,
-            transactions: producer,
-            record: record.clone(),
-            trail: Some(Trail::new(Frame::Confluent { schema_id: 2 }, true)),
+            changes: Some(Changes::new(Frame::Confluent { schema_id: 2 }, true)),
             errors: &self.scenario.errors,
-            settings: &self.scenario.transaction,
+            transaction: &self.scenario.transaction,
             late_window: self.scenario.upstream.late_window,
             start_from: self.scenario.start_from,
             metrics: self.scenario.metrics.clone(),
             pulse: crate::watchdog::Pulse::default(),
             shutdown,
-        });
-        if let Err(error) = pipeline.claim(&record) {
-            // Uncertain again and again is Failed: its supervisor starts it again.
-            if !is_dead.load(Ordering::SeqCst) && !matches!(error.exit(), Exit::TakenOver | Exit::Failed) {
-                self.broker.violate("Alive", format!("claiming: {error}"));
+        };
+        let claim = match Claim::commit(producer, record, settings) {
+            Ok(claim) => claim,
+            Err(error) => {
+                // Uncertain again and again is Failed: its supervisor starts it again.
+                if !is_dead.load(Ordering::SeqCst) && !matches!(error.exit(), Exit::TakenOver | Exit::Failed) {
+                    self.broker.violate("Alive", format!("claiming: {error}"));
+                }
+                return None;
             }
-            return None;
-        }
-        (pipeline.index, pipeline.dead_letters) = self.broker.restore();
-        if let Err(error) = pipeline.compare() {
-            self.broker.violate("Atomic", error.to_string());
-        }
+        };
+        let (index, dead_letters) = self.broker.restore();
+        let pipeline = match claim.restore(index, dead_letters) {
+            Ok(pipeline) => pipeline,
+            Err(error) => {
+                self.broker.violate("Atomic", error.to_string());
+                return None;
+            }
+        };
         let (reader, inbox) = Reader::new(Setting {
             client: Arc::new(client),
             encoder: Encoder::new(Frame::Confluent { schema_id: 1 }),
@@ -182,7 +186,7 @@ impl Process {
             upstream: &self.scenario.upstream,
             until: self.until,
             max_message: 1 << 20,
-            committed: pipeline.committed.subscribe(),
+            committed: pipeline.committed(),
         });
         let mut reading = JoinSet::new();
         reading.spawn(reader.run(login.clock, self.scenario.start_from));

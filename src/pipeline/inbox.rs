@@ -10,28 +10,28 @@ use crate::shutdown::Shutdown;
 /// What goes into one transaction, in the reader's order; nothing: a heartbeat.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub moves: Vec<Move>,
+    pub items: Vec<BatchItem>,
     row_count: usize,
 }
 
 impl Batch {
-    pub fn of(step: Move) -> Self {
+    pub fn of(item: BatchItem) -> Self {
         Self {
-            moves: vec![step],
+            items: vec![item],
             row_count: 0,
         }
     }
 
     fn push(&mut self, page: Page) {
         self.row_count += page.entries.len();
-        self.moves.push(Move::Page(page));
+        self.items.push(BatchItem::Page(page));
     }
 }
 
-/// What moves the progress.
+/// What items the progress.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are pages")]
-pub(super) enum Move {
+pub(super) enum BatchItem {
     Begin(Progress),
     Page(Page),
     Split(Split),
@@ -83,7 +83,7 @@ impl Inbox {
         let mut live = Batch::default();
         loop {
             if let Some(ended) = self.ended.take() {
-                if self.gathered.moves.is_empty() && live.moves.is_empty() {
+                if self.gathered.items.is_empty() && live.items.is_empty() {
                     return Next::Ended(ended);
                 }
                 self.ended = Some(ended);
@@ -91,7 +91,7 @@ impl Inbox {
             }
             // What is live and here already may be about an account in question.
             if let Some(ask) = self.ask.take_if(|_| !self.incoming.is_live_waiting()) {
-                if self.gathered.moves.is_empty() && live.moves.is_empty() {
+                if self.gathered.items.is_empty() && live.items.is_empty() {
                     return Next::Ask(ask);
                 }
                 self.ask = Some(ask);
@@ -112,15 +112,15 @@ impl Inbox {
             self.until.get_or_insert_with(|| Instant::now() + settings.max_delay);
             match item {
                 Some(Item::Begin(progress)) => {
-                    live.moves.push(Move::Begin(progress));
+                    live.items.push(BatchItem::Begin(progress));
                     return Next::Batch(self.all(live));
                 }
-                Some(Item::Split(split)) => self.gathered.moves.push(Move::Split(split)),
+                Some(Item::Split(split)) => self.gathered.items.push(BatchItem::Split(split)),
                 Some(Item::Page(page)) if page.step.walk == Walk::Live => {
                     let is_end = page.step.is_last;
                     live.push(page);
                     if is_end && !self.incoming.is_live_waiting() {
-                        self.until = self.until.filter(|_| !self.gathered.moves.is_empty());
+                        self.until = self.until.filter(|_| !self.gathered.items.is_empty());
                         return Next::Batch(live);
                     }
                 }
@@ -136,7 +136,7 @@ impl Inbox {
     fn all(&mut self, mut live: Batch) -> Batch {
         let gathered = std::mem::take(&mut self.gathered);
         self.until = None;
-        live.moves.extend(gathered.moves);
+        live.items.extend(gathered.items);
         live.row_count += gathered.row_count;
         live
     }

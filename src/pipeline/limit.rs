@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::stop::StopReason;
 use crate::account::Reason;
 use crate::config;
-use crate::policy::Exit;
+use crate::exit::Exit;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -88,10 +89,10 @@ impl Allowance {
     }
 
     /// What to say of the row for which there is none left.
-    pub fn refusal(self, row: BadRow) -> Refused {
+    pub fn refusal(self, row: BadRow) -> DeadLetterStop {
         match self {
-            Self::Left { limit, .. } => Refused::TooMany { limit, row },
-            Self::Any | Self::None => Refused::First { row },
+            Self::Left { limit, .. } => DeadLetterStop::TooMany { limit, row },
+            Self::Any | Self::None => DeadLetterStop::First { row },
         }
     }
 }
@@ -114,14 +115,14 @@ impl fmt::Display for BadRow {
 
 /// Why a lender does not go on past a row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum DeadLetterStop {
     #[error("a row would be a dead letter, and errors.tolerance is \"none\": {row}")]
     First { row: BadRow },
     #[error("more than {limit} dead letters within an hour, the next one would be: {row}")]
     TooMany { limit: u64, row: BadRow },
 }
 
-impl Refused {
+impl DeadLetterStop {
     /// Not [`Exit::Failed`]: what restarts on that would meet the same row again, or bury as many as the limit allows at
     /// every start.
     pub fn exit(&self) -> Exit {
@@ -142,6 +143,12 @@ impl Refused {
                  errors.max_dead_letters_per_hour, and start again"
             }
         }
+    }
+}
+
+impl From<DeadLetterStop> for StopReason {
+    fn from(refused: DeadLetterStop) -> Self {
+        Self::because(refused.exit(), format!("{refused} → {}", refused.advice()))
     }
 }
 
@@ -198,7 +205,10 @@ mod tests {
         let now = Instant::now();
         let mut allowance = limit(0).allowance(now);
         assert!(!allowance.take());
-        assert_eq!(allowance.refusal(row()), Refused::TooMany { limit: 0, row: row() });
+        assert_eq!(
+            allowance.refusal(row()),
+            DeadLetterStop::TooMany { limit: 0, row: row() }
+        );
         let strict = DeadLetterLimit {
             stops_at_first: true,
             ..limit(7)

@@ -40,8 +40,9 @@ use crate::avro::{EncodeError, Encoder};
 use crate::clock;
 use crate::clock::Tick;
 use crate::config;
+use crate::exit::{Exit, chain};
 use crate::failpoint::{self, Rule};
-use crate::policy::{self, AfterRequest, Exit};
+use crate::policy::{self, AfterRequest};
 use crate::progress::{Progress, Range, Split, Step, Timestamp};
 use crate::upstream::{Client, PageRequest, UpstreamError};
 use judge::{Noted, RowEncoder};
@@ -588,7 +589,7 @@ async fn count_snapshot(client: Arc<Client>, progress: Progress) {
             Ok(Some(left)) => count += left,
             Ok(None) => return,
             Err(error) => {
-                tracing::debug!("counting the rows of the snapshot: {}", policy::chain(&error));
+                tracing::debug!("counting the rows of the snapshot: {}", chain(&error));
                 return;
             }
         }

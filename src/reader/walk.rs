@@ -14,6 +14,7 @@ use super::shares::Shares;
 use super::{Ended, Item, Kind, Page, Reader, Tail, Until, Unverified};
 use crate::account::shortened;
 use crate::backoff::Backoff;
+use crate::exit::chain;
 use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
 use crate::progress::{Range, Timestamp, Walk};
@@ -381,7 +382,7 @@ impl OneWalk {
                     }
                     AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error.into()),
                 }
-                (policy::chain(&error), policy::request_advice(&error), asked_for)
+                (chain(&error), policy::request_advice(&error), asked_for)
             }
             // Nothing is wrong: no wait, no line.
             Fault::PerhapsRepeated => {

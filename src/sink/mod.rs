@@ -6,11 +6,13 @@
 //! - `recovery`: what is committed, read back
 //! - `versions`: the same by version, to be compared with upstream
 //! - `topics`: the topics, checked and created
+//! - `ready`: those of all lenders
 //! - `rights`: what the brokers allow
 //! - `tail`: the records of a topic, for people
 
 mod cluster;
 mod oauth;
+mod ready;
 mod recovery;
 mod rights;
 mod tail;
@@ -23,9 +25,11 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::progress::Record;
+use crate::shutdown::{self, Shutdown};
 
 pub use cluster::{Cluster, ClusterError, transaction_timeout};
 pub use oauth::NO_TOKEN;
+pub use ready::ready_topics;
 pub use recovery::{
     ContentOf, CursorRecords, DeadLetterDigests, Offsets, Stored, restore_accounts, restore_dead_letters,
 };
@@ -171,6 +175,12 @@ pub enum SinkError {
 pub async fn in_background<T: Send + 'static>(talk: impl FnOnce() -> T + Send + 'static) -> T {
     let talked = tokio::task::spawn_blocking(talk).await;
     talked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+/// As [`in_background`], for who is asked to end by nobody but the end of the process.
+pub async fn uninterrupted<T: Send + 'static>(talk: impl FnOnce(Shutdown) -> T + Send + 'static) -> T {
+    let (_sender, shutdown) = shutdown::channel();
+    in_background(move || talk(shutdown)).await
 }
 
 /// Kafka's code of an error, in whatever form it came.

@@ -23,7 +23,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{self, Cluster, Context, Isolation, NotText};
 use super::rights::{Operation, Right, is_denied};
-use super::{Committed, SinkError, transaction_timeout};
+use super::{Committed, SinkError, transaction_timeout, uninterrupted};
 use crate::account::{Content, Digest};
 use crate::index::{Index, Version};
 use crate::progress::{Record, RecordError, RecordKey};
@@ -285,6 +285,15 @@ impl CursorRecords {
                 .map(|(partition, (_, high))| (partition, high))
                 .collect(),
         })
+    }
+
+    /// As [`CursorRecords::read`], for a command: nothing asks it to end but the end of the process.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn find(cluster: &Cluster, topic: &str) -> Result<Self, SinkError> {
+        let (cluster, topic) = (cluster.clone(), topic.to_owned());
+        uninterrupted(move |shutdown| Self::read(&cluster, &topic, &shutdown)).await
     }
 
     /// # Errors

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use testcontainers_modules::kafka::apache::Kafka;
 use testcontainers_modules::testcontainers::{GenericImage, Image};
 
-use crate::policy::chain;
+use crate::exit::chain;
 use docker::{Contained, Engine};
 
 pub use artifacts::default_cache;

@@ -29,7 +29,7 @@ pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("
 /// One broker and one registry for all tests; a topic a test.
 pub fn testbed() -> &'static Testbed {
     static TESTBED: OnceLock<Testbed> = OnceLock::new();
-    TESTBED.get_or_init(|| Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::policy::chain(&error))))
+    TESTBED.get_or_init(|| Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error))))
 }
 
 /// Waits until `condition` gives a value.

@@ -99,7 +99,7 @@ impl Secured {
             scram_users: USERS.map(owned).to_vec(),
             ..BrokerOptions::default()
         };
-        let broker = Broker::start(options).unwrap_or_else(|error| panic!("{}", d02_source::policy::chain(&error)));
+        let broker = Broker::start(options).unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
         Self {
             broker,
             authority,
@@ -190,7 +190,7 @@ impl Secured {
         let run = self
             .broker
             .run_tool("org.apache.kafka.tools.ConfigCommand", &arguments.map(str::to_owned));
-        run.unwrap_or_else(|error| panic!("{}", d02_source::policy::chain(&error)));
+        run.unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
     }
 
     /// What one of [`USERS`] is configured with.
@@ -216,7 +216,7 @@ impl Secured {
             };
             let arguments: Vec<String> = command.iter().map(argument).collect();
             let run = self.broker.run_tool("org.apache.kafka.tools.AclCommand", &arguments);
-            run.unwrap_or_else(|error| panic!("{}", d02_source::policy::chain(&error)));
+            run.unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
         }
     }
 

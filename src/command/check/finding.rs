@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::hide;
-use crate::policy::Exit;
+use crate::exit::Exit;
 
 /// One thing that was looked at.
 #[derive(Debug)]

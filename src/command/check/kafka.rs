@@ -9,7 +9,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::finding::Notes;
 use crate::avro::{Framed, unframe};
 use crate::config::Config;
-use crate::policy::{self, AfterSink, Exit, chain};
+use crate::exit::{Exit, chain};
+use crate::pipeline::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
+use crate::policy::{self, AfterSink};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
@@ -17,7 +19,6 @@ use crate::sink::{
     State, Stored, Tail, TopicError, code, denied_reads, denied_writes, in_background, inspect_topics, partitions_text,
     transaction_timeout, try_transactional_id,
 };
-use crate::start::{StartError, Starter, claim_of, living_age, refuse_live_elsewhere};
 
 /// What to do about brokers that do not answer.
 pub(super) const AWAY: &str =
@@ -403,7 +404,7 @@ fn cursor(
             .filter(|key| key.connector == connector)
             .cloned()
             .collect(),
-        Some(public_id) => vec![Starter::key(config, lender, public_id)],
+        Some(public_id) => vec![key_of(config, lender, public_id)],
     };
     keys.sort();
     if keys.is_empty() {

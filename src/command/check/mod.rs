@@ -31,8 +31,8 @@ use tokio::time::timeout;
 use self::finding::{Finding, Notes};
 use super::Failure;
 use crate::config::{Config, ConfigErrors, Loaded, OAuth, Property, SecretSource};
+use crate::exit::Exit;
 use crate::failpoint;
-use crate::policy::Exit;
 
 const HELP: &str = "Examples:
   d02-source --config config/d02-source.toml check

@@ -4,7 +4,7 @@ use super::super::schema::{self, NO_REGISTRY};
 use super::finding::Notes;
 use super::kafka::Seen;
 use crate::config::{Config, Encoding};
-use crate::policy::{Exit, chain};
+use crate::exit::{Exit, chain};
 use crate::registry::{Registry, WANTED_LEVEL};
 
 /// What to do about a registry that does not answer.

@@ -7,8 +7,9 @@ use super::finding::{Finding, Notes};
 use super::page::{Look, listed};
 use crate::clock::{self, NOTABLE_SKEW};
 use crate::config::{Config, Tolerance};
+use crate::exit::{Exit, chain};
 use crate::metrics::{LenderMetrics, Metrics};
-use crate::policy::{self, AfterRequest, Exit, chain};
+use crate::policy::{self, AfterRequest};
 use crate::progress::Timestamp;
 use crate::upstream::{Client, Login, PageRequest, Route, Transport, UpstreamError, http_client};
 

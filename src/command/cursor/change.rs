@@ -11,13 +11,16 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{public_id, read, refuse_living, sink_failure, talk};
-use crate::command::{self, Failure};
+use crate::command;
 use crate::config::Config;
-use crate::policy::{Exit, chain};
+use crate::exit::{Exit, Failure, chain};
+use crate::login::public_id_of;
+use crate::pipeline::{are_spread_anew, key_of, partitions_changed, refuse_living};
 use crate::progress::{Record, RecordKey, Timestamp};
-use crate::sink::{Checked, Cluster, CursorRecords, Records, Sink, Topics, Transactions, Watched, partitions_text};
-use crate::start::{Starter, are_spread_anew, partitions_changed};
+use crate::sink::{
+    Checked, Cluster, CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watched, partitions_text,
+    ready_topics, uninterrupted,
+};
 
 /// A lender whose record is to be changed.
 pub(super) struct Lender<'a> {
@@ -34,9 +37,9 @@ pub(super) struct Lender<'a> {
 impl<'a> Lender<'a> {
     pub async fn find(config: &'a Config, name: &'a str) -> Result<Self, Failure> {
         command::require_lender(config, name)?;
-        let public_id = public_id(config, name).await?;
+        let public_id = public_id_of(config, name).await?;
         let cluster = Cluster::new(config);
-        let checked = command::topics(&cluster, config, false).await?;
+        let checked = ready_topics(&cluster, config, false).await?;
         let topics = Topics::of(&checked, &config.kafka, name);
         let count = |name: &str| {
             let topic = checked.iter().find(|topic: &&Checked| topic.name == name);
@@ -48,14 +51,14 @@ impl<'a> Lender<'a> {
             name,
             partitions: partitions_text(count(&topics.accounts.name), changes),
             topics,
-            key: Starter::key(config, name, &public_id),
+            key: key_of(config, name, &public_id),
             public_id,
             cluster,
         })
     }
 
     async fn records(&self) -> Result<CursorRecords, Failure> {
-        read(&self.cluster, &self.topics.cursor.name).await
+        Ok(CursorRecords::find(&self.cluster, &self.topics.cursor.name).await?)
     }
 
     fn refuse_living(&self, records: &CursorRecords, force: bool) -> Result<(), Failure> {
@@ -73,16 +76,16 @@ impl<'a> Lender<'a> {
     ) -> Result<T, Failure> {
         let (cluster, topics, key) = (self.cluster.clone(), self.topics.clone(), self.key.clone());
         let id = format!("{}.{}", self.config.name, self.public_id);
-        talk(move |shutdown| {
+        uninterrupted(move |shutdown| {
             let cursor = topics.cursor.name.clone();
-            let transactions =
-                Transactions::new(cluster.clone(), id, topics, key, shutdown.clone(), Watched::default())?;
+            let producer = Transactions::new(cluster.clone(), id, topics, key, shutdown.clone(), Watched::default());
+            let transactions = producer.map_err(SinkError::from)?;
             transactions.init()?;
             // Read now that nobody else can commit any more.
             let records = CursorRecords::read(&cluster, &cursor, &shutdown)?;
-            Ok(change(&transactions, records))
+            change(&transactions, records)
         })
-        .await?
+        .await
     }
 
     /// Commits what `change` makes of the record that stands then, released and with the next epoch.
@@ -97,7 +100,6 @@ impl<'a> Lender<'a> {
         change(current(records, &self.key)?)?;
         let (key, public_id) = (self.key.clone(), self.public_id.clone());
         self.take(move |transactions, records| {
-            let failed = |error| sink_failure(&error);
             let current = current(records, &key)?;
             let after =
                 |number: fn(&Record) -> u64, new: &Record| current.as_ref().map_or(0, number).max(number(new)) + 1;
@@ -108,8 +110,7 @@ impl<'a> Lender<'a> {
                 sequence: after(|record| record.sequence, &new),
                 ..new
             };
-            let committed = transactions.commit(&Records::default(), &record, &public_id);
-            committed.map_err(failed)?;
+            transactions.commit(&Records::default(), &record, &public_id)?;
             Ok(record)
         })
         .await
@@ -128,7 +129,7 @@ impl<'a> Lender<'a> {
 /// The lender's record as it is; `None` where there is none, or it was reset.
 fn current(records: CursorRecords, key: &RecordKey) -> Result<Option<Record>, Failure> {
     let committed = records.whole().and_then(|records| records.committed(key));
-    Ok(committed.map_err(|error| sink_failure(&error))?.record())
+    Ok(committed?.record())
 }
 
 pub(super) async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failure> {
@@ -139,8 +140,7 @@ pub(super) async fn reset(config: &Config, lender: &str, force: bool) -> Result<
         .take(move |transactions, records| {
             // An emptied partition is exactly what a reset is the way on from.
             let tombstones = records.partitions_to_reset(&key);
-            let committed = transactions.commit_tombstones(&tombstones);
-            committed.map_err(|error| sink_failure(&error))
+            Ok(transactions.commit_tombstones(&tombstones)?)
         })
         .await?;
     let name = lender.name;

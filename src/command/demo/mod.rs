@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use super::Failure;
-use crate::policy::Exit;
+use crate::exit::Exit;
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::{self, Shutdown};
 use crate::simulator::StartError;
@@ -89,7 +89,7 @@ impl DemoError {
 /// Runs away from the runtime's threads: a demo mostly waits for other processes.
 pub async fn execute(args: Args) -> Result<Exit, Failure> {
     let (sender, shutdown) = shutdown::channel();
-    super::listen_for_signals(sender)?;
+    shutdown::listen_for_signals(sender)?;
     let runtime = Handle::current();
     let mut asked = shutdown.clone();
     let played = tokio::task::spawn_blocking(move || play(&args, &shutdown, &runtime));

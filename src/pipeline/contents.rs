@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use crate::account::Content;
 use crate::avro::{ACCOUNT, Framed, Layout, unframe};
 use crate::backoff::Backoff;
-use crate::policy::{Exit, chain};
+use crate::exit::{Exit, chain};
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::sink::SinkError;

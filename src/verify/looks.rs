@@ -6,18 +6,20 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use super::super::{Failure, cursor};
 use super::finding::{Kind, Look, Upstream, finding};
+use super::found::{Counted, DeadRow, Found, Listed};
 use super::repair::{Cursor, Need, Repair};
-use super::report::{Counted, DeadRow, Found, Listed};
+use super::rows::{Rows, Seen};
 use super::table::{Keep, Table, Version, merge};
-use super::upstream::{Rows, Seen};
 use crate::account::{Digest, Reason, shortened};
 use crate::config::Config;
+use crate::exit::Failure;
 use crate::index::Key;
+use crate::pipeline::{key_of, living_age};
 use crate::progress::Timestamp;
-use crate::sink::{Cluster, DeadLetters, Offsets, Topics, read_dead_letters, read_versions};
-use crate::start::{Starter, living_age};
+use crate::sink::{
+    Cluster, CursorRecords, DeadLetters, Offsets, SinkError, Topics, read_dead_letters, read_versions, uninterrupted,
+};
 
 /// Beyond two polls: for pages and transactions under way.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -221,14 +223,15 @@ impl Looking<'_> {
     async fn held(&self) -> Result<(Table, Offsets), Failure> {
         let (cluster, topic) = (self.cluster.clone(), self.topics.accounts.name.clone());
         let public_id = self.rows.public_id().to_owned();
-        cursor::talk(move |shutdown| {
+        uninterrupted(move |shutdown| {
             let mut held = Table::new(Keep::Last);
             let take = |key: &str, version: Option<(i64, Digest)>| held.put(key, version.map(of_pair));
             let read = read_versions(&cluster, &topic, &public_id, &Offsets::new(), &shutdown, take)?;
             held.settle();
-            Ok((held, read))
+            Ok::<_, SinkError>((held, read))
         })
         .await
+        .map_err(Failure::from)
     }
 
     /// Looks for the dead rows in `dead-letters`, as far as they were not found there.
@@ -239,14 +242,14 @@ impl Looking<'_> {
         let (cluster, topic) = (self.cluster.clone(), self.topics.dead_letters.name.clone());
         let (public_id, from) = (self.rows.public_id().to_owned(), state.letters.read.clone());
         let mut dead = std::mem::take(&mut state.dead);
-        (state.dead, state.letters) = cursor::talk(move |shutdown| {
+        (state.dead, state.letters) = uninterrupted(move |shutdown| {
             let letters = read_dead_letters(&cluster, &topic, &public_id, &from, &shutdown, |digest, _| {
                 if let Some(row) = dead.get_mut(&digest) {
                     row.is_buried = true;
                 }
                 Ok(())
             })?;
-            Ok((dead, letters))
+            Ok::<_, SinkError>((dead, letters))
         })
         .await?;
         Ok(())
@@ -321,13 +324,13 @@ impl Looking<'_> {
         let (cluster, topic) = (self.cluster.clone(), self.topics.accounts.name.clone());
         let (public_id, from) = (self.rows.public_id().to_owned(), state.read.clone());
         let mut suspects = std::mem::take(&mut state.suspects);
-        (state.suspects, state.read) = cursor::talk(move |shutdown| {
+        (state.suspects, state.read) = uninterrupted(move |shutdown| {
             let read = read_versions(&cluster, &topic, &public_id, &from, &shutdown, |key, version| {
                 if let Some(suspect) = suspects.get_mut(&Key::new(key)) {
                     suspect.now.held = version.map(of_pair);
                 }
             })?;
-            Ok((suspects, read))
+            Ok::<_, SinkError>((suspects, read))
         })
         .await?;
         Ok(())
@@ -335,8 +338,8 @@ impl Looking<'_> {
 
     /// What the cursor topic says of the lender. What cannot be read there is not what is verified here.
     async fn cursor(&self) -> Result<Cursor, Failure> {
-        let records = cursor::read(self.cluster, &self.topics.cursor.name).await?;
-        let key = Starter::key(self.config, self.lender, self.rows.public_id());
+        let records = CursorRecords::find(self.cluster, &self.topics.cursor.name).await?;
+        let key = key_of(self.config, self.lender, self.rows.public_id());
         Ok(match records.current(&key) {
             Ok(Some((stored, Some(record)))) => {
                 let heartbeat = self.config.transaction.heartbeat_interval;

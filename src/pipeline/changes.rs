@@ -8,7 +8,7 @@ use crate::sink::Records;
 use crate::sink::{AccountRecord, ChangeRecord, Moved, change_size};
 
 /// Makes the records of `changes`.
-pub struct Trail {
+pub struct Changes {
     encoder: ChangeEncoder,
     /// Of the values that this process writes.
     layout: Layout,
@@ -16,7 +16,7 @@ pub struct Trail {
     is_initial: bool,
 }
 
-impl Trail {
+impl Changes {
     /// `frame`: of the values of `changes`.
     pub fn new(frame: Frame, is_initial: bool) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Trail {
         after: &Content<'_>,
         held: Option<Held>,
         before: Option<&Content<'_>>,
-        place: &mut Place<'_>,
+        destination: &mut Destination<'_>,
     ) -> Option<ChangeRecord<'a>> {
         let is_wanted = match account.op {
             Op::Read => self.is_initial,
@@ -66,14 +66,14 @@ impl Trail {
         });
         let head = ChangeHead {
             public_id: account.public_id,
-            lender_public_id: place.lender,
+            lender_public_id: destination.lender,
             op: account.op.letter(),
             updated_at: account.updated_at,
             previous_updated_at: held.map(|held| held.updated_at),
             changed,
             before: before.map(|before| &before.tracked),
         };
-        Some(self.record(account, head, moved, place))
+        Some(self.record(account, head, moved, destination))
     }
 
     /// The record of an account that is deleted.
@@ -81,18 +81,18 @@ impl Trail {
         &self,
         account: AccountRecord<'a>,
         before: Option<&Content<'_>>,
-        place: &mut Place<'_>,
+        destination: &mut Destination<'_>,
     ) -> ChangeRecord<'a> {
         let head = ChangeHead {
             public_id: account.public_id,
-            lender_public_id: place.lender,
+            lender_public_id: destination.lender,
             op: account.op.letter(),
             updated_at: account.updated_at,
             previous_updated_at: Some(account.updated_at),
             changed: Changed::default(),
             before: before.map(|before| &before.tracked),
         };
-        self.record(account, head, None, place)
+        self.record(account, head, None, destination)
     }
 
     fn record<'a>(
@@ -100,27 +100,27 @@ impl Trail {
         account: AccountRecord<'a>,
         mut head: ChangeHead<'_>,
         moved: Option<Box<Moved>>,
-        place: &mut Place<'_>,
+        destination: &mut Destination<'_>,
     ) -> ChangeRecord<'a> {
-        let start = place.heads.len();
-        self.encoder.encode(&head, place.heads).expect(FITS);
+        let start = destination.heads.len();
+        self.encoder.encode(&head, destination.heads).expect(FITS);
         let after = match account.op {
             Op::Deleted => &[],
             Op::Read | Op::Created | Op::Updated => datum(account.value),
         };
         let mut change = ChangeRecord {
             account,
-            head: start..place.heads.len(),
+            head: start..destination.heads.len(),
             after,
             changed: head.changed,
             moved,
         };
-        if head.before.is_some() && change_size(&change, place.lender) > place.max_message {
+        if head.before.is_some() && change_size(&change, destination.lender) > destination.max_message {
             // The texts of a version that is over must not keep this one out.
             head.before = None;
-            place.heads.truncate(start);
-            self.encoder.encode(&head, place.heads).expect(FITS);
-            change.head.end = place.heads.len();
+            destination.heads.truncate(start);
+            self.encoder.encode(&head, destination.heads).expect(FITS);
+            change.head.end = destination.heads.len();
             change.moved = None;
         }
         change
@@ -128,7 +128,7 @@ impl Trail {
 }
 
 /// Where the records of a batch go.
-pub struct Place<'r> {
+pub struct Destination<'r> {
     /// Whose they are: its public id.
     pub lender: &'r str,
     /// What the topic takes, in bytes.

@@ -9,19 +9,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::Failure;
 use super::table::Version;
 use crate::account::{Digest, Op, Reason};
 use crate::avro::{Encoder, Frame};
-use crate::backoff::Backoff;
 use crate::config::{Config, Encoding};
+use crate::exit::{Exit, Failure};
 use crate::failpoint;
+use crate::login::{self, Patience};
 use crate::metrics::LenderMetrics;
-use crate::policy::{self, AfterRequest, Exit};
+use crate::policy::{self, AfterRequest};
 use crate::progress::{Progress, Range, Step, Timestamp, Walk};
 use crate::reader::{Ended, Entry, Item, Page, Reader, Setting, Until};
 use crate::sink::{AccountRecord, Topic, account_size};
-use crate::upstream::{Client, Login, Route, Transport, UpstreamError};
+use crate::upstream::{Client, Login, Route, Transport};
 
 /// An upstream that brings nothing for so long is given up, the time of two requests not counted.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -66,33 +66,17 @@ impl<'a> Rows<'a> {
         metrics: LenderMetrics,
         topic: &'a Topic,
     ) -> Result<(Self, Login), Failure> {
-        let upstream = &config.upstream;
-        let route = Arc::new(Route::new(lender, upstream));
-        let deadline = Instant::now() + patience(config);
-        let mut backoff = Backoff::default();
-        let (client, login) = loop {
-            let (http, route) = (Arc::clone(http), Arc::clone(&route));
-            let settings = &config.lenders[lender];
-            let error = match Client::login(http, upstream, lender, settings, metrics.clone(), route).await {
-                Ok(logged_in) => break logged_in,
-                Err(error) => error,
+        let route = Arc::new(Route::new(lender, &config.upstream));
+        let patience = Patience::For(patience(config));
+        let logged_in = login::log_in(http, config, lender, &metrics, &route, patience).await;
+        let (client, login) = logged_in.map_err(|error| {
+            let exit = match policy::after_request(&error) {
+                AfterRequest::Fail => Exit::Refused,
+                AfterRequest::Stop(exit) => exit,
+                AfterRequest::Retry { .. } | AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => Exit::Failed,
             };
-            let retry_after = match policy::after_request(&error) {
-                AfterRequest::Retry { retry_after } => retry_after,
-                AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => None,
-                AfterRequest::Fail => return Err(failure(Exit::Refused, &error)),
-                AfterRequest::Stop(exit) => return Err(failure(exit, &error)),
-            };
-            let wait = backoff.next(retry_after);
-            if Instant::now() + wait > deadline {
-                return Err(failure(Exit::Failed, &error));
-            }
-            if backoff.is_worth_a_line() {
-                let advice = policy::request_advice(&error);
-                tracing::warn!(lender, ?wait, advice, "{}", policy::chain(&error));
-            }
-            tokio::time::sleep(wait).await;
-        };
+            Failure::of(exit, &error, policy::request_advice(&error))
+        })?;
         let rows = Self {
             client: Arc::new(client),
             config,
@@ -265,10 +249,6 @@ impl<'a> Rows<'a> {
             take(Seen::Account { public_id, version });
         }
     }
-}
-
-fn failure(exit: Exit, error: &UpstreamError) -> Failure {
-    Failure::of(exit, error, policy::request_advice(error))
 }
 
 /// Polls beside the snapshot come by themselves, also where the snapshot gets nowhere.

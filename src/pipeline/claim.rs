@@ -1,0 +1,326 @@
+//! Whose is a lender? The claim that says so, and what is checked before and after it.
+//!
+//! A [`Claim`] is committed by the way it is made, and only one whose index was restored and matches its record becomes a
+//! [`Pipeline`].
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use super::lender::{LenderParts, LenderSettings};
+use super::main_loop::Pipeline;
+use super::ownership::release;
+use super::partitions::{are_spread_anew, partitions_changed};
+use super::plan::Holdings;
+use crate::clock;
+use crate::config::Config;
+use crate::exit::{Exit, Failure, chain};
+use crate::index::Index;
+use crate::policy::{self, AfterSink};
+use crate::progress::{Progress, Record, RecordKey};
+use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, SinkError, Transactions};
+
+/// A lender whose claim is committed, and whose index is not restored yet.
+pub struct Claim<S = Transactions> {
+    lender: LenderParts<S>,
+    record: Record,
+}
+
+impl<S: Sink> Claim<S> {
+    /// Commits `record` ([`claim_of`]). An uncertain outcome is read back; one that did not land is tried again.
+    ///
+    /// # Errors
+    /// When it cannot be committed, or another instance took the lender over.
+    pub fn commit(mut sink: S, record: Record, settings: LenderSettings<'_>) -> Result<Self, StartError> {
+        const TRIES: u32 = 3;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let Err(error) = sink.commit(&Records::default(), &record, settings.public_id) else {
+                break;
+            };
+            if policy::after_sink(&error) != AfterSink::Reopen || tries == TRIES {
+                sink.abandon();
+                return Err(error.into());
+            }
+            match sink.reopen()?.record() {
+                Some(found) if found.has_owner_of(&record) => break,
+                Some(found) if found.epoch >= record.epoch => return Err(StartError::TakenOver),
+                Some(_) | None => {}
+            }
+        }
+        let lender = LenderParts::new(sink, settings);
+        Ok(Self { lender, record })
+    }
+
+    /// How many accounts the record says there are.
+    pub fn account_count(&self) -> usize {
+        let count = self.record.accounts.map_or(0, |(count, _)| count);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.record.epoch
+    }
+
+    /// The lender with what its topics hold, if that is what was committed; else it is released.
+    ///
+    /// # Errors
+    /// When `index` is not what the record says.
+    pub fn restore(self, index: Index, dead_letters: DeadLetterDigests) -> Result<Pipeline<S>, StartError> {
+        if let Err(error) = self.compare(&index) {
+            self.release();
+            return Err(error);
+        }
+        let holdings = Holdings {
+            index,
+            dead_letters,
+            left: None,
+        };
+        Ok(Pipeline::new(self.lender, self.record, holdings))
+    }
+
+    /// Gives the lender back.
+    pub fn release(self) {
+        let lender = &self.lender;
+        let public_id = &lender.decider.public_id;
+        release(&lender.sink, &self.record, public_id, &lender.monitor.lender);
+    }
+
+    /// Holds the restored index to the record.
+    fn compare(&self, index: &Index) -> Result<(), StartError> {
+        let topic = &self.lender.decider.topics.accounts.name;
+        let (found, found_checksum) = (index.len() as u64, index.checksum());
+        let Some(committed) = self.record.accounts else {
+            return Ok(());
+        };
+        match index.is_what_was_committed(committed) {
+            Some(0) => return Ok(()),
+            Some(count) => {
+                tracing::warn!(
+                    lender = self.lender.monitor.lender,
+                    "{count} accounts were removed from {topic} by tombstones that this source did not write; that is honoured"
+                );
+                return Ok(());
+            }
+            None => {}
+        }
+        let topic = topic.clone();
+        if self.record.progress == Progress::default() {
+            return Err(StartError::NoRecord { topic, found });
+        }
+        let (wanted, wanted_checksum) = committed;
+        Err(StartError::OtherAccounts {
+            topic,
+            found,
+            found_checksum,
+            wanted,
+            wanted_checksum,
+        })
+    }
+}
+
+/// Why a lender does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error("its cursor record is of {found}, upstream.base_url is {wanted}: another source's progress")]
+    OtherSource { found: String, wanted: String },
+    #[error("{0}")]
+    Partitions(String),
+    #[error(
+        "{connector} reads this lender too: its cursor record is {} old and not released",
+        humantime::format_duration(*.age)
+    )]
+    LiveElsewhere { connector: String, age: Duration },
+    #[error("{topic} holds {found} accounts of this lender, but there is no cursor record")]
+    NoRecord { topic: String, found: u64 },
+    #[error(
+        "{topic} does not hold what was committed: {found} accounts with checksum {found_checksum:016x}, the cursor \
+         record says {wanted} with {wanted_checksum:016x}"
+    )]
+    OtherAccounts {
+        topic: String,
+        found: u64,
+        found_checksum: u64,
+        wanted: u64,
+        wanted_checksum: u64,
+    },
+    #[error("another instance took the lender over while it started")]
+    TakenOver,
+    #[error(transparent)]
+    Shared(#[from] SharedFailure),
+}
+
+/// What keeps all lenders from starting that share a topic.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub struct SharedFailure {
+    text: String,
+    exit: Exit,
+    advice: &'static str,
+}
+
+impl SharedFailure {
+    pub fn of(error: &SinkError) -> Self {
+        Self {
+            text: chain(error),
+            exit: exit(error),
+            advice: policy::sink_advice(error),
+        }
+    }
+}
+
+fn exit(error: &SinkError) -> Exit {
+    match policy::after_sink(error) {
+        AfterSink::Reopen => Exit::Failed,
+        AfterSink::LookForClaim => Exit::TakenOver,
+        AfterSink::Stop(exit) => exit,
+    }
+}
+
+impl StartError {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Sink(error) => exit(error),
+            Self::Shared(shared) => shared.exit,
+            Self::TakenOver => Exit::TakenOver,
+            Self::OtherSource { .. }
+            | Self::Partitions(_)
+            | Self::LiveElsewhere { .. }
+            | Self::NoRecord { .. }
+            | Self::OtherAccounts { .. } => Exit::Usage,
+        }
+    }
+
+    /// The way on.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Sink(error) => policy::sink_advice(error),
+            Self::Shared(shared) => shared.advice,
+            Self::OtherSource { .. } => {
+                "correct upstream.base_url, or give this source a `name` and topics of its own; `d02-source cursor \
+                 reset` if the record is to be forgotten"
+            }
+            Self::Partitions(_) => {
+                "recreate the topic with the old count, or write to a new one: kafka.topics.accounts and `cursor reset`"
+            }
+            Self::LiveElsewhere { .. } => "stop it, or give this source the same `name`, which takes over in order",
+            Self::NoRecord { .. } | Self::OtherAccounts { .. } => {
+                "restore the topics together, or run `d02-source cursor reset`: harmless, the next run reads everything \
+                 and writes only what is missing"
+            }
+            Self::TakenOver => "nothing, if that was meant; else stop one of the two",
+        }
+    }
+}
+
+/// What the claim of `instance` says: the record as it is, with the next epoch.
+///
+/// # Errors
+/// When the record is of another source, or keys were spread over other partitions.
+pub fn claim_of(
+    committed: Committed,
+    instance: &str,
+    base_url: String,
+    partitions: String,
+) -> Result<Record, StartError> {
+    // After a reset, what `accounts` holds is adopted; without any record it must hold nothing.
+    let accounts = matches!(committed, Committed::Nothing).then_some((0, 0));
+    let record = match committed {
+        Committed::Record(record) if record.base_url != base_url => {
+            return Err(StartError::OtherSource {
+                found: record.base_url,
+                wanted: base_url,
+            });
+        }
+        Committed::Record(record) if are_spread_anew(&record.partitions, &partitions) => {
+            let why = partitions_changed(&record.partitions, &partitions);
+            return Err(StartError::Partitions(why));
+        }
+        Committed::Record(record) => *record,
+        Committed::Nothing | Committed::Reset => Record {
+            instance: None,
+            epoch: 0,
+            sequence: 0,
+            base_url,
+            progress: Progress::default(),
+            accounts,
+            partitions: partitions.clone(),
+        },
+    };
+    Ok(Record {
+        instance: Some(instance.to_owned()),
+        epoch: record.epoch + 1,
+        sequence: record.sequence + 1,
+        // `changes` may have been turned on or off.
+        partitions,
+        ..record
+    })
+}
+
+/// A live record of the same source under another `name` is a second writer that nothing fences.
+///
+/// # Errors
+/// When there is one.
+pub fn refuse_live_elsewhere(
+    key: &RecordKey,
+    base_url: &str,
+    heartbeat_interval: Duration,
+    records: &CursorRecords,
+) -> Result<(), StartError> {
+    for other in records.keys() {
+        if other.lender_public_id != key.lender_public_id || other == key {
+            continue;
+        }
+        let Ok(Some((stored, Some(record)))) = records.current(other) else {
+            continue;
+        };
+        let age = living_age(stored.written_at, record, heartbeat_interval);
+        if let Some(age) = age.filter(|_| record.base_url == base_url) {
+            return Err(StartError::LiveElsewhere {
+                connector: other.connector.clone(),
+                age,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// How long ago a living instance last wrote its record; `None` where none lives.
+pub fn living_age(written_at: i64, record: &Record, heartbeat_interval: Duration) -> Option<Duration> {
+    let age = clock::now().timestamp_millis() - written_at;
+    let age = TimeDelta::milliseconds(age).to_std().unwrap_or_default();
+    record
+        .instance
+        .as_ref()
+        .filter(|_| age < 3 * heartbeat_interval)
+        .map(|_| age)
+}
+
+/// Refuses to touch a lender that an instance has. `advice`: the way on.
+pub fn refuse_living(config: &Config, records: &CursorRecords, key: &RecordKey, advice: &str) -> Result<(), Failure> {
+    // An unreadable record is no reason against forgetting it.
+    let Ok(Some((stored, Some(record)))) = records.current(key) else {
+        return Ok(());
+    };
+    let Some(age) = living_age(stored.written_at, record, config.transaction.heartbeat_interval) else {
+        return Ok(());
+    };
+    let (connector, instance) = (&key.connector, record.instance.as_deref().unwrap_or_default());
+    let message = format!(
+        "{connector}: instance {instance} lives, its last commit is {} old\n  → {advice}",
+        humantime::format_duration(age)
+    );
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// The name under which a lender's record stands: `<name>-<lender>`.
+pub fn key_of(config: &Config, lender: &str, public_id: &str) -> RecordKey {
+    let connector = format!("{}-{lender}", config.name);
+    RecordKey {
+        connector,
+        lender_public_id: public_id.to_owned(),
+    }
+}

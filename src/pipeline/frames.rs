@@ -1,0 +1,63 @@
+//! What stands before the values of a lender's topics?
+
+use crate::avro::{ACCOUNT, CHANGE, Definition, Frame};
+use crate::backoff::Backoff;
+use crate::config::SubjectStrategy;
+use crate::exit::chain;
+use crate::registry::{self, Registry};
+use crate::sink::{Topic, Topics};
+
+/// What stands before the values of a lender's topics.
+#[derive(Debug, Clone, Copy)]
+pub struct Frames {
+    pub account: Frame,
+    /// `None`: nothing is written to `changes`.
+    pub change: Option<Frame>,
+}
+
+impl Frames {
+    /// Asks the registry, where there is one; one that is away or refuses is waited for.
+    pub async fn find(registry: Option<&Registry>, strategy: SubjectStrategy, lender: &str, topics: &Topics) -> Self {
+        Self {
+            account: frame(registry, strategy, lender, &topics.accounts, &ACCOUNT).await,
+            change: match &topics.changes {
+                Some(topic) => Some(frame(registry, strategy, lender, topic, &CHANGE).await),
+                None => None,
+            },
+        }
+    }
+}
+
+/// What stands before every value. A registry that is away or refuses is waited for: nothing is written unframed.
+async fn frame(
+    registry: Option<&Registry>,
+    strategy: SubjectStrategy,
+    lender: &str,
+    topic: &Topic,
+    schema: &Definition,
+) -> Frame {
+    let Some(registry) = registry else {
+        return Frame::SingleObject;
+    };
+    let subject = registry::subject(strategy, &topic.name, schema.name);
+    let mut backoff = Backoff::default();
+    loop {
+        match registry.schema_id(&subject, schema.text).await {
+            Ok(schema_id) => return Frame::Confluent { schema_id },
+            Err(error) => {
+                let wait = backoff.next(None);
+                if backoff.is_worth_a_line() {
+                    let (advice, error) = (error.advice(), chain(&error));
+                    tracing::error!(
+                        lender,
+                        subject,
+                        ?wait,
+                        advice,
+                        "waiting for the schema registry: {error}"
+                    );
+                }
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What is a lender's loop made of, beside what it holds?
+
+use std::time::Duration;
+
+use super::changes::Changes;
+use super::decide::Decider;
+use super::limit::DeadLetterLimit;
+use super::report::Monitor;
+use crate::config;
+use crate::metrics::LenderMetrics;
+use crate::progress::Timestamp;
+use crate::shutdown::Shutdown;
+use crate::sink::Sink;
+use crate::watchdog::Pulse;
+
+/// How one lender is run.
+pub struct LenderSettings<'a> {
+    /// The lender's key in the configuration.
+    pub lender: &'a str,
+    pub public_id: &'a str,
+    /// `None`: nothing is written to `changes`.
+    pub changes: Option<Changes>,
+    pub errors: &'a config::Errors,
+    pub transaction: &'a config::Transaction,
+    pub late_window: Duration,
+    pub start_from: Option<Timestamp>,
+    pub metrics: LenderMetrics,
+    pub pulse: Pulse,
+    pub shutdown: Shutdown,
+}
+
+/// What a loop works with.
+pub struct LenderParts<S> {
+    pub sink: S,
+    pub decider: Decider,
+    pub monitor: Monitor,
+    pub limit: DeadLetterLimit,
+    pub settings: config::Transaction,
+    pub shutdown: Shutdown,
+}
+
+impl<S: Sink> LenderParts<S> {
+    pub fn new(sink: S, settings: LenderSettings<'_>) -> Self {
+        Self {
+            decider: Decider {
+                public_id: settings.public_id.to_owned(),
+                topics: sink.topics().clone(),
+                changes: settings.changes,
+                late_window: settings.late_window,
+                start_from: settings.start_from,
+            },
+            sink,
+            monitor: Monitor {
+                lender: settings.lender.to_owned(),
+                metrics: settings.metrics,
+                pulse: settings.pulse,
+            },
+            limit: DeadLetterLimit::new(settings.errors),
+            settings: settings.transaction.clone(),
+            shutdown: settings.shutdown,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A lender's life in this process: claimed, restored, read on, released.
+//!
+//! ```text
+//! candidate ─ start ─► Claim ─ restore ─► Pipeline ─ run ─► StopReason
+//!                        └ refused: StartError
+//! ```
+//!
+//! A [`Pipeline`] cannot be written down without a claim that is committed and an index that matches it: [`Claim::commit`] is
+//! the only way to the one, [`Claim::restore`] the only way to the other.
+//!
+//! - `start`: the order in which lenders start, together
+//! - `claim`: the claim and what is checked before and after it
+//! - `contents`: what was in the accounts that a start finds
+//! - `main_loop`: the loop
+//! - `inbox`: what goes into the next transaction
+//! - `plan`: what one transaction will write, and what is true once it is committed (pure)
+//! - `decide`: which rows are written (pure)
+//! - `changes`: what `changes` says of a row that is written (pure)
+//! - `lender`: what a loop works with
+//! - `limit`: how many dead letters there may be (pure)
+//! - `ownership`: the way back from everything uncertain, and the end
+//! - `partitions`: whether keys are still spread as they were (pure)
+//! - `reconcile`: whom upstream has shown since everything is read once more
+//! - `report`: what people and metrics hear of it
+//! - `stop`: how it ended
+//! - `thread`: where it runs
+//! - `frames`: what stands before the values of its topics
+//! - `dry_run`: the same decisions, committed nowhere
+
+mod changes;
+mod claim;
+mod contents;
+mod decide;
+mod dry_run;
+mod frames;
+mod inbox;
+mod lender;
+mod limit;
+mod main_loop;
+mod ownership;
+mod partitions;
+mod plan;
+mod reconcile;
+mod report;
+mod start;
+mod stop;
+mod thread;
+
+pub use changes::Changes;
+pub use claim::{Claim, StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living};
+pub use decide::Decider;
+pub use dry_run::dry_run;
+pub use frames::Frames;
+pub use lender::LenderSettings;
+pub use main_loop::Pipeline;
+pub use partitions::{are_spread_anew, partitions_changed};
+pub use start::{Candidate, Starter};
+pub use stop::StopReason;
+pub use thread::on_thread;

@@ -1,0 +1,214 @@
+//! Is this instance still the lender's one writer, and what does it do when it does not know? The one way back, and the end.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::partitions::partitions_changed;
+use super::report::Monitor;
+use super::stop::StopReason;
+use crate::backoff::Backoff;
+use crate::exit::{Exit, chain};
+use crate::policy::{self, AfterSink};
+use crate::progress::Record;
+use crate::shutdown::Shutdown;
+use crate::sink::{Committed, Records, Sink, SinkError};
+
+/// What reading the cursor back says of an attempted commit.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Landed,
+    NotLanded,
+}
+
+/// What this instance knows of being the lender's one writer.
+pub struct Ownership {
+    monitor: Monitor,
+    shutdown: Shutdown,
+    own_time_outs: Vec<Instant>,
+    /// While what is committed is not known, nothing may be written, a release neither: it could stand over another owner's
+    /// record, or over rows that landed.
+    is_certain: bool,
+    /// When the partition counts were last looked at.
+    checked_at: Instant,
+}
+
+impl Ownership {
+    /// Of a lender whose claim is committed.
+    pub fn new(monitor: Monitor, shutdown: Shutdown) -> Self {
+        Self {
+            monitor,
+            shutdown,
+            own_time_outs: Vec::new(),
+            is_certain: true,
+            checked_at: Instant::now(),
+        }
+    }
+
+    /// The one way back for everything uncertain: a new producer, then what the cursor record says.
+    ///
+    /// - Once: the batch is decided again only if the record read back is ours and older than the attempt; one that
+    ///   reached the attempted sequence *is* the attempt, because only this thread raises it.
+    /// - Atomic: the record and the batch are one transaction, so the one answers for the other.
+    /// - One writer: a record that is not ours ends this lender; `init` has fenced nobody who could not reopen in turn.
+    /// - Complete: the reading ends at the true end (`sink::recovery`), so an attempt that landed is seen.
+    ///
+    /// `held`: the last record that is known to be committed. `backoff`: of this batch. What fails again and again after
+    /// reopening well waits longer and longer, too.
+    pub async fn reopen<S: Sink>(
+        &mut self,
+        sink: &mut S,
+        error: &SinkError,
+        [held, attempted]: [&Record; 2],
+        backoff: &mut Backoff,
+    ) -> ControlFlow<StopReason, Outcome> {
+        self.is_certain = false;
+        let mut is_repeated = backoff.try_count() > 0;
+        let mut after = policy::after_sink(error);
+        let mut why = chain(error);
+        let mut advice = policy::sink_advice(error);
+        loop {
+            if let AfterSink::Stop(exit) = after {
+                sink.abandon();
+                return ControlFlow::Break(StopReason::because(exit, format!("{why} → {advice}")));
+            }
+            let wait = backoff.next(None);
+            if backoff.is_worth_a_line() {
+                tracing::warn!(lender = self.monitor.lender, advice, "degraded, reopening: {why}");
+            }
+            if std::mem::take(&mut is_repeated) {
+                self.wait_for_kafka(wait).await;
+            }
+            if after == AfterSink::LookForClaim {
+                self.look_for_claim(sink, held).await?;
+            }
+            self.monitor.metrics.reopens_total.inc();
+            match try_reopen(sink, held, attempted) {
+                Ok(Some(outcome)) => {
+                    self.is_certain = true;
+                    tracing::info!(lender = self.monitor.lender, ?outcome, "reopened");
+                    return ControlFlow::Continue(outcome);
+                }
+                Ok(None) => return ControlFlow::Break(StopReason::taken_over()),
+                Err(error) => {
+                    (after, why) = (policy::after_reopening(&error), chain(&error));
+                    advice = policy::sink_advice(&error);
+                    if self.shutdown.is_requested() {
+                        // What is committed is not known now; the next start asks.
+                        return ControlFlow::Break(StopReason::because(Exit::Done, why));
+                    }
+                    self.wait_for_kafka(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn wait_for_kafka(&mut self, wait: Duration) {
+        self.monitor.pulse.enter("waiting for Kafka", wait);
+        self.shutdown.sleep(wait).await;
+    }
+
+    /// We were fenced: by another instance, whose claim then appears, or by the broker, because our transaction ran out
+    /// of time.
+    async fn look_for_claim<S: Sink>(&mut self, sink: &S, held: &Record) -> ControlFlow<StopReason> {
+        const PATIENCE: Duration = Duration::from_secs(15);
+        const STEP: Duration = Duration::from_millis(500);
+        const TIME_OUTS: usize = 3;
+        const TIME_OUT_WINDOW: Duration = Duration::from_secs(600);
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && !self.shutdown.is_requested() {
+            match sink.committed() {
+                // A reset is somebody else's doing as well.
+                Ok(Committed::Reset) => return ControlFlow::Break(StopReason::taken_over()),
+                Ok(Committed::Record(record)) if !record.has_owner_of(held) => {
+                    return ControlFlow::Break(StopReason::taken_over());
+                }
+                Ok(Committed::Record(_) | Committed::Nothing) | Err(_) => {}
+            }
+            self.monitor
+                .pulse
+                .enter("looking for another instance's claim", PATIENCE);
+            self.shutdown.sleep(STEP).await;
+        }
+        if self.shutdown.is_requested() {
+            // Whether somebody took over is not known; a producer made now would fence them.
+            let why = "ending, and whether another instance took over is not known";
+            return ControlFlow::Break(StopReason::because(Exit::Done, why));
+        }
+        self.own_time_outs.retain(|at| at.elapsed() < TIME_OUT_WINDOW);
+        self.own_time_outs.push(Instant::now());
+        if self.own_time_outs.len() > TIME_OUTS {
+            let why = "transactions ran out of time again and again, and no other instance took over";
+            return ControlFlow::Break(StopReason::because(Exit::Failed, why));
+        }
+        tracing::warn!(
+            lender = self.monitor.lender,
+            "no other instance took over: our own transaction ran out of time"
+        );
+        ControlFlow::Continue(())
+    }
+
+    /// Once in `interval`: more partitions would spread keys anew and break their order.
+    pub fn check_partitions<S: Sink>(
+        &mut self,
+        sink: &S,
+        held: &Record,
+        interval: Duration,
+    ) -> ControlFlow<StopReason> {
+        if self.checked_at.elapsed() < interval {
+            return ControlFlow::Continue(());
+        }
+        self.checked_at = Instant::now();
+        match sink.partitions() {
+            Ok(found) if found == held.partitions => {}
+            Ok(found) => {
+                let why = partitions_changed(&held.partitions, &found);
+                return ControlFlow::Break(StopReason::because(Exit::Usage, why));
+            }
+            Err(error) => tracing::warn!(lender = self.monitor.lender, "{}", chain(&error)),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Releases the lender at its end, if it is known to be this instance's.
+    pub fn end<S: Sink>(&self, sink: &S, held: &Record, public_id: &str, stop: &StopReason) {
+        if stop.exit != Exit::TakenOver && self.is_certain {
+            release(sink, held, public_id, &self.monitor.lender);
+        }
+    }
+}
+
+/// `None`: the lender is another's.
+fn try_reopen<S: Sink>(sink: &mut S, held: &Record, attempted: &Record) -> Result<Option<Outcome>, SinkError> {
+    let current = sink.reopen()?.record();
+    let is_ours = |record: &Record| record.has_owner_of(held) || record.has_owner_of(attempted);
+    Ok(current.filter(is_ours).map(|record| {
+        if record.sequence >= attempted.sequence {
+            Outcome::Landed
+        } else {
+            Outcome::NotLanded
+        }
+    }))
+}
+
+/// Commits a last cursor record that says the lender is free; tried once, because a producer made anew would fence
+/// whoever took over meanwhile.
+pub fn release<S: Sink>(sink: &S, held: &Record, public_id: &str, lender: &str) {
+    let record = Record {
+        instance: None,
+        sequence: held.sequence + 1,
+        ..held.clone()
+    };
+    match sink.commit(&Records::default(), &record, public_id) {
+        Ok(()) => tracing::debug!(lender, "released"),
+        Err(error) => {
+            sink.abandon();
+            tracing::warn!(
+                lender,
+                "not released, it counts as alive for a while: {}",
+                chain(&error)
+            );
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What do people and metrics hear of what is committed?
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::decide::MAX_LINES;
+use super::inbox::{Batch, BatchItem};
+use super::plan::Plan;
+use crate::account::shortened;
+use crate::index::Index;
+use crate::metrics::LenderMetrics;
+use crate::progress::{Progress, Record, Walk};
+use crate::sink::Records;
+use crate::watchdog::Pulse;
+
+/// Who hears what becomes of a lender.
+#[derive(Clone)]
+pub struct Monitor {
+    /// Its key in the configuration, for the log.
+    pub lender: String,
+    pub metrics: LenderMetrics,
+    /// For whoever watches that the loop turns.
+    pub pulse: Pulse,
+}
+
+impl Monitor {
+    /// A transaction is committed.
+    pub fn committed(&self, plan: &Plan<'_>, record: &Record, took: Duration) {
+        self.metrics.transactions_total.inc();
+        self.metrics.transaction_seconds.observe(took.as_secs_f64());
+        self.metrics.transaction_records.observe(plan.records.count() as f64);
+        let Records {
+            accounts,
+            changes,
+            dead_letters,
+            ..
+        } = &plan.records;
+        tracing::debug!(
+            lender = self.lender,
+            sequence = record.sequence,
+            accounts = accounts.len(),
+            changes = changes.len(),
+            dead_letters = dead_letters.len(),
+            ?took,
+            "committed"
+        );
+    }
+
+    /// What a committed plan says of the rows.
+    pub fn tell(&self, plan: &Plan<'_>) {
+        let (metrics, tally) = (&self.metrics, &plan.tally);
+        metrics.records_total.inc_by(plan.records.accounts.len() as u64);
+        metrics.deleted_accounts_total.inc_by(tally.deleted);
+        metrics.put_back_total.inc_by(tally.put_back);
+        metrics.changes_total.inc_by(plan.records.changes.len() as u64);
+        metrics.dead_letters_total.inc_by(plan.dead_letters.len() as u64);
+        metrics.repeated_rows_total.inc_by(tally.repeated);
+        metrics.stale_rows_total.inc_by(tally.stale);
+        metrics.undecided_rows_total.inc_by(tally.undecided);
+        metrics.regressed_rows_total.inc_by(tally.regressed);
+        metrics.ignored_rows_total.inc_by(tally.ignored);
+        metrics.still_dead_letters_total.inc_by(tally.still_dead);
+        metrics.snapshot_rows_read_total.inc_by(tally.snapshot_rows);
+        metrics.note_latencies(&plan.live);
+        self.log_regressed(plan);
+        self.log_dead_letters(plan);
+    }
+
+    fn log_regressed(&self, plan: &Plan<'_>) {
+        let lender = &self.lender;
+        for public_id in &plan.regressed_ids {
+            let public_id = &*shortened(public_id);
+            tracing::warn!(lender, public_id, "updated_at went back upstream; what is held stays");
+        }
+        if plan.tally.regressed > MAX_LINES as u64 {
+            let more = plan.tally.regressed - MAX_LINES as u64;
+            tracing::warn!(
+                lender,
+                "{more} more accounts whose updated_at went back in the same transaction"
+            );
+        }
+    }
+
+    fn log_dead_letters(&self, plan: &Plan<'_>) {
+        let (lender, letters) = (&self.lender, &plan.records.dead_letters);
+        let more = letters.len().saturating_sub(plan.named.len() + plan.tally.drifted);
+        for letter in plan.named.iter().filter_map(|place| letters.get(*place)) {
+            let (public_id, request_id) = (letter.public_id.map(shortened), letter.request_id);
+            tracing::warn!(
+                lender,
+                public_id = public_id.as_deref(),
+                request_id,
+                "dead letter: {}",
+                letter.reason
+            );
+        }
+        if more > 0 {
+            tracing::warn!(lender, "{more} more dead letters in the same transaction");
+        }
+    }
+
+    /// Notes what of a committed batch is progress; a heartbeat is none.
+    pub(super) fn note_progress(&self, batch: &Batch) {
+        for item in &batch.items {
+            let BatchItem::Page(page) = item else { continue };
+            match page.step.walk {
+                Walk::Live if page.step.is_last => self.metrics.note_live_walk(page.step.clock),
+                Walk::Sweep if page.step.is_last => {}
+                Walk::Range(_) => {}
+                Walk::Live | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => continue,
+            }
+            self.metrics.note_progress();
+        }
+    }
+
+    /// Tells the metrics what is held and what is left, and `committed`'s readers what is committed.
+    pub fn show(&self, index: &Index, progress: &Progress, committed: &watch::Sender<Progress>) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.accounts.set(count(index.len()));
+        self.metrics.index_bytes.set(count(index.size()));
+        self.metrics.ranges.set(count(progress.ranges.len()));
+        let Progress { read, settled, .. } = *progress;
+        self.metrics.note_marks(read, settled);
+        committed.send_if_modified(|committed| {
+            let is_new = committed != progress;
+            if is_new {
+                committed.clone_from(progress);
+            }
+            is_new
+        });
+    }
+}

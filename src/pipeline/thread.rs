@@ -1,0 +1,25 @@
+//! Where does a loop run? On an OS thread of its own, because it blocks while it commits.
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::stop::StopReason;
+use crate::exit::Exit;
+
+/// Runs a lender's loop on a thread of its own, to its end.
+pub async fn on_thread(lender: &str, running: impl Future<Output = StopReason> + Send + 'static) -> StopReason {
+    let failed = |why: String| StopReason::because(Exit::Failed, why);
+    let (ended, end) = oneshot::channel();
+    let runtime = Handle::current();
+    let thread = std::thread::Builder::new()
+        .name(format!("pipeline-{lender}"))
+        .spawn(move || {
+            // Nobody waits any more only when the process is ending.
+            let _ = ended.send(runtime.block_on(running));
+        });
+    if let Err(error) = thread {
+        return failed(format!("starting a thread: {error}"));
+    }
+    end.await
+        .unwrap_or_else(|_| failed("its thread ended without a word, which is a defect".to_owned()))
+}

@@ -1,0 +1,210 @@
+//! Which dead letters can be read by now? They are tried again with this version and configuration, and what can be read now is
+//! written. The rows come from their topic instead of upstream (`reader::replay`); deciding and committing is `run`'s.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::avro::{Encoder, Frame};
+use crate::config::Config;
+use crate::exit::{Exit, Failure, chain};
+use crate::index::Index;
+use crate::login::public_id_of;
+use crate::metrics::{LenderMetrics, Metrics};
+use crate::pipeline::{Candidate, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living};
+use crate::progress::Timestamp;
+use crate::reader::{Closed, Ended, Incoming, Letters, Replay, ReplaySetting};
+use crate::registry::Registry;
+use crate::shutdown::Shutdown;
+use crate::sink::{
+    Checked, Cluster, CursorRecords, Offsets, SinkError, Topics, in_background, read_dead_letters, ready_topics,
+    restore_accounts,
+};
+use crate::supervisor::{instance_id, registry_of};
+use crate::watchdog::Pulse;
+
+/// Tries the dead letters of lenders again.
+pub struct Replayer<'a> {
+    config: &'a Config,
+    cluster: Cluster,
+    checked: Vec<Checked>,
+    registry: Option<Arc<Registry>>,
+    metrics: Metrics,
+    shutdown: Shutdown,
+}
+
+impl<'a> Replayer<'a> {
+    /// Looks at the topics; writes nothing.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub async fn new(config: &'a Config, shutdown: Shutdown) -> Result<Self, Failure> {
+        let cluster = Cluster::new(config);
+        let checked = ready_topics(&cluster, config, false).await?;
+        Ok(Self {
+            config,
+            cluster,
+            checked,
+            registry: registry_of(config)?,
+            metrics: Metrics::new(),
+            shutdown,
+        })
+    }
+
+    pub fn is_interrupted(&self) -> bool {
+        self.shutdown.is_requested()
+    }
+
+    /// Tries one lender's dead letters; `tell` hears what became of them. A dry run writes nothing.
+    ///
+    /// # Errors
+    /// When they cannot all be tried.
+    pub async fn replay(
+        &self,
+        lender: &str,
+        is_dry: bool,
+        tell: impl FnOnce(&Letters, &LenderMetrics),
+    ) -> Result<Exit, Failure> {
+        let topics = Topics::of(&self.checked, &self.config.kafka, lender);
+        let public_id = public_id_of(self.config, lender).await?;
+        let metrics = self.metrics.lender(lender);
+        let (stop, letters) = if is_dry {
+            let index = self.held(&public_id, &topics).await?;
+            let decider = Decider {
+                public_id: public_id.clone(),
+                topics: topics.clone(),
+                changes: None,
+                late_window: self.config.upstream.late_window,
+                start_from: self.config.lenders[lender].start_from.map(Timestamp::from),
+            };
+            let (replay, incoming) = self.letters(lender, &public_id, Frame::SingleObject, &topics, &metrics);
+            let deciding = dry_run(
+                &decider,
+                index,
+                lender,
+                metrics.clone(),
+                incoming,
+                self.shutdown.clone(),
+            );
+            tokio::join!(deciding, self.reading(replay, &topics, &public_id))
+        } else {
+            let candidate = self.candidate(lender, &public_id, &topics, &metrics).await?;
+            let frame = candidate.frames.account;
+            let pipeline = self.claimed(candidate).await?;
+            let (replay, incoming) = self.letters(lender, &public_id, frame, &topics, &metrics);
+            let running = on_thread(lender, pipeline.run(incoming));
+            tokio::join!(running, self.reading(replay, &topics, &public_id))
+        };
+        tell(&letters, &metrics);
+        match stop.why {
+            Some(why) => Err(Failure::new(stop.exit, why)),
+            None if self.shutdown.is_requested() => Err(Failure::new(
+                Exit::Failed,
+                "interrupted before all dead letters were tried\n  → run it again: what is written is not written twice",
+            )),
+            None => Ok(stop.exit),
+        }
+    }
+
+    async fn candidate(
+        &self,
+        lender: &str,
+        public_id: &str,
+        topics: &Topics,
+        metrics: &LenderMetrics,
+    ) -> Result<Candidate, Failure> {
+        let key = key_of(self.config, lender, public_id);
+        let records = CursorRecords::find(&self.cluster, &topics.cursor.name).await?;
+        let advice = "stop it, replay, and start it again; --dry-run may run beside it";
+        refuse_living(self.config, &records, &key, advice)?;
+        let strategy = self.config.avro.subject_strategy;
+        let mut shutdown = self.shutdown.clone();
+        let frames = tokio::select! {
+            // Nothing is open yet that would have to be ended.
+            biased;
+            () = shutdown.requested() => return Err(interrupted()),
+            frames = Frames::find(self.registry.as_deref(), strategy, lender, topics) => frames,
+        };
+        Ok(Candidate {
+            lender: lender.to_owned(),
+            public_id: public_id.to_owned(),
+            topics: topics.clone(),
+            frames,
+            metrics: metrics.clone(),
+            pulse: Pulse::default(),
+        })
+    }
+
+    /// As `run` starts a lender.
+    async fn claimed(&self, candidate: Candidate) -> Result<Pipeline, Failure> {
+        let starter = Starter {
+            cluster: self.cluster.clone(),
+            config: self.config.clone(),
+            instance: instance_id(),
+            registry: self.registry.clone(),
+            runtime: Handle::current(),
+            shutdown: self.shutdown.clone(),
+        };
+        let mut started = in_background(move || starter.start(vec![candidate])).await;
+        let (_, started) = started.pop().expect("one was to be started");
+        started.map_err(|error| match error.exit() {
+            Exit::Done => interrupted(),
+            exit => Failure::of(exit, &error, error.advice()),
+        })
+    }
+
+    /// What `accounts` holds of the lender.
+    async fn held(&self, public_id: &str, topics: &Topics) -> Result<Index, Failure> {
+        let (cluster, topic) = (self.cluster.clone(), topics.accounts.name.clone());
+        let (lenders, shutdown) = (vec![public_id.to_owned()], self.shutdown.clone());
+        let indexes =
+            in_background(move || restore_accounts(&cluster, &topic, &lenders, |_| 0, &|_| Ok(None), &shutdown)).await;
+        let mut indexes = indexes.map_err(|error| match error {
+            SinkError::Interrupted => interrupted(),
+            error => Failure::from(error),
+        })?;
+        Ok(indexes.remove(public_id).unwrap_or_default())
+    }
+
+    /// What makes pages of dead letters, and where they come out.
+    fn letters(
+        &self,
+        lender: &str,
+        public_id: &str,
+        frame: Frame,
+        topics: &Topics,
+        metrics: &LenderMetrics,
+    ) -> (Replay, Incoming) {
+        Replay::new(ReplaySetting {
+            encoder: Encoder::new(frame),
+            rules: self.config.rules(),
+            name: lender,
+            lender: public_id,
+            max_message: topics.largest_row(),
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// Reads all dead letters, to their end or that of whoever takes the pages.
+    async fn reading(&self, mut replay: Replay, topics: &Topics, public_id: &str) -> Letters {
+        let (topic, public_id) = (topics.dead_letters.name.clone(), public_id.to_owned());
+        let (cluster, shutdown, runtime) = (self.cluster.clone(), self.shutdown.clone(), Handle::current());
+        in_background(move || {
+            let take = |_, value: &[u8]| {
+                let taken = replay.take(&runtime, value);
+                taken.map_err(|Closed| SinkError::Interrupted)
+            };
+            let read = read_dead_letters(&cluster, &topic, &public_id, &Offsets::new(), &shutdown, take);
+            let ended = match read {
+                Ok(_) => Ended::CaughtUp,
+                Err(error) => Ended::Letters(chain(&error)),
+            };
+            replay.end(&runtime, ended)
+        })
+        .await
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Exit::Failed, "interrupted; nothing was written")
+}

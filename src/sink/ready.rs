@@ -1,0 +1,25 @@
+//! Are the topics of all lenders ready? Checked, created if they may be, and what is worth a look said.
+
+use super::{Checked, Cluster, ensure_topics};
+use crate::config::Config;
+use crate::exit::Failure;
+
+/// Checks the topics of all lenders, creates the missing ones if asked to, and logs what is worth a look.
+///
+/// # Errors
+/// As [`ensure_topics`].
+pub async fn ready_topics(cluster: &Cluster, config: &Config, create: bool) -> Result<Vec<Checked>, Failure> {
+    let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
+    let checked = ensure_topics(cluster, &config.kafka, &lenders, create).await;
+    let checked = checked.map_err(|error| Failure::of(error.exit(), &error, error.advice()))?;
+    for topic in &checked {
+        if topic.created {
+            tracing::info!(topic = topic.name, partitions = topic.partition_count, "created");
+        }
+        topic
+            .warnings
+            .iter()
+            .for_each(|warning| tracing::warn!(topic = topic.name, "{warning}"));
+    }
+    Ok(checked)
+}

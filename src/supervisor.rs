@@ -1,0 +1,440 @@
+//! Who sees to it that every lender of the configuration runs? All of them in one process: started together, each run to its
+//! end on a thread of its own, and tried again while its credentials are refused.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::avro::Encoder;
+use crate::config::{Config, Encoding, SecretSource};
+use crate::exit::{Exit, Failure, chain};
+use crate::http::{Health, Server, Site, Standing};
+use crate::login::{self, Patience};
+use crate::metrics::Metrics;
+use crate::pipeline::{Candidate, Frames, Pipeline, StartError, Starter, StopReason, key_of, on_thread, refuse_living};
+use crate::policy::{self, AfterRequest};
+use crate::progress::Timestamp;
+use crate::progress_bar;
+use crate::reader::{self, Incoming, Reader, Until};
+use crate::registry::Registry;
+use crate::shutdown::{self, Shutdown};
+use crate::sink::{Checked, Cluster, CursorRecords, Topics, ready_topics};
+use crate::upstream::{Route, Transport, UpstreamError};
+use crate::watchdog::{self, Watchdog};
+
+/// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
+const GROUP_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a living process says what it did.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The first wait before a lender is tried again whose credentials are refused, and the longest.
+const FAILED_WAIT: Duration = Duration::from_secs(60);
+const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
+
+/// What the lenders of the process share.
+pub struct Supervisor {
+    config: Config,
+    http: Arc<dyn Transport>,
+    checked: Vec<Checked>,
+    registry: Option<Arc<Registry>>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    watchdog: Arc<Watchdog>,
+    shutdown: Shutdown,
+    until: Until,
+    to_start: mpsc::UnboundedSender<ToStart>,
+    /// How many lenders have not yet run or failed since they were last tried.
+    undecided: watch::Sender<usize>,
+    /// Whether any lender ever ran.
+    any_ran: watch::Sender<bool>,
+}
+
+struct ToStart {
+    candidate: Candidate,
+    started: oneshot::Sender<Result<Pipeline, StartError>>,
+}
+
+/// A lender that can be run.
+struct Ready {
+    pipeline: Pipeline,
+    incoming: Incoming,
+    reading: AbortHandle,
+}
+
+impl Supervisor {
+    /// Runs all lenders of the configuration, until each has ended or the process is asked to end.
+    ///
+    /// # Errors
+    /// When nothing can be run: the port is taken, the topics cannot be used.
+    pub async fn run(until: Until, config: Config, metrics: Arc<Metrics>) -> Result<Exit, Failure> {
+        let (sender, shutdown) = shutdown::channel();
+        shutdown::listen_for_signals(sender)?;
+        let lenders: Vec<String> = config.lenders.keys().cloned().collect();
+        // How each that ended did, also if the others are left behind.
+        let exits = Mutex::<Vec<Exit>>::default();
+        let work = async {
+            let mut watchers = JoinSet::new();
+            let prepared = Self::prepare(until, config, Arc::clone(&metrics), shutdown.clone(), &mut watchers);
+            let Some(supervisor) = prepared.await? else {
+                return Ok(());
+            };
+            let mut running = JoinSet::new();
+            for lender in &lenders {
+                running.spawn(supervise(Arc::clone(&supervisor), lender.clone()));
+            }
+            while let Some(ended) = running.join_next().await {
+                match ended {
+                    Ok(exit) => exits.lock().unwrap_or_else(PoisonError::into_inner).push(exit),
+                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                }
+            }
+            watchers.shutdown().await;
+            for lender in &lenders {
+                tracing::info!(lender, "at the end: {}", metrics.lender(lender).line());
+            }
+            Ok::<_, Failure>(())
+        };
+        match shutdown::bounded(shutdown.clone(), work).await {
+            Some(ended) => ended?,
+            None if shutdown.is_insisted() => return Ok(Exit::Failed),
+            None => {}
+        }
+        let exits = exits.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Exit::of_all(&exits))
+    }
+
+    /// Everything that all lenders need; `None` if the process is to end before that. `watchers` get what goes on beside them.
+    async fn prepare(
+        until: Until,
+        config: Config,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+        watchers: &mut JoinSet<()>,
+    ) -> Result<Option<Arc<Self>>, Failure> {
+        let stale_after = config.http.stale_after;
+        let health = Arc::new(Health::new(config.lenders.keys(), stale_after, Arc::clone(&metrics)));
+        let watchdog = Arc::new(Watchdog::default());
+        let watching = watchdog
+            .start()
+            .map_err(|error| Failure::new(Exit::Failed, format!("starting a thread: {error}")))?;
+        let runtime = watchdog::turn(watchdog.watch("the runtime".to_owned()));
+        watchers.spawn(async move {
+            let _watching = watching;
+            runtime.await;
+        });
+        // The port first: one that is taken is known before anything else is touched. `reconcile` is over soon.
+        if until != Until::Reconciled
+            && let Some(server) = Server::bind(&config.http)
+                .await
+                .map_err(|error| Failure::of(Exit::Usage, &error, error.advice()))?
+        {
+            let site = Site {
+                metrics: Arc::clone(&metrics),
+                health: Arc::clone(&health),
+                watchdog: Arc::clone(&watchdog),
+            };
+            watchers.spawn(server.serve(Arc::new(site)));
+        }
+        let http = login::transport(&config)?;
+        let registry = registry_of(&config)?;
+        let cluster = Cluster::new(&config);
+        let mut asked = shutdown.clone();
+        let checked = tokio::select! {
+            // Nothing is open yet that would have to be ended.
+            biased;
+            () = asked.requested() => return Ok(None),
+            checked = ready_topics(&cluster, &config, config.kafka.create_topics) => checked?,
+        };
+        let (to_start, waiting) = mpsc::unbounded_channel();
+        let lenders: Vec<String> = config.lenders.keys().cloned().collect();
+        let instance = instance_id();
+        tracing::info!(
+            instance,
+            lenders = lenders.len(),
+            version = env!("CARGO_PKG_VERSION"),
+            "starting"
+        );
+        let starter = Starter {
+            cluster,
+            config: config.clone(),
+            instance,
+            registry: registry.clone(),
+            runtime: Handle::current(),
+            shutdown: shutdown.clone(),
+        };
+        tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
+        for lender in &lenders {
+            watchers.spawn(progress_bar::follow(lender.clone(), metrics.lender(lender)));
+        }
+        watchers.spawn(report(Arc::clone(&metrics), lenders.clone()));
+        Ok(Some(Arc::new(Self {
+            config,
+            http,
+            checked,
+            registry,
+            metrics,
+            health,
+            watchdog,
+            shutdown,
+            until,
+            to_start,
+            undecided: watch::Sender::new(lenders.len()),
+            any_ran: watch::Sender::new(false),
+        })))
+    }
+
+    /// Logs a lender in and has it started. Nothing is open of one that is not.
+    async fn start(&self, lender: &str, route: &Arc<Route>) -> Result<Ready, StopReason> {
+        let metrics = self.metrics.lender(lender);
+        let logging_in = login::log_in(&self.http, &self.config, lender, &metrics, route, Patience::Endless);
+        let (client, login) = self.unless_asked(logging_in).await?.map_err(|error| refused(&error))?;
+        let topics = Topics::of(&self.checked, &self.config.kafka, lender);
+        let (registry, strategy) = (self.registry.as_deref(), self.config.avro.subject_strategy);
+        let frames = Frames::find(registry, strategy, lender, &topics);
+        let frames = self.unless_asked(frames).await?;
+        if self.until == Until::Reconciled {
+            self.refuse_living(lender, &login.lender_public_id, &topics)
+                .await
+                .map_err(|failure| StopReason::because(failure.exit, failure.message.replace("\n  →", " →")))?;
+        }
+        let pipeline = self
+            .claimed(Candidate {
+                lender: lender.to_owned(),
+                public_id: login.lender_public_id.clone(),
+                topics: topics.clone(),
+                frames,
+                metrics,
+                pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
+            })
+            .await?;
+        let (reader, incoming) = Reader::new(reader::Setting {
+            client: Arc::new(client),
+            encoder: Encoder::new(frames.account),
+            rules: self.config.rules(),
+            name: lender,
+            lender: &login.lender_public_id,
+            upstream: &self.config.upstream,
+            until: self.until,
+            max_message: topics.largest_row(),
+            committed: pipeline.committed(),
+        });
+        let start_from = self.config.lenders[lender].start_from.map(Timestamp::from);
+        let reading = tokio::spawn(reader.run(login.clock, start_from)).abort_handle();
+        Ok(Ready {
+            pipeline,
+            incoming,
+            reading,
+        })
+    }
+
+    /// What `work` gives, unless the process is asked to end first: nothing is open yet that would have to be ended.
+    async fn unless_asked<T>(&self, work: impl Future<Output = T>) -> Result<T, StopReason> {
+        let mut shutdown = self.shutdown.clone();
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => Err(StopReason::as_asked()),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Has the lender claimed and restored, with those that are ready at the same time.
+    async fn claimed(&self, candidate: Candidate) -> Result<Pipeline, StopReason> {
+        let (started, pipeline) = oneshot::channel();
+        let ended = || StopReason::because(Exit::Failed, "the start of lenders has ended");
+        let to_start = ToStart { candidate, started };
+        self.to_start.send(to_start).map_err(|_| ended())?;
+        match pipeline.await {
+            Ok(Ok(pipeline)) => Ok(pipeline),
+            // Interrupted.
+            Ok(Err(error)) if error.exit() == Exit::Done => Err(StopReason::as_asked()),
+            Err(_) if self.shutdown.is_requested() => Err(StopReason::as_asked()),
+            Ok(Err(error)) => {
+                let why = format!("{} → {}", chain(&error), error.advice());
+                Err(StopReason::because(error.exit(), why))
+            }
+            Err(_) => Err(ended()),
+        }
+    }
+
+    /// A source that runs is not taken over for it: that one can do it by itself.
+    async fn refuse_living(&self, lender: &str, public_id: &str, topics: &Topics) -> Result<(), Failure> {
+        let records = CursorRecords::find(&Cluster::new(&self.config), &topics.cursor.name).await?;
+        let key = key_of(&self.config, lender, public_id);
+        let advice = "stop it, or set upstream.reconcile_interval, with which it does this by itself";
+        refuse_living(&self.config, &records, &key, advice)
+    }
+
+    fn decided(&self, is_first: &mut bool) {
+        if std::mem::take(is_first) {
+            self.undecided.send_modify(|count| *count -= 1);
+        }
+    }
+
+    /// Returns once every lender has failed without any having run; never, if one ran.
+    async fn no_lender_ran(&self) {
+        let mut undecided = self.undecided.subscribe();
+        // The sender is in `self`.
+        let _ = undecided.wait_for(|count| *count == 0).await;
+        if *self.any_ran.borrow() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for `wait`, or until the file is another than the one of `modified`; `true` if the process is to end.
+    async fn wait_for_mended_credentials(
+        &self,
+        password: &SecretSource,
+        modified: Option<SystemTime>,
+        wait: Duration,
+    ) -> bool {
+        /// Also the least between two logins, however often a file is written.
+        const LOOK: Duration = Duration::from_secs(5);
+        let mut shutdown = self.shutdown.clone();
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            tokio::select! {
+                // An end is more urgent than a mended password.
+                biased;
+                () = shutdown.requested() => return true,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            if tokio::time::Instant::now() >= until || password.modified() != modified {
+                return false;
+            }
+        }
+    }
+}
+
+/// Runs one lender, again and again while its credentials are refused.
+async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
+    let route = Arc::new(Route::new(&lender, &supervisor.config.upstream));
+    let mut is_first = true;
+    let mut wait = FAILED_WAIT;
+    loop {
+        let began = Instant::now();
+        supervisor.health.set(&lender, Standing::Starting);
+        let password = &supervisor.config.lenders[&lender].password;
+        // Before it is read: what replaces it from now on is another one.
+        let modified = password.modified();
+        let (stop, did_run) = match supervisor.start(&lender, &route).await {
+            Ok(ready) => {
+                supervisor.any_ran.send_replace(true);
+                supervisor.health.set(&lender, Standing::Running);
+                supervisor.decided(&mut is_first);
+                let stop = on_thread(&lender, ready.pipeline.run(ready.incoming)).await;
+                ready.reading.abort();
+                (stop, true)
+            }
+            Err(stop) => (stop, false),
+        };
+        if let Some(why) = &stop.why {
+            let exit = stop.exit.code();
+            tracing::error!(lender, exit, "stopped: {why}");
+        }
+        supervisor.decided(&mut is_first);
+        let standing = if stop.is_failed {
+            Standing::Failed
+        } else {
+            Standing::Ended(stop.exit)
+        };
+        supervisor.health.set(&lender, standing);
+        if !stop.is_failed || supervisor.until != Until::Asked || supervisor.shutdown.is_requested() {
+            return stop.exit;
+        }
+        if did_run && began.elapsed() > Duration::from_secs(3600) {
+            wait = FAILED_WAIT;
+        }
+        tracing::warn!(
+            lender,
+            ?wait,
+            "failed; it is tried again then, or when its secret file changes"
+        );
+        tokio::select! {
+            // Where no lender ever ran, there is nothing to wait for.
+            biased;
+            () = supervisor.no_lender_ran() => return stop.exit,
+            is_ending = supervisor.wait_for_mended_credentials(password, modified, wait) => {
+                if is_ending {
+                    return Exit::Done;
+                }
+                // It may yet be the one that runs.
+                supervisor.undecided.send_modify(|count| *count += 1);
+                is_first = true;
+            }
+        }
+        wait = (wait * 2).min(MAX_FAILED_WAIT);
+    }
+}
+
+/// Upstream refused.
+fn refused(error: &UpstreamError) -> StopReason {
+    let after = policy::after_request(error);
+    let exit = match after {
+        AfterRequest::Stop(exit) => exit,
+        AfterRequest::Fail | AfterRequest::Retry { .. } | AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => {
+            Exit::Refused
+        }
+    };
+    let why = format!("{} → {}", chain(error), policy::request_advice(error));
+    StopReason {
+        is_failed: after == AfterRequest::Fail,
+        ..StopReason::because(exit, why)
+    }
+}
+
+/// Starts those together that are ready together.
+async fn start_in_groups(starter: Arc<Starter>, mut waiting: mpsc::UnboundedReceiver<ToStart>, lender_count: usize) {
+    let mut first_group = true;
+    while let Some(first) = waiting.recv().await {
+        let mut group = vec![first];
+        let deadline = tokio::time::Instant::now() + if first_group { GROUP_WAIT } else { Duration::ZERO };
+        while group.len() < lender_count {
+            match tokio::time::timeout_at(deadline, waiting.recv()).await {
+                Ok(Some(next)) => group.push(next),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        first_group = false;
+        let (candidates, replies): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|ToStart { candidate, started }| (candidate, started))
+            .unzip();
+        let starter = Arc::clone(&starter);
+        let started = tokio::task::spawn_blocking(move || starter.start(candidates)).await;
+        let started = started.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        for ((_, result), reply) in started.into_iter().zip(replies) {
+            // Its supervisor waits for nothing else.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+async fn report(metrics: Arc<Metrics>, lenders: Vec<String>) {
+    loop {
+        tokio::time::sleep(REPORT_INTERVAL).await;
+        for lender in &lenders {
+            tracing::info!(lender, "{}", metrics.lender(lender).line());
+        }
+    }
+}
+
+/// The registry, where one is needed.
+pub fn registry_of(config: &Config) -> Result<Option<Arc<Registry>>, Failure> {
+    match config.avro.encoding {
+        Encoding::Confluent => Registry::new(&config.schema_registry)
+            .map(|registry| Some(Arc::new(registry)))
+            .map_err(|error| Failure::of(error.exit(), &error, error.advice())),
+        Encoding::SingleObject => Ok(None),
+    }
+}
+
+/// 128 random bits in hex: no two processes share it.
+pub fn instance_id() -> String {
+    let mut bytes = [0; 16];
+    openssl::rand::rand_bytes(&mut bytes).expect("the system has randomness");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
