@@ -1,0 +1,1360 @@
+#!/usr/bin/env python3
+"""The rules of docs/delivery.md as a randomized model checker: rules only, nothing of the program. Standard library, one core.
+
+  protocol.py run    [--first N] [--seeds N] [--secs S] [--without a,b] [--mutate m]   plays seeds, counts broken promises
+  protocol.py show   --seed N [the same options]     one seed, shrunk to a short trace where it breaks a promise
+  protocol.py matrix [--secs S]                      each fix left out alone, each mutation put in alone: what catches it
+
+FIXES are rules that an earlier wording of the text lacked; leaving one out is the earlier wording. MUTATIONS break rules that were
+right from the beginning. Times are milliseconds of the model. Everything random is one pick; a step is an event with its picks.
+docs/model/README.md says what is modelled and what is not, and how to try a change of a rule."""
+
+import argparse
+import dataclasses
+import random
+import sys
+import time
+from typing import NamedTuple, Optional
+
+BOOT = 1000
+"""The time at which every play begins."""
+
+MASK = (1 << 64) - 1
+
+FIXES = {
+    "own": "a cursor record that is read back means that a batch landed only if it has our own instance and epoch",
+    "until": "`settled` is bounded by the `until` of the sweep itself, not by the `read` of the moment at which it ends",
+    "datereq": "the clock of an answer is its `Date` less the time that the request took",
+    "keepdate": "the clock of a walk is that of its first answer, also when it goes on as a fresh walk after a dead cursor",
+    "hold": "`settled` does not pass the `updated_at` of a row that was left for the next sweep",
+    "regtick": "what was asked for before a regression or a tombstone cannot overwrite what was written after it",
+    "regonce": "what reconciliation writes as regressed may be a version that was written before: promise Once names it",
+}
+
+MUTATIONS = {
+    "sweep_from_now": "a sweep begins a late window before now, even if `settled` lies further back",
+    "read_unbounded": "`read` follows rows that are dated ahead, beyond the clock of the walk",
+    "decide_ahead": "the index takes a batch as written before its commit is known",
+    "split_until": "a split changes the bounds that the running range's cursor belongs to",
+    "no_ticks": "other content at an equal `updated_at` is written, whenever its page was asked for",
+    "settled_t0": "`settled` begins at T0 instead of a late window before it",
+    "dead_excl": "a fresh walk after a dead cursor begins behind the highest row, without its equals",
+    "no_tombtick": "a page that was asked for before a tombstone brings the account back",
+    "rc_one_walk": "reconcile deletes what one full walk did not show",
+    "slow_go_on": "a commit that was slow and succeeded is trusted: no reopen",
+    "drop_kept": "the pages of a batch that did not land are dropped instead of decided again",
+    "no_fence": "a producer that was fenced can still commit",
+    "settled_early": "`settled` moves with every page of a sweep",
+    "no_continue_check": "a page is taken though it does not go on behind the page before it",
+    "split_gap": "the new range of a split begins a millisecond too late",
+}
+
+EVENTS = (
+    "upd upd upd late late late ahead back flip flip del ins reap tick tick tick tick big send send send send send send serve serve serve "
+    "serve serve recv recv recv recv recv commit commit commit commit commit live sweep sweep rc split crash boot boot2 up up up "
+    "up land dead dup pump pump pump pump pump pump stall"
+).split()
+"""What may happen, as often as it should. Upstream: upd, late (visible later than dated), ahead (dated ahead), back (updated_at goes
+back), flip (other content, same updated_at), del, ins, reap (a deleted row is there again), tick and big (time passes). Faults: dead (the
+next cursor is dead), dup (a page comes twice), stall (one kind of walk gets slow answers), land (an open transaction is committed after
+all), crash, boot, boot2 (a second instance). The source: send, serve, recv (a request, its evaluation upstream, its answer), commit, live,
+sweep, rc (reconcile), split, up and pump (several steps of one instance)."""
+
+FOCUS = {
+    "until": "late upd sweep",
+    "keepdate": "ahead upd dead",
+    "hold": "flip upd late rc stall",
+    "regtick": "ahead back rc",
+    "regonce": "back upd rc",
+    "no_tombtick": "upd del rc stall",
+    "rc_one_walk": "back rc",
+    "settled_early": "late upd big late upd tick pump pump pump pump pump pump crash",
+    "split_gap": "split split split",
+    "no_ticks": "flip upd rc stall",
+    "dead_excl": "upd dead",
+}
+"""Events that `matrix` favours, for rules that chance alone would try too seldom."""
+
+SCRIPTED = ("hold", "no_tombtick")
+"""Rules whose violation needs an order of events that chance does not find in seconds: `scripted` plays it."""
+
+
+class Broken(Exception):
+    """A promise was broken; the text is its name."""
+
+
+class PlainTuple:
+    """Prints a named tuple as a tuple: a trace has many of them in a line."""
+
+    def __repr__(self):
+        return tuple.__repr__(self)
+
+
+class Row(NamedTuple):
+    """A version of an account, as upstream shows it."""
+
+    key: int
+    updated_at: int
+    content: int
+    serial: int
+    """Numbers every change upstream: what tells a version from another one with equal time and content."""
+
+    __repr__ = PlainTuple.__repr__
+
+    @property
+    def place(self):
+        """Where it stands in the order of paging."""
+        return (self.updated_at, self.key)
+
+
+class Held(NamedTuple):
+    """The version of an account that the index holds."""
+
+    key: int
+    updated_at: int
+    content: int
+    serial: int
+    received: int
+    """The tick at which its page was received."""
+    regressed: int
+    """The tick at which a version was received for which `updated_at` went back; 0: none since the start."""
+
+    __repr__ = PlainTuple.__repr__
+
+
+class Cursor(NamedTuple):
+    """Upstream's token: the place behind which a page begins, and the bounds that it belongs to."""
+
+    place: tuple
+    since: Optional[int]
+    until: Optional[int]
+
+    __repr__ = PlainTuple.__repr__
+
+
+class RangeEntry(NamedTuple):
+    """One range in the cursor record (docs/records.md, "cursor")."""
+
+    since: Optional[int]
+    until: Optional[int]
+    stop: int
+    cursor: Optional[Cursor]
+    highest: Optional[int]
+
+    __repr__ = PlainTuple.__repr__
+
+
+@dataclasses.dataclass
+class CursorRecord:
+    """The record that each transaction writes beside its rows."""
+
+    instance: Optional[str] = None
+    epoch: int = 0
+    sequence: int = 0
+    t0: Optional[int] = None
+    read: Optional[int] = None
+    settled: Optional[int] = None
+    ranges: tuple = ()
+    checksum: int = 0
+
+    @property
+    def order(self):
+        return (self.epoch, self.sequence)
+
+
+class Transaction(NamedTuple):
+    """What is committed at once: (key, row or None, verdict) of each record, and the cursor record."""
+
+    records: list
+    cursor: Optional[CursorRecord]
+
+
+@dataclasses.dataclass
+class Page:
+    """A page on its way from the reader to the owner."""
+
+    walk: "Walk"
+    rows: list
+    next_cursor: Optional[Cursor]
+    requested: int
+    received: int
+    is_last: bool
+    highest: Optional[int]
+    since: Optional[int]
+    until: Optional[int]
+
+
+@dataclasses.dataclass
+class Attempt:
+    """A transaction that was sent, until it is known whether it landed."""
+
+    pages: list
+    record: CursorRecord
+    written: dict
+    """What the index will hold of the keys that it touches; None: nothing any more."""
+    alive: set
+    """The range walks that are left."""
+    new_ranges: list
+    split: Optional[tuple]
+    is_claim: bool
+    deleted: tuple
+    is_begin: bool
+
+
+@dataclasses.dataclass
+class Reconciling:
+    """A reconciliation under way (delivery.md, "Reading", Reconcile)."""
+
+    begun_tick: int
+    begun_time: int
+    begun_serial: int
+    """For the judge of the model only: changes upstream after this came during the reconciliation."""
+    held_at_begin: set
+    last_phase: int
+    phase: int = 1
+    """The number of the full walk under way; `last_phase`: no further one is needed."""
+    seen: set = dataclasses.field(default_factory=set)
+    walked: int = 0
+    """The tick at which the last full walk was received: the live walk has to begin after it."""
+
+
+def checksum(accounts):
+    """Count and XOR of a hash of key and updated_at, as a start compares them (delivery.md, "Starting")."""
+    total = len(accounts) << 64
+    for key, version in accounts.items():
+        total ^= hash((key, version.updated_at, 7)) & MASK
+    return total
+
+
+class World:
+    """Clock, upstream, Kafka and the instances of one play. It judges: each promise is checked where it can break."""
+
+    def __init__(self, pick, flags, trace=None):
+        self.pick = pick
+        self.flags = flags
+        self.trace = trace
+        self.now = BOOT
+        self.tick = 0
+        self.late_window = 40
+        self.date_step = 10
+        self.page_limit = 3
+        self.stalled = None
+        self.instances = []
+        self.instance_count = 0
+        self.upstream = Upstream(self)
+        self.kafka = Kafka(self)
+        for key in range(4):
+            self.upstream.show(key, BOOT - 20 - (key * 37 + 11) % 61, 0, BOOT - 20)
+
+    def say(self, *words):
+        if self.trace is not None:
+            self.trace.append(f"{self.now:5d} " + " ".join(map(str, words)))
+
+    def broken(self, promise, *words):
+        self.say("!!", promise, *words)
+        raise Broken(promise)
+
+    def next_tick(self):
+        """A place in the order of requests and answers; the program has the same (`Tick`)."""
+        self.tick += 1
+        return self.tick
+
+    def wait(self, duration):
+        self.now += duration
+        self.upstream.show_what_was_late()
+
+    def without(self, fix):
+        return fix not in self.flags
+
+    def start_instance(self):
+        self.instances.append(Instance(self))
+
+
+class Upstream:
+    """The Exports API (docs/upstream-api.md): rows by (updated_at, key), keyset paging, and what goes wrong there."""
+
+    def __init__(self, world):
+        self.world = world
+        self.rows = {}
+        self.serial = 0
+        self.pending = []
+        """Written but not visible yet: (visible at, key, updated_at, content)."""
+        self.highest = {}
+        """By key, the highest updated_at that it ever had: a row below it went back."""
+        self.visible_at = {}
+        self.there_since = {}
+        self.went_back = {}
+        self.gone = {}
+        self.has_dead_cursor = False
+        self.repeats_page = False
+
+    def show(self, key, updated_at, content, visible_at=None):
+        self.serial += 1
+        if key in self.rows and updated_at < self.rows[key].updated_at:
+            self.went_back.setdefault(key, []).append(self.serial)
+        self.rows[key] = Row(key, updated_at, content, self.serial)
+        self.visible_at[key] = self.world.now if visible_at is None else visible_at
+        self.highest[key] = max(self.highest.get(key, 0), updated_at)
+        self.there_since.setdefault(key, self.world.now)
+        self.world.say(f"upstream: row {key} is now u={updated_at} c={content}")
+
+    def show_what_was_late(self):
+        for late in sorted(late for late in self.pending if late[0] <= self.world.now):
+            self.pending.remove(late)
+            key = late[1]
+            if key in self.rows:
+                self.show(*late[1:])
+
+    def date(self):
+        """The `Date` header, which is cut to whole seconds."""
+        return self.world.now // self.world.date_step * self.world.date_step
+
+    def query(self, since, until, cursor, limit):
+        """One page and its next cursor. A full page may say that there is more though there is not."""
+        place = cursor.place if cursor else (-1, -1)
+        if cursor and (cursor.since, cursor.until) != (since, until):
+            self.world.broken("Foreign", "a cursor sent with other bounds", cursor, since, until)
+        matching = [
+            row
+            for row in self.rows.values()
+            if (since is None or row.updated_at >= since) and (until is None or row.updated_at < until) and row.place > place
+        ]
+        matching.sort(key=lambda row: row.place)
+        page = matching[:limit]
+        has_more = len(matching) > limit or (page and len(page) == limit and self.world.pick(3) == 1)
+        return page, Cursor(page[-1].place, since, until) if has_more else None
+
+    def happens(self, event, key=None):
+        """An event of upstream's, to a key that is picked unless it is given."""
+        world = self.world
+        keys = sorted(self.rows)
+        if key is None:
+            key = keys[world.pick(len(keys))] if keys else None
+        if event == "tick":
+            world.wait(1 + world.pick(6))
+        elif event == "big":
+            world.wait(world.date_step + world.pick(2 * world.late_window))
+        elif event == "ins":
+            if len(self.highest) < 8:
+                self.show(len(self.highest), world.now, self.serial)
+        elif event == "reap":
+            self.bring_one_back()
+        elif key is not None:
+            self.happens_to(event, key)
+
+    def happens_to(self, event, key):
+        world = self.world
+        row = self.rows[key]
+        if event == "upd":
+            # At times a second change within the same millisecond.
+            is_later = world.pick(5) or row.updated_at > world.now
+            self.show(key, world.now if is_later else row.updated_at, self.serial)
+        elif event == "late":
+            visible_at = world.now + 1 + world.pick(world.late_window)
+            is_pending = any(late[1] == key for late in self.pending)
+            if world.now >= row.updated_at and not is_pending:
+                world.say(f"upstream: row {key} u={world.now} written, visible only at {visible_at}")
+                self.pending.append((visible_at, key, world.now, self.serial + 100))
+        elif event == "ahead":
+            self.show(key, world.now + 1 + world.pick(2 * world.late_window), self.serial)
+        elif event == "back":
+            self.show(key, min(row.updated_at, world.now) - 1 - world.pick(world.late_window), self.serial)
+        elif event == "flip":
+            is_back = row.content and world.pick(2)
+            self.show(key, row.updated_at, row.content - 1 if is_back else row.content + 1)
+        elif event == "del":
+            self.gone[key] = (row.updated_at, row.content, world.tick)
+            del self.rows[key]
+            self.there_since.pop(key, None)
+            self.pending = [late for late in self.pending if late[1] != key]
+            world.say(f"upstream: row {key} deleted")
+
+    def bring_one_back(self):
+        """A row that was deleted is there again: as it was (a restored backup), or anew."""
+        world = self.world
+        keys = sorted(key for key in self.gone if key not in self.rows)
+        if not keys:
+            return
+        key = keys[world.pick(len(keys))]
+        is_as_it_was = world.pick(2)
+        updated_at, content = self.gone[key][:2] if is_as_it_was else (world.now, self.serial)
+        self.there_since.pop(key, None)
+        self.show(key, updated_at, content)
+
+
+class Kafka:
+    """The log of committed transactions and the one transactional id (delivery.md, "The transaction")."""
+
+    def __init__(self, world):
+        self.world = world
+        self.log = []
+        self.producer_epoch = 0
+        self.open = None
+        """(producer epoch, transaction): its outcome is not decided yet."""
+        self.doubtful_epoch = None
+        """A producer that went on after a slow commit (mutation slow_go_on)."""
+        self.topic = {}
+        """The latest record of each key."""
+        self.written = {}
+        """By key, the serials and versions that were written since the last tombstone."""
+        self.literal_repeats = 0
+
+    def append(self, transaction):
+        """Commits, and holds the transaction to the promises."""
+        world = self.world
+        number = len(self.log)
+        record = transaction.cursor
+        for key, row, verdict in transaction.records:
+            if row is None:
+                self.topic.pop(key, None)
+                self.written.pop(key, None)
+                continue
+            before = self.topic.get(key)
+            written = self.written.setdefault(key, {})
+            if before and row.updated_at < before.updated_at and verdict != "reg":
+                world.broken("In order", key, before, row)
+            if row.serial in written and (verdict != "reg" or world.without("regonce")):
+                world.broken("Once", key, row, "already written")
+            version = (row.updated_at, row.content)
+            self.literal_repeats += version in written.values()
+            written[row.serial] = version
+            self.topic[key] = row
+        if record is None:
+            world.broken("Atomic", "accounts without their cursor record")
+        if self.log:
+            last = self.log[-1].cursor
+            is_behind = record.order <= last.order
+            if is_behind or (record.instance != last.instance and record.epoch == last.epoch):
+                world.broken("One writer", last.instance, *last.order, "then", record.instance, *record.order)
+        if record.checksum != checksum(self.topic):
+            world.broken("Atomic", "checksum of the record is not the topic's")
+        self.log.append(transaction)
+        wrote = [(key, row and row[1:3], verdict) for key, row, verdict in transaction.records]
+        world.say(
+            f"kafka: #{number} {record.instance} e{record.epoch} s{record.sequence} read={record.read} settled={record.settled} "
+            f"ranges={len(record.ranges)} wrote={wrote}"
+        )
+
+    def init_transactions(self):
+        """Ends what an earlier producer left open, and fences it."""
+        self.open = None
+        self.producer_epoch += 1
+        return self.producer_epoch
+
+    def land(self):
+        """The open transaction is committed after all, though its producer was told nothing."""
+        if self.open and self.open[0] == self.producer_epoch:
+            transaction = self.open[1]
+            self.open = None
+            self.append(transaction)
+
+    def cursor_record(self):
+        """The current one: the highest epoch and sequence."""
+        return max((transaction.cursor for transaction in self.log), key=lambda record: record.order, default=None)
+
+
+class Walk:
+    """Consecutive pages under one `since` and `until` (delivery.md, "Reading"). `kind`: range, live, sweep or full."""
+
+    def __init__(self, kind, since, until, cursor=None, highest=None, stop=None):
+        self.kind = kind
+        self.since = since
+        self.until = until
+        self.first_until = until
+        self.stop = stop
+        self.cursor = cursor
+        self.highest = highest
+        self.committed_highest = highest
+        self.last_place = cursor and cursor.place
+        """Where the page before ended: the next one has to go on behind it."""
+        self.clock = None
+        """Upstream's clock at the first answer."""
+        self.state = "idle"
+        self.answer = None
+        self.answer_before = None
+        self.requested_tick = None
+        self.requested_at = None
+        self.begun_at = None
+        self.begun_tick = None
+        self.left = None
+        """The lowest updated_at of a row that this walk left for the next sweep."""
+
+
+class Instance:
+    """One process and one lender: the reader's walks, and the owner that decides, commits and remembers."""
+
+    def __init__(self, world):
+        self.world = world
+        self.kafka = world.kafka
+        self.upstream = world.upstream
+        self.state = "init"
+        self.name = f"I{world.instance_count}"
+        world.instance_count += 1
+        self.producer_epoch = None
+        self.record = None
+        self.index = {}
+        self.tombstones = {}
+        self.attempted = None
+        self.forget_walks()
+        world.say(self.name, "starts")
+
+    def forget_walks(self):
+        self.channel = []
+        self.ranges = []
+        self.live = None
+        self.sweep = None
+        self.full = None
+        self.reconciling = None
+        self.lived = 0
+        """The tick at which the last live walk began that is committed."""
+
+    def is_running(self):
+        return self.state == "run"
+
+    def has_begun(self):
+        return self.record.t0 is not None
+
+    def walks(self):
+        return [walk for walk in self.ranges + [self.live, self.sweep, self.full] if walk]
+
+    # Reader: a request, its evaluation upstream, its answer. Any time may pass between the three.
+
+    def send(self, walk):
+        walk.requested_tick = self.world.next_tick()
+        walk.requested_at = self.world.now
+        walk.state = "sent"
+        if walk.begun_at is None:
+            walk.begun_at = self.world.now
+
+    def serve(self, walk):
+        world, upstream = self.world, self.upstream
+        if walk.cursor and upstream.has_dead_cursor:
+            walk.answer = "dead"
+            upstream.has_dead_cursor = False
+        elif walk.cursor and upstream.repeats_page and walk.answer_before:
+            walk.answer = walk.answer_before
+            upstream.repeats_page = False
+        else:
+            walk.answer = upstream.query(walk.since, walk.until, walk.cursor, 1 + world.pick(world.page_limit))
+        walk.state = "served"
+        shown = walk.answer if walk.answer == "dead" else f"{[row[:3] for row in walk.answer[0]]} next={bool(walk.answer[1])}"
+        world.say(
+            f"upstream answers {walk.kind} [{walk.since},{walk.until}) cur={walk.cursor and walk.cursor.place} req@{walk.requested_at}:",
+            shown,
+        )
+
+    def receive(self, walk):
+        """Verifies an answer and hands it to the owner (Reading: "A page counts only if")."""
+        world = self.world
+        received = world.next_tick()
+        walk.state = "idle"
+        if walk.answer == "dead":
+            self.walk_afresh(walk)
+            return
+        rows, next_cursor = walk.answer
+        goes_on = not (rows and walk.last_place) or rows[0].place > walk.last_place
+        if not goes_on and "no_continue_check" not in world.flags:
+            # Discarded, asked for again.
+            return
+        if walk.clock is None:
+            took = 0 if world.without("datereq") else world.now - walk.requested_at
+            walk.clock = self.upstream.date() - took
+        if rows:
+            walk.last_place = rows[-1].place
+            walk.highest = max(walk.highest or 0, rows[-1].updated_at)
+        walk.answer_before = walk.answer
+        walk.cursor = next_cursor
+        is_past_stop = walk.kind == "range" and bool(rows) and rows[-1].updated_at >= walk.stop
+        is_last = next_cursor is None or is_past_stop
+        if is_last:
+            walk.state = "eof"
+        self.channel.append(
+            Page(
+                walk=walk,
+                rows=rows,
+                next_cursor=next_cursor,
+                requested=walk.requested_tick,
+                received=received,
+                is_last=is_last,
+                highest=walk.highest,
+                since=walk.since,
+                until=walk.until,
+            )
+        )
+
+    def walk_afresh(self, walk):
+        """A dead cursor: on from the highest committed row, whose equals come again (Reading: "A fresh walk")."""
+        if walk.committed_highest is not None:
+            walk.since = walk.committed_highest + ("dead_excl" in self.world.flags)
+        if walk.kind == "range":
+            walk.until = walk.stop
+        walk.cursor = None
+        walk.last_place = None
+        if self.world.without("keepdate"):
+            walk.clock = None
+
+    # Owner: decide, commit, remember.
+
+    def judge(self, held, row, page):
+        """The index table (delivery.md, "The index"): `w` written, `reg` written though it went back, `left` for the next sweep, and
+        three that are not written."""
+        flags = self.world.flags
+        is_before_tombstone = page.requested <= self.tombstones.get(row.key, 0)
+        if is_before_tombstone and (held is None or "regtick" in flags) and "no_tombtick" not in flags:
+            return "left"
+        if held is None:
+            return "w"
+        is_after = page.requested > held.received
+        if row.updated_at > held.updated_at:
+            is_before_regression = "regtick" in flags and page.requested <= held.regressed
+            return "left" if is_before_regression else "w"
+        if row.updated_at == held.updated_at:
+            if row.content == held.content:
+                return "same"
+            return "w" if is_after or "no_ticks" in flags else "left"
+        if not is_after:
+            return "stale"
+        return "reg" if page.walk.kind == "full" else "regressed"
+
+    def attempt(self, pages=(), split=None, claim=None, deleted=(), is_begin=False):
+        """Decides a batch and commits it, with the cursor record that it leads to, in one transaction (delivery.md, "The
+        transaction")."""
+        world, flags = self.world, self.world.flags
+        if claim is not None:
+            record = dataclasses.replace(claim, epoch=claim.epoch + 1)
+            index = {}
+        else:
+            record = dataclasses.replace(self.record)
+            index = self.index
+        record.instance = self.name
+        record.sequence += 1
+        written, records, new_ranges = {}, [], []
+        ranges = dict(zip(self.ranges, record.ranges))
+        if is_begin:
+            ranges, new_ranges = self.begin_snapshot(record)
+        if split:
+            new_ranges = [self.decide_split(split, ranges)]
+        for page in pages:
+            self.decide_page(page, record, ranges, index, written, records)
+        for key in deleted:
+            self.decide_deletion(key, written, records)
+        held = {key: version for key, version in {**index, **written}.items() if version is not None}
+        if claim is None:
+            record.ranges = tuple(ranges.values())
+            record.checksum = checksum(held)
+        self.attempted = Attempt(
+            pages=list(pages),
+            record=record,
+            written=written,
+            alive=set(ranges),
+            new_ranges=new_ranges,
+            split=split,
+            is_claim=claim is not None,
+            deleted=deleted,
+            is_begin=is_begin,
+        )
+        if "decide_ahead" in flags and claim is None:
+            self.index = held
+        self.commit(Transaction(records, record))
+
+    def begin_snapshot(self, record):
+        """T0 by upstream's clock: one range up to it, live from it on (Reading: "Snapshot")."""
+        t0 = self.upstream.date()
+        record.t0 = t0
+        record.read = t0
+        record.settled = t0 - (0 if "settled_t0" in self.world.flags else self.world.late_window)
+        walk = Walk("range", None, t0, stop=t0)
+        return {walk: RangeEntry(None, t0, t0, None, None)}, [walk]
+
+    def decide_split(self, split, ranges):
+        """The running range ends at `middle` under its old bounds; a fresh walk reads the rest (Reading: "Snapshot")."""
+        walk, middle = split
+        entry = ranges[walk]
+        new = Walk("range", middle + ("split_gap" in self.world.flags), entry.stop, stop=entry.stop)
+        until = middle if "split_until" in self.world.flags else entry.until
+        ranges[walk] = entry._replace(until=until, stop=middle)
+        ranges[new] = RangeEntry(new.since, new.until, new.stop, None, None)
+        return new
+
+    def decide_page(self, page, record, ranges, index, written, records):
+        """Judges every row against what is held and what the batch decided before; then the page moves its mark."""
+        world = self.world
+        walk, is_done = page.walk, page.is_last
+        is_range = walk.kind == "range"
+        if is_range and walk not in ranges:
+            return
+        for row in page.rows:
+            if is_range and row.updated_at >= walk.stop:
+                is_done = True
+                break
+            held = written[row.key] if row.key in written else index.get(row.key)
+            verdict = self.judge(held, row, page)
+            if verdict in ("w", "reg"):
+                is_gone = row.key not in self.upstream.rows
+                if is_gone and self.upstream.gone[row.key][2] < self.tombstones.get(row.key, 0):
+                    world.broken("Reconcile", "a deleted account came back", row.key)
+                regressed_before = held.regressed if held else 0
+                regressed = page.received if verdict == "reg" else regressed_before
+                written[row.key] = Held(*row, page.received, regressed)
+                records.append((row.key, row, verdict))
+            elif verdict == "left":
+                walk.left = min(walk.left or row.updated_at, row.updated_at)
+            if verdict in ("left", "stale", "regressed"):
+                world.say(f"{self.name} {walk.kind} page: row {row[:3]} {verdict}")
+        if is_range:
+            ranges[walk] = RangeEntry(page.since, page.until, walk.stop, page.next_cursor, page.highest)
+            if is_done:
+                del ranges[walk]
+        elif walk.kind == "live":
+            self.move_read(page, record)
+        elif walk.kind == "sweep":
+            self.move_settled(page, record)
+
+    def move_read(self, page, record):
+        """`read`: the highest that a live walk saw, but not beyond its clock (Reading: "Live")."""
+        if not page.is_last or page.highest is None:
+            return
+        if "read_unbounded" in self.world.flags:
+            record.read = page.highest
+        else:
+            record.read = max(record.read, min(page.highest, page.walk.clock))
+
+    def move_settled(self, page, record):
+        """`settled`: what the sweep read, less what may still become visible, less what was left (Reading: "Late rows")."""
+        if not page.is_last and "settled_early" not in self.world.flags:
+            return
+        walk = page.walk
+        bounds = [record.read if self.world.without("until") else walk.first_until, walk.clock - self.world.late_window]
+        if "hold" in self.world.flags and walk.left is not None:
+            bounds.append(walk.left)
+        record.settled = max(record.settled, min(bounds))
+
+    def decide_deletion(self, key, written, records):
+        """A tombstone; the model's judge knows whether the account was there all along."""
+        written[key] = None
+        records.append((key, None, "d"))
+        upstream = self.upstream
+        was_there = upstream.there_since.get(key, self.world.now) < self.reconciling.begun_time
+        moves_back = sum(serial > self.reconciling.begun_serial for serial in upstream.went_back.get(key, ()))
+        # One that goes back twice during a reconciliation can stay unseen: a named limit.
+        if was_there and key in upstream.rows and moves_back < 2:
+            self.world.broken("Reconcile", "tombstone for live account", key)
+
+    def commit(self, transaction):
+        """EndTxn: it succeeds, or its outcome is uncertain, whatever really came of it."""
+        world, kafka = self.world, self.kafka
+        sequence = transaction.cursor.sequence
+        if kafka.open and kafka.open[0] == self.producer_epoch:
+            kafka.open = None
+        if self.producer_epoch != kafka.producer_epoch and "no_fence" not in world.flags:
+            self.was_fenced()
+            return
+        if kafka.doubtful_epoch == self.producer_epoch and transaction.records and world.pick(2):
+            # A repeated EndTxn of the slow commit decides this transaction half-way.
+            kafka.append(Transaction(transaction.records[:1], None))
+        landed, slow, still_open, lost = 1, 2, 3, 4
+        outcome = world.pick(12)
+        if outcome in (landed, slow):
+            kafka.append(transaction)
+        if outcome == still_open:
+            kafka.open = (self.producer_epoch, transaction)
+        if outcome in (landed, slow, still_open, lost):
+            said = {landed: "(it landed)", slow: "(slow, landed)"}.get(outcome, "(it did not land yet)")
+            world.say(self.name, f"commit of s{sequence} uncertain", said)
+            if outcome == slow and "slow_go_on" in world.flags:
+                kafka.doubtful_epoch = self.producer_epoch
+                self.remember()
+                return
+            self.state = "reopen"
+            return
+        kafka.append(transaction)
+        self.remember()
+
+    def was_fenced(self):
+        """Another instance's claim is looked for; without one, our own transaction ran out of time: reopen."""
+        record = self.kafka.cursor_record()
+        self.state = "reopen"
+        self.world.say(self.name, "is fenced")
+        attempted = self.attempted
+        if attempted.is_claim or (record.instance != self.name and record.epoch > attempted.record.epoch):
+            self.stop()
+
+    def stop(self):
+        self.world.say(self.name, "stops")
+        self.world.instances.remove(self)
+
+    def remember(self):
+        """Only a commit that is known makes its batch part of the index."""
+        attempted = self.attempted
+        self.attempted = None
+        self.state = "run"
+        self.record = attempted.record
+        if attempted.is_claim:
+            self.restore()
+            return
+        self.ranges += attempted.new_ranges
+        if attempted.split:
+            walk, middle = attempted.split
+            walk.stop = middle
+            if "split_until" in self.world.flags:
+                walk.until = middle
+        for key, version in attempted.written.items():
+            if version is None:
+                self.index.pop(key, None)
+                self.tombstones[key] = self.world.next_tick()
+            else:
+                self.index[key] = version
+        for page in attempted.pages:
+            self.remember_page(page, attempted)
+        self.ranges = [walk for walk in self.ranges if walk in attempted.alive]
+        if attempted.deleted != ():
+            self.reconciling = None
+
+    def remember_page(self, page, attempted):
+        walk, reconciling = page.walk, self.reconciling
+        if page.highest is not None:
+            walk.committed_highest = page.highest
+        if reconciling:
+            is_after_begin = page.requested > reconciling.begun_tick
+            reconciling.seen |= set(attempted.written) | ({row.key for row in page.rows} if is_after_begin else set())
+        if not page.is_last:
+            return
+        if walk is self.live:
+            self.live_walk_ended(walk)
+        if walk is self.sweep:
+            self.sweep = None
+        if walk is self.full:
+            self.full = None
+            reconciling.phase += 1
+            reconciling.walked = page.received
+
+    def live_walk_ended(self, walk):
+        """Judges: what was on time, visible before the walk began and is still there must be held now."""
+        world, upstream = self.world, self.upstream
+        self.live = None
+        self.lived = walk.begun_tick
+        for key, row in upstream.rows.items():
+            is_on_time = upstream.visible_at[key] == row.updated_at < walk.begun_at
+            is_live = row.updated_at >= max(upstream.highest[key], self.record.t0 or 0)
+            if not is_on_time or not is_live or key in self.tombstones:
+                continue
+            if key not in self.index or self.index[key].updated_at < row.updated_at:
+                world.broken("Live", "a row that was on time was not read by the live walk after it:", row, "read", self.record.read)
+
+    def restore(self):
+        """The index from the topic, held to the record (delivery.md, "Starting")."""
+        tick = self.world.tick
+        self.index = {key: Held(*row, tick, 0) for key, row in self.kafka.topic.items()}
+        if checksum(self.index) != self.record.checksum:
+            self.world.broken("Refused", "index and record differ")
+        self.forget_walks()
+        self.ranges = [
+            Walk("range", entry.since, entry.until, entry.cursor, entry.highest, entry.stop) for entry in self.record.ranges
+        ]
+
+    def step(self, page_count=1):
+        """The owner's next step: towards running, or one transaction."""
+        reconciling = self.reconciling
+        if self.state == "init":
+            self.producer_epoch = self.kafka.init_transactions()
+            self.state = "read"
+            self.world.say(self.name, "init_transactions")
+        elif self.state == "read":
+            self.attempt(claim=self.kafka.cursor_record() or CursorRecord())
+        elif self.state == "reopen":
+            self.producer_epoch = self.kafka.init_transactions()
+            self.state = "back"
+            self.world.say(self.name, "reopens: init_transactions")
+        elif self.state == "back":
+            self.read_back()
+        elif not self.has_begun():
+            self.attempt(is_begin=True)
+        elif reconciling and reconciling.phase == reconciling.last_phase and self.lived >= reconciling.walked:
+            self.write_tombstones()
+        elif self.channel or page_count == 0:
+            page_count = max(1, page_count)
+            pages, self.channel = self.channel[:page_count], self.channel[page_count:]
+            self.attempt(pages=pages)
+
+    def read_back(self):
+        """The one way back: what the cursor record says decides whether the batch landed."""
+        flags = self.world.flags
+        record, attempted = self.kafka.cursor_record(), self.attempted
+        is_own = record is not None and record.instance == self.name and record.epoch == attempted.record.epoch
+        is_reached = record is not None and record.sequence >= attempted.record.sequence
+        has_landed = is_reached and (is_own or "own" not in flags)
+        self.world.say(
+            self.name,
+            f"reads back {record and (record.instance, record.epoch, record.sequence)}, attempted s{attempted.record.sequence}: "
+            f"landed={has_landed}",
+        )
+        if has_landed:
+            self.remember()
+        elif attempted.is_claim:
+            self.attempted = None
+            self.state = "read"
+        elif "own" in flags and record.instance != self.name:
+            self.stop()
+        else:
+            if "drop_kept" not in flags:
+                self.channel = attempted.pages + self.channel
+            self.attempted = None
+            self.state = "run"
+
+    # Live walks, sweeps, reconcile.
+
+    def begin(self, kind):
+        if not self.is_running() or not self.has_begun():
+            return
+        if kind == "live" and not self.live:
+            self.live = Walk("live", self.record.read, None)
+            self.live.begun_tick = self.world.next_tick()
+        if kind == "sweep" and not self.sweep and self.record.settled < self.record.read:
+            since = self.record.settled
+            if "sweep_from_now" in self.world.flags:
+                since = max(since, self.world.now - self.world.late_window)
+            self.sweep = Walk("sweep", since, self.record.read)
+        if kind == "rc" and not self.ranges:
+            self.begin_reconcile()
+
+    def begin_reconcile(self):
+        """Two full walks: one that moves past the first by going back is met by the second (Reading: "Reconcile")."""
+        world = self.world
+        if not self.reconciling:
+            self.reconciling = Reconciling(
+                begun_tick=world.next_tick(),
+                begun_time=world.now,
+                begun_serial=self.upstream.serial,
+                held_at_begin=set(self.index),
+                last_phase=2 if "rc_one_walk" in world.flags else 3,
+            )
+            world.say(self.name, "reconcile starts")
+        if not self.full and self.reconciling.phase < self.reconciling.last_phase:
+            self.full = Walk("full", None, None)
+
+    def write_tombstones(self):
+        unseen = self.reconciling.held_at_begin - self.reconciling.seen
+        keys = tuple(sorted(key for key in unseen if key in self.index))
+        self.world.say(self.name, "reconcile ends, tombstones", keys)
+        if keys:
+            self.attempt(deleted=keys)
+        else:
+            self.reconciling = None
+
+
+# One play: events, then a quiet end at which both sides are compared.
+
+READER_EVENTS = {"send": "idle", "serve": "sent", "recv": "served"}
+"""The state in which a walk has to be for the event."""
+
+
+def advance_walk(instance, walk):
+    """The next of request, evaluation, answer."""
+    if walk.state == "idle":
+        instance.send(walk)
+    elif walk.state == "sent":
+        instance.serve(walk)
+    elif walk.state == "served":
+        instance.receive(walk)
+
+
+def instance_event(world, event):
+    """An event of one of the instances."""
+    instance = world.instances[world.pick(len(world.instances))]
+    if event == "up":
+        instance.step(1 + world.pick(3))
+    elif event == "pump":
+        pump(world, instance)
+    elif event == "crash":
+        world.say(instance.name, "is killed")
+        world.instances.remove(instance)
+    elif event == "commit":
+        if instance.is_running():
+            instance.step(world.pick(4))
+    elif event in ("live", "sweep", "rc"):
+        instance.begin(event)
+    elif instance.state in ("init", "read") or instance.record is None:
+        return
+    elif event == "split" and instance.is_running() and instance.ranges:
+        split_one(world, instance)
+    else:
+        state = READER_EVENTS.get(event)
+        walks = [walk for walk in instance.walks() if walk.state == state]
+        has_room = event != "send" or len(instance.channel) < 6
+        if walks and has_room:
+            advance_walk(instance, walks[world.pick(len(walks))])
+
+
+def pump(world, instance):
+    """Several steps of one instance, so that a play gets anywhere."""
+    for _ in range(1 + world.pick(8)):
+        if instance not in world.instances:
+            return
+        walks = []
+        if instance.record and instance.is_running():
+            walks = [walk for walk in instance.walks() if walk.kind != world.stalled or walk.state != "served"]
+        choice = world.pick(len(walks) + 2)
+        is_owners = choice == 0 and (instance.channel or instance.reconciling)
+        if not instance.is_running() or not instance.has_begun() or is_owners:
+            instance.step(1 + world.pick(2))
+        elif choice < 2:
+            kinds = ("live", "sweep", "rc" if instance.reconciling else "live")
+            instance.begin(kinds[world.pick(3)])
+        else:
+            advance_walk(instance, walks[choice - 2])
+
+
+def split_one(world, instance):
+    walk = instance.ranges[world.pick(len(instance.ranges))]
+    position = max(place for place in (walk.committed_highest, walk.since, BOOT - 100) if place is not None)
+    if walk.stop - position > 1 and len(instance.ranges) < 4:
+        instance.attempt(split=(walk, position + 1 + world.pick(walk.stop - position - 1)))
+
+
+def step(world, event):
+    """One event of the play."""
+    if event == "cfg":
+        world.late_window = (8, 16, 40)[world.pick(3)]
+        world.date_step = (1, 5, 10)[world.pick(3)]
+        world.page_limit = 3 - 2 * world.pick(2)
+        for key in range(1 + world.pick(4), 4):
+            world.upstream.happens("del", key)
+    elif event == "stall":
+        world.stalled = (None, "live", "sweep", "full", "range")[world.pick(5)]
+    elif event == "dead":
+        world.upstream.has_dead_cursor = True
+    elif event == "dup":
+        world.upstream.repeats_page = True
+    elif event == "land":
+        world.kafka.land()
+    elif event in ("boot", "boot2"):
+        if len(world.instances) < (1 if event == "boot" else 2):
+            world.start_instance()
+    elif event == "warm":
+        # The snapshot is over before anything happens.
+        pick = world.pick
+        world.pick = first_choice
+        drive(world, lambda instance: not instance.ranges and not instance.channel and not instance.walks(), "warm")
+        world.pick = pick
+    elif event in ("pump", "send", "serve", "recv", "commit", "live", "sweep", "rc", "split", "crash", "up"):
+        if event == "pump" and not world.instances:
+            world.start_instance()
+        if world.instances:
+            instance_event(world, event)
+    else:
+        world.upstream.happens(event)
+
+
+def first_choice(_count):
+    """Picks without chance: nothing goes wrong."""
+    return 0
+
+
+def drive(world, is_reached, what):
+    """Goes on without chance until an instance has reached something; Stuck if none does."""
+    for _ in range(1500):
+        if not world.instances:
+            world.start_instance()
+        for instance in list(world.instances):
+            if instance.is_running() and instance.has_begun() and is_reached(instance):
+                return
+            if has_owner_work(world, instance):
+                instance.step(0)
+            if not instance.is_running() or instance not in world.instances:
+                continue
+            if instance.reconciling:
+                drive_reconcile(instance)
+            for walk in instance.walks():
+                advance_walk(instance, walk)
+    world.broken("Stuck", what)
+
+
+def has_owner_work(world, instance):
+    if not instance.is_running() or instance.channel or not instance.has_begun():
+        return True
+    if instance.producer_epoch != world.kafka.producer_epoch or len(world.instances) > 1:
+        return True
+    return instance.reconciling and instance.reconciling.phase == instance.reconciling.last_phase
+
+
+def drive_reconcile(instance):
+    reconciling = instance.reconciling
+    instance.begin("rc")
+    if reconciling.phase == reconciling.last_phase:
+        instance.begin("live" if instance.lived < reconciling.walked else "sweep")
+
+
+def compare(world, is_strict, what):
+    """Complete: the topic holds what upstream shows; before a reconciliation only what was on time and never went back."""
+    upstream, topic = world.upstream, world.kafka.topic
+    for key, row in upstream.rows.items():
+        went_back = row.updated_at < upstream.highest[key]
+        was_too_late = upstream.visible_at[key] > row.updated_at + world.late_window
+        if not is_strict and (went_back or was_too_late):
+            continue
+        if topic.get(key, (0, 0, 0))[1:3] != row[1:3]:
+            visible = f"visible at {upstream.visible_at[key]}"
+            world.broken("Complete", what, "upstream", row, "topic", topic.get(key), visible)
+    for key in topic:
+        if is_strict and key not in upstream.rows:
+            world.broken("Reconcile", "deleted account still there", key)
+
+
+def is_quiet(world, instance):
+    is_alone = len(world.instances) == 1 and instance.producer_epoch == world.kafka.producer_epoch
+    has_work = instance.ranges or instance.channel or instance.walks() or instance.reconciling or instance.attempted
+    return is_alone and not has_work
+
+
+def finish(world):
+    """Upstream is quiet: catching up, then a reconciliation, and what must hold after each."""
+    world.pick = first_choice
+    world.upstream.has_dead_cursor = False
+    world.upstream.repeats_page = False
+    world.wait(max([late[0] for late in world.upstream.pending], default=world.now) - world.now)
+    world.say("---- upstream is quiet")
+
+    def quiet(instance):
+        return is_quiet(world, instance)
+
+    drive(world, quiet, "ranges")
+    for kind in ("live", "sweep"):
+        world.instances[0].begin(kind)
+        drive(world, quiet, kind)
+    compare(world, False, "after catching up")
+    world.instances[0].begin("rc")
+    drive(world, quiet, "reconcile")
+    compare(world, True, "after reconcile")
+
+
+def scripted(flags, name, trace=None):
+    """Orders of events too rare for chance. Returns the promise that broke, or None."""
+    world = World(lambda count: count - 1, flags, trace)
+    world.late_window = 10 if name == "hold" else 40
+    world.date_step = 1
+    world.page_limit = 9
+    step(world, "warm")
+    instance = world.instances[0]
+
+    def walk_on(walk, actions="send serve recv commit"):
+        if isinstance(walk, str):
+            instance.begin(walk)
+            walk = instance.full if walk == "rc" else getattr(instance, walk)
+        for action in actions.split():
+            if action == "commit":
+                instance.step()
+            else:
+                {"send": instance.send, "serve": instance.serve, "recv": instance.receive}[action](walk)
+        return walk
+
+    try:
+        if name == "hold":
+            slow_answers_of_two_walks_cross(world, instance, walk_on)
+        else:
+            a_page_from_before_the_tombstone_comes_after_it(world, instance, walk_on)
+        finish(world)
+    except Broken as broken:
+        return str(broken)
+    return None
+
+
+def slow_answers_of_two_walks_cross(world, _instance, walk_on):
+    """Content changes under one updated_at, and two pages that show either are asked for before both are received."""
+    world.wait(43)
+    world.upstream.show(1, 1043, 50)
+    walk_on("live")
+    world.wait(2)
+    # Five milliseconds late.
+    world.upstream.show(0, 1040, 60)
+    world.wait(1)
+    slow = walk_on("rc", "send serve")
+    world.wait(3)
+    # Still within the late window of its updated_at.
+    world.upstream.show(0, 1040, 61)
+    world.wait(3)
+    sweep = walk_on("sweep", "send")
+    walk_on(slow, "recv commit")
+    walk_on(sweep, "serve recv commit")
+    step(world, "crash")
+
+
+def a_page_from_before_the_tombstone_comes_after_it(world, instance, walk_on):
+    world.upstream.happens("tick")
+    slow = walk_on("sweep", "send serve")
+    world.upstream.happens("del", 3)
+    for kind in ("rc", "rc", "live"):
+        walk_on(kind)
+    instance.step()
+    walk_on(slow, "recv commit")
+
+
+def plan_events(rng, focus):
+    """Which events a play has: many of a few kinds, so that plays differ, and how many."""
+    rare = ("late", "ahead", "back", "flip", "del", "reap", "ins", "rc", "crash", "boot2", "dead", "dup", "split", "big")
+    left_out = {event for event in rare if rng.random() < 0.4}
+    events = [event for event in EVENTS if event not in left_out]
+    for event in sorted(set(events)):
+        events += [event] * rng.choice((0, 0, 0, 2, 6))
+    if rng.random() < 0.6:
+        candidates = ("upd", "late", "ahead", "back", "flip", "del", "reap", "ins", "dead", "crash")
+        some = rng.sample(candidates, rng.choice((1, 2, 3)))
+        events = ["pump"] * 8 + "tick tick big rc rc serve send recv".split() + some * 3 + ["late"] * rng.choice((0, 3, 6))
+    if focus:
+        events = ["pump"] * 8 + ["tick", "tick", "big", "send", "serve", "recv"] + focus.split() * 3
+    warm = ["warm"] * rng.choice((0, 1, 1))
+    return ["cfg"] + warm + [rng.choice(events) for _ in range(rng.choice((40, 80, 160)))]
+
+
+def play(flags, seed=None, focus="", steps=None, trace=None):
+    """Plays a seed, or replays steps (an event and its picks each; missing picks are 0).
+
+    Returns the promise that broke or None, the steps, and how many versions were written that equal an earlier one of their account
+    in time and content (content that went there and back: that is no repetition)."""
+    if steps is None:
+        return play_seed(flags, seed, focus, trace)
+    picks = [iter(())]
+
+    def pick(count):
+        return min(next(picks[0], 0), count - 1)
+
+    world = World(pick, flags, trace)
+    try:
+        for event, recorded in steps:
+            picks[0] = iter(recorded)
+            step(world, event)
+        finish(world)
+    except Broken as broken:
+        return str(broken), steps, world.kafka.literal_repeats
+    return None, steps, world.kafka.literal_repeats
+
+
+def play_seed(flags, seed, focus, trace):
+    rng = random.Random(seed)
+    plan = plan_events(rng, focus)
+    steps = []
+
+    def pick(count):
+        value = rng.randrange(count) if count > 1 else 0
+        steps[-1][1].append(value)
+        return value
+
+    world = World(pick, flags, trace)
+    try:
+        for event in plan:
+            steps.append((event, []))
+            step(world, event)
+        finish(world)
+    except Broken as broken:
+        return str(broken), steps, world.kafka.literal_repeats
+    return None, steps, world.kafka.literal_repeats
+
+
+def shrink(flags, steps, promise):
+    """Leaves out steps, larger pieces first, as long as the same promise breaks."""
+    size = max(1, len(steps) // 2)
+    while True:
+        position, has_shrunk = 0, False
+        while position < len(steps):
+            shorter = steps[:position] + steps[position + size :]
+            if play(flags, steps=shorter)[0] == promise:
+                steps, has_shrunk = shorter, True
+            else:
+                position += size
+        if size > 1:
+            size //= 2
+        elif not has_shrunk:
+            return steps
+
+
+class Hunt(NamedTuple):
+    played: int
+    found: dict
+    """By promise, the seeds that broke it."""
+    literal_repeats: int
+    took: float
+
+
+def hunt(flags, first, seeds, seconds, stops_at_first=False, focus=""):
+    """Plays seed after seed, within a time."""
+    begun = time.time()
+    found, literal_repeats, played = {}, 0, 0
+    for played, seed in enumerate(range(first, first + seeds), 1):
+        promise, _, repeats = play(flags, seed=seed, focus=focus)
+        literal_repeats += repeats
+        if promise:
+            found.setdefault(promise, []).append(seed)
+        if time.time() - begun > seconds or (stops_at_first and promise):
+            break
+    return Hunt(played, found, literal_repeats, time.time() - begun)
+
+
+def run(flags, options):
+    """Exit 1 if any promise broke."""
+    result = hunt(flags, options.first, options.seeds, options.secs, focus=options.focus)
+    violations = {promise: (len(seeds), seeds[:3]) for promise, seeds in result.found.items()}
+    print(
+        f"{result.played} seeds, {result.took:.0f} s, violations:",
+        violations or "none",
+        f"literal repeats {result.literal_repeats}",
+    )
+    sys.exit(bool(result.found))
+
+
+def show(flags, options):
+    promise, steps, _ = play(flags, seed=options.seed, focus=options.focus)
+    print("seed", options.seed, promise)
+    if promise:
+        steps, trace = shrink(flags, steps, promise), []
+        play(flags, steps=steps, trace=trace)
+        print(len(steps), "steps", *trace, sep="\n")
+
+
+def matrix(options):
+    """What catches each rule that is missing. A line that says NOT caught says that the model is blind there."""
+    for kind, names in (("fix left out", FIXES), ("mutation", MUTATIONS)):
+        for name in names:
+            flags = set(FIXES) ^ {name}
+            if name in SCRIPTED:
+                as_specified = scripted(set(FIXES), name)
+                print(f"{kind:12} {name:18} scripted: {scripted(flags, name)}; as specified: {as_specified}")
+                continue
+            focus = FOCUS.get(name, "")
+            result = hunt(flags, options.first, options.seeds, options.secs, stops_at_first=True, focus=focus)
+            said = f"NOT caught, {result.played} seeds, {result.took:.0f} s"
+            if result.found:
+                promise, seeds = next(iter(result.found.items()))
+                said = f"caught by {promise}, seed {seeds[0]}, {result.played} seeds, {result.took:.2f} s"
+            print(f"{kind:12} {name:18}", said, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "show", "matrix"))
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=10**9, help="how many")
+    parser.add_argument("--secs", type=int, default=60, help="how long at most")
+    parser.add_argument("--seed", type=int, default=0, help="the one to show")
+    parser.add_argument("--fixes", default="all", help="all, none, or names separated by commas")
+    parser.add_argument("--without", default="", help="fixes to leave out, separated by commas")
+    parser.add_argument("--mutate", default="", help="mutations to put in, separated by commas")
+    parser.add_argument("--focus", default="", help="events to favour, separated by spaces")
+    options = parser.parse_args()
+    fixes = {"all": set(FIXES), "none": set()}.get(options.fixes)
+    if fixes is None:
+        fixes = set(options.fixes.split(","))
+    without = set(filter(None, options.without.split(",")))
+    mutations = set(filter(None, options.mutate.split(",")))
+    for names, known in ((fixes | without, FIXES), (mutations, MUTATIONS)):
+        for name in sorted(names - set(known)):
+            parser.error(f"no such rule: {name}; there are {', '.join(known)}")
+    flags = fixes - without | mutations
+    if options.command == "run":
+        run(flags, options)
+    elif options.command == "show":
+        show(flags, options)
+    else:
+        matrix(options)
+
+
+if __name__ == "__main__":
+    main()
