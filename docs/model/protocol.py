@@ -478,6 +478,7 @@ class Walk:
         self.begun_tick = None
         self.left = None
         """The lowest updated_at of a row that this walk left for the next sweep."""
+        self.left_keys = set()
 
 
 class Instance:
@@ -699,6 +700,7 @@ class Instance:
                 records.append((row.key, row, verdict))
             elif verdict == "left":
                 walk.left = min(walk.left or row.updated_at, row.updated_at)
+                walk.left_keys.add(row.key)
             if verdict in ("left", "stale", "regressed"):
                 world.say(f"{self.name} {walk.kind} page: row {row[:3]} {verdict}")
         if is_range:
@@ -829,14 +831,15 @@ class Instance:
             reconciling.walked = page.received
 
     def live_walk_ended(self, walk):
-        """Judges: what was on time, visible before the walk began and is still there must be held now."""
+        """Judges: what was on time, visible before the walk began and is still there must be held now, unless it was left for the next
+        sweep (Complete judges that in the end)."""
         world, upstream = self.world, self.upstream
         self.live = None
         self.lived = walk.begun_tick
         for key, row in upstream.rows.items():
             is_on_time = upstream.visible_at[key] == row.updated_at < walk.begun_at
             is_live = row.updated_at >= max(upstream.highest[key], self.record.t0 or 0)
-            if not is_on_time or not is_live or key in self.tombstones:
+            if not is_on_time or not is_live or key in self.tombstones or key in walk.left_keys:
                 continue
             if key not in self.index or self.index[key].updated_at < row.updated_at:
                 world.broken("Live", "a row that was on time was not read by the live walk after it:", row, "read", self.record.read)
