@@ -1,7 +1,7 @@
 //! What is one D02 row worth? A typed [`Account`], or a [`Rejected`] row and why.
 //!
 //! ```text
-//! row's JSON ─► members (names and raw values) ─┬─► Account   (records.md's table, strictly)
+//! row's JSON ─► members (names and raw values) ─┬─► Account   (docs/records.md, strictly)
 //!                                               ├─► digest    (the content as upstream sent it)
 //!                                               └─► invalid   (fields whose value did not fit)
 //! ```
@@ -65,7 +65,7 @@ pub struct Account<'a> {
     pub extra: Option<String>,
 }
 
-/// What the operator may decide about rows; by default what stands in records.md.
+/// What the operator may decide about rows; by default what stands in docs/records.md.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Rules {
     pub amount_tolerance: AmountTolerance,
@@ -222,7 +222,7 @@ pub struct Scratch {
 /// Reads one row's JSON text.
 ///
 /// # Errors
-/// [`Rejected`] where records.md sends a row to the dead letters.
+/// [`Rejected`] where docs/records.md, "What does not fit", says dead letter.
 pub fn read_row<'a>(
     json: &'a RawValue,
     lender_public_id: &'a str,

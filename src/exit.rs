@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// The process's exit codes (interface.md).
+/// The process's exit codes (docs/interface.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exit {
     Done,

@@ -296,7 +296,7 @@ impl Index {
     }
 }
 
-/// delivery.md's table, row by row.
+/// docs/delivery.md, "What is written", row by row.
 fn judge(held: &Held, row: &Candidate<'_>) -> Verdict {
     let requested_after = row.requested > held.received;
     if row.updated_at > held.updated_at {
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_delivery_md_line_by_line() {
+    fn only_what_is_newer_or_provably_other_content_is_written() {
         use Verdict::{Regressed, Repeated, Stale, Undecided, Write};
         let mut index = Index::default();
         let rows = [

@@ -1,4 +1,4 @@
-//! Is every rule of records.md kept, and can any row at all be read without harm?
+//! Is every rule of docs/records.md kept, and can any row at all be read without harm?
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! How does a lender start? Claimed, restored and checked against its record, or refused with the way on.
 //!
-//! The order is delivery.md's "Starting": fence what came before, read the cursor records to their true end, claim,
+//! The order is that of docs/delivery.md, "Starting": fence what came before, read the cursor records to their true end, claim,
 //! restore the index, compare. Lenders that start together share the reading.
 
 use std::collections::{BTreeMap, HashMap};

@@ -121,7 +121,7 @@ pub enum SinkError {
         limit: Duration,
         reason: Reason,
     },
-    /// The commit succeeded, but a repeated EndTxn may still be under way: delivery.md, "reopen".
+    /// The commit succeeded, but a repeated EndTxn may still be under way: docs/delivery.md, "Reopen".
     #[error("the commit succeeded after {} ms, {what}", .took.as_millis())]
     Doubtful { took: Duration, what: &'static str },
     #[error(

@@ -1,4 +1,4 @@
-//! How is one page of D02 fetched? One request and its answer, under upstream-api.md's contract; nothing here retries.
+//! How is one page of D02 fetched? One request and its answer (docs/upstream-api.md); nothing here retries.
 //!
 //! - `request`: which page (pure)
 //! - `response`: what an answer says (pure)
