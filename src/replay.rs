@@ -13,7 +13,7 @@ use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Candidate, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living};
 use crate::progress::Timestamp;
-use crate::reader::{Closed, Ended, Incoming, Letters, Replay, ReplaySetting};
+use crate::reader::{Closed, Incoming, Letters, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::sink::{
@@ -175,7 +175,7 @@ impl<'a> Replayer<'a> {
         topics: &Topics,
         metrics: &LenderMetrics,
     ) -> (Replay, Incoming) {
-        Replay::new(ReplaySetting {
+        Replay::new(ReplaySettings {
             encoder: Encoder::new(frame),
             rules: self.config.rules(),
             name: lender,
@@ -196,8 +196,8 @@ impl<'a> Replayer<'a> {
             };
             let read = read_dead_letters(&cluster, &topic, &public_id, &Offsets::new(), &shutdown, take);
             let ended = match read {
-                Ok(_) => Ended::CaughtUp,
-                Err(error) => Ended::Letters(chain(&error)),
+                Ok(_) => ReaderExit::CaughtUp,
+                Err(error) => ReaderExit::Letters(chain(&error)),
             };
             replay.end(&runtime, ended)
         })

@@ -211,7 +211,7 @@ impl Supervisor {
                 pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
             })
             .await?;
-        let (reader, incoming) = Reader::new(reader::Setting {
+        let (reader, incoming) = Reader::new(reader::ReaderSettings {
             client: Arc::new(client),
             encoder: Encoder::new(frames.account),
             rules: self.config.rules(),

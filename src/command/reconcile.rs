@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
 use crate::reader::{Reconciled, Until};
 use crate::supervisor::Supervisor;
-use crate::verify::{self, Found, Kind, Report};
+use crate::verify::{self, FindingKind, Findings, Report};
 
 const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml reconcile --dry-run
@@ -93,21 +93,30 @@ async fn reconcile(config: Config) -> Result<Exit, Failure> {
 }
 
 /// What is written; what is surplus is deleted.
-const WRITTEN: [Kind; 4] = [Kind::Missing, Kind::Stale, Kind::Different, Kind::Regressed];
+const WRITTEN: [FindingKind; 4] = [
+    FindingKind::Missing,
+    FindingKind::Stale,
+    FindingKind::Different,
+    FindingKind::Regressed,
+];
 
-fn is_too_much(found: &Found, max_share: f64) -> bool {
-    Reconciled::is_too_many(found.count(Kind::Surplus), found.held_count, max_share)
+fn is_too_much(found: &Findings, max_share: f64) -> bool {
+    Reconciled::is_too_many(found.count(FindingKind::Surplus), found.held_count, max_share)
 }
 
 /// What a reconciliation would do now.
-fn told(lender: &str, found: &Found, max_share: f64) -> String {
+fn told(lender: &str, found: &Findings, max_share: f64) -> String {
     let written: usize = WRITTEN.iter().map(|kind| found.count(*kind)).sum();
-    let (surplus, held) = (found.count(Kind::Surplus), found.held_count);
+    let (surplus, held) = (found.count(FindingKind::Surplus), found.held_count);
     let mut lines = vec![format!(
         "{lender}: {written} accounts would be written, {surplus} of {held} deleted"
     )];
-    for kind in WRITTEN.into_iter().chain([Kind::Surplus]) {
-        let verb = if kind == Kind::Surplus { "delete" } else { "write" };
+    for kind in WRITTEN.into_iter().chain([FindingKind::Surplus]) {
+        let verb = if kind == FindingKind::Surplus {
+            "delete"
+        } else {
+            "write"
+        };
         let listed = found.kinds.get(&kind).map_or(&[][..], |counted| &counted.listed);
         lines.extend(
             listed

@@ -31,9 +31,9 @@ use crate::config::{self, SecretSource};
 use crate::exit::Exit;
 use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{Changes, Claim, LenderSettings, StopReason, claim_of};
+use crate::pipeline::{ChangeRecorder, Claim, LenderSettings, StopReason, claim_of};
 use crate::progress::Timestamp;
-use crate::reader::{Reader, Setting, Until};
+use crate::reader::{Reader, ReaderSettings, Until};
 use crate::shutdown;
 use crate::simulator::{LenderOptions, Options, Simulator};
 use crate::sink::Sink;
@@ -150,7 +150,7 @@ impl Process {
         let settings = LenderSettings {
             lender: "lender-1",
             public_id: &login.lender_public_id,
-            changes: Some(Changes::new(Frame::Confluent { schema_id: 2 }, true)),
+            changes: Some(ChangeRecorder::new(Frame::Confluent { schema_id: 2 }, true)),
             errors: &self.scenario.errors,
             transaction: &self.scenario.transaction,
             late_window: self.scenario.upstream.late_window,
@@ -177,7 +177,7 @@ impl Process {
                 return None;
             }
         };
-        let (reader, inbox) = Reader::new(Setting {
+        let (reader, inbox) = Reader::new(ReaderSettings {
             client: Arc::new(client),
             encoder: Encoder::new(Frame::Confluent { schema_id: 1 }),
             rules: Rules::default(),

@@ -8,7 +8,7 @@ use crate::sink::Records;
 use crate::sink::{AccountRecord, ChangeRecord, Moved, change_size};
 
 /// Makes the records of `changes`.
-pub struct Changes {
+pub struct ChangeRecorder {
     encoder: ChangeEncoder,
     /// Of the values that this process writes.
     layout: Layout,
@@ -16,7 +16,7 @@ pub struct Changes {
     is_initial: bool,
 }
 
-impl Changes {
+impl ChangeRecorder {
     /// `frame`: of the values of `changes`.
     pub fn new(frame: Frame, is_initial: bool) -> Self {
         Self {

@@ -2,25 +2,22 @@
 
 use std::time::Duration;
 
-use super::changes::{Changes, Destination};
-use super::inbox::BatchItem;
+use super::batch::BatchItem;
+use super::changes::{ChangeRecorder, Destination};
 use super::limit::{Allowance, BadRow};
-use super::plan::{Holdings, Plan};
+use super::plan::{Holdings, MAX_LINES, Plan};
 use crate::account::{Digest, Op, Reason, shortened};
 use crate::index::{Candidate, Key, Verdict};
 use crate::progress::{Progress, Timestamp, Walk};
 use crate::reader::{EncodedRow, Entry, Page};
 use crate::sink::{AccountRecord, DeadLetterRecord, Topic, Topics, account_size, change_size};
 
-/// Lines of one kind that a transaction may add to the log: an upstream that turns to rubbish must not fill it.
-pub(super) const MAX_LINES: usize = 10;
-
 /// What deciding needs to know of a lender, beside what is committed.
 pub struct Decider {
     pub public_id: String,
     pub topics: Topics,
     /// `None`: nothing is written to `changes`.
-    pub changes: Option<Changes>,
+    pub changes: Option<ChangeRecorder>,
     /// How long after its `updated_at` a row may still become visible.
     pub late_window: Duration,
     /// Older rows of accounts that are not held are ignored.
@@ -278,7 +275,7 @@ impl<'a> Draft<'_, 'a> {
 
 impl Decider {
     /// What makes records of `changes`, and their topic; `None` where that is turned off.
-    fn changes(&self) -> Option<(&Changes, &Topic)> {
+    fn changes(&self) -> Option<(&ChangeRecorder, &Topic)> {
         Some((self.changes.as_ref()?, self.topics.changes.as_ref()?))
     }
 

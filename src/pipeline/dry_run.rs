@@ -1,7 +1,7 @@
 //! What would be written? Decided like everything else, and committed nowhere.
 
+use super::batch::BatchItem;
 use super::decide::Decider;
-use super::inbox::BatchItem;
 use super::limit::Allowance;
 use super::plan::Holdings;
 use super::report::Monitor;
@@ -22,11 +22,7 @@ pub async fn dry_run(
     mut incoming: Incoming,
     mut shutdown: Shutdown,
 ) -> StopReason {
-    let monitor = Monitor {
-        lender: lender.to_owned(),
-        metrics,
-        pulse: Pulse::default(),
-    };
+    let monitor = Monitor::new(lender, metrics, Pulse::default());
     let mut holdings = Holdings {
         index,
         ..Holdings::default()

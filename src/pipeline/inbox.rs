@@ -2,44 +2,14 @@
 
 use tokio::time::Instant;
 
+use super::batch::{Batch, BatchItem};
+use super::lender::LenderParts;
+use super::stop::StopReason;
 use crate::config;
-use crate::progress::{Progress, Split, Timestamp, Walk};
-use crate::reader::{Ask, Ended, Incoming, Item, Page};
+use crate::progress::Walk;
+use crate::reader::{Ask, Incoming, Item, ReaderExit};
 use crate::shutdown::Shutdown;
-
-/// What goes into one transaction, in the reader's order; nothing: a heartbeat.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub items: Vec<BatchItem>,
-    row_count: usize,
-}
-
-impl Batch {
-    pub fn of(item: BatchItem) -> Self {
-        Self {
-            items: vec![item],
-            row_count: 0,
-        }
-    }
-
-    fn push(&mut self, page: Page) {
-        self.row_count += page.entries.len();
-        self.items.push(BatchItem::Page(page));
-    }
-}
-
-/// What items the progress.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "nearly all of them are pages")]
-pub(super) enum BatchItem {
-    Begin(Progress),
-    Page(Page),
-    Split(Split),
-    /// These accounts are gone.
-    Delete(Vec<String>),
-    /// Everything was read once more, by upstream's clock.
-    Reconciled(Timestamp),
-}
+use crate::watchdog::work_limit;
 
 pub(super) struct Inbox {
     incoming: Incoming,
@@ -48,17 +18,14 @@ pub(super) struct Inbox {
     /// When what is gathered has waited for long enough.
     until: Option<Instant>,
     /// Came while a batch was gathered; follows it.
-    ended: Option<Ended>,
+    ended: Option<ReaderExit>,
     ask: Option<Ask>,
 }
 
 pub(super) enum Next {
     Batch(Batch),
     Ask(Ask),
-    Ended(Ended),
-    Shutdown,
-    /// The reader is gone without a last word.
-    Lost,
+    Stop(StopReason),
 }
 
 impl Inbox {
@@ -73,18 +40,23 @@ impl Inbox {
     }
 
     /// The next batch: as large as `max_rows` while there is more; a live walk that ended by itself and at once; empty when
-    /// a heartbeat is due.
-    pub async fn next(
-        &mut self,
-        settings: &config::Transaction,
-        heartbeat_at: Instant,
-        shutdown: &mut Shutdown,
-    ) -> Next {
+    /// a heartbeat is due, that long after `committed_at`.
+    pub async fn next<S>(&mut self, lender: &mut LenderParts<S>, committed_at: Instant) -> Next {
+        let pulse = &lender.monitor.pulse;
+        let heartbeat_at = committed_at + lender.settings.heartbeat_interval;
+        let wait = heartbeat_at.saturating_duration_since(Instant::now()) + lender.settings.max_delay;
+        pulse.enter("waiting for pages", wait);
+        let next = self.gather(&lender.settings, heartbeat_at, &mut lender.shutdown).await;
+        pulse.enter("deciding and remembering", work_limit());
+        next
+    }
+
+    async fn gather(&mut self, settings: &config::Transaction, heartbeat_at: Instant, shutdown: &mut Shutdown) -> Next {
         let mut live = Batch::default();
         loop {
             if let Some(ended) = self.ended.take() {
                 if self.gathered.items.is_empty() && live.items.is_empty() {
-                    return Next::Ended(ended);
+                    return Next::Stop(StopReason::of_reader(&ended));
                 }
                 self.ended = Some(ended);
                 return Next::Batch(self.all(live));
@@ -105,7 +77,7 @@ impl Inbox {
             let item = tokio::select! {
                 // An end comes first: what is gathered is read again.
                 biased;
-                () = shutdown.requested() => return Next::Shutdown,
+                () = shutdown.requested() => return Next::Stop(StopReason::as_asked()),
                 item = self.incoming.next() => item,
                 () = tokio::time::sleep_until(self.until.unwrap_or(heartbeat_at)) => return Next::Batch(self.all(live)),
             };
@@ -127,7 +99,7 @@ impl Inbox {
                 Some(Item::Page(page)) => self.gathered.push(page),
                 Some(Item::Ask(ask)) => self.ask = Some(ask),
                 Some(Item::End(ended)) => self.ended = Some(ended),
-                None => return Next::Lost,
+                None => return Next::Stop(StopReason::lost_reader()),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::changes::Changes;
+use super::changes::ChangeRecorder;
 use super::decide::Decider;
 use super::limit::DeadLetterLimit;
 use super::report::Monitor;
@@ -19,7 +19,7 @@ pub struct LenderSettings<'a> {
     pub lender: &'a str,
     pub public_id: &'a str,
     /// `None`: nothing is written to `changes`.
-    pub changes: Option<Changes>,
+    pub changes: Option<ChangeRecorder>,
     pub errors: &'a config::Errors,
     pub transaction: &'a config::Transaction,
     pub late_window: Duration,
@@ -50,11 +50,7 @@ impl<S: Sink> LenderParts<S> {
                 start_from: settings.start_from,
             },
             sink,
-            monitor: Monitor {
-                lender: settings.lender.to_owned(),
-                metrics: settings.metrics,
-                pulse: settings.pulse,
-            },
+            monitor: Monitor::new(settings.lender, settings.metrics, settings.pulse),
             limit: DeadLetterLimit::new(settings.errors),
             settings: settings.transaction.clone(),
             shutdown: settings.shutdown,

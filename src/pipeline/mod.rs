@@ -12,7 +12,7 @@
 //! - `claim`: the claim and what is checked before and after it
 //! - `contents`: what was in the accounts that a start finds
 //! - `main_loop`: the loop
-//! - `inbox`: what goes into the next transaction
+//! - `inbox`: what goes into the next transaction, gathered into a `batch`
 //! - `plan`: what one transaction will write, and what is true once it is committed (pure)
 //! - `decide`: which rows are written (pure)
 //! - `changes`: what `changes` says of a row that is written (pure)
@@ -27,6 +27,7 @@
 //! - `frames`: what stands before the values of its topics
 //! - `dry_run`: the same decisions, committed nowhere
 
+mod batch;
 mod changes;
 mod claim;
 mod contents;
@@ -46,7 +47,7 @@ mod start;
 mod stop;
 mod thread;
 
-pub use changes::Changes;
+pub use changes::ChangeRecorder;
 pub use claim::{Claim, StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living};
 pub use decide::Decider;
 pub use dry_run::dry_run;

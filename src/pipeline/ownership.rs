@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lender::LenderParts;
 use super::partitions::partitions_changed;
 use super::report::Monitor;
 use super::stop::StopReason;
@@ -14,6 +15,7 @@ use crate::policy::{self, AfterSink};
 use crate::progress::Record;
 use crate::shutdown::Shutdown;
 use crate::sink::{Committed, Records, Sink, SinkError};
+use crate::watchdog::work_limit;
 
 /// What reading the cursor back says of an attempted commit.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,19 +32,21 @@ pub struct Ownership {
     /// While what is committed is not known, nothing may be written, a release neither: it could stand over another owner's
     /// record, or over rows that landed.
     is_certain: bool,
-    /// When the partition counts were last looked at.
+    /// When the partition counts were last looked at, and how often they are.
     checked_at: Instant,
+    interval: Duration,
 }
 
 impl Ownership {
     /// Of a lender whose claim is committed.
-    pub fn new(monitor: Monitor, shutdown: Shutdown) -> Self {
+    pub fn new<S>(lender: &LenderParts<S>) -> Self {
         Self {
-            monitor,
-            shutdown,
+            monitor: lender.monitor.clone(),
+            shutdown: lender.shutdown.clone(),
             own_time_outs: Vec::new(),
             is_certain: true,
             checked_at: Instant::now(),
+            interval: lender.settings.heartbeat_interval,
         }
     }
 
@@ -149,14 +153,9 @@ impl Ownership {
         ControlFlow::Continue(())
     }
 
-    /// Once in `interval`: more partitions would spread keys anew and break their order.
-    pub fn check_partitions<S: Sink>(
-        &mut self,
-        sink: &S,
-        held: &Record,
-        interval: Duration,
-    ) -> ControlFlow<StopReason> {
-        if self.checked_at.elapsed() < interval {
+    /// Once in a heartbeat's interval: more partitions would spread keys anew and break their order.
+    pub fn check_partitions<S: Sink>(&mut self, sink: &S, held: &Record) -> ControlFlow<StopReason> {
+        if self.checked_at.elapsed() < self.interval {
             return ControlFlow::Continue(());
         }
         self.checked_at = Instant::now();
@@ -173,6 +172,7 @@ impl Ownership {
 
     /// Releases the lender at its end, if it is known to be this instance's.
     pub fn end<S: Sink>(&self, sink: &S, held: &Record, public_id: &str, stop: &StopReason) {
+        self.monitor.pulse.enter("ending", work_limit());
         if stop.exit != Exit::TakenOver && self.is_certain {
             release(sink, held, public_id, &self.monitor.lender);
         }

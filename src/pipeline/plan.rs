@@ -7,6 +7,9 @@ use crate::index::{Index, News};
 use crate::progress::{Progress, Record, Timestamp};
 use crate::sink::{DeadLetterDigests, Records};
 
+/// Lines of one kind that a transaction may add to the log: an upstream that turns to rubbish must not fill it.
+pub const MAX_LINES: usize = 10;
+
 /// What is held of one lender: the image of what is committed.
 #[derive(Default)]
 pub struct Holdings {

@@ -5,63 +5,117 @@
 //! - In order, Once: a deletion is a transaction like any other; a page that was requested before it does not bring the
 //!   account back (`Index::judge`).
 
-use super::inbox::{Batch, BatchItem};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::batch::{Batch, BatchItem};
 use crate::clock::Tick;
 use crate::index::{Index, Key};
 use crate::progress::{Timestamp, Walk};
-use crate::reader::{Entry, Page, Reconciled};
+use crate::reader::{Ask, Entry, Page, Reconciled};
+use crate::upstream::Client;
 
-/// While everything is read once more.
-pub(super) struct Reconciling {
+/// Whom upstream has shown, while everything is read once more.
+#[derive(Debug, Default)]
+pub(super) struct Reconciliation(Option<Shown>);
+
+#[derive(Debug)]
+struct Shown {
     since: Tick,
     /// Rows that do not say whose they are.
     unnamed: u64,
 }
 
-impl Reconciling {
-    /// From now on accounts count as seen by what is requested after `since`.
-    pub fn begin(since: Tick, index: &mut Index) -> Self {
-        index.forget_seen();
-        Self { since, unnamed: 0 }
+/// What is to be committed of a reconciliation, and who waits for it.
+pub(super) struct Deletion {
+    /// A transaction each.
+    pub items: Vec<BatchItem>,
+    /// For the order of requests and answers.
+    pub client: Arc<Client>,
+    pub outcome: Reconciled,
+    pub answer: oneshot::Sender<Reconciled>,
+}
+
+impl Reconciliation {
+    /// Answers what a reader asks; gives what is to be committed before the last answer. `max_rows`: of a transaction.
+    pub fn answer(&mut self, ask: Ask, index: &mut Index, max_rows: usize) -> Option<Deletion> {
+        match ask {
+            Ask::Begin { since, done } => {
+                index.forget_seen();
+                self.0 = Some(Shown { since, unnamed: 0 });
+                // Who asked may have been given up.
+                let _ = done.send(());
+                None
+            }
+            Ask::Count { answer } => {
+                let _ = answer.send(index.unseen().count());
+                None
+            }
+            Ask::Delete {
+                at,
+                max_share,
+                client,
+                answer,
+            } => {
+                let unnamed = self.0.take().map_or(0, |shown| shown.unnamed);
+                let (outcome, items) = end(index, unnamed, max_share, max_rows, at);
+                Some(Deletion {
+                    items,
+                    client,
+                    outcome,
+                    answer,
+                })
+            }
+        }
     }
 
     /// Notes whom a committed batch has shown.
     pub fn see(&mut self, batch: &Batch, index: &mut Index) {
+        let Some(shown) = &mut self.0 else { return };
         for item in &batch.items {
             let BatchItem::Page(page) = item else { continue };
-            if page.requested <= self.since {
+            if page.requested <= shown.since {
                 continue;
             }
             for entry in &page.entries {
                 match public_id(page, entry) {
                     Some(public_id) => index.see(public_id),
-                    None => self.unnamed += u64::from(matches!(page.step.walk, Walk::Reconcile(_))),
+                    None => shown.unnamed += u64::from(matches!(page.step.walk, Walk::Reconcile(_))),
                 }
             }
         }
     }
+}
 
-    /// What is to become of those that are unseen: a deletion of all of them, in batches of `max_rows` with the time `at`
-    /// behind them, or why there is none.
-    pub fn end(self, index: &Index, max_share: f64, max_rows: usize, at: Timestamp) -> (Reconciled, Vec<BatchItem>) {
-        let gone: Vec<String> = index.unseen().map(|key: Key| key.to_string()).collect();
-        let (unseen, held) = (gone.len(), index.len());
-        if unseen > 0 && self.unnamed > 0 {
-            let rows = self.unnamed;
-            return (Reconciled::Unnamed { rows, unseen }, Vec::new());
-        }
-        if Reconciled::is_too_many(unseen, held, max_share) {
-            let refused = Reconciled::TooMany {
-                unseen,
-                held,
-                max_share,
-            };
-            return (refused, Vec::new());
-        }
-        let deletions = gone.chunks(max_rows).map(|gone| BatchItem::Delete(gone.to_vec()));
-        let items = deletions.chain([BatchItem::Reconciled(at)]).collect();
-        (Reconciled::Deleted { count: unseen }, items)
+impl Deletion {
+    /// Everything of it is committed.
+    pub fn is_done(self, lender: &str) {
+        tracing::info!(lender, "reconciled: {}", self.outcome);
+        let _ = self.answer.send(self.outcome);
     }
+}
+
+/// What is to become of those that are unseen: a deletion of all of them, in batches of `max_rows` with the time `at` behind
+/// them, or why there is none.
+fn end(index: &Index, unnamed: u64, max_share: f64, max_rows: usize, at: Timestamp) -> (Reconciled, Vec<BatchItem>) {
+    let gone: Vec<String> = index.unseen().map(|key: Key| key.to_string()).collect();
+    let (unseen, held) = (gone.len(), index.len());
+    if unseen > 0 && unnamed > 0 {
+        let refused = Reconciled::Unnamed { rows: unnamed, unseen };
+        return (refused, Vec::new());
+    }
+    if Reconciled::is_too_many(unseen, held, max_share) {
+        let refused = Reconciled::TooMany {
+            unseen,
+            held,
+            max_share,
+        };
+        return (refused, Vec::new());
+    }
+    let deletions = gone.chunks(max_rows).map(|gone| BatchItem::Delete(gone.to_vec()));
+    let items = deletions.chain([BatchItem::Reconciled(at)]).collect();
+    (Reconciled::Deleted { count: unseen }, items)
 }
 
 /// Whose row it is, if that can be read.

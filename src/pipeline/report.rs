@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::decide::MAX_LINES;
-use super::inbox::{Batch, BatchItem};
-use super::plan::Plan;
+use super::batch::{Batch, BatchItem};
+use super::plan::{MAX_LINES, Plan};
 use crate::account::shortened;
 use crate::index::Index;
 use crate::metrics::LenderMetrics;
@@ -22,9 +21,25 @@ pub struct Monitor {
     pub metrics: LenderMetrics,
     /// For whoever watches that the loop turns.
     pub pulse: Pulse,
+    /// What is committed, for who reads.
+    progress: watch::Sender<Progress>,
 }
 
 impl Monitor {
+    pub fn new(lender: &str, metrics: LenderMetrics, pulse: Pulse) -> Self {
+        Self {
+            lender: lender.to_owned(),
+            metrics,
+            pulse,
+            progress: watch::Sender::default(),
+        }
+    }
+
+    /// What is committed, from now on.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
     /// A transaction is committed.
     pub fn committed(&self, plan: &Plan<'_>, record: &Record, took: Duration) {
         self.metrics.transactions_total.inc();
@@ -114,15 +129,15 @@ impl Monitor {
         }
     }
 
-    /// Tells the metrics what is held and what is left, and `committed`'s readers what is committed.
-    pub fn show(&self, index: &Index, progress: &Progress, committed: &watch::Sender<Progress>) {
+    /// Tells the metrics what is held and what is left, and who reads what is committed.
+    pub fn show(&self, index: &Index, progress: &Progress) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.accounts.set(count(index.len()));
         self.metrics.index_bytes.set(count(index.size()));
         self.metrics.ranges.set(count(progress.ranges.len()));
         let Progress { read, settled, .. } = *progress;
         self.metrics.note_marks(read, settled);
-        committed.send_if_modified(|committed| {
+        self.progress.send_if_modified(|committed| {
             let is_new = committed != progress;
             if is_new {
                 committed.clone_from(progress);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::changes::Changes;
+use super::changes::ChangeRecorder;
 use super::claim::{Claim, SharedFailure, StartError, claim_of, key_of, refuse_live_elsewhere};
 use super::contents::Contents;
 use super::frames::Frames;
@@ -193,7 +193,7 @@ impl Starter {
             changes: candidate
                 .frames
                 .change
-                .map(|frame| Changes::new(frame, self.config.changes.initial)),
+                .map(|frame| ChangeRecorder::new(frame, self.config.changes.initial)),
             errors: &self.config.errors,
             transaction: &self.config.transaction,
             late_window: self.config.upstream.late_window,

@@ -1,7 +1,7 @@
 //! How did a lender end?
 
 use crate::exit::{Exit, chain};
-use crate::reader::Ended;
+use crate::reader::ReaderExit;
 
 /// How a lender ended.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl StopReason {
     }
 
     /// What follows from how its reader ended.
-    pub fn of_reader(ended: &Ended) -> Self {
-        if matches!(ended, Ended::CaughtUp) {
+    pub fn of_reader(ended: &ReaderExit) -> Self {
+        if matches!(ended, ReaderExit::CaughtUp) {
             return Self::as_asked();
         }
         Self {

@@ -34,7 +34,7 @@ pub(super) struct Unfit {
 
 /// What is worth a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum DriftNotice {
     Drifts {
         /// Of `window` rows.
         unfit: Unfit,
@@ -78,7 +78,7 @@ impl Drift {
     /// Takes what did not fit in a page of `row_count` rows; gives what is worth a line now. `is_again`: they were read before,
     /// or nearly all of them. Each poll reads the newest row again and each sweep the latest, so a few would come to many: they
     /// begin no drift, but go on with one or end it.
-    pub fn note(&mut self, unfit: &[Unfit], row_count: u64, is_again: bool, now: Timestamp) -> Vec<Said> {
+    pub fn note(&mut self, unfit: &[Unfit], row_count: u64, is_again: bool, now: Timestamp) -> Vec<DriftNotice> {
         if is_again && row_count < LEAST_ROWS {
             for one in &mut self.drifting {
                 if unfit.iter().any(|unfit| unfit.field == one.field) {
@@ -104,10 +104,10 @@ impl Drift {
     }
 
     /// Those that were not seen for so long.
-    fn over(&mut self, now: Timestamp) -> Vec<Said> {
+    fn over(&mut self, now: Timestamp) -> Vec<DriftNotice> {
         let is_over = |one: &mut Drifting| is_past(one.seen_at, QUIET, now);
         let over = self.drifting.extract_if(.., is_over);
-        over.map(|one| Said::Over {
+        over.map(|one| DriftNotice::Over {
             field: one.field,
             since: one.since,
             row_count: one.row_count,
@@ -115,7 +115,7 @@ impl Drift {
         .collect()
     }
 
-    fn drifts(&mut self, unfit: Unfit, window: u64, now: Timestamp) -> Option<Said> {
+    fn drifts(&mut self, unfit: Unfit, window: u64, now: Timestamp) -> Option<DriftNotice> {
         let known = self.drifting.iter_mut().find(|one| one.field == unfit.field);
         let (since, row_count) = match known {
             Some(one) => {
@@ -140,7 +140,7 @@ impl Drift {
                 (now, unfit.row_count)
             }
         };
-        Some(Said::Drifts {
+        Some(DriftNotice::Drifts {
             unfit,
             window,
             since,
@@ -188,7 +188,7 @@ mod tests {
     #[derive(Default)]
     struct Told {
         drift: Drift,
-        lines: Vec<(i64, Said)>,
+        lines: Vec<(i64, DriftNotice)>,
     }
 
     impl Told {
@@ -214,7 +214,7 @@ mod tests {
         );
         assert_eq!(
             told.lines[1].1,
-            Said::Drifts {
+            DriftNotice::Drifts {
                 unfit: unfit("balance_amount", 990),
                 window: 1_000,
                 since: Timestamp(0),
@@ -275,7 +275,7 @@ mod tests {
         }
         assert_eq!(told.seconds(), [0]);
         (50..200).for_each(|second| told.page(second, 100, &[unfit("status", 3)]));
-        let over = Said::Over {
+        let over = DriftNotice::Over {
             field: "status",
             since: Timestamp(0),
             row_count: 5_000,

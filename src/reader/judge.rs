@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::drift::{Drift, Said, Unfit};
-use super::walk::Fault;
-use super::{DeadRow, EncodedRow, Ended, Entry, Page, Span, Tail, Unverified};
+use super::drift::{Drift, DriftNotice, Unfit};
+use super::exit::ReaderExit;
+use super::page::{DeadRow, EncodedRow, Entry, MAX_CURSOR, Page, PageTail, Span, Unverified};
 use crate::account::{self, Digest, JsonType, Rules, Scratch};
 use crate::avro::{EncodeError, Encoder};
 use crate::clock;
 use crate::metrics::LenderMetrics;
 use crate::progress::{Step, Timestamp, Walk};
-use crate::upstream::{Answer, PageBody, PageRequest};
+use crate::upstream::{Answer, PageBody, PageRequest, RequestId, UpstreamError};
 
 /// A row that is dated further ahead of its own answer is counted and warned about.
 const AHEAD_TOLERANCE: i64 = 1_000;
@@ -64,14 +64,24 @@ pub(super) struct Judge {
     pub empty_count: u32,
 }
 
+/// Which value may not fit a topic that takes `max_message`: a quarter of it, as the key and the value hold the id, that of
+/// `changes` twice.
+pub(super) fn large_value(max_message: usize) -> usize {
+    max_message / 4
+}
+
 impl Judge {
     /// Verifies and encodes; tells the next cursor as soon as it is known.
-    pub fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Result<Page, Fault>, Ended> {
+    pub fn page(
+        self,
+        answer: &Answer,
+        next: oneshot::Sender<Option<String>>,
+    ) -> Result<Result<Page, PageFault>, ReaderExit> {
         let body = match answer.page() {
             Ok(body) => body,
-            Err(error) => return Ok(Err(Fault::Upstream(error))),
+            Err(error) => return Ok(Err(PageFault::Upstream(error))),
         };
-        let unverified = |why| Ok(Err(Fault::Unverified(why, answer.request_id.clone())));
+        let unverified = |why| Ok(Err(PageFault::Unverified(why, answer.request_id.clone())));
         if let Err(why) = self.verify_envelope(&body) {
             return unverified(why);
         }
@@ -105,7 +115,7 @@ impl Judge {
                 return unverified(Unverified::Order { row });
             }
             if !is_another && last == Some(updated_at) {
-                return Ok(Err(Fault::PerhapsRepeated));
+                return Ok(Err(PageFault::PerhapsRepeated));
             }
             is_another = true;
             let (since, until) = (self.asked.since, self.asked.until);
@@ -122,7 +132,7 @@ impl Judge {
             }
         }
         if !is_another {
-            return Ok(Err(Fault::PerhapsRepeated));
+            return Ok(Err(PageFault::PerhapsRepeated));
         }
         if let Some(before_end) = before_end {
             encoded.entries.truncate(before_end);
@@ -161,7 +171,7 @@ impl Judge {
             received,
             request_id,
             drifting,
-            tail: Tail {
+            tail: PageTail {
                 row_hashes: body.rows[tail_from..].iter().map(hash).collect(),
                 is_continued,
             },
@@ -202,7 +212,7 @@ impl Judge {
         if self.asked.cursor.as_ref() == Some(next_cursor) {
             return Err(Unverified::SameCursor);
         }
-        if next_cursor.len() > super::MAX_CURSOR {
+        if next_cursor.len() > MAX_CURSOR {
             let length = next_cursor.len();
             return Err(Unverified::LongCursor { length });
         }
@@ -279,10 +289,10 @@ impl RowEncoder {
         fields
     }
 
-    fn say(&self, said: &Said) {
+    fn say(&self, said: &DriftNotice) {
         let lender = &*self.name;
         match *said {
-            Said::Drifts {
+            DriftNotice::Drifts {
                 unfit,
                 window,
                 since,
@@ -309,7 +319,7 @@ impl RowEncoder {
                      {since} in {row_count} rows, {what}"
                 );
             }
-            Said::Over {
+            DriftNotice::Over {
                 field,
                 since,
                 row_count,
@@ -414,4 +424,12 @@ impl Encoded {
             end: place(self.bytes.len()),
         }
     }
+}
+
+/// Why a try brought no page.
+pub(super) enum PageFault {
+    Upstream(UpstreamError),
+    Unverified(Unverified, RequestId),
+    /// The first page under a cursor of an earlier process may be the one before it: only that process could tell.
+    PerhapsRepeated,
 }

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 
-use super::judge::{Encoded, Noted, RowEncoder};
-use super::{Ended, Entry, Incoming, Item, MAX_BUFFERED, Outlet, Page, Tail, large_value};
+use super::exit::ReaderExit;
+use super::incoming::{Incoming, Item, MAX_BUFFERED, Outlet};
+use super::judge::{Encoded, Noted, RowEncoder, large_value};
+use super::page::{Entry, Page, PageTail};
 use crate::account::{Reason, Rules};
 use crate::avro::Encoder;
 use crate::metrics::LenderMetrics;
@@ -20,7 +22,7 @@ const MAX_ROWS: usize = 200;
 const MAX_BYTES: usize = 1 << 20;
 
 /// What a replay is made of.
-pub struct ReplaySetting<'a> {
+pub struct ReplaySettings<'a> {
     pub encoder: Encoder,
     pub rules: Rules,
     /// The lender's key in the configuration.
@@ -55,15 +57,15 @@ pub struct Letters {
 pub struct Closed;
 
 impl Replay {
-    pub fn new(setting: ReplaySetting<'_>) -> (Self, Incoming) {
+    pub fn new(settings: ReplaySettings<'_>) -> (Self, Incoming) {
         let (incoming, [_, way]) = Incoming::new([1, MAX_BUFFERED]);
         let encoder = RowEncoder {
-            rules: setting.rules,
-            encoder: setting.encoder,
-            name: setting.name.into(),
-            lender: setting.lender.into(),
-            large_value: large_value(setting.max_message),
-            metrics: setting.metrics,
+            rules: settings.rules,
+            encoder: settings.encoder,
+            name: settings.name.into(),
+            lender: settings.lender.into(),
+            large_value: large_value(settings.max_message),
+            metrics: settings.metrics,
             noted: Noted::default(),
         };
         let replay = Self {
@@ -115,7 +117,7 @@ impl Replay {
     }
 
     /// Hands over what is left, and ends as the reading of the topic did.
-    pub fn end(mut self, runtime: &Handle, ended: Ended) -> Letters {
+    pub fn end(mut self, runtime: &Handle, ended: ReaderExit) -> Letters {
         runtime.block_on(self.hand_over());
         self.way.send(Item::End(ended));
         self.letters
@@ -145,7 +147,7 @@ impl Replay {
             received: 0,
             request_id: None,
             drifting: Vec::new(),
-            tail: Tail {
+            tail: PageTail {
                 row_hashes: Vec::new(),
                 is_continued: false,
             },

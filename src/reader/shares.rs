@@ -15,22 +15,22 @@ const SMALLEST: i64 = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Shares {
-    state: Mutex<State>,
+    state: Mutex<Shared>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Shared {
     /// Nobody reads these yet.
     pending: Vec<Range>,
-    running: Vec<Part>,
+    running: Vec<RangePart>,
     /// Walks that wait for something to read.
     idle_count: usize,
 }
 
 /// What is left of a range that is being read.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct RangePart {
     stop: Timestamp,
     /// Unknown before the first page of a range that begins with the oldest row.
     position: Option<Timestamp>,
@@ -38,7 +38,7 @@ struct Part {
     is_paused: bool,
 }
 
-impl Part {
+impl RangePart {
     fn size(&self) -> i64 {
         self.position.map_or(0, |position| self.stop.0 - position.0)
     }
@@ -52,9 +52,9 @@ fn middle(position: Timestamp, stop: Timestamp) -> Option<Timestamp> {
 
 impl Shares {
     pub fn new(ranges: Vec<Range>) -> Self {
-        let state = State {
+        let state = Shared {
             pending: ranges,
-            ..State::default()
+            ..Shared::default()
         };
         Self {
             state: Mutex::new(state),
@@ -62,7 +62,7 @@ impl Shares {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Shared> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,8 +117,8 @@ impl Shares {
     }
 }
 
-impl State {
-    fn of(&mut self, stop: Timestamp) -> &mut Part {
+impl Shared {
+    fn of(&mut self, stop: Timestamp) -> &mut RangePart {
         let part = self.running.iter_mut().find(|part| part.stop == stop);
         part.expect("a range that is read is among the running ones")
     }
@@ -127,7 +127,7 @@ impl State {
         let size = |range: &Range| range.position().map_or(i64::MAX, |position| range.stop.0 - position.0);
         let (place, _) = self.pending.iter().enumerate().max_by_key(|(_, range)| size(range))?;
         let range = self.pending.swap_remove(place);
-        self.running.push(Part {
+        self.running.push(RangePart {
             stop: range.stop,
             position: range.position(),
             is_paused: false,
@@ -142,7 +142,7 @@ impl State {
         let Some(position) = position else { return splits };
         while self.pending.len() < self.idle_count {
             let others = self.running.iter().filter(|part| part.stop != stop && !part.is_paused);
-            let largest_other = others.map(Part::size).max().unwrap_or(0);
+            let largest_other = others.map(RangePart::size).max().unwrap_or(0);
             // A range that was begun before is split by who reads it, for only its cursor knows where it stands.
             let fresh = self
                 .pending

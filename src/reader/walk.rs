@@ -5,20 +5,22 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 
-use super::judge::Judge;
+use super::ahead::{Ahead, in_background};
+use super::context::{Until, WalkContext};
+use super::exit::ReaderExit;
+use super::incoming::Item;
+use super::judge::{Judge, PageFault};
+use super::page::{Page, PageTail};
 use super::shares::Shares;
-use super::{Ended, Item, Kind, Page, Reader, Tail, Until, Unverified};
 use crate::account::shortened;
 use crate::backoff::Backoff;
 use crate::exit::chain;
 use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
 use crate::progress::{Range, Timestamp, Walk};
-use crate::upstream::{Answer, Client, PageRequest, RequestId, UpstreamError};
+use crate::upstream::{PageRequest, UpstreamError};
 
 /// The same request is repeated this often before its walk begins afresh.
 const TRIES_BEFORE_FRESH_WALK: u32 = 3;
@@ -88,6 +90,13 @@ impl Drop for Stuck {
     }
 }
 
+/// What parts of the past are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RangeKind {
+    Snapshot,
+    Reconcile,
+}
+
 /// How a walk ended.
 pub(super) struct Walked {
     /// The highest `updated_at`, but no more than the walk's clock: from there on the next walk has to read.
@@ -104,51 +113,12 @@ impl Walked {
     }
 }
 
-/// A request under way; dropped, it is given up.
-struct Ahead {
-    request: PageRequest,
-    answer: JoinHandle<Result<Answer, UpstreamError>>,
-    abort: AbortHandle,
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.abort.abort();
-    }
-}
-
-impl Ahead {
-    fn start(client: &Arc<Client>, request: PageRequest) -> Self {
-        let (client, asked) = (Arc::clone(client), request.clone());
-        let answer = tokio::spawn(async move { client.page(&asked).await });
-        let abort = answer.abort_handle();
-        Self { request, answer, abort }
-    }
-}
-
-/// Does work that takes a while on a thread where it may. A runtime of one thread does it in its order: what the model
-/// test does must follow from its seed.
-fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::CurrentThread => tokio::spawn(async { work() }),
-        _ => spawn_blocking(work),
-    }
-}
-
-/// Why a try brought no page.
-pub(super) enum Fault {
-    Upstream(UpstreamError),
-    Unverified(Unverified, RequestId),
-    /// The first page under a cursor of an earlier process may be the one before it: only that process could tell.
-    PerhapsRepeated,
-}
-
 impl OneWalk {
-    pub fn range(range: &Range, kind: Kind) -> Self {
+    pub fn range(range: &Range, kind: RangeKind) -> Self {
         Self {
             walk: match kind {
-                Kind::Snapshot => Walk::Range(range.stop),
-                Kind::Reconcile => Walk::Reconcile(range.stop),
+                RangeKind::Snapshot => Walk::Range(range.stop),
+                RangeKind::Reconcile => Walk::Reconcile(range.stop),
             },
             since: range.since,
             until: range.until,
@@ -198,23 +168,23 @@ impl OneWalk {
     ///
     /// # Errors
     /// When the lender cannot go on.
-    pub async fn run(mut self, reader: &Reader, shares: Option<&Shares>) -> Result<Walked, Ended> {
+    pub async fn run(mut self, context: &WalkContext, shares: Option<&Shares>) -> Result<Walked, ReaderExit> {
         let mut ahead: Option<Ahead> = None;
         loop {
-            let request = self.request(reader);
+            let request = self.request(context);
             let under_way = match ahead.take().filter(|ahead| ahead.request == request) {
                 Some(ahead) => ahead,
-                None => Ahead::start(&reader.client, request),
+                None => Ahead::start(&context.client, request),
             };
-            match self.page(reader, under_way, &mut ahead).await? {
+            match self.page(context, under_way, &mut ahead).await? {
                 Ok(mut page) => {
-                    self.advance(reader, &page);
+                    self.advance(context, &page);
                     let (is_last, clock) = (page.step.is_last, page.step.clock);
                     let (done, committed) = oneshot::channel();
                     page._done = is_last.then_some(done);
                     let outlet = match self.walk {
-                        Walk::Live => &reader.live,
-                        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => &reader.rest,
+                        Walk::Live => &context.live,
+                        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => &context.rest,
                     };
                     outlet.hand_over(page).await;
                     if is_last {
@@ -225,7 +195,7 @@ impl OneWalk {
                         return Ok(Walked { highest, committed });
                     }
                     if let Some(shares) = shares {
-                        self.share(reader, shares);
+                        self.share(context, shares);
                     }
                 }
                 Err(fault) => {
@@ -233,19 +203,19 @@ impl OneWalk {
                     if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
                         shares.paused(stop);
                     }
-                    self.recover(reader, fault).await?;
+                    self.recover(context, fault).await?;
                 }
             }
         }
     }
 
     /// Gives a part of its range away, if another walk has nothing to read. What was judged so far lies before it.
-    fn share(&mut self, reader: &Reader, shares: &Shares) {
+    fn share(&mut self, context: &WalkContext, shares: &Shares) {
         let Some(stop) = self.walk.stop() else { return };
         let position = self.highest.max(self.since);
         let stop = shares.split(stop, position, |split| {
             if let Walk::Range(_) = self.walk {
-                reader.rest.send(Item::Split(split));
+                context.rest.send(Item::Split(split));
             }
         });
         self.end = Some(stop);
@@ -257,8 +227,8 @@ impl OneWalk {
         }
     }
 
-    fn request(&self, reader: &Reader) -> PageRequest {
-        let limit = self.limit.unwrap_or(reader.upstream.page_size);
+    fn request(&self, context: &WalkContext) -> PageRequest {
+        let limit = self.limit.unwrap_or(context.upstream.page_size);
         PageRequest {
             since: self.since,
             until: self.until,
@@ -271,19 +241,19 @@ impl OneWalk {
     /// Waits for the answer under way, sends the next request, and verifies and encodes the answer meanwhile.
     async fn page(
         &self,
-        reader: &Reader,
+        context: &WalkContext,
         mut under_way: Ahead,
         ahead: &mut Option<Ahead>,
-    ) -> Result<Result<Page, Fault>, Ended> {
+    ) -> Result<Result<Page, PageFault>, ReaderExit> {
         let answer = match (&mut under_way.answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Ok(Err(Fault::Upstream(error))),
+            Ok(Err(error)) => return Ok(Err(PageFault::Upstream(error))),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         let request = under_way.request.clone();
         let (next, next_known) = oneshot::channel();
         let judge = Judge {
-            encoder: Arc::clone(&reader.encoder),
+            encoder: Arc::clone(&context.encoder),
             walk: self.walk,
             asked: request.clone(),
             end: self.end,
@@ -296,7 +266,7 @@ impl OneWalk {
         let judged = in_background(move || judge.page(&answer, next));
         if let Ok(Some(cursor)) = next_known.await {
             *ahead = Some(Ahead::start(
-                &reader.client,
+                &context.client,
                 PageRequest {
                     cursor: Some(cursor),
                     ..request
@@ -306,7 +276,7 @@ impl OneWalk {
         match judged.await {
             Ok(result) => {
                 if let Ok(Ok(page)) = &result {
-                    reader.note_clock(page.step.clock);
+                    context.note_clock(page.step.clock);
                 }
                 result
             }
@@ -314,7 +284,7 @@ impl OneWalk {
         }
     }
 
-    fn advance(&mut self, reader: &Reader, page: &Page) {
+    fn advance(&mut self, context: &WalkContext, page: &Page) {
         self.clock = Some(page.step.clock);
         (self.since, self.until) = (page.step.since, page.step.until);
         self.cursor.clone_from(&page.step.next_cursor);
@@ -338,7 +308,7 @@ impl OneWalk {
         self.last_id = page.last_id().map(Box::from).or(self.last_id.take());
         self.doubtful_count = 0;
         if is_over && !page.step.is_last {
-            self.go_on_behind(reader);
+            self.go_on_behind(context);
         }
         self.good_count += 1;
         // Whoever looks for a spot reads row by row until it is passed.
@@ -346,12 +316,12 @@ impl OneWalk {
             self.limit = self
                 .limit
                 .map(|limit| limit.saturating_mul(2))
-                .filter(|limit| *limit < reader.upstream.page_size);
+                .filter(|limit| *limit < context.upstream.page_size);
         }
     }
 
     /// An empty page leaves the group as it is.
-    fn extend_group(&mut self, tail: &Tail) {
+    fn extend_group(&mut self, tail: &PageTail) {
         let group = Arc::make_mut(self.group.get_or_insert_default());
         if !tail.is_continued {
             group.clear();
@@ -361,20 +331,20 @@ impl OneWalk {
     }
 
     /// Decides by policy what follows a fault, says so, and waits.
-    async fn recover(&mut self, reader: &Reader, fault: Fault) -> Result<(), Ended> {
-        let metrics = reader.client.metrics();
+    async fn recover(&mut self, context: &WalkContext, fault: PageFault) -> Result<(), ReaderExit> {
+        let metrics = context.client.metrics();
         // Without its cursor the request is another one; and an upstream that answers, if wrongly, needs no rest.
-        let may_hurry = matches!(fault, Fault::Unverified(..)) || self.cursor.is_some();
+        let may_hurry = matches!(fault, PageFault::Unverified(..)) || self.cursor.is_some();
         // A query that takes upstream too long, though it is for one row.
         let mut is_unmanageable = false;
         let (text, advice, retry_after) = match fault {
-            Fault::Upstream(error) => {
+            PageFault::Upstream(error) => {
                 let mut asked_for = None;
                 match policy::after_request(&error) {
                     AfterRequest::Retry { retry_after } => asked_for = retry_after,
                     AfterRequest::PerhapsDeadCursor => self.doubtful_count += 1,
                     AfterRequest::Smaller => {
-                        let limit = self.limit.unwrap_or(reader.upstream.page_size);
+                        let limit = self.limit.unwrap_or(context.upstream.page_size);
                         self.doubtful_count += u32::from(limit == 1);
                         // An answer that is too large is that for any time that holds its row.
                         is_unmanageable = limit == 1 && matches!(error, UpstreamError::Status { .. });
@@ -385,12 +355,12 @@ impl OneWalk {
                 (chain(&error), policy::request_advice(&error), asked_for)
             }
             // Nothing is wrong: no wait, no line.
-            Fault::PerhapsRepeated => {
+            PageFault::PerhapsRepeated => {
                 metrics.fresh_walks_total.inc();
-                self.begin_afresh(reader);
+                self.begin_afresh(context);
                 return Ok(());
             }
-            Fault::Unverified(unverified, request_id) => {
+            PageFault::Unverified(unverified, request_id) => {
                 self.doubtful_count += 1;
                 metrics.unverified_pages_total.inc();
                 let advice = "the page is discarded and asked for again; tell the vendor's support if it lasts";
@@ -400,7 +370,7 @@ impl OneWalk {
         metrics.retries_total.inc();
         let wait = self.backoff.next(retry_after);
         if self.backoff.is_worth_a_line() {
-            let (lender, try_count) = (&*reader.name, self.backoff.try_count());
+            let (lender, try_count) = (&*context.name, self.backoff.try_count());
             tracing::warn!(lender, try_count, wait = ?wait, advice, "{text}");
         }
         // Whoever has begun to ask for less goes on with it at once.
@@ -408,14 +378,14 @@ impl OneWalk {
         if is_doubtful {
             self.doubtful_count = 0;
             metrics.fresh_walks_total.inc();
-            self.begin_afresh(reader);
+            self.begin_afresh(context);
             if is_unmanageable && self.can_narrow() {
-                self.narrow(reader);
+                self.narrow(context);
                 tokio::time::sleep(wait).await;
                 return Ok(());
             }
             if self.fresh_count >= FRESH_WALKS_BEFORE_STUCK {
-                self.report_stuck(reader, &text)?;
+                self.report_stuck(context, &text)?;
             }
             self.fresh_count += 1;
             if may_hurry && self.fresh_count < FRESH_WALKS_BEFORE_STUCK {
@@ -431,13 +401,13 @@ impl OneWalk {
     }
 
     /// Leaves a cursor that does not help any more: on from the highest row, whose equals come again and are recognised.
-    fn begin_afresh(&mut self, reader: &Reader) {
+    fn begin_afresh(&mut self, context: &WalkContext) {
         self.since = self.highest.max(self.since);
         if failpoint::is_broken(Rule::BoundaryInclusive) {
             self.since = self.highest.map(|highest| Timestamp(highest.0 + 1)).or(self.since);
         }
         self.forget_page();
-        self.ask_for_span(reader);
+        self.ask_for_span(context);
     }
 
     /// The walk begins anew: what was known of the page before says nothing about its first one.
@@ -454,44 +424,44 @@ impl OneWalk {
     }
 
     /// Asks for less of the time: upstream does not manage the query, not even for one row.
-    fn narrow(&mut self, reader: &Reader) {
-        let (from, to) = self.bounds(reader);
+    fn narrow(&mut self, context: &WalkContext) {
+        let (from, to) = self.bounds(context);
         let span = self.span.unwrap_or(to - from) / NARROWER;
         self.span = Some(span.max(NARROWEST));
-        self.ask_for_span(reader);
+        self.ask_for_span(context);
     }
 
     /// The part that was asked for is read: on behind it, with twice the time.
-    fn go_on_behind(&mut self, reader: &Reader) {
+    fn go_on_behind(&mut self, context: &WalkContext) {
         self.forget_page();
         self.span = self.span.map(|span| span.saturating_mul(2));
-        self.ask_for_span(reader);
+        self.ask_for_span(context);
     }
 
     /// From where to where there is something to read, in milliseconds.
-    fn bounds(&self, reader: &Reader) -> (i64, i64) {
-        let to = self.end.unwrap_or_else(|| reader.clock());
+    fn bounds(&self, context: &WalkContext) -> (i64, i64) {
+        let to = self.end.unwrap_or_else(|| context.clock());
         (self.since.map_or(to.0 - OLDEST, |since| since.0), to.0)
     }
 
     /// Asks for the span, or for all that is left, if that is less.
-    fn ask_for_span(&mut self, reader: &Reader) {
-        let (from, to) = self.bounds(reader);
+    fn ask_for_span(&mut self, context: &WalkContext) {
+        let (from, to) = self.bounds(context);
         self.span = self.span.filter(|span| *span < to - from);
         self.until = self.span.map(|span| Timestamp(from + span)).or(self.end);
     }
 
     /// Says that the walk gets nowhere, and where.
-    fn report_stuck(&mut self, reader: &Reader, text: &str) -> Result<(), Ended> {
-        let gauge = &reader.client.metrics().stuck_walks;
+    fn report_stuck(&mut self, context: &WalkContext, text: &str) -> Result<(), ReaderExit> {
+        let gauge = &context.client.metrics().stuck_walks;
         self.stuck.get_or_insert_with(|| Stuck::new(gauge));
         let position = self.highest.or(self.since).map(|at| at.to_string());
         let position = position.unwrap_or_else(|| "the oldest row".to_owned());
-        let (lender, behind) = (&*reader.name, self.last_id.as_deref().map(shortened));
+        let (lender, behind) = (&*context.name, self.last_id.as_deref().map(shortened));
         let advice = "nothing is skipped; give the vendor's support the position and the request id";
-        if reader.until != Until::Asked {
+        if context.until != Until::Asked {
             let behind = behind.map(|id| format!(", behind account {id}")).unwrap_or_default();
-            return Err(Ended::Stuck(format!("at {position}{behind}: {text}")));
+            return Err(ReaderExit::Stuck(format!("at {position}{behind}: {text}")));
         }
         if self.backoff.is_worth_a_line() {
             tracing::error!(

@@ -15,8 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::UpstreamError;
-use super::http::{Answer, Client, Connection, post};
+use super::connection::{Answer, Connection, post};
+use super::error::UpstreamError;
 use super::request::with_path;
 use super::token::{MIN_PAUSE, Token};
 use crate::backoff::Backoff;
@@ -110,6 +110,11 @@ impl Auth {
             },
             login,
         ))
+    }
+
+    /// The `lenderId` claim of the token in use, where it can be read.
+    pub fn token_lender(&self) -> Option<String> {
+        self.tokens().token.lender()
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -340,11 +345,4 @@ async fn log_in(
     };
     let tokens = Tokens::new(received(token, &answer), refresh_token, generation);
     Ok((login, tokens))
-}
-
-impl Client {
-    /// The `lenderId` claim of the token in use, where it can be read.
-    pub fn token_lender(&self) -> Option<String> {
-        self.auth.tokens().token.lender()
-    }
 }

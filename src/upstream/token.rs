@@ -24,14 +24,14 @@ pub(super) struct Token {
 }
 
 #[derive(Deserialize)]
-struct Times {
+struct TimeClaims {
     exp: f64,
     iat: Option<f64>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Lender {
+struct LenderClaim {
     lender_id: String,
 }
 
@@ -58,13 +58,13 @@ impl Token {
 
     /// Its `lenderId`.
     pub fn lender(&self) -> Option<String> {
-        claims(self.secret.expose_secret()).map(|Lender { lender_id }| lender_id)
+        claims(self.secret.expose_secret()).map(|LenderClaim { lender_id }| lender_id)
     }
 }
 
 /// `exp` less `iat`, else less `clock`; `None` where there is no such time, or none is left: then a clock is wrong.
 fn life(jwt: &str, clock: Timestamp) -> Option<Duration> {
-    let Times { exp, iat } = claims(jwt)?;
+    let TimeClaims { exp, iat } = claims(jwt)?;
     let begun = iat.unwrap_or(clock.0 as f64 / 1_000.0);
     Duration::try_from_secs_f64(exp - begun)
         .ok()

@@ -1,12 +1,12 @@
 //! What do two looks at an account say? One look alone says little: the source follows upstream, so it is always a little
 //! behind, and an account may change between the reading of the one side and of the other. Pure.
 
-use super::table::Version;
+use super::table::ListedVersion;
 
 /// What is wrong with an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Upstream has it, `accounts` does not.
+pub enum FindingKind {
+    /// UpstreamSide has it, `accounts` does not.
     Missing,
     /// `accounts` holds an older version than upstream showed a look ago.
     Stale,
@@ -20,7 +20,7 @@ pub enum Kind {
     Changed,
 }
 
-impl Kind {
+impl FindingKind {
     pub const ALL: [Self; 6] = [
         Self::Missing,
         Self::Stale,
@@ -75,9 +75,9 @@ impl Kind {
 
 /// An account upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Upstream {
+pub enum UpstreamSide {
     Absent,
-    Account(Version),
+    Account(ListedVersion),
     /// Its row cannot be an account: what the topic holds is the last good record.
     Dead,
 }
@@ -85,34 +85,35 @@ pub enum Upstream {
 /// Both sides of an account at one look: upstream first, then the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    pub upstream: Upstream,
-    pub held: Option<Version>,
+    pub upstream: UpstreamSide,
+    pub held: Option<ListedVersion>,
 }
 
 /// What is wrong, by the last look and the one before; `None`: nothing.
 ///
 /// Between the two a source had the time to write what the earlier one saw upstream. What changed later may still be on
 /// its way.
-pub fn finding(before: Look, now: Look) -> Option<Kind> {
+pub fn finding(before: Look, now: Look) -> Option<FindingKind> {
     let is_still = before == now;
-    let certain = |kind: Kind, is_certain: bool| Some(if is_certain { kind } else { Kind::Changed });
+    let certain = |kind: FindingKind, is_certain: bool| Some(if is_certain { kind } else { FindingKind::Changed });
     match (now.upstream, now.held) {
-        (Upstream::Absent, None) | (Upstream::Dead, _) => None,
-        (Upstream::Account(version), None) => {
+        (UpstreamSide::Absent, None) | (UpstreamSide::Dead, _) => None,
+        (UpstreamSide::Account(version), None) => {
             // An account that appeared only now is on its way; one that has been there may go on changing.
-            let was_there = matches!(before.upstream, Upstream::Account(was) if was.updated_at <= version.updated_at);
-            certain(Kind::Missing, was_there && before.held.is_none())
+            let was_there =
+                matches!(before.upstream, UpstreamSide::Account(was) if was.updated_at <= version.updated_at);
+            certain(FindingKind::Missing, was_there && before.held.is_none())
         }
-        (Upstream::Absent, Some(_)) => certain(Kind::Surplus, is_still),
-        (Upstream::Account(version), Some(held)) if held == version => None,
-        (Upstream::Account(version), Some(held)) if held.updated_at < version.updated_at => {
-            let was_ahead = matches!(before.upstream, Upstream::Account(was) if held.updated_at < was.updated_at);
-            certain(Kind::Stale, was_ahead)
+        (UpstreamSide::Absent, Some(_)) => certain(FindingKind::Surplus, is_still),
+        (UpstreamSide::Account(version), Some(held)) if held == version => None,
+        (UpstreamSide::Account(version), Some(held)) if held.updated_at < version.updated_at => {
+            let was_ahead = matches!(before.upstream, UpstreamSide::Account(was) if held.updated_at < was.updated_at);
+            certain(FindingKind::Stale, was_ahead)
         }
-        (Upstream::Account(version), Some(held)) if held.updated_at == version.updated_at => {
-            certain(Kind::Different, is_still)
+        (UpstreamSide::Account(version), Some(held)) if held.updated_at == version.updated_at => {
+            certain(FindingKind::Different, is_still)
         }
-        (Upstream::Account(_), Some(_)) => certain(Kind::Regressed, is_still),
+        (UpstreamSide::Account(_), Some(_)) => certain(FindingKind::Regressed, is_still),
     }
 }
 
@@ -123,14 +124,14 @@ mod tests {
 
     /// `3a`: updated at 3, content `a`; `-`: none; `!`: no account.
     fn look(upstream: &str, held: &str) -> Look {
-        let version = |text: &str| Version {
+        let version = |text: &str| ListedVersion {
             updated_at: text[..1].parse().expect("a digit"),
             digest: Digest(u64::from(text.as_bytes()[1])),
         };
         let upstream = match upstream {
-            "-" => Upstream::Absent,
-            "!" => Upstream::Dead,
-            text => Upstream::Account(version(text)),
+            "-" => UpstreamSide::Absent,
+            "!" => UpstreamSide::Dead,
+            text => UpstreamSide::Account(version(text)),
         };
         let held = (held != "-").then(|| version(held));
         Look { upstream, held }
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn two_looks_tell_what_is_wrong_from_what_is_on_its_way() {
-        use Kind::{Changed, Different, Missing, Regressed, Stale, Surplus};
+        use FindingKind::{Changed, Different, Missing, Regressed, Stale, Surplus};
         for (before, now, expected) in [
             // As it should be, however it came to be so.
             (("2a", "-"), ("2a", "2a"), None),
@@ -187,7 +188,7 @@ mod tests {
             let text = |at: i32| format!("{at}a");
             let before = look(&text(at), &text(at - 1));
             let now = look(&text(at + 1), &text(at));
-            assert_eq!(finding(before, now), Some(Kind::Changed));
+            assert_eq!(finding(before, now), Some(FindingKind::Changed));
         }
     }
 }

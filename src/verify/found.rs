@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::finding::Kind;
+use super::finding::FindingKind;
 use super::repair::Repair;
 use crate::exit::{Exit, Failure};
 use crate::progress::Timestamp;
@@ -10,7 +10,7 @@ use crate::progress::Timestamp;
 /// One lender's outcome.
 pub struct Report {
     pub lender: String,
-    pub found: Result<Found, Failure>,
+    pub found: Result<Findings, Failure>,
 }
 
 impl Report {
@@ -25,7 +25,7 @@ impl Report {
 
 /// What was found of one lender.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Findings {
     pub public_id: String,
     pub topic: String,
     pub dead_letters_topic: String,
@@ -37,8 +37,8 @@ pub struct Found {
     pub ignored_count: usize,
     /// Rows that could not be accounts and were gone or changed when they were looked at again.
     pub moved_count: usize,
-    pub kinds: HashMap<Kind, Counted<Listed>>,
-    pub dead: Counted<DeadRow>,
+    pub kinds: HashMap<FindingKind, Counted<Listed>>,
+    pub dead: Counted<DeadRowFinding>,
     /// Of these, those that are not in `dead-letters`.
     pub unburied_count: usize,
     /// Retention has removed dead letters, so that one which is not there may have been.
@@ -46,18 +46,18 @@ pub struct Found {
     pub repair: Repair,
 }
 
-impl Found {
+impl Findings {
     pub fn is_equal(&self) -> bool {
-        let is_wrong = |kind: &Kind| kind.is_difference() && self.count(*kind) > 0;
-        !Kind::ALL.iter().any(is_wrong) && (self.unburied_count == 0 || self.is_cut)
+        let is_wrong = |kind: &FindingKind| kind.is_difference() && self.count(*kind) > 0;
+        !FindingKind::ALL.iter().any(is_wrong) && (self.unburied_count == 0 || self.is_cut)
     }
 
-    pub fn count(&self, kind: Kind) -> usize {
+    pub fn count(&self, kind: FindingKind) -> usize {
         self.kinds.get(&kind).map_or(0, |counted| counted.count)
     }
 
     pub fn changed_count(&self) -> usize {
-        self.count(Kind::Changed) + self.moved_count
+        self.count(FindingKind::Changed) + self.moved_count
     }
 }
 
@@ -106,7 +106,7 @@ pub struct Listed {
 
 /// A row that cannot be an account.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeadRow {
+pub struct DeadRowFinding {
     /// Those that are not come first.
     pub is_buried: bool,
     pub public_id: Option<String>,

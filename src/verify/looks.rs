@@ -6,11 +6,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use super::finding::{Kind, Look, Upstream, finding};
-use super::found::{Counted, DeadRow, Found, Listed};
+use super::finding::{FindingKind, Look, UpstreamSide, finding};
+use super::found::{Counted, DeadRowFinding, Findings, Listed};
 use super::repair::{Cursor, Need, Repair};
-use super::rows::{Rows, Seen};
-use super::table::{Keep, Table, Version, merge};
+use super::rows::{SeenRow, UpstreamRows};
+use super::table::{Keep, ListedVersion, Table, merge};
 use crate::account::{Digest, Reason, shortened};
 use crate::config::Config;
 use crate::exit::Failure;
@@ -26,7 +26,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Everything that looking at one lender needs.
 pub struct Looking<'a> {
-    pub rows: &'a Rows<'a>,
+    pub rows: &'a UpstreamRows<'a>,
     pub config: &'a Config,
     pub lender: &'a str,
     pub cluster: &'a Cluster,
@@ -44,13 +44,13 @@ struct Suspect {
 
 impl Suspect {
     /// Takes a row of the present look; of several the newest counts, whatever order they come in.
-    fn see(&mut self, updated_at: i64, upstream: Upstream) {
+    fn see(&mut self, updated_at: i64, upstream: UpstreamSide) {
         if updated_at >= self.seen_at {
             (self.seen_at, self.now.upstream) = (updated_at, upstream);
         }
     }
 
-    fn finding(&self) -> Option<Kind> {
+    fn finding(&self) -> Option<FindingKind> {
         finding(self.before, self.now)
     }
 
@@ -62,8 +62,8 @@ impl Suspect {
 
 fn upstream_at(look: Look) -> Option<i64> {
     match look.upstream {
-        Upstream::Account(version) => Some(version.updated_at),
-        Upstream::Absent | Upstream::Dead => None,
+        UpstreamSide::Account(version) => Some(version.updated_at),
+        UpstreamSide::Absent | UpstreamSide::Dead => None,
     }
 }
 
@@ -73,7 +73,7 @@ struct Dead {
     updated_at: Option<i64>,
     reason: Reason,
     /// What the topic holds of the account.
-    held: Option<Version>,
+    held: Option<ListedVersion>,
     is_buried: bool,
     /// By the present look.
     is_seen: bool,
@@ -95,8 +95,8 @@ impl Dead {
 type DeadRows = HashMap<Digest, Dead>;
 
 /// What the looks so far have left.
-struct State {
-    /// Upstream's clock when it began, less the time that a row may take to become visible.
+struct LookState {
+    /// UpstreamSide's clock when it began, less the time that a row may take to become visible.
     since: Timestamp,
     read: Offsets,
     letters: DeadLetters,
@@ -105,14 +105,14 @@ struct State {
     upstream_count: usize,
     held_count: usize,
     ignored_count: usize,
-    /// Rows that could not be accounts and were gone or changed at the next look.
+    /// UpstreamRows that could not be accounts and were gone or changed at the next look.
     moved_count: usize,
 }
 
 impl Looking<'_> {
     /// # Errors
     /// When upstream or Kafka cannot be read.
-    pub async fn run(&self, clock: Option<Timestamp>, limit: usize) -> Result<Found, Failure> {
+    pub async fn run(&self, clock: Option<Timestamp>, limit: usize) -> Result<Findings, Failure> {
         let mut state = self.first(clock).await?;
         let cursor = self.cursor().await?;
         let mut look_count = 0;
@@ -132,12 +132,12 @@ impl Looking<'_> {
     }
 
     /// Reads everything.
-    async fn first(&self, clock: Option<Timestamp>) -> Result<State, Failure> {
+    async fn first(&self, clock: Option<Timestamp>) -> Result<LookState, Failure> {
         let mut upstream = Table::new(Keep::Highest);
         let mut dead = DeadRows::new();
-        let take = |seen: Seen<'_>| match seen {
-            Seen::Account { public_id, version } => upstream.put(public_id, Some(version)),
-            Seen::Dead {
+        let take = |seen: SeenRow<'_>| match seen {
+            SeenRow::Account { public_id, version } => upstream.put(public_id, Some(version)),
+            SeenRow::Dead {
                 public_id,
                 updated_at,
                 digest,
@@ -155,7 +155,7 @@ impl Looking<'_> {
             account.is_none_or(|account| row.updated_at.is_some_and(|at| at >= account.updated_at))
         });
         let (held, read) = self.held().await?;
-        let mut state = State {
+        let mut state = LookState {
             since: begun.before(self.config.upstream.late_window),
             read,
             letters: DeadLetters::default(),
@@ -183,7 +183,7 @@ impl Looking<'_> {
         Ok(state)
     }
 
-    fn compare(&self, upstream: &Table, held: &Table, state: &mut State) {
+    fn compare(&self, upstream: &Table, held: &Table, state: &mut LookState) {
         let dead: HashSet<&Key> = state.dead.values().filter_map(|row| row.key.as_ref()).collect();
         let suspects = &mut state.suspects;
         merge(upstream, held, |key, upstream, held| {
@@ -197,7 +197,7 @@ impl Looking<'_> {
             state.upstream_count += usize::from(upstream.is_some());
             if upstream != held {
                 let look = Look {
-                    upstream: upstream.map_or(Upstream::Absent, Upstream::Account),
+                    upstream: upstream.map_or(UpstreamSide::Absent, UpstreamSide::Account),
                     held,
                 };
                 let suspect = Suspect {
@@ -211,7 +211,7 @@ impl Looking<'_> {
     }
 
     /// Older than `start_from`, and not known: the source leaves it out.
-    fn is_ignored(&self, upstream: Option<Version>, held: Option<Version>) -> bool {
+    fn is_ignored(&self, upstream: Option<ListedVersion>, held: Option<ListedVersion>) -> bool {
         let start_from = self.config.lenders[self.lender].start_from;
         match (upstream, held, start_from) {
             (Some(upstream), None, Some(start_from)) => upstream.updated_at < start_from.timestamp_millis(),
@@ -235,7 +235,7 @@ impl Looking<'_> {
     }
 
     /// Looks for the dead rows in `dead-letters`, as far as they were not found there.
-    async fn bury(&self, state: &mut State) -> Result<(), Failure> {
+    async fn bury(&self, state: &mut LookState) -> Result<(), Failure> {
         if state.unburied().next().is_none() {
             return Ok(());
         }
@@ -256,12 +256,12 @@ impl Looking<'_> {
     }
 
     /// Reads again what differed.
-    async fn again(&self, state: &mut State) -> Result<(), Failure> {
+    async fn again(&self, state: &mut LookState) -> Result<(), Failure> {
         let suspect_times = state.suspects.values().flat_map(Suspect::times).flatten();
         let dead_times = state.unburied().filter_map(|row| row.updated_at);
         let times: BTreeSet<i64> = suspect_times.chain(dead_times).collect();
         let since = state.since;
-        let State {
+        let LookState {
             suspects,
             dead,
             moved_count,
@@ -270,18 +270,18 @@ impl Looking<'_> {
         let mut turned = Vec::new();
         for suspect in suspects.values_mut() {
             suspect.before = suspect.now;
-            (suspect.now.upstream, suspect.seen_at) = (Upstream::Absent, i64::MIN);
+            (suspect.now.upstream, suspect.seen_at) = (UpstreamSide::Absent, i64::MIN);
         }
         for row in dead.values_mut() {
             row.is_seen = row.is_buried || row.updated_at.is_none();
         }
-        let take = |seen: Seen<'_>| match seen {
-            Seen::Account { public_id, version } => {
+        let take = |seen: SeenRow<'_>| match seen {
+            SeenRow::Account { public_id, version } => {
                 if let Some(suspect) = suspects.get_mut(&Key::new(public_id)) {
-                    suspect.see(version.updated_at, Upstream::Account(version));
+                    suspect.see(version.updated_at, UpstreamSide::Account(version));
                 }
             }
-            Seen::Dead {
+            SeenRow::Dead {
                 public_id,
                 updated_at,
                 digest,
@@ -290,7 +290,7 @@ impl Looking<'_> {
                 if let Some(row) = dead.get_mut(&digest) {
                     row.is_seen = true;
                 } else if let Some(suspect) = public_id.and_then(|id| suspects.get_mut(&Key::new(id))) {
-                    suspect.see(updated_at.unwrap_or(i64::MIN), Upstream::Dead);
+                    suspect.see(updated_at.unwrap_or(i64::MIN), UpstreamSide::Dead);
                     turned.push((digest, Dead::of(public_id, updated_at, reason)));
                 }
             }
@@ -302,7 +302,7 @@ impl Looking<'_> {
         for (digest, row) in turned {
             let suspect = row.key.as_ref().and_then(|key| suspects.get(key));
             // Unless it has become an account again.
-            if let Some(suspect) = suspect.filter(|suspect| suspect.now.upstream == Upstream::Dead) {
+            if let Some(suspect) = suspect.filter(|suspect| suspect.now.upstream == UpstreamSide::Dead) {
                 let held = suspect.now.held;
                 dead.insert(digest, Dead { held, ..row });
             }
@@ -311,8 +311,8 @@ impl Looking<'_> {
         self.bury(state).await?;
         state.suspects.retain(|_, suspect| {
             let upstream = match suspect.now.upstream {
-                Upstream::Account(version) => Some(version),
-                Upstream::Absent | Upstream::Dead => None,
+                UpstreamSide::Account(version) => Some(version),
+                UpstreamSide::Absent | UpstreamSide::Dead => None,
             };
             suspect.finding().is_some() && !self.is_ignored(upstream, suspect.now.held)
         });
@@ -320,7 +320,7 @@ impl Looking<'_> {
     }
 
     /// Takes what came in the topic since.
-    async fn hold(&self, state: &mut State) -> Result<(), Failure> {
+    async fn hold(&self, state: &mut LookState) -> Result<(), Failure> {
         let (cluster, topic) = (self.cluster.clone(), self.topics.accounts.name.clone());
         let (public_id, from) = (self.rows.public_id().to_owned(), state.read.clone());
         let mut suspects = std::mem::take(&mut state.suspects);
@@ -358,14 +358,14 @@ impl Looking<'_> {
     /// - One more look tells what has only just changed.
     /// - Where a source lives, what it has not written by then may be for its next sweep: the look after that one decides.
     /// - What changes at every look is left at that.
-    fn wait(&self, state: &State, look_count: u32, lives: bool) -> Option<Duration> {
+    fn wait(&self, state: &LookState, look_count: u32, lives: bool) -> Option<Duration> {
         let upstream = &self.config.upstream;
         let follows = 2 * upstream.poll_interval + MARGIN;
         let short = if lives { follows } else { upstream.poll_interval };
         let kinds = || state.suspects.values().filter_map(Suspect::finding);
         let is_open = !state.suspects.is_empty() || state.unburied().next().is_some();
-        let awaits_sweep = || kinds().any(Kind::is_repaired_by_reading) || state.unburied().next().is_some();
-        let changes = || kinds().any(|kind| kind == Kind::Changed);
+        let awaits_sweep = || kinds().any(FindingKind::is_repaired_by_reading) || state.unburied().next().is_some();
+        let changes = || kinds().any(|kind| kind == FindingKind::Changed);
         match look_count {
             0 if is_open => Some(short),
             1 if lives && awaits_sweep() => Some(upstream.late_sweep_interval + follows),
@@ -374,7 +374,7 @@ impl Looking<'_> {
         }
     }
 
-    fn found(&self, state: State, cursor: &Cursor, limit: usize) -> Found {
+    fn found(&self, state: LookState, cursor: &Cursor, limit: usize) -> Findings {
         let mut need = Need {
             is_all_ahead: true,
             holds_any: state.held_count > 0,
@@ -384,14 +384,14 @@ impl Looking<'_> {
             need.reading = true;
             need.is_all_ahead &= updated_at.is_some_and(|at| cursor.is_ahead(at));
         };
-        let mut kinds: HashMap<Kind, Counted<Listed>> = HashMap::new();
+        let mut kinds: HashMap<FindingKind, Counted<Listed>> = HashMap::new();
         let mut reconciling = false;
         for (key, suspect) in &state.suspects {
             let Some(kind) = suspect.finding() else { continue };
             if kind.is_repaired_by_reading() {
                 needs_reading(upstream_at(suspect.now));
             }
-            reconciling |= matches!(kind, Kind::Surplus | Kind::Regressed);
+            reconciling |= matches!(kind, FindingKind::Surplus | FindingKind::Regressed);
             let listed = Listed {
                 public_id: shortened(&key.to_string()).into_owned(),
                 upstream_at: upstream_at(suspect.now).map(Timestamp),
@@ -400,7 +400,7 @@ impl Looking<'_> {
             kinds.entry(kind).or_default().add(listed, limit);
         }
         let is_cut = state.letters.is_cut;
-        let mut dead: Counted<DeadRow> = Counted::default();
+        let mut dead: Counted<DeadRowFinding> = Counted::default();
         let mut unburied_count = 0;
         for row in state.dead.values() {
             if !row.is_buried {
@@ -410,7 +410,7 @@ impl Looking<'_> {
                 }
             }
             dead.add(
-                DeadRow {
+                DeadRowFinding {
                     public_id: row.key.as_ref().map(|key| shortened(&key.to_string()).into_owned()),
                     updated_at: row.updated_at.map(Timestamp),
                     reason: row.reason.to_string(),
@@ -424,7 +424,7 @@ impl Looking<'_> {
         kinds.values_mut().for_each(|counted| counted.list(limit));
         dead.list(limit);
         need.reconciling = reconciling;
-        Found {
+        Findings {
             public_id: self.rows.public_id().to_owned(),
             topic: self.topics.accounts.name.clone(),
             dead_letters_topic: self.topics.dead_letters.name.clone(),
@@ -441,12 +441,12 @@ impl Looking<'_> {
     }
 }
 
-impl State {
+impl LookState {
     fn unburied(&self) -> impl Iterator<Item = &Dead> {
         self.dead.values().filter(|row| !row.is_buried)
     }
 }
 
-fn of_pair((updated_at, digest): (i64, Digest)) -> Version {
-    Version { updated_at, digest }
+fn of_pair((updated_at, digest): (i64, Digest)) -> ListedVersion {
+    ListedVersion { updated_at, digest }
 }

@@ -25,7 +25,7 @@ mod rows;
 mod table;
 mod verifier;
 
-pub use finding::Kind;
-pub use found::{Counted, DeadRow, Found, Listed, Report};
+pub use finding::FindingKind;
+pub use found::{Counted, DeadRowFinding, Findings, Listed, Report};
 pub use repair::Repair;
 pub use verifier::reports;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::table::Version;
+use super::table::ListedVersion;
 use crate::account::{Digest, Op, Reason};
 use crate::avro::{Encoder, Frame};
 use crate::config::{Config, Encoding};
@@ -19,7 +19,7 @@ use crate::login::{self, Patience};
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterRequest};
 use crate::progress::{Progress, Range, Step, Timestamp, Walk};
-use crate::reader::{Ended, Entry, Item, Page, Reader, Setting, Until};
+use crate::reader::{Entry, Item, Page, Reader, ReaderExit, ReaderSettings, Until};
 use crate::sink::{AccountRecord, Topic, account_size};
 use crate::upstream::{Client, Login, Route, Transport};
 
@@ -31,10 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MOST_RANGES: usize = 200;
 
 /// A row as upstream shows it.
-pub enum Seen<'a> {
+pub enum SeenRow<'a> {
     Account {
         public_id: &'a str,
-        version: Version,
+        version: ListedVersion,
     },
     /// It cannot be an account.
     Dead {
@@ -47,7 +47,7 @@ pub enum Seen<'a> {
 }
 
 /// One lender's rows.
-pub struct Rows<'a> {
+pub struct UpstreamRows<'a> {
     client: Arc<Client>,
     config: &'a Config,
     lender: &'a str,
@@ -57,7 +57,7 @@ pub struct Rows<'a> {
     topic: &'a Topic,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> UpstreamRows<'a> {
     /// Logs in; what may pass is tried again for a while.
     pub async fn log_in(
         http: &Arc<dyn Transport>,
@@ -97,7 +97,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// When upstream refuses, brings nothing for too long, or a place in it cannot be read.
-    pub async fn all(&self, clock: Option<Timestamp>, take: impl FnMut(Seen<'_>)) -> Result<Timestamp, Failure> {
+    pub async fn all(&self, clock: Option<Timestamp>, take: impl FnMut(SeenRow<'_>)) -> Result<Timestamp, Failure> {
         // `start_from` leaves out nothing here: what is older counts where the topic holds it.
         let begun = self.read(Progress::default(), clock, take).await?;
         Ok(begun.unwrap_or_else(|| Timestamp::from(crate::clock::now())))
@@ -111,7 +111,7 @@ impl<'a> Rows<'a> {
         &self,
         times: &BTreeSet<i64>,
         since: Timestamp,
-        take: impl FnMut(Seen<'_>),
+        take: impl FnMut(SeenRow<'_>),
     ) -> Result<(), Failure> {
         let progress = Progress {
             first_snapshot_at: Some(since),
@@ -127,7 +127,7 @@ impl<'a> Rows<'a> {
         &self,
         progress: Progress,
         clock: Option<Timestamp>,
-        mut take: impl FnMut(Seen<'_>),
+        mut take: impl FnMut(SeenRow<'_>),
     ) -> Result<Option<Timestamp>, Failure> {
         // For the bar that a terminal shows.
         let set_ranges = |count: usize| self.metrics.ranges.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -138,7 +138,7 @@ impl<'a> Rows<'a> {
             Encoding::Confluent => Frame::Confluent { schema_id: 0 },
             Encoding::SingleObject => Frame::SingleObject,
         };
-        let (reader, mut incoming) = Reader::new(Setting {
+        let (reader, mut incoming) = Reader::new(ReaderSettings {
             client: Arc::clone(&self.client),
             encoder: Encoder::new(frame),
             rules: self.config.rules(),
@@ -172,7 +172,7 @@ impl<'a> Rows<'a> {
                 Ok(Some(Item::Split(_))) => {
                     self.metrics.ranges.inc();
                 }
-                Ok(Some(Item::End(Ended::CaughtUp))) => return Ok(begun),
+                Ok(Some(Item::End(ReaderExit::CaughtUp))) => return Ok(begun),
                 Ok(Some(Item::End(ended))) => return Err(Failure::of(ended.exit(), &ended, ended.advice())),
                 Ok(None) => {
                     if let Some(Err(panicked)) = reading.join_next().await {
@@ -204,11 +204,11 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn each(&self, page: &Page, take: &mut impl FnMut(Seen<'_>)) {
+    fn each(&self, page: &Page, take: &mut impl FnMut(SeenRow<'_>)) {
         for entry in &page.entries {
             let row = match entry {
                 Entry::DeadLetter(dead) => {
-                    take(Seen::Dead {
+                    take(SeenRow::Dead {
                         public_id: dead.rejected.public_id.as_deref(),
                         updated_at: dead.rejected.updated_at,
                         digest: dead.digest,
@@ -230,7 +230,7 @@ impl<'a> Rows<'a> {
             };
             let size = account_size(&record, &self.public_id);
             if size > self.topic.max_message {
-                take(Seen::Dead {
+                take(SeenRow::Dead {
                     public_id: Some(public_id),
                     updated_at: Some(row.updated_at),
                     digest: Digest::of_bytes(row.json.map(|json| page.bytes(json)).unwrap_or_default()),
@@ -242,11 +242,11 @@ impl<'a> Rows<'a> {
                 });
                 continue;
             }
-            let version = Version {
+            let version = ListedVersion {
                 updated_at: row.updated_at,
                 digest: row.digest,
             };
-            take(Seen::Account { public_id, version });
+            take(SeenRow::Account { public_id, version });
         }
     }
 }

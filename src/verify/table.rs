@@ -11,7 +11,7 @@ use crate::index::Key;
 
 /// What tells one version of an account from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub struct ListedVersion {
     /// Milliseconds since the epoch.
     pub updated_at: i64,
     pub digest: Digest,
@@ -44,7 +44,7 @@ impl Table {
     }
 
     /// `None`: from here on there is no such account.
-    pub fn put(&mut self, public_id: &str, version: Option<Version>) {
+    pub fn put(&mut self, public_id: &str, version: Option<ListedVersion>) {
         let version = Packed::from(version);
         match Key::new(public_id) {
             Key::ObjectId(key) => self.by_object_id.put(key, version, self.keep),
@@ -64,7 +64,7 @@ impl Table {
     }
 
     /// From a settled table.
-    pub fn get(&self, key: &Key) -> Option<Version> {
+    pub fn get(&self, key: &Key) -> Option<ListedVersion> {
         match key {
             Key::ObjectId(key) => self.by_object_id.get(key),
             Key::Other(key) => self.by_text.get(key),
@@ -73,7 +73,7 @@ impl Table {
 }
 
 /// Goes through two settled tables; `each` gets every account of either, and its version on both sides.
-pub fn merge(upstream: &Table, held: &Table, mut each: impl FnMut(Key, Option<Version>, Option<Version>)) {
+pub fn merge(upstream: &Table, held: &Table, mut each: impl FnMut(Key, Option<ListedVersion>, Option<ListedVersion>)) {
     merge_entries(&upstream.by_object_id, &held.by_object_id, |key, ours, theirs| {
         each(Key::ObjectId(*key), ours, theirs);
     });
@@ -82,7 +82,7 @@ pub fn merge(upstream: &Table, held: &Table, mut each: impl FnMut(Key, Option<Ve
     });
 }
 
-/// [`Version`] without what aligns it to 8 bytes; none at all where `updated_at` is the lowest number, which no text says.
+/// [`ListedVersion`] without what aligns it to 8 bytes; none at all where `updated_at` is the lowest number, which no text says.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, packed(4))]
 struct Packed {
@@ -92,8 +92,8 @@ struct Packed {
 
 const NONE: i64 = i64::MIN;
 
-impl From<Option<Version>> for Packed {
-    fn from(version: Option<Version>) -> Self {
+impl From<Option<ListedVersion>> for Packed {
+    fn from(version: Option<ListedVersion>) -> Self {
         Self {
             updated_at: version.map_or(NONE, |version| version.updated_at),
             digest: version.map_or(0, |version| version.digest.0),
@@ -102,9 +102,9 @@ impl From<Option<Version>> for Packed {
 }
 
 impl Packed {
-    fn version(self) -> Option<Version> {
+    fn version(self) -> Option<ListedVersion> {
         let Self { updated_at, digest } = self;
-        (updated_at != NONE).then_some(Version {
+        (updated_at != NONE).then_some(ListedVersion {
             updated_at,
             digest: Digest(digest),
         })
@@ -112,20 +112,20 @@ impl Packed {
 }
 
 #[derive(Debug)]
-struct Entry<K> {
+struct TableEntry<K> {
     key: K,
     version: Packed,
 }
 
 #[derive(Debug)]
-struct Entries<K>(Vec<Entry<K>>);
+struct Entries<K>(Vec<TableEntry<K>>);
 
 impl<K: Ord> Entries<K> {
     fn put(&mut self, key: K, version: Packed, keep: Keep) {
         if self.0.len() == self.0.capacity() {
             self.make_room(keep);
         }
-        self.0.push(Entry { key, version });
+        self.0.push(TableEntry { key, version });
     }
 
     /// What was replaced goes first: a topic may hold an account many times. Only what stays makes the table grow.
@@ -149,7 +149,7 @@ impl<K: Ord> Entries<K> {
         self.0.retain(|entry| { entry.version.updated_at } != NONE);
     }
 
-    fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Version>
+    fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<ListedVersion>
     where
         K: std::borrow::Borrow<Q>,
     {
@@ -161,7 +161,7 @@ impl<K: Ord> Entries<K> {
 fn merge_entries<K: Ord>(
     ours: &Entries<K>,
     theirs: &Entries<K>,
-    mut each: impl FnMut(&K, Option<Version>, Option<Version>),
+    mut each: impl FnMut(&K, Option<ListedVersion>, Option<ListedVersion>),
 ) {
     let (mut ours, mut theirs) = (ours.0.iter().peekable(), theirs.0.iter().peekable());
     loop {
@@ -174,7 +174,7 @@ fn merge_entries<K: Ord>(
         let our = ours.next_if(|_| order.is_le());
         let their = theirs.next_if(|_| order.is_ge());
         if let Some(entry) = our.or(their) {
-            let version = |entry: Option<&Entry<K>>| entry.and_then(|entry| entry.version.version());
+            let version = |entry: Option<&TableEntry<K>>| entry.and_then(|entry| entry.version.version());
             each(&entry.key, version(our), version(their));
         }
     }
@@ -189,8 +189,8 @@ mod tests {
 
     use super::*;
 
-    fn version(updated_at: i64, digest: u64) -> Version {
-        Version {
+    fn version(updated_at: i64, digest: u64) -> ListedVersion {
+        ListedVersion {
             updated_at,
             digest: Digest(digest),
         }
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    fn content(table: &Table) -> BTreeMap<String, Version> {
+    fn content(table: &Table) -> BTreeMap<String, ListedVersion> {
         let mut content = BTreeMap::new();
         merge(table, &Table::new(Keep::Last), |key, version, none| {
             assert_eq!(none, None);
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_account_takes_28_bytes() {
-        assert_eq!(size_of::<Entry<[u8; 12]>>(), 28);
+        assert_eq!(size_of::<TableEntry<[u8; 12]>>(), 28);
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
         #[test]
         fn a_table_is_what_a_map_is(puts in vec((0u8..20, -3i64..3, 0u64..3, any::<bool>()), 0..200)) {
             let (mut last, mut highest) = (Table::new(Keep::Last), Table::new(Keep::Highest));
-            let (mut last_map, mut highest_map) = (BTreeMap::new(), BTreeMap::<String, Version>::new());
+            let (mut last_map, mut highest_map) = (BTreeMap::new(), BTreeMap::<String, ListedVersion>::new());
             for (number, updated_at, digest, is_gone) in puts {
                 let (id, version) = (id(number), version(updated_at, digest));
                 last.put(&id, (!is_gone).then_some(version));

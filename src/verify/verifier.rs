@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::found::{Found, Report};
+use super::found::{Findings, Report};
 use super::looks::Looking;
-use super::rows::Rows;
+use super::rows::UpstreamRows;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::login;
@@ -54,10 +54,11 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    async fn verify(&self, lender: &str) -> Result<Found, Failure> {
+    async fn verify(&self, lender: &str) -> Result<Findings, Failure> {
         let topics = Topics::of(&self.checked, &self.config.kafka, lender);
         let metrics = self.metrics.lender(lender);
-        let (rows, login) = Rows::log_in(&self.http, self.config, lender, metrics.clone(), &topics.accounts).await?;
+        let (rows, login) =
+            UpstreamRows::log_in(&self.http, self.config, lender, metrics.clone(), &topics.accounts).await?;
         let bar = tokio::spawn(progress_bar::follow(lender.to_owned(), metrics));
         let looking = Looking {
             rows: &rows,

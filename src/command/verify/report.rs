@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::command::tail;
 use crate::exit::Exit;
 use crate::progress::Timestamp;
-use crate::verify::{DeadRow, Found, Kind, Listed, Report};
+use crate::verify::{DeadRowFinding, FindingKind, Findings, Listed, Report};
 
 /// One object, of all lenders.
 pub fn json(reports: &[Report]) -> Value {
@@ -35,11 +35,11 @@ fn lender_json(report: &Report) -> Value {
         },
         "repair": { "commands": found.repair.commands, "notes": found.repair.notes },
     });
-    for kind in Kind::ALL {
+    for kind in FindingKind::ALL {
         let listed = found.kinds.get(&kind).map_or(&[][..], |counted| &counted.listed);
         let accounts: Vec<Value> = listed.iter().map(listed_json).collect();
         let count = match kind {
-            Kind::Changed => found.changed_count(),
+            FindingKind::Changed => found.changed_count(),
             _ => found.count(kind),
         };
         json[kind.name()] = json!({ "count": count, "accounts": accounts });
@@ -53,7 +53,7 @@ fn listed_json(listed: &Listed) -> Value {
     })
 }
 
-fn dead_json(row: &DeadRow) -> Value {
+fn dead_json(row: &DeadRowFinding) -> Value {
     json!({
         "public_id": row.public_id, "upstream_updated_at": row.updated_at, "held_updated_at": row.held_at,
         "reason": row.reason, "field": row.field, "in_dead_letters": row.is_buried,
@@ -62,7 +62,7 @@ fn dead_json(row: &DeadRow) -> Value {
 
 /// Tables for people: a line a lender, then a line for each account that is listed, then what to do.
 pub fn text(reports: &[Report], limit: usize) -> String {
-    let found: Vec<(&str, &Found)> = reports
+    let found: Vec<(&str, &Findings)> = reports
         .iter()
         .filter_map(|report| Some((&*report.lender, report.found.as_ref().ok()?)))
         .collect();
@@ -87,7 +87,7 @@ pub fn text(reports: &[Report], limit: usize) -> String {
     text
 }
 
-fn summary(found: &[(&str, &Found)]) -> Vec<Vec<String>> {
+fn summary(found: &[(&str, &Findings)]) -> Vec<Vec<String>> {
     let head = [
         "LENDER",
         "UPSTREAM",
@@ -104,7 +104,7 @@ fn summary(found: &[(&str, &Found)]) -> Vec<Vec<String>> {
     for (lender, found) in found {
         let mut row = vec![(*lender).to_owned()];
         row.extend([found.upstream_count, found.held_count].map(|count| count.to_string()));
-        let wrong = Kind::ALL.into_iter().filter(|kind| kind.is_difference());
+        let wrong = FindingKind::ALL.into_iter().filter(|kind| kind.is_difference());
         row.extend(wrong.map(|kind| found.count(kind).to_string()));
         row.extend([found.dead.count, found.changed_count()].map(|count| count.to_string()));
         rows.push(row);
@@ -112,7 +112,7 @@ fn summary(found: &[(&str, &Found)]) -> Vec<Vec<String>> {
     rows
 }
 
-fn lines(lender: &str, found: &Found, limit: usize) -> Vec<Vec<String>> {
+fn lines(lender: &str, found: &Findings, limit: usize) -> Vec<Vec<String>> {
     let shown = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
     let more = |name: &str, count: usize, listed: usize| {
         (count > listed).then(|| {
@@ -121,7 +121,7 @@ fn lines(lender: &str, found: &Found, limit: usize) -> Vec<Vec<String>> {
         })
     };
     let mut lines = Vec::new();
-    for kind in Kind::ALL {
+    for kind in FindingKind::ALL {
         let Some(counted) = found.kinds.get(&kind) else {
             continue;
         };
@@ -146,7 +146,7 @@ fn lines(lender: &str, found: &Found, limit: usize) -> Vec<Vec<String>> {
 }
 
 /// What it comes to, and what to do.
-fn put_end(text: &mut String, lender: &str, found: &Found) {
+fn put_end(text: &mut String, lender: &str, found: &Findings) {
     let mut put = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a String takes everything");
     if found.is_equal() {
         put(format_args!("{lender}: {} holds what upstream shows", found.topic));
@@ -156,7 +156,7 @@ fn put_end(text: &mut String, lender: &str, found: &Found) {
             found.topic
         ));
     }
-    for kind in Kind::ALL {
+    for kind in FindingKind::ALL {
         let count = found.count(kind);
         if count > 0 {
             put(format_args!("  {count} {}: {}", kind.word(), kind.meaning()));
@@ -252,35 +252,35 @@ mod tests {
         }
     }
 
-    fn found() -> Found {
+    fn found() -> Findings {
         const AT: i64 = 1_780_000_000_123;
-        let mut found = Found {
+        let mut found = Findings {
             public_id: "11111111-1111-4111-8111-111111111111".to_owned(),
             topic: "cleargrid.d02.accounts".to_owned(),
             dead_letters_topic: "cleargrid.d02.dead-letters".to_owned(),
             upstream_count: 1_000,
             held_count: 998,
-            ..Found::default()
+            ..Findings::default()
         };
-        let mut add = |kind: Kind, listed: Listed| found.kinds.entry(kind).or_default().add(listed, 2);
+        let mut add = |kind: FindingKind, listed: Listed| found.kinds.entry(kind).or_default().add(listed, 2);
         for number in [3, 1, 2] {
             add(
-                Kind::Missing,
+                FindingKind::Missing,
                 listed(&format!("65f0c0ffee65f0c0ffee65f{number}"), Some(AT), None),
             );
         }
         add(
-            Kind::Stale,
+            FindingKind::Stale,
             listed("65f0c0ffee65f0c0ffee65f4", Some(AT), Some(AT - 1_000)),
         );
-        add(Kind::Different, listed("an\u{1b}[2Jid", Some(AT), Some(AT)));
-        add(Kind::Surplus, listed("65f0c0ffee65f0c0ffee65f6", None, Some(AT)));
+        add(FindingKind::Different, listed("an\u{1b}[2Jid", Some(AT), Some(AT)));
+        add(FindingKind::Surplus, listed("65f0c0ffee65f0c0ffee65f6", None, Some(AT)));
         add(
-            Kind::Changed,
+            FindingKind::Changed,
             listed("65f0c0ffee65f0c0ffee65f7", Some(AT), Some(AT - 5)),
         );
         found.dead.add(
-            DeadRow {
+            DeadRowFinding {
                 public_id: Some("65f0c0ffee65f0c0ffee65f8".to_owned()),
                 updated_at: Some(Timestamp(AT)),
                 reason: "`total_amount` is not an exact 64-bit whole number of minor units".to_owned(),
@@ -291,7 +291,7 @@ mod tests {
             2,
         );
         found.dead.add(
-            DeadRow {
+            DeadRowFinding {
                 public_id: None,
                 updated_at: None,
                 reason: "the row is not a JSON object".to_owned(),
@@ -312,11 +312,11 @@ mod tests {
     }
 
     fn reports() -> Vec<Report> {
-        let clean = Found {
+        let clean = Findings {
             topic: "cleargrid.d02.accounts".to_owned(),
             upstream_count: 7,
             held_count: 7,
-            ..Found::default()
+            ..Findings::default()
         };
         let failure = Failure::new(Exit::Refused, "upstream refused the credentials");
         [("acme", Ok(found())), ("beta", Ok(clean)), ("gamma", Err(failure))]
@@ -340,25 +340,25 @@ mod tests {
 
     #[test]
     fn only_what_is_wrong_is_a_failure() {
-        let exit = |found: Found| {
+        let exit = |found: Findings| {
             let (lender, found) = (String::new(), Ok(found));
             Report { lender, found }.exit()
         };
-        assert_eq!(exit(Found::default()), Exit::Done);
-        for kind in Kind::ALL {
-            let mut found = Found::default();
+        assert_eq!(exit(Findings::default()), Exit::Done);
+        for kind in FindingKind::ALL {
+            let mut found = Findings::default();
             found.kinds.entry(kind).or_default().add(listed("a", None, None), 1);
-            let expected = if kind == Kind::Changed {
+            let expected = if kind == FindingKind::Changed {
                 Exit::Done
             } else {
                 Exit::Failed
             };
             assert_eq!(exit(found), expected, "{kind:?}");
         }
-        let dead = |unburied_count, is_cut| Found {
+        let dead = |unburied_count, is_cut| Findings {
             unburied_count,
             is_cut,
-            ..Found::default()
+            ..Findings::default()
         };
         assert_eq!(exit(dead(0, false)), Exit::Done);
         assert_eq!(exit(dead(1, false)), Exit::Failed);

@@ -11,11 +11,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::auth::{Auth, Login, Renewal};
+use super::error::{ClientError, UpstreamError};
 use super::rate::Turn;
 use super::response::{self, PageBody, RequestId};
 use super::route::Route;
-use super::{ClientError, PageRequest, UpstreamError};
 use crate::clock::{self, Tick, Ticks};
 use crate::config;
 use crate::metrics::LenderMetrics;
@@ -31,30 +30,23 @@ pub trait Transport: Send + Sync {
     fn execute(&self, request: Request) -> Execution<'_>;
 }
 
-/// An answer under way.
-pub type Execution<'a> = Pin<Box<dyn Future<Output = reqwest::Result<Response>> + Send + 'a>>;
-
 impl Transport for reqwest::Client {
     fn execute(&self, request: Request) -> Execution<'_> {
         Box::pin(self.execute(request))
     }
 }
 
+/// An answer under way.
+pub type Execution<'a> = Pin<Box<dyn Future<Output = reqwest::Result<Response>> + Send + 'a>>;
+
 /// What every request of a lender shares.
 pub(super) struct Connection {
-    transport: Arc<dyn Transport>,
+    pub transport: Arc<dyn Transport>,
     pub base_url: Url,
     pub max_body: u64,
     pub metrics: LenderMetrics,
     pub route: Arc<Route>,
-    ticks: Ticks,
-}
-
-/// A logged-in lender's way to upstream.
-pub struct Client {
-    connection: Connection,
-    pub(super) auth: Auth,
-    lender_public_id: String,
+    pub ticks: Ticks,
 }
 
 /// A 200 with its body, read as UTF-8.
@@ -69,109 +61,6 @@ pub struct Answer {
     pub sent_at: Timestamp,
     pub requested: Tick,
     pub received: Tick,
-}
-
-impl Client {
-    /// Logs in; the client is good for this lender from then on.
-    ///
-    /// # Errors
-    /// When upstream cannot be reached or refuses the credentials.
-    pub async fn login(
-        transport: Arc<dyn Transport>,
-        upstream: &config::Upstream,
-        lender: &str,
-        config: &config::Lender,
-        metrics: LenderMetrics,
-        route: Arc<Route>,
-    ) -> Result<(Self, Login), UpstreamError> {
-        let base_url = upstream.base_url.clone();
-        let connection = Connection {
-            transport,
-            base_url,
-            max_body: upstream.max_body,
-            metrics,
-            route,
-            ticks: Ticks::default(),
-        };
-        let (auth, login) = Auth::login(&connection, lender, config.clone()).await?;
-        Ok((
-            Self {
-                connection,
-                auth,
-                lender_public_id: login.lender_public_id.clone(),
-            },
-            login,
-        ))
-    }
-
-    /// The present place in the order of requests and answers.
-    pub fn tick(&self) -> Tick {
-        self.connection.ticks.next()
-    }
-
-    pub fn metrics(&self) -> &LenderMetrics {
-        &self.connection.metrics
-    }
-
-    /// Fetches one page. A refused token is refreshed, then replaced by a login, once each.
-    ///
-    /// # Errors
-    /// Everything that is no 200 with a text; the text itself is judged by [`Answer::page`].
-    pub async fn page(&self, page: &PageRequest) -> Result<Answer, UpstreamError> {
-        let doing = "reading a page of D02";
-        let url = page.url(&self.connection.base_url, &self.lender_public_id);
-        let mut renewals = [Renewal::Refresh, Renewal::Login].into_iter();
-        let mut renewal = renewals.next();
-        loop {
-            self.auth.ready(&self.connection).await;
-            let turn = self.connection.route.turn().await;
-            // Only now: it may have been replaced meanwhile, and whoever has a turn must not wait any more.
-            let (generation, token) = self.auth.token();
-            match self
-                .connection
-                .send(turn, doing, get(url.clone(), &token), &token)
-                .await
-            {
-                Err(UpstreamError::Status {
-                    status: 401,
-                    message,
-                    request_id,
-                    ..
-                }) => {
-                    let Some(way) = renewal else {
-                        let email = self.auth.email().to_owned();
-                        return Err(UpstreamError::Credentials {
-                            doing,
-                            email,
-                            status: 401,
-                            message,
-                            request_id,
-                        });
-                    };
-                    let was_replaced = self.auth.renew(&self.connection, generation, way).await?;
-                    if !was_replaced {
-                        renewal = renewals.next();
-                    }
-                }
-                Err(UpstreamError::Status {
-                    status: 403,
-                    message,
-                    request_id,
-                    ..
-                }) => {
-                    let public_id = self.lender_public_id.clone();
-                    let token_lender = self.token_lender().unwrap_or_else(|| "(not readable)".to_owned());
-                    return Err(UpstreamError::Forbidden {
-                        public_id,
-                        token_lender,
-                        message,
-                        request_id,
-                    });
-                }
-                other => return other,
-            }
-        }
-    }
 }
 
 impl Connection {
@@ -286,7 +175,7 @@ impl Answer {
 }
 
 /// A request with a token, which nothing prints.
-fn get(url: Url, token: &SecretString) -> Request {
+pub(super) fn get(url: Url, token: &SecretString) -> Request {
     let mut request = Request::new(Method::GET, url);
     // A token that cannot stand in a header is one that upstream refuses.
     if let Ok(mut value) = header::HeaderValue::try_from(format!("Bearer {}", token.expose_secret())) {

@@ -1,0 +1,128 @@
+//! What is a page once it is verified? Rows as the bytes of accounts, and what they move.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::account::{Digest, Rejected};
+use crate::clock::Tick;
+use crate::progress::Step;
+
+/// Longer tokens fit neither a URL nor the cursor record.
+pub(super) const MAX_CURSOR: usize = 4096;
+
+/// A verified page whose rows are encoded.
+pub struct Page {
+    pub step: Step,
+    pub entries: Vec<Entry>,
+    /// Keys, values and dead rows, one after another.
+    pub(super) bytes: Vec<u8>,
+    pub requested: Tick,
+    pub received: Tick,
+    pub request_id: Option<String>,
+    /// Fields that upstream changed for all rows: they had an alarm of their own.
+    pub drifting: Vec<&'static str>,
+    pub(super) tail: PageTail,
+    /// Held until the page is committed.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
+    /// With the last page of a walk: dropped once it is committed.
+    pub(super) _done: Option<oneshot::Sender<Infallible>>,
+}
+
+/// The rows of a page that have its last `updated_at`: XXH3-64 of each as received. A page that comes twice within one
+/// `updated_at` shows by nothing else.
+pub(super) struct PageTail {
+    pub row_hashes: Vec<u64>,
+    /// The page before ended with this `updated_at`, too.
+    pub is_continued: bool,
+}
+
+/// A part of a page's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+pub enum Entry {
+    Account(EncodedRow),
+    DeadLetter(DeadRow),
+}
+
+pub struct EncodedRow {
+    pub public_id: Span,
+    pub value: Span,
+    pub updated_at: i64,
+    pub created_at: Option<i64>,
+    pub digest: Digest,
+    /// The header `d02.invalid`.
+    pub invalid: Option<Box<str>>,
+    /// The row as received, kept only where the record may be too large for its topic.
+    pub json: Option<Span>,
+}
+
+pub struct DeadRow {
+    pub json: Span,
+    pub rejected: Box<Rejected>,
+    pub digest: Digest,
+}
+
+/// Without the rows: their contents belong in no log.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (step, request_id) = (&self.step, &self.request_id);
+        f.debug_struct("Page")
+            .field("step", step)
+            .field("row_count", &self.entries.len())
+            .field("request_id", request_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Page {
+    pub fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.bytes(span)).expect("only text is read as text")
+    }
+
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..span.end as usize]
+    }
+
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The `public_id` of its last account.
+    pub(super) fn last_id(&self) -> Option<&str> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Account(row) => Some(self.text(row.public_id)),
+            Entry::DeadLetter(_) => None,
+        })
+    }
+}
+
+/// Why a page does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    #[error("`meta` says {found} for `{bound}`, asked was {asked}")]
+    Bound {
+        bound: &'static str,
+        asked: String,
+        found: String,
+    },
+    #[error("row {row} is older than the one before it")]
+    Order { row: usize },
+    #[error("row {row} lies outside of what was asked for")]
+    Outside { row: usize },
+    #[error("`nextCursor` is the cursor that was sent")]
+    SameCursor,
+    #[error("every row of it was in a page before")]
+    Repeated,
+    #[error("the third empty page in a row says that there is more")]
+    Empty,
+    #[error("it has more rows than a page can have")]
+    TooManyRows,
+    #[error("`nextCursor` has {length} bytes, {MAX_CURSOR} are plenty")]
+    LongCursor { length: usize },
+}
