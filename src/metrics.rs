@@ -1,6 +1,6 @@
 //! What is counted, under which name, and what does it mean? Every metric of the process, with labels and help.
 //!
-//! docs/operations.md has the same as a table, which a test holds to this. What a scrape alone needs is computed by it; the rest
+//! docs/operations/metrics.md has the same as a table, which a test holds to this. What a scrape alone needs is computed by it; the rest
 //! are atomic counters, and a histogram's lock a row that is live.
 
 use std::collections::BTreeMap;
@@ -167,7 +167,7 @@ macro_rules! lender_metrics {
             }
         }
 
-        /// Every metric there is, in the order of the table in docs/operations.md.
+        /// Every metric there is, in the order of the table in docs/operations/metrics.md.
         pub const DESCRIBED: &[Described] = &[
             REQUESTS,
             $(Described { name: stringify!($name), kind: stringify!($kind), labels: "lender", help: $help },)*
@@ -553,13 +553,13 @@ mod tests {
             format!("| `{PREFIX}_{name}` | {kind} | {labels} | {help} |")
         };
         let expected: Vec<String> = DESCRIBED.iter().map(row).collect();
-        let operations = include_str!("../docs/operations.md");
+        let operations = include_str!("../docs/operations/metrics.md");
         // Those of four columns: the table of alarms has two.
         let is_row = |line: &&str| line.starts_with("| `d02_") && line.matches(" | ").count() == 3;
         let found: Vec<&str> = operations.lines().filter(is_row).collect();
         assert!(
             found == expected,
-            "docs/operations.md should have\n{}",
+            "docs/operations/metrics.md should have\n{}",
             expected.join("\n")
         );
     }

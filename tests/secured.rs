@@ -67,7 +67,10 @@ fn needs(world: &World, user: &str, right: &Right) {
     source.expect_exit(2);
     let log = source.log();
     assert!(log.contains(&refusal), "no `{refusal}`: {log}");
-    assert!(log.contains("docs/operations.md has the kafka-acls.sh lines"), "{log}");
+    assert!(
+        log.contains("docs/operations/kafka.md has the kafka-acls.sh lines"),
+        "{log}"
+    );
     secured().give_back(user, right);
 }
 

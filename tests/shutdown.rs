@@ -14,7 +14,7 @@ use crate::support::world::World;
 /// Nobody listens there.
 const NOBODY: &str = "127.0.0.1:9";
 
-/// Of SIGTERM, from docs/operations.md, and what a loaded machine takes beside it.
+/// Of SIGTERM, from docs/operations/running.md, and what a loaded machine takes beside it.
 const BOUND: Duration = Duration::from_secs(9 + 3);
 
 /// Asks it to end; gives how long that takes.

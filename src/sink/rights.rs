@@ -19,7 +19,7 @@ use super::recovery::is_passing;
 use super::{SinkError, code};
 
 /// What to do where a right is named that is missing.
-pub const GRANT: &str = "grant it to this user: docs/operations.md has the kafka-acls.sh lines, under \"Kafka rights\"";
+pub const GRANT: &str = "grant it to this user: docs/operations/kafka.md has the kafka-acls.sh lines, under \"ACLs\"";
 
 /// One answer of a broker.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -199,7 +199,7 @@ impl Secured {
         self.sasl("SCRAM-SHA-512", user, password)
     }
 
-    /// Gives `user` the rights that docs/operations.md asks for, by the very commands that stand there.
+    /// Gives `user` the rights that docs/operations/kafka.md asks for, by the very commands that stand there.
     pub fn grant_as_documented(&self, user: &str, world: &World) {
         let commands = documented_commands();
         assert_eq!(commands.len(), 4, "{commands:?}");
@@ -231,8 +231,8 @@ impl Secured {
 
 /// The arguments of each `kafka-acls.sh` in the document.
 fn documented_commands() -> Vec<Vec<String>> {
-    let document = std::fs::read_to_string("docs/operations.md").expect("the document");
-    let section = document.split_once("## Kafka rights").expect("the section").1;
+    let document = std::fs::read_to_string("docs/operations/kafka.md").expect("the document");
+    let section = document.split_once("## ACLs").expect("the section").1;
     let joined = section.replace("\\\n", " ");
     joined
         .lines()

@@ -98,7 +98,8 @@ pub async fn execute(args: Args, loaded: Result<Loaded, ConfigErrors>) -> Result
 
 fn wrong(notes: &mut Notes, errors: &ConfigErrors) {
     for error in &errors.0 {
-        let advice = "correct it; docs/operations.md has each of these messages, and config/d02-source.toml every key";
+        let advice =
+            "correct it; docs/operations/errors.md has each of these messages, and config/d02-source.toml every key";
         notes.error(
             Exit::Usage,
             "loaded",

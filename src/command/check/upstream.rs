@@ -308,7 +308,7 @@ fn rows_of(notes: &mut Notes, config: &Config, look: &Look, request_id: &str) {
             &look.unknown,
             "not known of D02, kept in `extra` as far as avro.extra lets them pass",
             "those of D02",
-            "see docs/operations.md for a newer version that has a field for them; avro.extra leaves them out",
+            "see CHANGELOG.md for a newer version that has a field for them; avro.extra leaves them out",
         ),
     ] {
         if counts.is_empty() {
@@ -349,7 +349,7 @@ fn dead_letters(notes: &mut Notes, config: &Config, look: &Look) {
                 stops,
             );
         } else {
-            let advice = "tell the vendor; errors.amount_tolerance and the table of dead letters in docs/operations.md \
+            let advice = "tell the vendor; errors.amount_tolerance and the table of dead letters in docs/operations/runbooks.md \
                           say what else can be done";
             notes.warning(what, found, "rows that are accounts", advice);
         }
