@@ -1,6 +1,6 @@
-"""Is every metric that rules, their tests and the dashboard ask for one of those in docs/operations.md, with labels that it has,
-and has every rule its section there? Arguments: the documents, the rules, their tests, the dashboard. Prints the dashboard's
-expressions as rules, for promtool to read.
+"""Is every metric that rules, their tests and the dashboard ask for one of those in docs/operations/metrics.md, with labels that it
+has, and has every rule its section in docs/operations/alerts.md? Arguments: these two, the rules, their tests, the dashboard. Prints
+the dashboard's expressions as rules, for promtool to read.
 """
 
 import json
@@ -14,9 +14,9 @@ ADDED = {"job", "instance"}
 
 
 def main() -> None:
-    documents, rules, tests, dashboard = (open(path, encoding="utf-8").read() for path in sys.argv[1:])
-    metrics = described(documents)
-    anchors = {anchor(line.lstrip("#").strip()) for line in documents.splitlines() if re.match(r"#{2,4} ", line)}
+    table, sections, rules, tests, dashboard = (open(path, encoding="utf-8").read() for path in sys.argv[1:])
+    metrics = described(table)
+    anchors = {anchor(line.lstrip("#").strip()) for line in sections.splitlines() if re.match(r"#{2,4} ", line)}
     problems = []
 
     expressions = {f"rule {name}": expression for name, expression in rule_expressions(rules)}
@@ -27,15 +27,15 @@ def main() -> None:
 
     names = re.findall(r"^ *- alert: (\S+)$", rules, re.MULTILINE)
     for name in names:
-        if f"runbook: docs/operations.md#{name.lower()}\n" not in rules:
-            problems.append(f"rule {name}: its runbook is not docs/operations.md#{name.lower()}")
+        if f"runbook: docs/operations/alerts.md#{name.lower()}\n" not in rules:
+            problems.append(f"rule {name}: its runbook is not docs/operations/alerts.md#{name.lower()}")
         if name.lower() not in anchors:
-            problems.append(f"rule {name}: docs/operations.md has no section {name}")
-        if f"runbook: docs/operations.md#{name.lower()}\n" not in tests:
+            problems.append(f"rule {name}: docs/operations/alerts.md has no section {name}")
+        if f"runbook: docs/operations/alerts.md#{name.lower()}\n" not in tests:
             problems.append(f"rule {name}: it fires in no test")
-    for heading in re.findall(r"^#+ (D02\w+)$", documents, re.MULTILINE):
+    for heading in re.findall(r"^#+ (D02\w+)$", sections, re.MULTILINE):
         if heading not in names:
-            problems.append(f"docs/operations.md: there is no rule {heading}")
+            problems.append(f"docs/operations/alerts.md: there is no rule {heading}")
     if not names or not metrics:
         problems.append("nothing was found to look at")
     for problem in problems:
@@ -47,10 +47,10 @@ def main() -> None:
     sys.exit(1 if problems else None)
 
 
-def described(documents: str) -> dict[str, set[str]]:
+def described(table: str) -> dict[str, set[str]]:
     """The metrics of the table, which a test holds to src/metrics.rs, and their labels."""
     metrics = {}
-    for name, kind, labels in re.findall(r"^\| `(d02_\w+)` \| (\w+) \| ([\w, ]+) \|", documents, re.MULTILINE):
+    for name, kind, labels in re.findall(r"^\| `(d02_\w+)` \| (\w+) \| ([\w, ]+) \|", table, re.MULTILINE):
         labels = set(labels.split(", ")) - {"none"}
         names = [name] if kind != "histogram" else [f"{name}_{part}" for part in ("bucket", "sum", "count")]
         for name in names:

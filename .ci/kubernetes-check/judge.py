@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-MUST_END_WITHIN = 10  # seconds, after SIGTERM: docs/operations.md.
+MUST_END_WITHIN = 10  # seconds, after SIGTERM: docs/operations/running.md.
 UPSTREAM_PORT = 443
 
 
