@@ -43,6 +43,10 @@ metrics:
 alerts:
     .ci/alerts
 
+# The documents as a book with a search in target/book, all their links checked
+book:
+    .ci/book
+
 # The manifests for Kubernetes and the unit for systemd, by their own readers
 manifests:
     .ci/kubernetes
