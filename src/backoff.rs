@@ -1,8 +1,11 @@
-//! How long to wait before the next try? Exponentially longer, with jitter, never shorter than upstream asks for.
+//! How long to wait before the next try, and how often to say so? Exponentially longer, with jitter, never shorter than it was
+//! asked for; said at the first, second, fourth … time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+use crate::shutdown::Shutdown;
 
 /// The longest wait of our own; an upstream that is away is asked once a minute.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -50,9 +53,166 @@ impl Backoff {
     }
 }
 
+/// How long a call is tried that may yet succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    Once,
+    For(Duration),
+    Endless,
+}
+
+/// What follows a try that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterTry {
+    /// Another one, after `at_least` if that was asked for.
+    Retry {
+        at_least: Option<Duration>,
+    },
+    GiveUp,
+}
+
+impl Patience {
+    /// Calls until it succeeds, `after` gives up, or the patience is over; `say` hears of every failure that is worth a line,
+    /// and how long it is waited now.
+    ///
+    /// # Errors
+    /// The last one.
+    pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
+        self,
+        mut call: impl FnMut() -> F,
+        after: impl Fn(&E) -> AfterTry,
+        say: impl Fn(&E, Duration),
+    ) -> Result<T, E> {
+        let mut tries = Tries::new(self);
+        loop {
+            match call().await {
+                Ok(value) => return Ok(value),
+                Err(error) => match tries.wait(&error, &after, &say) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// The same on a thread, which a shutdown wakes: then the last error is given, too. No wait is longer than `longest`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn retry_blocking<T, E>(
+        self,
+        longest: Duration,
+        shutdown: &Shutdown,
+        mut call: impl FnMut() -> Result<T, E>,
+        after: impl Fn(&E) -> AfterTry,
+        say: impl Fn(&E, Duration),
+    ) -> Result<T, E> {
+        let mut tries = Tries::new(self);
+        loop {
+            let error = match call() {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if shutdown.is_requested() {
+                return Err(error);
+            }
+            match tries.wait(&error, &after, &say) {
+                Some(wait) => shutdown.block(wait.min(longest)),
+                None => return Err(error),
+            }
+        }
+    }
+}
+
+/// The tries of one call so far.
+struct Tries {
+    patience: Patience,
+    begun: Instant,
+    backoff: Backoff,
+}
+
+impl Tries {
+    fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            begun: Instant::now(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// How long to wait before the next one; `None`: there is none.
+    fn wait<E>(&mut self, error: &E, after: &impl Fn(&E) -> AfterTry, say: &impl Fn(&E, Duration)) -> Option<Duration> {
+        let AfterTry::Retry { at_least } = after(error) else {
+            return None;
+        };
+        let wait = self.backoff.next(at_least);
+        let is_over = match self.patience {
+            Patience::Once => true,
+            Patience::For(patience) => self.begun.elapsed() + wait > patience,
+            Patience::Endless => false,
+        };
+        if is_over {
+            return None;
+        }
+        if self.backoff.is_worth_a_line() {
+            say(error, wait);
+        }
+        Some(wait)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+    use crate::shutdown;
+
+    const RETRY: AfterTry = AfterTry::Retry { at_least: None };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_tried_until_it_succeeds_and_said_at_the_first_second_and_fourth_time() {
+        let (tries, said) = (Cell::new(0), Cell::new(0));
+        let call = || {
+            tries.set(tries.get() + 1);
+            let result = if tries.get() < 6 { Err("not yet") } else { Ok("done") };
+            std::future::ready(result)
+        };
+        let done = Patience::Endless.retry(call, |_| RETRY, |_, _| said.set(said.get() + 1));
+        assert_eq!((done.await, tries.get(), said.get()), (Ok("done"), 6, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_not_tried_again_and_neither_is_what_has_no_patience_left() {
+        let tries = Cell::new(0);
+        let call = || {
+            tries.set(tries.get() + 1);
+            std::future::ready(Err::<(), _>("no"))
+        };
+        let refused = Patience::Endless.retry(call, |_| AfterTry::GiveUp, |_, _| {});
+        assert_eq!((refused.await, tries.replace(0)), (Err("no"), 1));
+        let once = Patience::Once.retry(call, |_| RETRY, |_, _| panic!("nothing is tried again"));
+        assert_eq!((once.await, tries.replace(0)), (Err("no"), 1));
+        let at_least = Some(Duration::from_secs(90));
+        let late = |_: &&str| AfterTry::Retry { at_least };
+        let short = Patience::For(Duration::from_secs(60)).retry(call, late, |_, _| {});
+        assert_eq!((short.await, tries.get()), (Err("no"), 1));
+    }
+
+    #[test]
+    fn a_shutdown_ends_the_tries_of_a_thread() {
+        let (sender, shutdown) = shutdown::channel();
+        let mut tries = 0;
+        let call = || {
+            tries += 1;
+            if tries == 2 {
+                sender.request();
+            }
+            Err::<(), _>("no")
+        };
+        let ended = Patience::Endless.retry_blocking(Duration::from_millis(1), &shutdown, call, |_| RETRY, |_, _| {});
+        assert_eq!((ended, tries), (Err("no"), 2));
+    }
 
     #[test]
     fn waits_grow_to_a_minute_and_not_beyond() {

@@ -2,36 +2,13 @@
 //! has patience.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::backoff::Backoff;
+use crate::backoff::{AfterTry, Patience};
 use crate::config::Config;
 use crate::exit::{Exit, Failure, chain};
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::policy::{self, AfterRequest};
 use crate::upstream::{Client, ClientError, Login, Route, Transport, UpstreamError, http_client};
-
-/// How long a log-in is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    Once,
-    For(Duration),
-    /// Until upstream refuses.
-    Endless,
-}
-
-impl Patience {
-    /// Whether a further try after `wait` is within it, begun `ago`.
-    fn allows(self, ago: Duration, wait: Duration) -> bool {
-        match self {
-            Self::Once => false,
-            Self::For(patience) => ago + wait <= patience,
-            Self::Endless => true,
-        }
-    }
-}
 
 /// Logs a lender in. What may pass is tried again, with back-off.
 ///
@@ -46,29 +23,33 @@ pub async fn log_in(
     patience: Patience,
 ) -> Result<(Client, Login), UpstreamError> {
     let (upstream, settings) = (&config.upstream, &config.lenders[lender]);
-    let (begun, mut backoff) = (Instant::now(), Backoff::default());
-    loop {
-        let (transport, route) = (Arc::clone(http), Arc::clone(route));
-        let error = match Client::login(transport, upstream, lender, settings, metrics.clone(), route).await {
-            Ok(logged_in) => return Ok(logged_in),
-            Err(error) => error,
-        };
-        let retry_after = match policy::after_request(&error) {
-            AfterRequest::Retry { retry_after } => retry_after,
-            AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => None,
-            AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error),
-        };
-        let wait = backoff.next(retry_after);
-        if !patience.allows(begun.elapsed(), wait) {
-            return Err(error);
+    let log_in = || {
+        Client::login(
+            Arc::clone(http),
+            upstream,
+            lender,
+            settings,
+            metrics.clone(),
+            Arc::clone(route),
+        )
+    };
+    let after = |error: &UpstreamError| match policy::after_request(error) {
+        AfterRequest::Retry { retry_after: at_least } => AfterTry::Retry { at_least },
+        AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => AfterTry::Retry { at_least: None },
+        AfterRequest::Fail | AfterRequest::Stop(_) => AfterTry::GiveUp,
+    };
+    let counted = |error: &UpstreamError| {
+        let after = after(error);
+        if after != AfterTry::GiveUp && patience != Patience::Once {
+            metrics.retries_total.inc();
         }
-        metrics.retries_total.inc();
-        if backoff.is_worth_a_line() {
-            let advice = policy::request_advice(&error);
-            tracing::warn!(lender, ?wait, advice, "{}", chain(&error));
-        }
-        tokio::time::sleep(wait).await;
-    }
+        after
+    };
+    let say = |error: &UpstreamError, wait| {
+        let advice = policy::request_advice(error);
+        tracing::warn!(lender, ?wait, advice, "{}", chain(error));
+    };
+    patience.retry(log_in, counted, say).await
 }
 
 /// The HTTP client that all lenders share.

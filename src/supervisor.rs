@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::avro::Encoder;
+use crate::backoff::Patience;
 use crate::config::{Config, Encoding, SecretSource};
 use crate::exit::{Exit, Failure, chain};
 use crate::http::{Health, Server, Site, Standing};
-use crate::login::{self, Patience};
+use crate::login;
 use crate::metrics::Metrics;
 use crate::pipeline::{Candidate, Frames, Pipeline, StartError, Starter, StopReason, key_of, on_thread, refuse_living};
 use crate::policy::{self, AfterRequest};

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use crate::account::Content;
 use crate::avro::{ACCOUNT, Framed, Layout, unframe};
-use crate::backoff::Backoff;
+use crate::backoff::{AfterTry, Patience};
 use crate::exit::{Exit, chain};
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::Shutdown;
@@ -24,6 +25,9 @@ pub struct Contents {
     layouts: Mutex<HashMap<u32, Option<Arc<Layout>>>>,
     is_said: AtomicBool,
 }
+
+/// Between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 const ADVICE: &str = "nothing is lost: the next change of such an account has no `before`";
 
@@ -99,43 +103,36 @@ impl Contents {
                 "avro.encoding is \"single-object\", so no registry is asked".to_owned()
             ));
         };
-        let mut backoff = Backoff::default();
-        loop {
+        let ask = || {
             let mut shutdown = self.shutdown.clone();
-            let asked = self.runtime.block_on(async {
+            self.runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    () = shutdown.requested() => None,
-                    answer = registry.schema(id) => Some(answer),
+                    () = shutdown.requested() => Err(None),
+                    answer = registry.schema(id) => answer.map_err(Some),
                 }
-            });
-            let error = match asked.ok_or(SinkError::Interrupted)? {
-                Ok(schema) => return Ok(Ok(schema)),
-                Err(error @ (RegistryError::UnknownId { .. } | RegistryError::NotAvro { .. })) => {
-                    return Ok(Err(chain(&error)));
-                }
-                Err(error) => error,
-            };
-            let wait = backoff.next(None);
-            if backoff.is_worth_a_line() {
-                let advice = error.advice();
-                if error.exit() == Exit::Failed {
-                    tracing::warn!(
-                        ?wait,
-                        advice,
-                        "starting, waiting for the schema registry: {}",
-                        chain(&error)
-                    );
-                } else {
-                    tracing::error!(
-                        ?wait,
-                        advice,
-                        "starting, waiting for the schema registry: {}",
-                        chain(&error)
-                    );
-                }
+            })
+        };
+        let after = |error: &Option<RegistryError>| match error {
+            None | Some(RegistryError::UnknownId { .. } | RegistryError::NotAvro { .. }) => AfterTry::GiveUp,
+            Some(_) => AfterTry::Retry { at_least: None },
+        };
+        let say = |error: &Option<RegistryError>, wait| {
+            let Some(error) = error else { return };
+            let (advice, text) = (error.advice(), chain(error));
+            if error.exit() == Exit::Failed {
+                tracing::warn!(?wait, advice, "starting, waiting for the schema registry: {text}");
+            } else {
+                tracing::error!(?wait, advice, "starting, waiting for the schema registry: {text}");
             }
-            self.shutdown.block(wait);
+        };
+        match Patience::Endless.retry_blocking(LONGEST_WAIT, &self.shutdown, ask, after, say) {
+            Ok(schema) => Ok(Ok(schema)),
+            Err(Some(error @ (RegistryError::UnknownId { .. } | RegistryError::NotAvro { .. }))) => {
+                Ok(Err(chain(&error)))
+            }
+            // Interrupted: nothing else ends the tries.
+            Err(_) => Err(SinkError::Interrupted),
         }
     }
 }

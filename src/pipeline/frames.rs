@@ -1,10 +1,10 @@
 //! What stands before the values of a lender's topics?
 
 use crate::avro::{ACCOUNT, CHANGE, Definition, Frame};
-use crate::backoff::Backoff;
+use crate::backoff::{AfterTry, Patience};
 use crate::config::SubjectStrategy;
 use crate::exit::chain;
-use crate::registry::{self, Registry};
+use crate::registry::{self, Registry, RegistryError};
 use crate::sink::{Topic, Topics};
 
 /// What stands before the values of a lender's topics.
@@ -40,24 +40,20 @@ async fn frame(
         return Frame::SingleObject;
     };
     let subject = registry::subject(strategy, &topic.name, schema.name);
-    let mut backoff = Backoff::default();
-    loop {
-        match registry.schema_id(&subject, schema.text).await {
-            Ok(schema_id) => return Frame::Confluent { schema_id },
-            Err(error) => {
-                let wait = backoff.next(None);
-                if backoff.is_worth_a_line() {
-                    let (advice, error) = (error.advice(), chain(&error));
-                    tracing::error!(
-                        lender,
-                        subject,
-                        ?wait,
-                        advice,
-                        "waiting for the schema registry: {error}"
-                    );
-                }
-                tokio::time::sleep(wait).await;
-            }
-        }
+    let ask = || registry.schema_id(&subject, schema.text);
+    let say = |error: &RegistryError, wait| {
+        let (advice, error) = (error.advice(), chain(error));
+        tracing::error!(
+            lender,
+            subject,
+            ?wait,
+            advice,
+            "waiting for the schema registry: {error}"
+        );
+    };
+    let retry = |_: &RegistryError| AfterTry::Retry { at_least: None };
+    match Patience::Endless.retry(ask, retry, say).await {
+        Ok(schema_id) => Frame::Confluent { schema_id },
+        Err(_) => unreachable!("the patience has no end"),
     }
 }

@@ -17,7 +17,7 @@ use super::frames::Frames;
 use super::lender::LenderSettings;
 use super::main_loop::Pipeline;
 use crate::avro::Frame;
-use crate::backoff::Backoff;
+use crate::backoff::{AfterTry, Patience};
 use crate::config;
 use crate::exit::chain;
 use crate::failpoint;
@@ -153,25 +153,19 @@ impl Starter {
     }
 
     /// Tries what may pass again for a while: a start is often the start of the brokers too.
-    fn patiently<T>(&self, mut call: impl FnMut() -> Result<T, SinkError>) -> Result<T, SinkError> {
+    fn patiently<T>(&self, call: impl FnMut() -> Result<T, SinkError>) -> Result<T, SinkError> {
         const PATIENCE: Duration = Duration::from_secs(120);
-        let (begun, mut backoff) = (Instant::now(), Backoff::default());
-        loop {
-            let error = match call() {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let is_passing = policy::after_sink(&error) == AfterSink::Reopen;
-            let is_late = matches!(error, SinkError::EndNotReached { .. }) || begun.elapsed() > PATIENCE;
-            if !is_passing || is_late || self.shutdown.is_requested() {
-                return Err(error);
-            }
-            let wait = backoff.next(None);
-            if backoff.is_worth_a_line() {
-                tracing::warn!(advice = policy::sink_advice(&error), "starting: {}", chain(&error));
-            }
-            self.shutdown.block(wait.min(Duration::from_secs(5)));
-        }
+        const LONGEST_WAIT: Duration = Duration::from_secs(5);
+        let after = |error: &SinkError| match policy::after_sink(error) {
+            // It has waited long enough by itself.
+            _ if matches!(error, SinkError::EndNotReached { .. }) => AfterTry::GiveUp,
+            AfterSink::Reopen => AfterTry::Retry { at_least: None },
+            AfterSink::LookForClaim | AfterSink::Stop(_) => AfterTry::GiveUp,
+        };
+        let say = |error: &SinkError, _| {
+            tracing::warn!(advice = policy::sink_advice(error), "starting: {}", chain(error));
+        };
+        Patience::For(PATIENCE).retry_blocking(LONGEST_WAIT, &self.shutdown, call, after, say)
     }
 
     /// Commits the record just read with this instance's id and the next epoch.
