@@ -13,6 +13,7 @@
 //! | | [`index`] | which rows are news. Pure |
 //! | edges | [`upstream`] | one page after a cursor |
 //! | | [`registry`] | schema ids and the schemas behind them; what a subject takes, and its compatibility |
+//! | | `kafka` | a cluster's clients, what they report and read; nothing of what records mean |
 //! | | [`sink`] | a batch with its progress, or nothing; what is committed, read back |
 //! | core | [`policy`] | error → retry, reopen or stop, and the advice a person gets |
 //! | | [`reader`] | walks → verified, encoded pages in order |
@@ -35,6 +36,7 @@ pub mod failpoint;
 pub mod http;
 pub mod index;
 mod jwt;
+mod kafka;
 pub mod login;
 pub mod metrics;
 #[cfg(test)]

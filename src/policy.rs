@@ -5,7 +5,8 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::exit::{Exit, Failure};
-use crate::sink::{ClusterError, GRANT, SinkError, code};
+use crate::kafka::{self, ClusterError, GRANT, code};
+use crate::sink::SinkError;
 use crate::upstream::UpstreamError;
 
 /// What the reader does after a request that brought no page.
@@ -73,19 +74,23 @@ pub enum AfterSink {
 
 pub fn after_sink(error: &SinkError) -> AfterSink {
     match error {
-        SinkError::Kafka { source, .. } | SinkError::Delivery { source, .. } => after_kafka(source),
-        SinkError::TimedOut { .. }
-        | SinkError::NotLetIn { .. }
-        | SinkError::Doubtful { .. }
-        | SinkError::EndNotReached { .. } => AfterSink::Reopen,
+        SinkError::Kafka(
+            kafka::Error::Call { source, .. }
+            | kafka::Error::Read { source, .. }
+            | kafka::Error::Delivery { source, .. },
+        ) => after_kafka(source),
+        SinkError::Kafka(
+            kafka::Error::TimedOut { .. } | kafka::Error::Authentication { .. } | kafka::Error::EndNotReached { .. },
+        )
+        | SinkError::Doubtful { .. } => AfterSink::Reopen,
         SinkError::Emptied { .. }
         | SinkError::CursorRecord { .. }
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
-        | SinkError::NoTopic { .. }
-        | SinkError::Denied { .. }
-        | SinkError::Cluster(_) => AfterSink::Stop(Exit::Usage),
-        SinkError::Interrupted => AfterSink::Stop(Exit::Done),
+        | SinkError::Kafka(kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. } | kafka::Error::Cluster(_)) => {
+            AfterSink::Stop(Exit::Usage)
+        }
+        SinkError::Kafka(kafka::Error::Interrupted) => AfterSink::Stop(Exit::Done),
     }
 }
 
@@ -93,7 +98,7 @@ pub fn after_sink(error: &SinkError) -> AfterSink {
 /// moment, which a start does not wait for.
 pub fn after_reopening(error: &SinkError) -> AfterSink {
     match error {
-        SinkError::Cluster(ClusterError::Secret { .. }) => AfterSink::Reopen,
+        SinkError::Kafka(kafka::Error::Cluster(ClusterError::Secret { .. })) => AfterSink::Reopen,
         error => after_sink(error),
     }
 }
@@ -120,7 +125,11 @@ fn after_kafka(error: &KafkaError) -> AfterSink {
 /// What to do about an error of Kafka's.
 pub fn sink_advice(error: &SinkError) -> &'static str {
     match error {
-        SinkError::Kafka { source, .. } | SinkError::Delivery { source, .. } => match after_kafka(source) {
+        SinkError::Kafka(
+            kafka::Error::Call { source, .. }
+            | kafka::Error::Read { source, .. }
+            | kafka::Error::Delivery { source, .. },
+        ) => match after_kafka(source) {
             AfterSink::LookForClaim => "another instance may have taken over; if none did, a transaction took too long",
             AfterSink::Stop(Exit::Failed) => {
                 "max.message.bytes of a topic was lowered while this ran: start again, the new limit then counts"
@@ -130,13 +139,15 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
             }
             AfterSink::Reopen => "check that the brokers are up and kafka.* fits them; it is tried again",
         },
-        SinkError::Denied { .. } => GRANT,
-        SinkError::NotLetIn { .. } => {
+        SinkError::Kafka(kafka::Error::Denied { .. }) => GRANT,
+        SinkError::Kafka(kafka::Error::Authentication { .. }) => {
             "correct what kafka.properties says this user is, or have the broker's owner let it in; files of secrets are read \
              again, and it is tried again"
         }
-        SinkError::TimedOut { .. } | SinkError::Doubtful { .. } => "the brokers are slow or away; it is tried again",
-        SinkError::EndNotReached { .. } => {
+        SinkError::Kafka(kafka::Error::TimedOut { .. }) | SinkError::Doubtful { .. } => {
+            "the brokers are slow or away; it is tried again"
+        }
+        SinkError::Kafka(kafka::Error::EndNotReached { .. }) => {
             "look for an open transaction on that partition: kafka-transactions.sh find-hanging"
         }
         SinkError::Emptied { .. } => {
@@ -146,12 +157,12 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
         SinkError::CursorRecord { .. } => "run the version that wrote it, or `d02-source cursor reset`",
         SinkError::ForeignRecord { .. } => "give d02-source a topic of its own: kafka.topics.accounts",
         SinkError::TwoLenders { .. } => "put {lender} in kafka.topics.accounts: two lenders share keys",
-        SinkError::NoTopic { .. } => "run `d02-source setup`, or grant DESCRIBE on it",
-        SinkError::Interrupted => "nothing",
-        SinkError::Cluster(ClusterError::Secret { .. }) => {
+        SinkError::Kafka(kafka::Error::NoTopic { .. }) => "run `d02-source setup`, or grant DESCRIBE on it",
+        SinkError::Kafka(kafka::Error::Interrupted) => "nothing",
+        SinkError::Kafka(kafka::Error::Cluster(ClusterError::Secret { .. })) => {
             "mount the secret where kafka.properties says, readable for this process"
         }
-        SinkError::Cluster(_) => "correct kafka.properties",
+        SinkError::Kafka(kafka::Error::Cluster(_)) => "correct kafka.properties",
     }
 }
 
@@ -183,7 +194,7 @@ mod tests {
     #[test]
     fn a_secret_that_is_gone_ends_a_start_and_not_a_pipeline_that_reopens() {
         let secret = crate::config::SecretSource::File("/nowhere/secret".into());
-        let error = SinkError::Cluster(ClusterError::Secret {
+        let error = SinkError::from(ClusterError::Secret {
             key: "sasl.password".to_owned(),
             source: secret.read().expect_err("no such file"),
         });

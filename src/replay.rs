@@ -9,6 +9,7 @@ use crate::avro::{Encoder, Frame};
 use crate::config::Config;
 use crate::exit::{Exit, Failure, chain};
 use crate::index::Index;
+use crate::kafka::{self, Cluster, Offsets, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Candidate, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living};
@@ -16,10 +17,7 @@ use crate::progress::Timestamp;
 use crate::reader::{Closed, Incoming, Letters, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::sink::{
-    Checked, Cluster, CursorRecords, Offsets, SinkError, Topics, in_background, read_dead_letters, ready_topics,
-    restore_accounts,
-};
+use crate::sink::{Checked, CursorRecords, SinkError, Topics, read_dead_letters, ready_topics, restore_accounts};
 use crate::supervisor::{instance_id, registry_of};
 use crate::watchdog::Pulse;
 
@@ -145,7 +143,7 @@ impl<'a> Replayer<'a> {
             runtime: Handle::current(),
             shutdown: self.shutdown.clone(),
         };
-        let mut started = in_background(move || starter.start(vec![candidate])).await;
+        let mut started = blocking(move || starter.start(vec![candidate])).await;
         let (_, started) = started.pop().expect("one was to be started");
         started.map_err(|error| match error.exit() {
             Exit::Done => interrupted(),
@@ -158,9 +156,9 @@ impl<'a> Replayer<'a> {
         let (cluster, topic) = (self.cluster.clone(), topics.accounts.name.clone());
         let (lenders, shutdown) = (vec![public_id.to_owned()], self.shutdown.clone());
         let indexes =
-            in_background(move || restore_accounts(&cluster, &topic, &lenders, |_| 0, &|_| Ok(None), &shutdown)).await;
+            blocking(move || restore_accounts(&cluster, &topic, &lenders, |_| 0, &|_| Ok(None), &shutdown)).await;
         let mut indexes = indexes.map_err(|error| match error {
-            SinkError::Interrupted => interrupted(),
+            SinkError::Kafka(kafka::Error::Interrupted) => interrupted(),
             error => Failure::from(error),
         })?;
         Ok(indexes.remove(public_id).unwrap_or_default())
@@ -189,10 +187,10 @@ impl<'a> Replayer<'a> {
     async fn reading(&self, mut replay: Replay, topics: &Topics, public_id: &str) -> Letters {
         let (topic, public_id) = (topics.dead_letters.name.clone(), public_id.to_owned());
         let (cluster, shutdown, runtime) = (self.cluster.clone(), self.shutdown.clone(), Handle::current());
-        in_background(move || {
+        blocking(move || {
             let take = |_, value: &[u8]| {
                 let taken = replay.take(&runtime, value);
-                taken.map_err(|Closed| SinkError::Interrupted)
+                taken.map_err(|Closed| SinkError::Kafka(kafka::Error::Interrupted))
             };
             let read = read_dead_letters(&cluster, &topic, &public_id, &Offsets::new(), &shutdown, take);
             let ended = match read {

@@ -13,6 +13,7 @@ use crate::backoff::Patience;
 use crate::config::{Config, Encoding, SecretSource};
 use crate::exit::{Exit, Failure, chain};
 use crate::http::{Health, Server, Site, Standing};
+use crate::kafka::Cluster;
 use crate::login;
 use crate::metrics::Metrics;
 use crate::pipeline::{Candidate, Frames, Pipeline, StartError, Starter, StopReason, key_of, on_thread, refuse_living};
@@ -22,7 +23,7 @@ use crate::progress_bar;
 use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::Registry;
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Checked, Cluster, CursorRecords, Topics, ready_topics};
+use crate::sink::{Checked, CursorRecords, Topics, ready_topics};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::{self, Watchdog};
 

@@ -11,9 +11,10 @@ use crate::account::instant;
 use crate::clock;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::kafka::Cluster;
 use crate::pipeline::living_age;
 use crate::progress::{Record, RecordKey, Timestamp};
-use crate::sink::{Cluster, CursorRecords, Stored};
+use crate::sink::{CursorRecords, Stored};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -3,8 +3,9 @@
 use super::Failure;
 use crate::config::{Config, Encoding};
 use crate::exit::{Exit, chain};
+use crate::kafka::Cluster;
 use crate::registry::{Compatibility, Registry, RegistryError, WANTED_LEVEL};
-use crate::sink::{Cluster, ready_topics};
+use crate::sink::ready_topics;
 
 const HELP: &str = "Example:
   d02-source --config config/d02-source.toml setup

@@ -21,9 +21,10 @@ use crate::avro::{DecodeError, Decoder, Framed, unframe};
 use crate::clock;
 use crate::config::{Config, SchemaRegistry};
 use crate::exit::{Exit, chain};
+use crate::kafka::{self, Cluster};
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Cluster, Tail, TailError, TopicRecord};
+use crate::sink::{Tail, TailError, TopicRecord};
 
 /// After a signal, what cannot stop by itself (a terminal that does not read, a registry that does not answer) is left.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
@@ -149,7 +150,7 @@ enum Stop {
 impl From<TailError> for Stop {
     fn from(error: TailError) -> Self {
         match error {
-            TailError::Interrupted => Self::Ended,
+            TailError::Kafka(kafka::Error::Interrupted) => Self::Ended,
             error => Self::Failed(Failure::of(error.exit(), &error, error.advice())),
         }
     }

@@ -1,5 +1,5 @@
 //! Who vouches for this client at the brokers, where they ask for a bearer token? librdkafka's own names; its build here has no
-//! HTTP client, so they are not for librdkafka but for `sink::oauth`.
+//! HTTP client, so they are not for librdkafka but for `kafka::oauth`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -12,9 +12,10 @@ use super::Violation;
 use crate::account::{Changed, Digest, Op};
 use crate::avro::{CHANGE, Decoder, Framed, Layout, unframe};
 use crate::index::{Index, Version};
+use crate::kafka::{self, LastReported};
 use crate::progress::{Record, Timestamp};
 use crate::simulator::Handle;
-use crate::sink::{ChangeRecord, Committed, DeadLetterDigests, Reason, Records, Sink, SinkError, Topic, Topics};
+use crate::sink::{ChangeRecord, Committed, DeadLetterDigests, Records, Sink, SinkError, Topic, Topics};
 
 /// What becomes of a commit, and of the process that asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -413,7 +414,7 @@ impl Producer {
 
     fn alive(&self) -> Result<(), SinkError> {
         if self.is_dead.load(Ordering::SeqCst) {
-            return Err(SinkError::Interrupted);
+            return Err(SinkError::Kafka(kafka::Error::Interrupted));
         }
         if self.broker.state().is_away {
             return Err(failed(RDKafkaErrorCode::AllBrokersDown));
@@ -424,16 +425,16 @@ impl Producer {
     fn crash(&self, state: &mut State) -> SinkError {
         state.crash_count += 1;
         self.is_dead.store(true, Ordering::SeqCst);
-        SinkError::Interrupted
+        SinkError::Kafka(kafka::Error::Interrupted)
     }
 }
 
 fn failed(code: RDKafkaErrorCode) -> SinkError {
-    SinkError::Kafka {
+    SinkError::Kafka(kafka::Error::Call {
         doing: "committing a transaction",
-        reason: Reason::default(),
+        last_reported: LastReported::default(),
         source: KafkaError::MessageProduction(code),
-    }
+    })
 }
 
 impl Sink for Producer {

@@ -11,6 +11,7 @@ use crate::account::Content;
 use crate::avro::{ACCOUNT, Framed, Layout, unframe};
 use crate::backoff::{AfterTry, Patience};
 use crate::exit::{Exit, chain};
+use crate::kafka;
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::sink::SinkError;
@@ -132,7 +133,7 @@ impl Contents {
                 Ok(Err(chain(&error)))
             }
             // Interrupted: nothing else ends the tries.
-            Err(_) => Err(SinkError::Interrupted),
+            Err(_) => Err(kafka::Error::Interrupted.into()),
         }
     }
 }

@@ -56,7 +56,7 @@ impl Ownership {
     ///   reached the attempted sequence *is* the attempt, because only this thread raises it.
     /// - Atomic: the record and the batch are one transaction, so the one answers for the other.
     /// - One writer: a record that is not ours ends this lender; `init` has fenced nobody who could not reopen in turn.
-    /// - Complete: the reading ends at the true end (`sink::recovery`), so an attempt that landed is seen.
+    /// - Complete: the reading ends at the true end (`kafka::read`), so an attempt that landed is seen.
     ///
     /// `held`: the last record that is known to be committed. `backoff`: of this batch. What fails again and again after
     /// reopening well waits longer and longer, too.

@@ -21,14 +21,14 @@ use crate::backoff::{AfterTry, Patience};
 use crate::config;
 use crate::exit::chain;
 use crate::failpoint;
+use crate::kafka::{self, Cluster};
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterSink};
 use crate::progress::Timestamp;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    Cluster, ContentOf, CursorRecords, Sink, SinkError, Topics, Transactions, Watched, restore_accounts,
-    restore_dead_letters,
+    ContentOf, CursorRecords, Sink, SinkError, Topics, Transactions, Watched, restore_accounts, restore_dead_letters,
 };
 use crate::watchdog::Pulse;
 
@@ -72,7 +72,9 @@ impl Starter {
                 (Err(error), _) => Err(error.into()),
                 (Ok(_), Err(shared)) => Err(shared.clone().into()),
                 // The reading of the cursor topic goes on for a while when the process is to end.
-                (Ok(_), Ok(_)) if self.shutdown.is_requested() => Err(SinkError::Interrupted.into()),
+                (Ok(_), Ok(_)) if self.shutdown.is_requested() => {
+                    Err(SinkError::Kafka(kafka::Error::Interrupted).into())
+                }
                 (Ok(transactions), Ok(records)) => self.claim(&candidate, transactions, records),
             };
             claimed.push((candidate, result));
@@ -158,7 +160,7 @@ impl Starter {
         const LONGEST_WAIT: Duration = Duration::from_secs(5);
         let after = |error: &SinkError| match policy::after_sink(error) {
             // It has waited long enough by itself.
-            _ if matches!(error, SinkError::EndNotReached { .. }) => AfterTry::GiveUp,
+            _ if matches!(error, SinkError::Kafka(kafka::Error::EndNotReached { .. })) => AfterTry::GiveUp,
             AfterSink::Reopen => AfterTry::Retry { at_least: None },
             AfterSink::LookForClaim | AfterSink::Stop(_) => AfterTry::GiveUp,
         };

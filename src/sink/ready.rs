@@ -1,8 +1,9 @@
 //! Are the topics of all lenders ready? Checked, created if they may be, and what is worth a look said.
 
-use super::{Checked, Cluster, ensure_topics};
+use super::{Checked, ensure_topics};
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::kafka::Cluster;
 
 /// Checks the topics of all lenders, creates the missing ones if asked to, and logs what is worth a look.
 ///

@@ -1,234 +1,21 @@
-//! What is committed? The cursor records, the index and the dead letters, read back from their topics, one topic at a time.
-//!
-//! Everything rests on reading to the *true* end. Why [`read_to_end`] does:
-//!
-//! - The end is each partition's high watermark as a `read_uncommitted` client sees it, asked for after
-//!   `init_transactions`: a `read_committed` one is told the last stable offset, which another lender's open
-//!   transaction holds below our own committed record (Complete, Once).
-//! - Reading is `read_committed`, so nothing aborted is taken for state (Atomic).
-//! - It ends when the consumer's position, which counts control records, reaches that offset. No end-of-partition event
-//!   and no empty poll ends it: both occur at the last stable offset.
-//! - Where compaction emptied the last batches there is nothing left that could move the position. Then, and only while
-//!   the last stable offset is at or past the end, the rest is fetched anew: an end-of-partition event that follows
-//!   this new fetch says that the rest holds no record.
-//! - It fails when nothing moves any more for a while. No cursor is never concluded from not having found one.
+//! What is committed? The cursor records, the index and the dead letters, read back from their topics, one topic at a time,
+//! each to its true end (`kafka::read`): no cursor is never concluded from not having found one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::message::{BorrowedMessage, Message};
 
-use super::cluster::{self, Cluster, Context, Isolation, NotText};
-use super::rights::{Operation, Right, is_denied};
-use super::{Committed, SinkError, transaction_timeout, uninterrupted};
+use super::{Committed, SinkError};
 use crate::account::{Content, Digest};
 use crate::index::{Index, Version};
+use crate::kafka::{self, Cluster, NotText, Offsets, header, read_to_end, uninterrupted};
 use crate::progress::{Record, RecordError, RecordKey};
 use crate::shutdown::Shutdown;
-
-/// Beyond the longest time that somebody's open transaction can hide records.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// One question to the cluster.
-const QUERY_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a read of the cursor topic goes on once the process was asked to end: it may be what tells whether the
 /// lender can be released.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
-
-/// Low and high watermark of each partition.
-pub(super) type Watermarks = BTreeMap<i32, (i64, i64)>;
-
-struct Part {
-    end: i64,
-    position: i64,
-    /// Fetched anew, to see whether the rest is empty.
-    is_confirming: bool,
-}
-
-/// How far a topic was read: the offset that is read next, by partition.
-pub type Offsets = BTreeMap<i32, i64>;
-
-/// Reads a topic up to the end it had when this was called, each partition from its offset in `from` on, else whole.
-///
-/// `grace`: how long it goes on once the process was asked to end.
-pub(super) fn read_to_end(
-    cluster: &Cluster,
-    topic: &str,
-    from: &Offsets,
-    shutdown: &Shutdown,
-    grace: Duration,
-    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), SinkError>,
-) -> Result<Watermarks, SinkError> {
-    /// Long enough to be quiet when nothing comes, short enough for a shutdown.
-    const POLL: Duration = Duration::from_millis(100);
-    /// Long after a first fetch has answered.
-    const QUIET: Duration = Duration::from_secs(3);
-    let (begun, limit) = (Instant::now(), transaction_timeout() + GRACE);
-    let reader = cluster.reader(Isolation::ReadCommitted)?;
-    let bounds = watermarks(cluster, topic)?;
-    let mut parts: BTreeMap<i32, Part> = BTreeMap::new();
-    for (partition, (low, high)) in &bounds {
-        let position = from.get(partition).map_or(*low, |from| *low.max(from));
-        if position < *high {
-            let part = Part {
-                end: *high,
-                position,
-                is_confirming: false,
-            };
-            parts.insert(*partition, part);
-        }
-    }
-    // Partitions whose leader is not known when they are assigned wait for librdkafka's next look at them, up to a second.
-    cluster::partition_count(reader.client(), topic, QUERY_LIMIT)
-        .map_err(|source| kafka(&reader, "asking for the partitions", topic, source))?;
-    assign(&reader, topic, &parts)?;
-    let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
-    while !parts.is_empty() {
-        if shutdown.is_requested() && asked_at.get_or_insert_with(Instant::now).elapsed() >= grace {
-            return Err(SinkError::Interrupted);
-        }
-        match reader.poll(POLL) {
-            Some(Ok(message)) => {
-                if let Some(part) = parts.get_mut(&message.partition()) {
-                    if message.offset() < part.end {
-                        take(&message)?;
-                    }
-                    part.position = message.offset() + 1;
-                    if part.position >= part.end {
-                        parts.remove(&message.partition());
-                    }
-                }
-                // Whoever takes may take its time.
-                quiet_since = Instant::now();
-                progressed_at = quiet_since;
-                continue;
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                if parts.get(&partition).is_some_and(|part| part.is_confirming) {
-                    parts.remove(&partition);
-                }
-            }
-            Some(Err(error)) if !is_passing(&error) => {
-                return Err(kafka(&reader, READING, topic, error));
-            }
-            Some(Err(_)) | None => {}
-        }
-        let positions = reader
-            .position()
-            .map_err(|source| kafka(&reader, "asking for the position", topic, source))?;
-        for element in positions.elements() {
-            if let (Some(part), Offset::Offset(position)) = (parts.get_mut(&element.partition()), element.offset()) {
-                if position > part.position {
-                    part.position = position;
-                    progressed_at = Instant::now();
-                }
-                if part.position >= part.end {
-                    parts.remove(&element.partition());
-                }
-            }
-        }
-        if quiet_since.elapsed() > QUIET {
-            confirm(&reader, topic, &mut parts)?;
-            quiet_since = Instant::now();
-        }
-        // A long topic takes its time; one that does not move is hidden by an open transaction or not served.
-        if progressed_at.elapsed() > limit
-            && let Some((partition, part)) = parts.pop_first()
-        {
-            return Err(SinkError::EndNotReached {
-                topic: topic.to_owned(),
-                partition,
-                end: part.end,
-                position: part.position,
-                waited: limit,
-                reason: reader.context().reason(),
-            });
-        }
-    }
-    tracing::debug!(topic, took = ?begun.elapsed(), "read to the end");
-    Ok(bounds)
-}
-
-/// Fetches the rest of the partitions anew; of those whose rest is all stable, an end-of-partition event then says that
-/// there is nothing in it.
-fn confirm(reader: &BaseConsumer<Context>, topic: &str, parts: &mut BTreeMap<i32, Part>) -> Result<(), SinkError> {
-    for (partition, part) in parts.iter_mut() {
-        let watermarks = reader.fetch_watermarks(topic, *partition, QUERY_LIMIT);
-        part.is_confirming = watermarks.is_ok_and(|(_, stable)| stable >= part.end);
-    }
-    assign(reader, topic, parts)
-}
-
-/// Explicit offsets: a logical one is looked up first, which takes half a second on a new connection.
-fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Part>) -> Result<(), SinkError> {
-    let mut list = TopicPartitionList::new();
-    for (partition, part) in parts {
-        list.add_partition_offset(topic, *partition, Offset::Offset(part.position))
-            .map_err(|source| kafka(reader, "assigning a partition", topic, source))?;
-    }
-    reader
-        .assign(&list)
-        .map_err(|source| kafka(reader, "assigning the partitions", topic, source))
-}
-
-/// Low and high watermark of every partition, the latter not held back by open transactions.
-fn watermarks(cluster: &Cluster, topic: &str) -> Result<Watermarks, SinkError> {
-    let reader = cluster.reader(Isolation::ReadUncommitted)?;
-    let count = cluster::partition_count(reader.client(), topic, QUERY_LIMIT)
-        .map_err(|source| kafka(&reader, "asking for the partitions", topic, source))?
-        .ok_or_else(|| SinkError::NoTopic {
-            topic: topic.to_owned(),
-        })?;
-    let mut bounds = BTreeMap::new();
-    for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
-        let found = reader.fetch_watermarks(topic, partition, QUERY_LIMIT);
-        let found = found.map_err(|source| kafka(&reader, "asking for the watermarks", topic, source))?;
-        bounds.insert(partition, found);
-    }
-    Ok(bounds)
-}
-
-const READING: &str = "reading a topic";
-
-fn kafka(reader: &BaseConsumer<Context>, doing: &'static str, topic: &str, source: KafkaError) -> SinkError {
-    if is_denied(&source) {
-        let operation = if doing == READING {
-            Operation::Read
-        } else {
-            Operation::Describe
-        };
-        let right = Right::of_topic(operation, topic);
-        return SinkError::Denied { doing, right, source };
-    }
-    SinkError::Kafka {
-        doing,
-        reason: reader.context().reason(),
-        source,
-    }
-}
-
-/// What a consumer reports and gets over by itself.
-pub(super) fn is_passing(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::NotLeaderForPartition
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::Resolve
-                // Nothing is asked of the group; a cluster may refuse even to look for its coordinator.
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::CoordinatorNotAvailable
-                | RDKafkaErrorCode::CoordinatorLoadInProgress
-        )
-    )
-}
 
 /// The last record of one key in one partition.
 #[derive(Debug)]
@@ -259,7 +46,7 @@ impl CursorRecords {
         let mut stored: HashMap<RecordKey, BTreeMap<i32, Stored>> = HashMap::new();
         let bounds = read_to_end(cluster, topic, &Offsets::new(), shutdown, SHUTDOWN_GRACE, |message| {
             let Some(key) = message.key().and_then(RecordKey::from_json) else {
-                return Ok(());
+                return Ok::<_, kafka::Error>(());
             };
             let record = message.payload().map(Record::from_json).transpose();
             let (partition, offset) = (message.partition(), message.offset());
@@ -414,7 +201,7 @@ pub fn restore_dead_letters(
         if let (Some(lender), Some(digest)) = (lender, digest) {
             lender.insert(digest);
         }
-        Ok(())
+        Ok::<_, kafka::Error>(())
     })?;
     Ok(restored)
 }
@@ -529,16 +316,4 @@ fn take_account(
             .restore(public_id, &version, None),
     }
     Ok(())
-}
-
-/// The text of the header `name`; `None` where there is none, or it is no text.
-pub(super) fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Result<Option<&'m str>, NotText> {
-    let value = cluster::headers(message, |headers| {
-        headers
-            .iter()
-            .find(|header| header.key == name)
-            .map(|header| header.value)
-    })?;
-    let value = value.flatten().flatten();
-    Ok(value.and_then(|value| std::str::from_utf8(value).ok()))
 }

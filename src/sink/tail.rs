@@ -13,10 +13,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::Reason;
-use super::cluster::{self, Cluster, ClusterError, Context, Isolation};
-use super::recovery::is_passing;
 use crate::exit::Exit;
+use crate::kafka::{
+    self, AclOperation, Cluster, ClusterError, Context, Isolation, LastReported, headers, is_passing, read_error,
+    watermarks,
+};
 use crate::shutdown::Shutdown;
 
 /// How long the brokers may not answer while somebody sits in front of it.
@@ -69,62 +70,98 @@ pub struct Hidden {
 #[derive(Debug, thiserror::Error)]
 pub enum TailError {
     #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    #[error("no answer from {servers} within {}{reason}", humantime::format_duration(LIMIT))]
+    Kafka(kafka::Error),
+    #[error(
+        "no answer from {servers} within {}{last_reported}",
+        humantime::format_duration(LIMIT)
+    )]
     Unreachable {
         servers: String,
-        reason: Reason,
+        last_reported: LastReported,
         source: Box<KafkaError>,
     },
     #[error("there is no topic {topic}")]
     NoTopic { topic: String },
-    #[error("topic {topic} may not be read")]
-    NotAllowed { topic: String },
-    #[error("{doing} topic {topic}{reason}")]
-    Kafka {
-        doing: &'static str,
-        topic: String,
-        reason: Reason,
-        source: Box<KafkaError>,
-    },
     #[error(
-        "nothing more of topic {topic} partition {partition} came within {}; its end is offset {end}{reason}",
+        "nothing more of topic {topic} partition {partition} came within {}; its end is offset {end}{last_reported}",
         humantime::format_duration(LIMIT)
     )]
     Stalled {
         topic: String,
         partition: i32,
         end: i64,
-        reason: Reason,
+        last_reported: LastReported,
     },
-    #[error("interrupted by the shutdown")]
-    Interrupted,
+}
+
+impl From<kafka::Error> for TailError {
+    /// A topic that is gone is one that is not there.
+    fn from(error: kafka::Error) -> Self {
+        use RDKafkaErrorCode::{UnknownTopic, UnknownTopicOrPartition};
+        match error {
+            kafka::Error::Read { topic, source, .. }
+                if matches!(
+                    source.rdkafka_error_code(),
+                    Some(UnknownTopic | UnknownTopicOrPartition)
+                ) =>
+            {
+                Self::NoTopic { topic }
+            }
+            error => Self::Kafka(error),
+        }
+    }
+}
+
+impl From<ClusterError> for TailError {
+    fn from(error: ClusterError) -> Self {
+        Self::Kafka(error.into())
+    }
 }
 
 impl TailError {
     /// What a person should do about it.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Cluster(_) => "correct kafka.properties",
+            Self::Kafka(kafka::Error::Cluster(_)) => "correct kafka.properties",
             Self::Unreachable { .. } => {
                 "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties"
             }
-            Self::NoTopic { .. } => {
+            Self::NoTopic { .. } | Self::Kafka(kafka::Error::NoTopic { .. }) => {
                 "check kafka.topics and kafka.bootstrap_servers; `d02-source setup` creates the topics; one that may not \
                  be described looks missing too"
             }
-            Self::NotAllowed { .. } => "grant READ on it, which implies DESCRIBE",
-            Self::Kafka { .. } | Self::Stalled { .. } => "check that the brokers are up, then try again",
-            Self::Interrupted => "nothing",
+            Self::Kafka(kafka::Error::Denied { .. }) => "grant READ on it, which implies DESCRIBE",
+            Self::Stalled { .. }
+            | Self::Kafka(
+                kafka::Error::Call { .. }
+                | kafka::Error::Read { .. }
+                | kafka::Error::Delivery { .. }
+                | kafka::Error::Authentication { .. }
+                | kafka::Error::TimedOut { .. }
+                | kafka::Error::EndNotReached { .. },
+            ) => "check that the brokers are up, then try again",
+            Self::Kafka(kafka::Error::Interrupted) => "nothing",
         }
     }
 
     /// The process's exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Cluster(_) | Self::NoTopic { .. } | Self::NotAllowed { .. } => Exit::Usage,
-            Self::Unreachable { .. } | Self::Kafka { .. } | Self::Stalled { .. } => Exit::Failed,
-            Self::Interrupted => Exit::Done,
+            Self::NoTopic { .. }
+            | Self::Kafka(kafka::Error::Cluster(_) | kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. }) => {
+                Exit::Usage
+            }
+            Self::Unreachable { .. }
+            | Self::Stalled { .. }
+            | Self::Kafka(
+                kafka::Error::Call { .. }
+                | kafka::Error::Read { .. }
+                | kafka::Error::Delivery { .. }
+                | kafka::Error::Authentication { .. }
+                | kafka::Error::TimedOut { .. }
+                | kafka::Error::EndNotReached { .. },
+            ) => Exit::Failed,
+            Self::Kafka(kafka::Error::Interrupted) => Exit::Done,
         }
     }
 }
@@ -171,8 +208,8 @@ impl Tail {
             let mut parts = BTreeMap::new();
             for partition in tail.partitions(topic)? {
                 // The true end first: what was committed before this call is then below the stable end, once it settles.
-                let (_, high) = watermarks(&uncommitted, topic, partition)?;
-                let (low, stable) = watermarks(&tail.reader, topic, partition)?;
+                let (_, high) = watermarks(&uncommitted, topic, partition, LIMIT)?;
+                let (low, stable) = watermarks(&tail.reader, topic, partition, LIMIT)?;
                 parts.insert(partition, Bounds { low, stable, high });
             }
             tail.topics.insert(topic.clone(), parts);
@@ -301,19 +338,19 @@ impl Tail {
         for (topic, parts) in &self.topics {
             for (partition, bounds) in parts {
                 list.add_partition_offset(topic, *partition, Offset::Offset(bounds.stable))
-                    .map_err(|source| kafka(&reader, "following", topic, source))?;
+                    .map_err(|source| failed(&reader, "following", topic, source))?;
             }
         }
         let topics = || self.topics.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         reader
             .assign(&list)
-            .map_err(|source| kafka(&reader, "following", &topics(), source))?;
+            .map_err(|source| failed(&reader, "following", &topics(), source))?;
         while !self.shutdown.is_requested() {
             match reader.poll(POLL) {
                 Some(Ok(message)) if self.is_wanted(&message) => take(record(&message))?,
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) if !is_passing(&error) => {
-                    return Err(kafka(&reader, "following", &topics(), error).into());
+                    return Err(failed(&reader, "following", &topics(), error).into());
                 }
                 Some(_) | None => {}
             }
@@ -328,7 +365,7 @@ impl Tail {
         mut stretches: BTreeMap<i32, (i64, i64)>,
         mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let error = |source| kafka(&self.reader, "reading", topic, source);
+        let error = |source| failed(&self.reader, "reading", topic, source);
         stretches.retain(|_, (from, to)| from < to);
         let mut list = TopicPartitionList::new();
         for (partition, (from, _)) in &stretches {
@@ -339,14 +376,14 @@ impl Tail {
         let mut moved = Instant::now();
         while let Some((first, (_, end))) = stretches.first_key_value() {
             if self.shutdown.is_requested() {
-                return Err(TailError::Interrupted.into());
+                return Err(TailError::Kafka(kafka::Error::Interrupted).into());
             }
             if moved.elapsed() > LIMIT {
                 let stalled = TailError::Stalled {
                     topic: topic.to_owned(),
                     partition: *first,
                     end: *end,
-                    reason: self.reader.context().reason(),
+                    last_reported: self.reader.context().last_reported(),
                 };
                 return Err(stalled.into());
             }
@@ -406,21 +443,21 @@ impl Tail {
                         }
                         Some(code) => {
                             let error = KafkaError::MetadataFetch(code);
-                            return Err(kafka(&self.reader, "asking for", topic, error));
+                            return Err(failed(&self.reader, "asking for", topic, error));
                         }
                     }
                 }
                 Err(error) => error,
             };
             if self.shutdown.is_requested() {
-                return Err(TailError::Interrupted);
+                return Err(TailError::Kafka(kafka::Error::Interrupted));
             }
             // Delivers what was reported meanwhile.
             while self.reader.poll(Duration::ZERO).is_some() {}
             if begun.elapsed() > LIMIT {
                 return Err(TailError::Unreachable {
                     servers: self.cluster.servers().to_owned(),
-                    reason: self.reader.context().reason(),
+                    last_reported: self.reader.context().last_reported(),
                     source: Box::new(error),
                 });
             }
@@ -435,13 +472,13 @@ impl Tail {
             let mut is_settled = true;
             for (topic, parts) in &mut self.topics {
                 for (partition, bounds) in parts.iter_mut().filter(|(_, bounds)| bounds.stable < bounds.high) {
-                    let (_, stable) = watermarks(&self.reader, topic, *partition)?;
+                    let (_, stable) = watermarks(&self.reader, topic, *partition, LIMIT)?;
                     bounds.stable = bounds.stable.max(stable);
                     is_settled &= bounds.stable >= bounds.high;
                 }
             }
             if self.shutdown.is_requested() {
-                return Err(TailError::Interrupted);
+                return Err(TailError::Kafka(kafka::Error::Interrupted));
             }
             if is_settled || begun.elapsed() > SETTLE_LIMIT {
                 return Ok(());
@@ -451,29 +488,12 @@ impl Tail {
     }
 }
 
-fn watermarks(reader: &BaseConsumer<Context>, topic: &str, partition: i32) -> Result<(i64, i64), TailError> {
-    let found = reader.fetch_watermarks(topic, partition, LIMIT);
-    found.map_err(|source| kafka(reader, "asking for the watermarks of", topic, source))
-}
-
-fn kafka(reader: &BaseConsumer<Context>, doing: &'static str, topic: &str, source: KafkaError) -> TailError {
-    let topic = topic.to_owned();
-    match source.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => TailError::NotAllowed { topic },
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            TailError::NoTopic { topic }
-        }
-        _ => TailError::Kafka {
-            doing,
-            topic,
-            reason: reader.context().reason(),
-            source: Box::new(source),
-        },
-    }
+fn failed(reader: &BaseConsumer<Context>, doing: &'static str, topic: &str, source: KafkaError) -> TailError {
+    read_error(reader, doing, AclOperation::Read, topic, source).into()
 }
 
 fn record(message: &BorrowedMessage<'_>) -> TopicRecord {
-    let headers = cluster::headers(message, |headers| {
+    let headers = headers(message, |headers| {
         let owned =
             |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
         headers.iter().map(owned).collect()

@@ -16,13 +16,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use super::cluster::{Cluster, ClusterError, Context, Isolation};
-use super::oauth::authorize;
-use super::rights::{GRANT, Operation, Right, is_denied};
+use super::Topics;
 use super::transaction::Topic;
-use super::{Reason, Topics, code, in_background};
 use crate::config::{self, TopicSetting};
 use crate::exit::Exit;
+use crate::kafka::{
+    Acl, AclOperation, Cluster, ClusterError, Context, GRANT, Isolation, LastReported, authorize, blocking, code,
+    is_denied, may_pass,
+};
 
 /// How long the cluster may not answer, or not show what it created.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -129,11 +130,11 @@ pub enum TopicError {
     CleanupSetting { key: &'static str, found: String },
     #[error("{key}.\"max.message.bytes\" is {found}, it must be at least {MIN_MAX_MESSAGE}")]
     SmallSetting { key: &'static str, found: usize },
-    #[error("no answer from {servers} within {}{reason}", humantime::format_duration(*.limit))]
+    #[error("no answer from {servers} within {}{last_reported}", humantime::format_duration(*.limit))]
     Unreachable {
         servers: String,
         limit: Duration,
-        reason: Reason,
+        last_reported: LastReported,
         source: Box<KafkaError>,
     },
     #[error("missing topics: {}: `d02-source setup` creates them", .topics.join(", "))]
@@ -144,18 +145,18 @@ pub enum TopicError {
         found: String,
         advice: String,
     },
-    #[error("{doing} topic {topic}{reason}")]
+    #[error("{doing} topic {topic}{last_reported}")]
     Kafka {
         doing: &'static str,
         topic: String,
-        reason: Reason,
+        last_reported: LastReported,
         source: Box<KafkaError>,
     },
-    #[error("{doing} topic {topic}: {right} is not granted")]
+    #[error("{doing} topic {topic}: {acl} is not granted")]
     Denied {
         doing: &'static str,
         topic: String,
-        right: Right,
+        acl: Acl,
         source: Box<KafkaError>,
     },
     #[error(
@@ -596,7 +597,7 @@ struct Partitions {
 impl Clients {
     async fn new(cluster: &Cluster, servers: &str, limit: Duration) -> Result<Self, TopicError> {
         let cluster = cluster.clone();
-        let (admin, consumer) = in_background(move || {
+        let (admin, consumer) = blocking(move || {
             let consumer = cluster.reader(Isolation::ReadCommitted)?;
             Ok::<_, ClusterError>((Arc::new(cluster.admin()?), Arc::new(consumer)))
         })
@@ -610,16 +611,16 @@ impl Clients {
     }
 
     /// Delivers what was reported meanwhile, and gives the last of it.
-    async fn reason(&self) -> Reason {
+    async fn last_reported(&self) -> LastReported {
         /// More are not queued within one try.
         const REPORTS: usize = 100;
         let consumer = Arc::clone(&self.consumer);
-        in_background(move || {
+        blocking(move || {
             for _ in 0..REPORTS {
                 // Without time for it, a poll hands one report to the context and then says that nothing came.
                 drop(consumer.poll(Duration::ZERO));
             }
-            consumer.context().reason()
+            consumer.context().last_reported()
         })
         .await
     }
@@ -627,21 +628,23 @@ impl Clients {
     /// The admin client, with a token where brokers ask for one.
     async fn admin(&self) -> &AdminClient<Context> {
         let admin = Arc::clone(&self.admin);
-        in_background(move || authorize(admin.inner())).await;
+        blocking(move || authorize(admin.inner())).await;
         &self.admin
     }
 
     /// `operation`: what was tried.
-    async fn error(&self, operation: Operation, topic: &str, source: KafkaError) -> TopicError {
+    async fn error(&self, operation: AclOperation, topic: &str, source: KafkaError) -> TopicError {
         let doing = match operation {
-            Operation::Create => "creating",
-            Operation::Read | Operation::Write | Operation::Describe | Operation::DescribeConfigs => "describing",
+            AclOperation::Create => "creating",
+            AclOperation::Read | AclOperation::Write | AclOperation::Describe | AclOperation::DescribeConfigs => {
+                "describing"
+            }
         };
         let (topic, source) = (topic.to_owned(), Box::new(source));
         if is_denied(&source) {
             return TopicError::Denied {
                 doing,
-                right: Right::of_topic(operation, &topic),
+                acl: Acl::of_topic(operation, &topic),
                 topic,
                 source,
             };
@@ -649,7 +652,7 @@ impl Clients {
         TopicError::Kafka {
             doing,
             topic,
-            reason: self.reason().await,
+            last_reported: self.last_reported().await,
             source,
         }
     }
@@ -670,20 +673,20 @@ impl Clients {
                 Ok(Seen { error: Some(code), .. }) => {
                     let error = KafkaError::MetadataFetch(code);
                     if !may_pass(code) || begun.elapsed() > self.limit {
-                        return Err(self.error(Operation::Describe, topic, error).await);
+                        return Err(self.error(AclOperation::Describe, topic, error).await);
                     }
                     error
                 }
                 Err(error) => error,
             };
             // Delivered at every try: the queue would keep them all.
-            let reason = self.reason().await;
+            let last_reported = self.last_reported().await;
             if begun.elapsed() > self.limit {
                 let (servers, source) = (self.servers.clone(), Box::new(error));
                 return Err(TopicError::Unreachable {
                     servers,
                     limit: self.limit,
-                    reason,
+                    last_reported,
                     source,
                 });
             }
@@ -693,7 +696,7 @@ impl Clients {
 
     async fn seen(&self, topic: &str) -> KafkaResult<Seen> {
         let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());
-        in_background(move || {
+        blocking(move || {
             let metadata = consumer.client().fetch_metadata(Some(&topic), METADATA_STEP)?;
             Ok(Seen::of(&metadata, &topic))
         })
@@ -737,7 +740,7 @@ impl Clients {
             .collect();
         let results = match self.admin().await.create_topics(&new, options).await {
             Ok(results) => results,
-            Err(source) => return Err(self.error(Operation::Create, &topics[0].name, source).await),
+            Err(source) => return Err(self.error(AclOperation::Create, &topics[0].name, source).await),
         };
         let mut created = Vec::new();
         for result in results {
@@ -745,7 +748,7 @@ impl Clients {
                 Ok(name) => created.push(name),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((name, code)) => {
-                    return Err(self.error(Operation::Create, &name, KafkaError::AdminOp(code)).await);
+                    return Err(self.error(AclOperation::Create, &name, KafkaError::AdminOp(code)).await);
                 }
             }
         }
@@ -839,7 +842,7 @@ impl Clients {
             // A broker may not yet know of a topic that another has just shown.
             let is_final = code(&error).is_some_and(|code| !may_pass(code));
             if is_final || begun.elapsed() > self.limit {
-                return Err(self.error(Operation::DescribeConfigs, topic, error).await);
+                return Err(self.error(AclOperation::DescribeConfigs, topic, error).await);
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -876,28 +879,6 @@ fn settings(described: ConfigResource) -> BTreeMap<String, String> {
 
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT))
-}
-
-/// Whether the same request may be answered otherwise in a moment.
-fn may_pass(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::LeaderNotAvailable
-            | RDKafkaErrorCode::NotLeaderForPartition
-            | RDKafkaErrorCode::NotController
-            | RDKafkaErrorCode::BrokerNotAvailable
-            | RDKafkaErrorCode::NetworkException
-            | RDKafkaErrorCode::RequestTimedOut
-            | RDKafkaErrorCode::ThrottlingQuotaExceeded
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::TimedOutQueue
-            | RDKafkaErrorCode::MessageTimedOut
-            | RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-    )
 }
 
 #[cfg(test)]
@@ -1105,7 +1086,7 @@ mod tests {
         let error = |code| TopicError::Kafka {
             doing: "creating",
             topic: "a".to_owned(),
-            reason: Reason(None),
+            last_reported: LastReported(None),
             source: Box::new(KafkaError::AdminOp(code)),
         };
         assert_eq!(error(RDKafkaErrorCode::TopicAuthorizationFailed).exit(), Exit::Usage);

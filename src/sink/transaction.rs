@@ -15,12 +15,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
-use super::cluster::{self, Cluster, ClusterError, Context};
-use super::rights::{Operation, Right, denied_writes, is_denied};
-use super::{Committed, CursorRecords, Reason, Sink, SinkError, code, transaction_timeout};
-use crate::account::{Changed, Op, Reason as RowReason};
+use super::{Committed, CursorRecords, Sink, SinkError};
+use crate::account::{Changed, Op, Reason};
 use crate::avro;
 use crate::failpoint;
+use crate::kafka::{
+    self, Acl, AclOperation, Cluster, ClusterError, Context, LastReported, code, denied_writes, is_denied,
+    partition_count, transaction_timeout,
+};
 use crate::metrics::LenderMetrics;
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::Shutdown;
@@ -140,7 +142,7 @@ pub struct DeadLetterRecord<'a> {
     pub public_id: Option<&'a str>,
     /// The row's JSON, byte for byte.
     pub json: &'a [u8],
-    pub reason: RowReason,
+    pub reason: Reason,
     pub digest: crate::account::Digest,
     pub request_id: Option<&'a str>,
 }
@@ -226,9 +228,8 @@ impl Transactions {
     pub fn init(&self) -> Result<(), SinkError> {
         let limit = self.patience(INIT_LIMIT);
         let _call = self.watched.pulse.during("claiming the transactional id", limit);
-        self.producer
-            .init_transactions(limit)
-            .map_err(|source| self.kafka("claiming the transactional id", source))
+        let claimed = self.producer.init_transactions(limit);
+        Ok(claimed.map_err(|source| self.kafka("claiming the transactional id", source))?)
     }
 
     /// Replaces the producer: whatever the old one had under way can change nothing after [`Transactions::init`].
@@ -262,7 +263,12 @@ impl Transactions {
         self.end_transaction()
     }
 
-    fn send_dead_letter(&self, letter: &DeadLetterRecord<'_>, lender: &str, begun: Instant) -> Result<(), SinkError> {
+    fn send_dead_letter(
+        &self,
+        letter: &DeadLetterRecord<'_>,
+        lender: &str,
+        begun: Instant,
+    ) -> Result<(), kafka::Error> {
         let topic = &self.topics.dead_letters;
         let message = letter.reason.to_string();
         let digest = letter.digest.to_string();
@@ -301,14 +307,14 @@ impl Transactions {
         value: &[u8],
         headers: OwnedHeaders,
         begun: Instant,
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), kafka::Error> {
         let mut record = BaseRecord::<str, [u8]>::to(topic).payload(value).headers(headers);
         record.key = key;
         self.send_record(record, begun)
     }
 
     /// Hands one record to librdkafka; a full queue waits for delivery reports. `begun`: when the transaction was.
-    fn send_record(&self, mut record: BaseRecord<'_, str, [u8]>, begun: Instant) -> Result<(), SinkError> {
+    fn send_record(&self, mut record: BaseRecord<'_, str, [u8]>, begun: Instant) -> Result<(), kafka::Error> {
         const FULL_QUEUE_POLL: Duration = Duration::from_millis(10);
         let context = self.producer.context();
         // So long a full queue may stay full: deliveries fail before that.
@@ -330,10 +336,10 @@ impl Transactions {
             let is_ending_late = self.shutdown.is_requested() && begun.elapsed() > SHUTDOWN_LIMIT;
             if is_ending_late || Instant::now() > deadline {
                 let limit = self.patience(transaction_timeout());
-                return Err(SinkError::TimedOut {
+                return Err(kafka::Error::TimedOut {
                     doing: "sending a record",
                     limit,
-                    reason: context.reason(),
+                    last_reported: context.last_reported(),
                 });
             }
             record = back;
@@ -341,7 +347,7 @@ impl Transactions {
     }
 
     /// Waits for every delivery report: `flush` would poll in steps of 100 ms.
-    fn drain(&self) -> Result<(), SinkError> {
+    fn drain(&self) -> Result<(), kafka::Error> {
         /// A shutdown and a fatal error are noticed this often.
         const STEP: Duration = Duration::from_millis(200);
         /// For other brokers, which may let it in. A new producer has the secrets as they are then.
@@ -360,21 +366,21 @@ impl Transactions {
             }
             let context = self.producer.context();
             if context.is_refused() && begun.elapsed() > REFUSED_LIMIT {
-                let reason = context.reason();
-                return Err(SinkError::NotLetIn { reason });
+                let last_reported = context.last_reported();
+                return Err(kafka::Error::Authentication { last_reported });
             }
             let limit = self.patience(transaction_timeout());
             if begun.elapsed() > limit {
-                return Err(SinkError::TimedOut {
+                return Err(kafka::Error::TimedOut {
                     doing: "writing a transaction",
                     limit,
-                    reason: context.reason(),
+                    last_reported: context.last_reported(),
                 });
             }
         }
     }
 
-    fn wait(&self, limit: Duration) -> Result<bool, SinkError> {
+    fn wait(&self, limit: Duration) -> Result<bool, kafka::Error> {
         let context = self.producer.context();
         context
             .wait_for_deliveries(limit)
@@ -382,31 +388,35 @@ impl Transactions {
     }
 
     /// Why a record was not delivered. The report names the first record of many, and often only that it was purged.
-    fn not_delivered(&self, topic: String, source: KafkaError) -> SinkError {
+    fn not_delivered(&self, topic: String, source: KafkaError) -> kafka::Error {
         const DOING: &str = "writing a transaction";
         if let Some(error) = self.fatal(DOING) {
             return error;
         }
-        let denied = |topic: &str, source| SinkError::Denied {
+        let denied = |topic: &str, source| kafka::Error::Denied {
             doing: DOING,
-            right: Right::of_topic(Operation::Write, topic),
+            acl: Acl::of_topic(AclOperation::Write, topic),
             source,
         };
         if is_denied(&source) {
             return denied(&topic, source);
         }
-        let reason = self.producer.context().reason();
+        let last_reported = self.producer.context().last_reported();
         // A failed transaction answers everything but its abort with what it failed of.
         match self.producer.begin_transaction() {
             Err(cause) if is_denied(&cause) => match self.denied_topic() {
                 Some(topic) => denied(&topic, cause),
-                None => SinkError::Kafka {
+                None => kafka::Error::Call {
                     doing: DOING,
-                    reason,
+                    last_reported,
                     source: cause,
                 },
             },
-            Ok(()) | Err(_) => SinkError::Delivery { topic, reason, source },
+            Ok(()) | Err(_) => kafka::Error::Delivery {
+                topic,
+                last_reported,
+                source,
+            },
         }
     }
 
@@ -455,11 +465,11 @@ impl Transactions {
         }
     }
 
-    fn kafka(&self, doing: &'static str, source: KafkaError) -> SinkError {
+    fn kafka(&self, doing: &'static str, source: KafkaError) -> kafka::Error {
         kafka_error(&self.cluster, &self.producer, doing, source)
     }
 
-    fn fatal(&self, doing: &'static str) -> Option<SinkError> {
+    fn fatal(&self, doing: &'static str) -> Option<kafka::Error> {
         fatal_error(&self.cluster, &self.producer, doing)
     }
 }
@@ -544,9 +554,9 @@ impl Sink for Transactions {
         let _call = self.watched.pulse.during("asking for the partitions", 2 * INIT_LIMIT);
         let count = |topic: &Topic| {
             let name = &topic.name;
-            cluster::partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
+            partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
                 .map_err(|source| self.kafka("asking for the partitions", source))?
-                .ok_or_else(|| SinkError::NoTopic { topic: name.clone() })
+                .ok_or_else(|| kafka::Error::NoTopic { topic: name.clone() })
         };
         let changes = self.topics.changes.as_ref().map(count).transpose()?;
         Ok(partitions_text(count(&self.topics.accounts)?, changes))
@@ -572,7 +582,7 @@ pub fn partitions_text(accounts: usize, changes: Option<usize>) -> String {
 ///
 /// # Errors
 /// When the coordinator cannot be reached in time, or refuses.
-pub fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result<(), SinkError> {
+pub fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result<(), kafka::Error> {
     /// No record is ever handed to this producer.
     const SIZE: usize = 1_000_000;
     let producer = cluster.producer(transactional_id, SIZE, SIZE, LenderMetrics::default())?;
@@ -586,25 +596,29 @@ fn kafka_error(
     producer: &ThreadedProducer<Context>,
     doing: &'static str,
     source: KafkaError,
-) -> SinkError {
+) -> kafka::Error {
     fatal_error(cluster, producer, doing)
-        .unwrap_or_else(|| error_of(cluster, doing, producer.context().reason(), source))
+        .unwrap_or_else(|| error_of(cluster, doing, producer.context().last_reported(), source))
 }
 
 /// What ended the producer, if anything did: later calls and purged records name only its consequences.
-fn fatal_error(cluster: &Cluster, producer: &ThreadedProducer<Context>, doing: &'static str) -> Option<SinkError> {
+fn fatal_error(cluster: &Cluster, producer: &ThreadedProducer<Context>, doing: &'static str) -> Option<kafka::Error> {
     let (code, reason) = producer.client().fatal_error()?;
     let source = KafkaError::MessageProduction(code);
-    Some(error_of(cluster, doing, Reason(Some(reason)), source))
+    Some(error_of(cluster, doing, LastReported(Some(reason)), source))
 }
 
-fn error_of(cluster: &Cluster, doing: &'static str, reason: Reason, source: KafkaError) -> SinkError {
+fn error_of(cluster: &Cluster, doing: &'static str, last_reported: LastReported, source: KafkaError) -> kafka::Error {
     if code(&source) == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
         let prefix = cluster.transactional_prefix();
-        let right = Right::TransactionalIds { prefix };
-        return SinkError::Denied { doing, right, source };
+        let acl = Acl::TransactionalIds { prefix };
+        return kafka::Error::Denied { doing, acl, source };
     }
-    SinkError::Kafka { doing, reason, source }
+    kafka::Error::Call {
+        doing,
+        last_reported,
+        source,
+    }
 }
 
 /// The size of the largest batch that holds this account alone.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rdkafka::message::Message;
 
 use super::SinkError;
-use super::cluster::Cluster;
-use super::recovery::{Offsets, Said, Watermarks, header, read_to_end, said};
+use super::recovery::{Said, said};
 use crate::account::Digest;
+use crate::kafka::{Cluster, Offsets, Watermarks, header, read_to_end};
 use crate::shutdown::Shutdown;
 
 /// Reads what `accounts` holds, from `from` on. `take` gets each key with its `updated_at` and digest; without them where
@@ -31,7 +31,7 @@ pub fn read_versions(
             Said::Account { .. } | Said::Tombstone { .. } => None,
         };
         take(public_id, version);
-        Ok(())
+        Ok::<_, SinkError>(())
     })?;
     Ok(ends(&bounds))
 }
@@ -64,7 +64,7 @@ pub fn read_dead_letters(
         ) {
             take(digest, message.payload().unwrap_or_default())?;
         }
-        Ok(())
+        Ok::<_, SinkError>(())
     })?;
     Ok(DeadLetters {
         is_cut: bounds.values().any(|(low, _)| *low > 0),

@@ -15,11 +15,10 @@ use crate::account::{Digest, Reason, shortened};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::index::Key;
+use crate::kafka::{Cluster, Offsets, uninterrupted};
 use crate::pipeline::{key_of, living_age};
 use crate::progress::Timestamp;
-use crate::sink::{
-    Cluster, CursorRecords, DeadLetters, Offsets, SinkError, Topics, read_dead_letters, read_versions, uninterrupted,
-};
+use crate::sink::{CursorRecords, DeadLetters, SinkError, Topics, read_dead_letters, read_versions};
 
 /// Beyond two polls: for pages and transactions under way.
 const MARGIN: Duration = Duration::from_secs(1);

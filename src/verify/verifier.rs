@@ -7,10 +7,11 @@ use super::looks::Looking;
 use super::rows::UpstreamRows;
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::kafka::Cluster;
 use crate::login;
 use crate::metrics::Metrics;
 use crate::progress_bar;
-use crate::sink::{Checked, Cluster, Topics, ready_topics};
+use crate::sink::{Checked, Topics, ready_topics};
 use crate::upstream::Transport;
 
 /// What is found of each lender of the configuration; `limit`: how many accounts are listed of each kind.

@@ -10,14 +10,16 @@ use super::finding::Notes;
 use crate::avro::{Framed, unframe};
 use crate::config::Config;
 use crate::exit::{Exit, chain};
+use crate::kafka::{
+    self, Acl, AclOperation, Cluster, GRANT, NO_TOKEN, blocking, code, denied_reads, denied_writes, transaction_timeout,
+};
 use crate::pipeline::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
 use crate::policy::{self, AfterSink};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
-    Brokers, Checked, Cluster, Committed, CursorRecords, GRANT, Inspected, NO_TOKEN, Operation, Right, Role, SinkError,
-    State, Stored, Tail, TopicError, code, denied_reads, denied_writes, in_background, inspect_topics, partitions_text,
-    transaction_timeout, try_transactional_id,
+    Brokers, Checked, Committed, CursorRecords, Inspected, Role, SinkError, State, Stored, Tail, TopicError,
+    inspect_topics, partitions_text, try_transactional_id,
 };
 
 /// What to do about brokers that do not answer.
@@ -67,7 +69,7 @@ pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<Seen>, config: &Conf
 }
 
 /// Gives those of the topics to which it is denied.
-type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, SinkError>;
+type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, kafka::Error>;
 
 /// Tries what `run` has to do with the topics that are there; gives the names of those that may be read. Whether the others may
 /// be created was tried when they were looked at.
@@ -78,13 +80,14 @@ async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], create
     let read: Vec<String> = usable.iter().filter(is_read).map(name).collect();
     let mut denied = Vec::new();
     for (operation, topics, tried) in [
-        (Operation::Read, read, denied_reads as Tried),
-        (Operation::Write, written, denied_writes),
+        (AclOperation::Read, read, denied_reads as Tried),
+        (AclOperation::Write, written, denied_writes),
     ] {
         let cluster = cluster.clone();
         match talk(move |_| tried(&cluster, &topics)).await {
             Ok(topics) => denied.extend(topics.into_iter().map(|topic| (operation, topic))),
             Err(error) => {
+                let error = SinkError::from(error);
                 let (what, advice) = (format!("right to {operation}"), once(policy::sink_advice(&error)));
                 notes.error(sink_exit(&error), what, chain(&error), "an answer", advice);
                 return Vec::new();
@@ -92,7 +95,7 @@ async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], create
         }
     }
     for (operation, topic) in &denied {
-        let right = Right::of_topic(*operation, topic);
+        let right = Acl::of_topic(*operation, topic);
         let what = format!("rights to topic {topic}");
         let wanted = "READ, but for `changes`, and WRITE";
         notes.error(Exit::Usage, what, format!("{right} is not granted"), wanted, GRANT);
@@ -109,7 +112,7 @@ async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], create
     if !found.is_empty() {
         notes.ok("rights", found);
     }
-    let is_readable = |topic: &&Checked| !denied.contains(&(Operation::Read, topic.name.clone()));
+    let is_readable = |topic: &&Checked| !denied.contains(&(AclOperation::Read, topic.name.clone()));
     usable
         .iter()
         .filter(is_read)
@@ -121,7 +124,7 @@ async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], create
 /// No topic could be looked at. A broker that was reached and refuses says why through librdkafka's reports alone.
 fn away(notes: &mut Notes, error: &TopicError) {
     let found = chain(error);
-    let TopicError::Unreachable { reason, .. } = error else {
+    let TopicError::Unreachable { last_reported, .. } = error else {
         return notes.error(
             error.exit(),
             "brokers",
@@ -130,7 +133,7 @@ fn away(notes: &mut Notes, error: &TopicError) {
             error.advice(),
         );
     };
-    match refusal(reason.0.as_deref().unwrap_or_default()) {
+    match refusal(last_reported.0.as_deref().unwrap_or_default()) {
         Refusal::Tls => {
             let advice = "correct security.protocol and the ssl settings in kafka.properties (ssl.ca.location)";
             let wanted = "TLS with a certificate that is trusted";
@@ -346,7 +349,7 @@ fn replication(notes: &mut Notes, factors: &[(String, Option<usize>)]) {
 /// Talks to Kafka. Nothing asks it to end: whoever waits does so for a bounded time.
 async fn talk<T: Send + 'static>(question: impl FnOnce(&Shutdown) -> T + Send + 'static) -> T {
     let (_sender, shutdown) = shutdown::channel();
-    in_background(move || question(&shutdown)).await
+    blocking(move || question(&shutdown)).await
 }
 
 /// What `run` would make of the lenders' cursor records.
@@ -488,10 +491,10 @@ async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
     };
     let error = match tried {
         Ok(()) => return notes.ok("transaction", format!("{id} may be used as a transactional id")),
-        Err(error) => error,
+        Err(error) => SinkError::from(error),
     };
     let code = match &error {
-        SinkError::Kafka { source, .. } => code(source),
+        SinkError::Kafka(kafka::Error::Call { source, .. }) => code(source),
         _ => None,
     };
     let advice = match code {

@@ -14,12 +14,12 @@ use serde_json::value::RawValue;
 use crate::command;
 use crate::config::Config;
 use crate::exit::{Exit, Failure, chain};
+use crate::kafka::{Cluster, uninterrupted};
 use crate::login::public_id_of;
 use crate::pipeline::{are_spread_anew, key_of, partitions_changed, refuse_living};
 use crate::progress::{Record, RecordKey, Timestamp};
 use crate::sink::{
-    Checked, Cluster, CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watched, partitions_text,
-    ready_topics, uninterrupted,
+    Checked, CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watched, partitions_text, ready_topics,
 };
 
 /// A lender whose record is to be changed.

@@ -2,7 +2,7 @@
 //! 4.4), renewed in time. librdkafka does this by itself only with an HTTP client of its own, which is not built here.
 //!
 //! Clients ask for a token when a poll tells them to. Those that nobody polls yet, or that rdkafka never polls for it (the admin
-//! client: fede1024/rust-rdkafka#757), are given theirs by [`authorize`].
+//! client: fede1024/rust-rdkafka#757), are given theirs by `authorize`.
 
 use std::ffi::{CString, c_char};
 use std::io;
@@ -10,12 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings;
-use rdkafka::client::{Client, OAuthToken};
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use reqwest::{StatusCode, header, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::cluster::Context;
 use crate::clock;
 use crate::config::{OAuth, SecretError, token_endpoint};
 use crate::exit::chain;
@@ -41,20 +40,20 @@ const MAX_LIFE: f64 = 366.0 * 86_400_000.0;
 const MAX_BODY: usize = 256 * 1024;
 
 /// The tokens of one source. Its clients share them.
-pub(super) struct Tokens {
+pub(super) struct KafkaTokens {
     oauth: OAuth,
     /// Held by who asks for a new one.
     asking: Mutex<()>,
-    known: Mutex<Known>,
+    known: Mutex<TokenCache>,
 }
 
 #[derive(Default)]
-struct Known {
-    held: Option<Token>,
+struct TokenCache {
+    held: Option<KafkaToken>,
     failed: Option<(Instant, Arc<TokenError>)>,
 }
 
-struct Token {
+struct KafkaToken {
     value: SecretString,
     /// For librdkafka's own words; the broker reads the token.
     principal: String,
@@ -83,7 +82,7 @@ pub(super) enum TokenError {
     Thread(#[source] io::Error),
 }
 
-impl Tokens {
+impl KafkaTokens {
     pub fn new(oauth: OAuth) -> Self {
         Self {
             oauth,
@@ -128,12 +127,12 @@ impl Tokens {
         self.known().held = None;
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, TokenCache> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl TokenCache {
     /// What there is to say without asking; `now`: milliseconds since the epoch.
     fn answer(&self, now: i64) -> Option<Result<OAuthToken, Arc<TokenError>>> {
         if let Some(token) = self.held.as_ref().filter(|token| now < token.renew_at) {
@@ -146,27 +145,13 @@ impl Known {
     /// The held token, as long as it lasts: one that cannot be renewed yet is still good.
     fn left(&self, now: i64) -> Option<OAuthToken> {
         let held = self.held.as_ref().filter(|token| now < token.ends_at - MIN_LEFT);
-        held.map(Token::for_client)
+        held.map(KafkaToken::for_client)
     }
 }
 
-/// Gives the client its token now, if it needs one; why it cannot be had is heard as what librdkafka reports is.
-pub(super) fn authorize(client: &Client<Context>) {
-    let Some(tokens) = client.context().tokens() else {
-        return;
-    };
-    let given = match tokens.token() {
-        Ok(token) => set(client, token),
-        Err(error) => Err(chain(&*error)),
-    };
-    if let Err(why) = given {
-        client.context().not_let_in(&why);
-    }
-}
-
-/// rdkafka 0.39 has no call for it.
+/// Gives the client its token: rdkafka 0.39 has no call for it.
 #[allow(unsafe_code)]
-fn set(client: &Client<Context>, token: OAuthToken) -> Result<(), String> {
+pub(super) fn set_token<C: ClientContext>(client: &Client<C>, token: OAuthToken) -> Result<(), String> {
     const ERROR_SIZE: usize = 512;
     let text = |text: String| CString::new(text).map_err(|_| format!("{NO_TOKEN}: it has a NUL"));
     let (value, principal) = (text(token.token)?, text(token.principal_name)?);
@@ -193,7 +178,7 @@ fn set(client: &Client<Context>, token: OAuthToken) -> Result<(), String> {
 }
 
 /// On a thread and a runtime of its own: whoever polls a client may be inside another one.
-fn fetch_apart(oauth: &OAuth) -> Result<Token, TokenError> {
+fn fetch_apart(oauth: &OAuth) -> Result<KafkaToken, TokenError> {
     let fetch = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(TokenError::Thread)?;
@@ -211,7 +196,7 @@ fn fetch_apart(oauth: &OAuth) -> Result<Token, TokenError> {
     })
 }
 
-async fn fetch(oauth: &OAuth) -> Result<Token, TokenError> {
+async fn fetch(oauth: &OAuth) -> Result<KafkaToken, TokenError> {
     let url = oauth.token_endpoint.read()?;
     let url = token_endpoint(url.expose_secret()).ok_or(TokenError::Endpoint)?;
     let (id, secret) = (oauth.client_id.read()?, oauth.client_secret.read()?);
@@ -265,22 +250,22 @@ async fn fetch(oauth: &OAuth) -> Result<Token, TokenError> {
             error: error_code(&body),
         });
     }
-    Token::from_answer(&body, id.expose_secret(), asked_at)
+    KafkaToken::from_answer(&body, id.expose_secret(), asked_at)
 }
 
 /// `invalid_client` and its like; its description may say anything.
 fn error_code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct ErrorResponse {
         error: String,
     }
     const MAX: usize = 64;
     let is_code = |text: &str| text.len() <= MAX && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    let refusal: Refusal = serde_json::from_slice(body).ok()?;
+    let refusal: ErrorResponse = serde_json::from_slice(body).ok()?;
     Some(refusal.error).filter(|error| is_code(error))
 }
 
-impl Token {
+impl KafkaToken {
     fn for_client(&self) -> OAuthToken {
         OAuthToken {
             token: self.value.expose_secret().to_owned(),
@@ -292,7 +277,7 @@ impl Token {
     /// `asked_at`: milliseconds since the epoch.
     fn from_answer(body: &[u8], client_id: &str, asked_at: i64) -> Result<Self, TokenError> {
         #[derive(Deserialize)]
-        struct Answer {
+        struct TokenResponse {
             access_token: SecretString,
             /// Seconds, which some servers write as a text.
             expires_in: Option<serde_json::Value>,
@@ -303,7 +288,7 @@ impl Token {
             exp: Option<f64>,
         }
         let odd = |what| TokenError::Answer { what };
-        let answer: Answer = serde_json::from_slice(body).map_err(|_| odd("has no access_token"))?;
+        let answer: TokenResponse = serde_json::from_slice(body).map_err(|_| odd("has no access_token"))?;
         let value = answer.access_token.expose_secret();
         // librdkafka would quote it.
         if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -345,7 +330,7 @@ mod tests {
     use super::*;
 
     fn answer(body: &str) -> Result<(String, i64, i64), String> {
-        let token = Token::from_answer(body.as_bytes(), "client", 1_000_000);
+        let token = KafkaToken::from_answer(body.as_bytes(), "client", 1_000_000);
         token
             .map(|token| (token.principal, token.ends_at, token.renew_at))
             .map_err(|error| error.to_string())
@@ -388,13 +373,14 @@ mod tests {
 
     #[test]
     fn a_token_that_cannot_be_renewed_is_used_to_its_end() {
-        let token = Token::from_answer(br#"{"access_token":"opaque","expires_in":100}"#, "client", 0).expect("a token");
+        let token =
+            KafkaToken::from_answer(br#"{"access_token":"opaque","expires_in":100}"#, "client", 0).expect("a token");
         let error = Arc::new(TokenError::Endpoint);
-        let mut known = Known {
+        let mut known = TokenCache {
             held: Some(token),
             failed: Some((Instant::now(), error)),
         };
-        let answer = |known: &Known, now| known.answer(now).map(|answer| answer.is_ok());
+        let answer = |known: &TokenCache, now| known.answer(now).map(|answer| answer.is_ok());
         assert_eq!(answer(&known, 49_000), Some(true));
         // Nobody asks again so soon.
         assert_eq!(answer(&known, 97_000), Some(true));

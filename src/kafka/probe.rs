@@ -1,11 +1,10 @@
 //! May this user do what `run` does? Tried without leaving a trace, and named where it may not.
 //!
-//! - WRITE: a produce request with `acks=2`, which no broker has taken since 0.9. It looks at the rights first and refuses the
+//! - WRITE: a produce request with `acks=2`, which no broker has taken since 0.9. It looks at the ACLs first and refuses the
 //!   request then (`INVALID_REQUIRED_ACKS`), before anything is appended. Whatever takes it all the same has a tombstone more,
 //!   of a key that nobody has.
 //! - READ: a fetch at the end of a partition.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
@@ -14,81 +13,19 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
-use super::cluster::{self, Cluster, Context, Isolation};
-use super::recovery::is_passing;
-use super::{SinkError, code};
-
-/// What to do where a right is named that is missing.
-pub const GRANT: &str = "grant it to this user: docs/operations/kafka.md has the kafka-acls.sh lines, under \"ACLs\"";
+use super::cluster::{Cluster, Isolation};
+use super::context::Context;
+use super::error::{Error, code, is_denied, is_passing};
+use super::read::partition_count;
 
 /// One answer of a broker.
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// What the broker's authorizer is to allow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Right {
-    Topic {
-        operation: Operation,
-        topic: String,
-    },
-    /// WRITE on the transactional ids that begin so.
-    TransactionalIds {
-        prefix: String,
-    },
-}
-
-/// Of a topic, in Kafka's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    Read,
-    Write,
-    Create,
-    Describe,
-    DescribeConfigs,
-}
-
-impl Right {
-    pub fn of_topic(operation: Operation, topic: &str) -> Self {
-        let topic = topic.to_owned();
-        Self::Topic { operation, topic }
-    }
-}
-
-impl fmt::Display for Right {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Topic {
-                operation: Operation::Describe,
-                topic,
-            } => write!(f, "DESCRIBE on topic {topic}, which READ and WRITE imply,"),
-            Self::Topic { operation, topic } => write!(f, "{operation} on topic {topic}"),
-            Self::TransactionalIds { prefix } => write!(f, "WRITE on the transactional ids that begin with {prefix}"),
-        }
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "READ",
-            Self::Write => "WRITE",
-            Self::Create => "CREATE",
-            Self::Describe => "DESCRIBE",
-            Self::DescribeConfigs => "DESCRIBE_CONFIGS",
-        })
-    }
-}
-
-/// Whether this is how a broker says that the user lacks a right to a topic.
-pub(super) fn is_denied(error: &KafkaError) -> bool {
-    code(error) == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
-}
 
 /// Those of `topics` that may not be written to. Blocks.
 ///
 /// # Errors
 /// When a broker gives another answer, or none.
-pub fn denied_writes(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, SinkError> {
+pub fn denied_writes(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, Error> {
     let producer = cluster.refused_producer()?;
     let mut denied = Vec::new();
     for topic in topics {
@@ -99,12 +36,12 @@ pub fn denied_writes(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>
     Ok(denied)
 }
 
-fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, SinkError> {
+fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, Error> {
     const DOING: &str = "trying to write";
     let context = producer.context();
-    let failed = |source| SinkError::Kafka {
+    let failed = |source| Error::Call {
         doing: DOING,
-        reason: context.reason(),
+        last_reported: context.last_reported(),
         source,
     };
     context.sending();
@@ -117,10 +54,10 @@ fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, 
         Err((_, error)) if is_denied(&error) => Ok(false),
         Err((_, source)) => Err(failed(source)),
         Ok(true) => Ok(true),
-        Ok(false) => Err(SinkError::TimedOut {
+        Ok(false) => Err(Error::TimedOut {
             doing: DOING,
             limit: LIMIT,
-            reason: context.reason(),
+            last_reported: context.last_reported(),
         }),
     }
 }
@@ -129,7 +66,7 @@ fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, 
 ///
 /// # Errors
 /// As [`denied_writes`].
-pub fn denied_reads(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, SinkError> {
+pub fn denied_reads(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, Error> {
     let reader = cluster.reader(Isolation::ReadCommitted)?;
     let mut denied = Vec::new();
     for topic in topics {
@@ -140,17 +77,17 @@ pub fn denied_reads(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>,
     Ok(denied)
 }
 
-fn may_read(reader: &BaseConsumer<Context>, topic: &str) -> Result<bool, SinkError> {
+fn may_read(reader: &BaseConsumer<Context>, topic: &str) -> Result<bool, Error> {
     const DOING: &str = "trying to read";
     const PARTITION: i32 = 0;
     const POLL: Duration = Duration::from_millis(100);
-    let failed = |source| SinkError::Kafka {
+    let failed = |source| Error::Call {
         doing: DOING,
-        reason: reader.context().reason(),
+        last_reported: reader.context().last_reported(),
         source,
     };
     // So that the partition's leader is known.
-    cluster::partition_count(reader.client(), topic, LIMIT).map_err(failed)?;
+    partition_count(reader.client(), topic, LIMIT).map_err(failed)?;
     let (_, end) = reader.fetch_watermarks(topic, PARTITION, LIMIT).map_err(failed)?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, PARTITION, Offset::Offset(end))
@@ -165,9 +102,9 @@ fn may_read(reader: &BaseConsumer<Context>, topic: &str) -> Result<bool, SinkErr
             Some(Err(_)) | None => {}
         }
     }
-    Err(SinkError::TimedOut {
+    Err(Error::TimedOut {
         doing: DOING,
         limit: LIMIT,
-        reason: reader.context().reason(),
+        last_reported: reader.context().last_reported(),
     })
 }

@@ -1,0 +1,244 @@
+//! Which clients talk to Kafka, and with which settings? One place, so that no client lacks what a promise rests on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::AdminClient;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::ThreadedProducer;
+use secrecy::ExposeSecret;
+
+use super::context::{Context, Reports, authorize};
+use super::error::ClusterError;
+use super::oauth::KafkaTokens;
+use crate::config::{self, Property};
+use crate::failpoint;
+use crate::metrics::LenderMetrics;
+
+/// A transaction that is open for longer is aborted by the broker. A batch takes well under a second; a dead producer
+/// that nobody replaces hides other lenders' records on the cursor partition for this long.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a transaction may be open: a minute, which a test may shorten.
+pub fn transaction_timeout() -> Duration {
+    failpoint::shortened("D02_TEST_TRANSACTION_TIMEOUT", TRANSACTION_TIMEOUT)
+}
+
+/// Kafka as the configuration describes it.
+#[derive(Clone)]
+pub struct Cluster {
+    name: String,
+    kafka: config::Kafka,
+    tokens: Option<Arc<KafkaTokens>>,
+}
+
+/// How much a consumer may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    ReadCommitted,
+    ReadUncommitted,
+}
+
+impl Cluster {
+    pub fn new(config: &config::Config) -> Self {
+        Self {
+            name: config.name.clone(),
+            kafka: config.kafka.clone(),
+            tokens: config
+                .kafka
+                .oauth
+                .clone()
+                .map(|oauth| Arc::new(KafkaTokens::new(oauth))),
+        }
+    }
+
+    pub(crate) fn servers(&self) -> &str {
+        &self.kafka.bootstrap_servers
+    }
+
+    /// What the names of all transactional ids of this source begin with.
+    pub(crate) fn transactional_prefix(&self) -> String {
+        format!("{}.", self.name)
+    }
+
+    /// The user's properties first: what follows is refused in them, or not theirs to set.
+    fn config(&self) -> Result<ClientConfig, ClusterError> {
+        let mut config = ClientConfig::new();
+        for (key, property) in &self.kafka.properties {
+            match property {
+                Property::Plain(value) => config.set(key, value),
+                Property::Secret(source) => {
+                    let secret = source.read().map_err(|source| ClusterError::Secret {
+                        key: key.clone(),
+                        source,
+                    })?;
+                    config.set(key, secret.expose_secret())
+                }
+            };
+        }
+        config.set("bootstrap.servers", &self.kafka.bootstrap_servers);
+        if !self.kafka.properties.contains_key("client.id") {
+            config.set("client.id", &self.name);
+        }
+        // A misspelt topic is an error, not a new topic with the broker's defaults.
+        config.set("allow.auto.create.topics", "false");
+        // librdkafka's warnings, unless more is asked for; what it reports beside its log comes through the context.
+        config.set_log_level(if self.kafka.properties.contains_key("debug") {
+            RDKafkaLogLevel::Debug
+        } else {
+            RDKafkaLogLevel::Warning
+        });
+        Ok(config)
+    }
+
+    fn client<T: FromClientConfigAndContext<Context>>(&self, config: &ClientConfig) -> Result<T, ClusterError> {
+        self.client_of(config, Reports::default())
+    }
+
+    fn client_of<T: FromClientConfigAndContext<Context>>(
+        &self,
+        config: &ClientConfig,
+        reports: Reports,
+    ) -> Result<T, ClusterError> {
+        let context = Context::new(reports, self.tokens.clone());
+        config.create_with_context(context).map_err(|error| match error {
+            KafkaError::ClientConfig(_, mut why, key, value) => {
+                if let Some(Property::Secret(_)) = self.kafka.properties.get(&key) {
+                    config::hide(&mut why, &value);
+                }
+                ClusterError::Property { key, why }
+            }
+            error => ClusterError::Client(error),
+        })
+    }
+
+    fn consumer(&self, config: &ClientConfig) -> Result<BaseConsumer<Context>, ClusterError> {
+        let consumer: BaseConsumer<Context> = self.client(config)?;
+        authorize(consumer.client());
+        Ok(consumer)
+    }
+
+    /// Whoever uses it for longer calls [`authorize`] before each request: nobody else does.
+    pub(crate) fn admin(&self) -> Result<AdminClient<Context>, ClusterError> {
+        self.client(&self.config()?)
+    }
+
+    /// `batch_size`: the largest batch that every topic takes, `max_message`: the largest record, both in bytes.
+    pub(crate) fn producer(
+        &self,
+        transactional_id: &str,
+        batch_size: usize,
+        max_message: usize,
+        metrics: LenderMetrics,
+    ) -> Result<ThreadedProducer<Context>, ClusterError> {
+        /// Less than a transaction may last; then its records are given up, and the batch is decided again.
+        const MESSAGE_TIMEOUT_SHARE: u32 = 2;
+        let timeout = transaction_timeout();
+        let mut config = self.config()?;
+        set_defaults(&mut config);
+        config
+            .set("transactional.id", transactional_id)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
+            .set(
+                "message.timeout.ms",
+                (timeout / MESSAGE_TIMEOUT_SHARE).as_millis().to_string(),
+            )
+            // The Java clients' partitioner, so that Streams and Flink joins are co-partitioned.
+            .set("partitioner", "murmur2_random")
+            // A batch is never larger than the smallest topic limit; one large record goes alone.
+            .set("batch.size", batch_size.to_string())
+            .set("message.max.bytes", max_message.to_string());
+        self.client_of(&config, Reports::to(metrics))
+    }
+
+    /// Its records are refused by every broker, after a look at the ACLs (`probe`).
+    pub(crate) fn refused_producer(&self) -> Result<ThreadedProducer<Context>, ClusterError> {
+        const TIMEOUT: &str = "10000";
+        let mut config = self.config()?;
+        config
+            .set("acks", "2")
+            .set("message.timeout.ms", TIMEOUT)
+            // Nothing is gained by waiting for more.
+            .set("linger.ms", "0");
+        self.client(&config)
+    }
+
+    pub(crate) fn reader(&self, isolation: Isolation) -> Result<BaseConsumer<Context>, ClusterError> {
+        self.consumer(&self.reader_config(isolation)?)
+    }
+
+    /// A reader of committed records that waits for what comes: the broker answers as soon as there is anything, and is
+    /// not asked a hundred times a second while there is not.
+    pub(crate) fn follower(&self) -> Result<BaseConsumer<Context>, ClusterError> {
+        let mut config = self.reader_config(Isolation::ReadCommitted)?;
+        config.set("fetch.wait.max.ms", "500");
+        self.consumer(&config)
+    }
+
+    fn reader_config(&self, isolation: Isolation) -> Result<ClientConfig, ClusterError> {
+        let isolation = match isolation {
+            Isolation::ReadCommitted => "read_committed",
+            Isolation::ReadUncommitted => "read_uncommitted",
+        };
+        let mut config = self.config()?;
+        config
+            // librdkafka wants one to assign; nothing is ever committed to it.
+            .set("group.id", format!("{}.recovery", self.name))
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation)
+            .set("enable.partition.eof", "true")
+            // An offset that is gone is an error, not a reason to start elsewhere.
+            .set("auto.offset.reset", "error")
+            // Half a second less at the end of every read.
+            .set("fetch.wait.max.ms", "10")
+            // librdkafka pauses a full partition for a second; reading is all that happens at a start.
+            .set("fetch.queue.backoff.ms", "5")
+            // Fetched ahead of what is taken in; a quarter of the default, which would stay with the process for good.
+            .set("queued.max.messages.kbytes", "16384")
+            .set("check.crcs", "true");
+        Ok(config)
+    }
+}
+
+/// What a producer has where the user says nothing else.
+fn set_defaults(config: &mut ClientConfig) {
+    // Of two names of one property, the order in which both would be set is not ours.
+    for (names, value) in [
+        // lz4 beats none and zstd in wall time.
+        (&["compression.type", "compression.codec"][..], "lz4"),
+        // At least twice a transaction, so that a full queue is rare.
+        (&["queue.buffering.max.messages"], "250000"),
+        // As often as Prometheus asks; a few kilobytes of JSON each.
+        (&["statistics.interval.ms"], "15000"),
+    ] {
+        if names.iter().all(|name| config.get(name).is_none()) {
+            config.set(names[0], value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_compression_counts_by_either_of_its_names() {
+        let compression = |given: &[(&str, &str)]| {
+            let mut config = ClientConfig::new();
+            for (key, value) in given {
+                config.set(*key, *value);
+            }
+            set_defaults(&mut config);
+            let of = |key| config.get(key).map(str::to_owned);
+            (of("compression.type"), of("compression.codec"))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(compression(&[]), (some("lz4"), None));
+        assert_eq!(compression(&[("compression.type", "zstd")]), (some("zstd"), None));
+        assert_eq!(compression(&[("compression.codec", "zstd")]), (None, some("zstd")));
+    }
+}

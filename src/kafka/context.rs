@@ -1,0 +1,267 @@
+//! What does a client report beside its calls, and who hears it? Errors, delivery reports, statistics, and its wish for a token.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::Message;
+use rdkafka::client::{Client, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use rdkafka::statistics::Statistics;
+
+use super::error::LastReported;
+use super::oauth::{self, KafkaTokens, NO_TOKEN};
+use crate::exit::chain;
+use crate::metrics::LenderMetrics;
+
+/// Hears what a client reports beside its calls.
+#[derive(Clone)]
+pub(crate) struct Context {
+    reports: Arc<Reports>,
+    tokens: Option<Arc<KafkaTokens>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    error_count: AtomicU64,
+    /// When a broker last refused this client's credentials.
+    refused_at: Mutex<Option<Instant>>,
+    last_error: Mutex<Option<String>>,
+    deliveries: Mutex<Deliveries>,
+    delivered: Condvar,
+    /// Where its statistics go, if they are asked for.
+    metrics: Option<LenderMetrics>,
+    /// As last told.
+    totals: Mutex<Totals>,
+}
+
+/// What librdkafka counts since the client was made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Totals {
+    messages: u64,
+    message_bytes: u64,
+    errors: u64,
+    retries: u64,
+    timeouts: u64,
+}
+
+/// The delivery reports of the open transaction.
+#[derive(Debug, Default)]
+struct Deliveries {
+    outstanding: u64,
+    failed: Option<(String, KafkaError)>,
+}
+
+impl Reports {
+    /// With statistics that are asked for.
+    pub(super) fn to(metrics: LenderMetrics) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..Self::default()
+        }
+    }
+}
+
+impl Context {
+    pub(super) fn new(reports: Reports, tokens: Option<Arc<KafkaTokens>>) -> Self {
+        Self {
+            reports: Arc::new(reports),
+            tokens,
+        }
+    }
+
+    /// Errors reported so far: what moves during a commit makes it doubtful.
+    pub fn error_count(&self) -> u64 {
+        self.reports.error_count.load(Ordering::SeqCst)
+    }
+
+    fn tokens(&self) -> Option<&KafkaTokens> {
+        self.tokens.as_deref()
+    }
+
+    /// Hears why no broker can authenticate this client.
+    pub fn authentication_failed(&self, reason: &str) {
+        self.error(KafkaError::Global(RDKafkaErrorCode::Authentication), reason);
+    }
+
+    /// Whether a broker has refused this client's credentials lately: librdkafka says the same again after 30 s.
+    pub fn is_refused(&self) -> bool {
+        const LATELY: Duration = Duration::from_secs(60);
+        lock(&self.reports.refused_at).is_some_and(|at| at.elapsed() < LATELY)
+    }
+
+    pub fn last_reported(&self) -> LastReported {
+        LastReported(lock(&self.reports.last_error).clone())
+    }
+
+    pub fn sending(&self) {
+        lock(&self.reports.deliveries).outstanding += 1;
+    }
+
+    pub fn not_sent(&self) {
+        lock(&self.reports.deliveries).outstanding -= 1;
+    }
+
+    /// Waits until nothing is outstanding or a record failed, at most `limit`; `true` if nothing is.
+    pub fn wait_for_deliveries(&self, limit: Duration) -> Result<bool, (String, KafkaError)> {
+        let deadline = Instant::now() + limit;
+        let mut deliveries = lock(&self.reports.deliveries);
+        loop {
+            if let Some(failed) = deliveries.failed.take() {
+                return Err(failed);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if deliveries.outstanding == 0 || left.is_zero() {
+                return Ok(deliveries.outstanding == 0);
+            }
+            let waited = self.reports.delivered.wait_timeout(deliveries, left);
+            deliveries = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Gives the client its token now, if it needs one; why it cannot be had is heard as what librdkafka reports is.
+pub(crate) fn authorize(client: &Client<Context>) {
+    let Some(tokens) = client.context().tokens() else {
+        return;
+    };
+    let given = match tokens.token() {
+        Ok(token) => oauth::set_token(client, token),
+        Err(error) => Err(chain(&*error)),
+    };
+    if let Err(why) = given {
+        client.context().authentication_failed(&why);
+    }
+}
+
+/// A panic elsewhere leaves a counter and two texts, which are whole at any moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl ClientContext for Context {
+    // Asked for by OAUTHBEARER alone.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let tokens = self
+            .tokens
+            .as_ref()
+            .ok_or_else(|| format!("{NO_TOKEN}: nobody to ask for one"))?;
+        // Reported with its causes: whoever gets it takes the text.
+        tokens.token().map_err(|error| chain(&*error).into())
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        // Producers are told of consumers' settings and the reverse; brokers come and go, which `error` hears as well.
+        if fac == "CONFWARN" {
+            return;
+        }
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::warn!(target: "librdkafka", "{fac} {message}");
+            }
+            RDKafkaLogLevel::Warning => tracing::info!(target: "librdkafka", "{fac} {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(target: "librdkafka", "{fac} {message}");
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // librdkafka looks for the coordinator of a reader's group, which is asked nothing and needs no ACL.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            return;
+        }
+        self.reports.error_count.fetch_add(1, Ordering::SeqCst);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) {
+            *lock(&self.reports.refused_at) = Some(Instant::now());
+            // Where there was none, none was refused.
+            if let Some(tokens) = self.tokens.as_ref().filter(|_| !reason.contains(NO_TOKEN)) {
+                tokens.forget();
+            }
+        }
+        // "All brokers are down" says less than what brought them down.
+        let says_more = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
+        let mut last = lock(&self.reports.last_error);
+        if says_more || last.is_none() {
+            *last = Some(reason.to_owned());
+        }
+        drop(last);
+        tracing::debug!(target: "librdkafka", %error, reason, "reported");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if let Some(metrics) = &self.reports.metrics {
+            show_statistics(&statistics, metrics, &mut lock(&self.reports.totals));
+        }
+    }
+}
+
+/// Tells the metrics what librdkafka says of a producer: sums over its brokers, and nothing of single partitions.
+fn show_statistics(statistics: &Statistics, metrics: &LenderMetrics, told: &mut Totals) {
+    let brokers = || statistics.brokers.values();
+    let whole = |number: i64| u64::try_from(number).unwrap_or(0);
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    metrics.kafka_queue_messages.set(count(statistics.msg_cnt));
+    metrics.kafka_queue_bytes.set(count(statistics.msg_size));
+    metrics
+        .kafka_requests_waiting
+        .set(brokers().map(|broker| broker.outbuf_cnt).sum());
+    metrics
+        .kafka_requests_in_flight
+        .set(brokers().map(|broker| broker.waitresp_cnt).sum());
+    // The names from the configuration are none of the brokers that are talked to, and have no number.
+    let are_up = brokers().filter(|broker| broker.state == "UP" && broker.nodeid >= 0);
+    metrics.kafka_brokers_up.set(count(are_up.count() as u64));
+    let round_trips = brokers().filter_map(|broker| broker.rtt.as_ref()).map(|rtt| rtt.avg);
+    let microseconds = round_trips.max().unwrap_or(0);
+    metrics.kafka_round_trip_seconds.set(microseconds as f64 / 1e6);
+    let now = Totals {
+        messages: whole(statistics.txmsgs),
+        message_bytes: whole(statistics.txmsg_bytes),
+        errors: brokers().map(|broker| broker.txerrs).sum(),
+        retries: brokers().map(|broker| broker.txretries).sum(),
+        timeouts: brokers().map(|broker| broker.req_timeouts).sum(),
+    };
+    for (counter, now, before) in [
+        (&metrics.kafka_messages_total, now.messages, told.messages),
+        (
+            &metrics.kafka_message_bytes_total,
+            now.message_bytes,
+            told.message_bytes,
+        ),
+        (&metrics.kafka_request_errors_total, now.errors, told.errors),
+        (&metrics.kafka_request_retries_total, now.retries, told.retries),
+        (&metrics.kafka_request_timeouts_total, now.timeouts, told.timeouts),
+    ] {
+        // A broker that is forgotten takes its counts along.
+        counter.inc_by(now.saturating_sub(before));
+    }
+    *told = now;
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut deliveries = lock(&self.reports.deliveries);
+        deliveries.outstanding -= 1;
+        if let Err((error, message)) = result {
+            deliveries
+                .failed
+                .get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
+        }
+        if deliveries.outstanding == 0 || deliveries.failed.is_some() {
+            self.reports.delivered.notify_all();
+        }
+    }
+}

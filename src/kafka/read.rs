@@ -1,0 +1,252 @@
+//! Where does a topic end, and what stands in it up to there?
+//!
+//! Whoever rests a promise on a topic rests it on reading to the *true* end. Why [`read_to_end`] does:
+//!
+//! - The end is each partition's high watermark as a `read_uncommitted` client sees it, asked for after
+//!   `init_transactions`: a `read_committed` one is told the last stable offset, which another lender's open
+//!   transaction holds below our own committed record (Complete, Once).
+//! - Reading is `read_committed`, so nothing aborted is taken for state (Atomic).
+//! - It ends when the consumer's position, which counts control records, reaches that offset. No end-of-partition event
+//!   and no empty poll ends it: both occur at the last stable offset.
+//! - Where compaction emptied the last batches there is nothing left that could move the position. Then, and only while
+//!   the last stable offset is at or past the end, the rest is fetched anew: an end-of-partition event that follows
+//!   this new fetch says that the rest holds no record.
+//! - It fails when nothing moves any more for a while. No record is never concluded from not having found one.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::Client;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::cluster::{Cluster, Isolation, transaction_timeout};
+use super::context::Context;
+use super::error::{Acl, AclOperation, Error, is_denied, is_passing};
+use crate::shutdown::Shutdown;
+
+const ASKING_FOR_PARTITIONS: &str = "asking for the partitions of";
+
+/// Beyond the longest time that somebody's open transaction can hide records.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// One question to the cluster.
+const QUERY_LIMIT: Duration = Duration::from_secs(15);
+
+/// Low and high watermark of each partition.
+pub(crate) type Watermarks = BTreeMap<i32, (i64, i64)>;
+
+struct PartitionRead {
+    end: i64,
+    position: i64,
+    /// Fetched anew, to see whether the rest is empty.
+    is_confirming: bool,
+}
+
+/// How far a topic was read: the offset that is read next, by partition.
+pub type Offsets = BTreeMap<i32, i64>;
+
+/// Reads a topic up to the end it had when this was called, each partition from its offset in `from` on, else whole.
+///
+/// `grace`: how long it goes on once the process was asked to end.
+pub(crate) fn read_to_end<E: From<Error>>(
+    cluster: &Cluster,
+    topic: &str,
+    from: &Offsets,
+    shutdown: &Shutdown,
+    grace: Duration,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+) -> Result<Watermarks, E> {
+    /// Long enough to be quiet when nothing comes, short enough for a shutdown.
+    const POLL: Duration = Duration::from_millis(100);
+    /// Long after a first fetch has answered.
+    const QUIET: Duration = Duration::from_secs(3);
+    let (begun, limit) = (Instant::now(), transaction_timeout() + GRACE);
+    let reader = cluster.reader(Isolation::ReadCommitted).map_err(Error::from)?;
+    let bounds = topic_watermarks(cluster, topic)?;
+    let mut parts: BTreeMap<i32, PartitionRead> = BTreeMap::new();
+    for (partition, (low, high)) in &bounds {
+        let position = from.get(partition).map_or(*low, |from| *low.max(from));
+        if position < *high {
+            let part = PartitionRead {
+                end: *high,
+                position,
+                is_confirming: false,
+            };
+            parts.insert(*partition, part);
+        }
+    }
+    // Partitions whose leader is not known when they are assigned wait for librdkafka's next look at them, up to a second.
+    partition_count(reader.client(), topic, QUERY_LIMIT)
+        .map_err(|source| read_error(&reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?;
+    assign(&reader, topic, &parts)?;
+    let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
+    while !parts.is_empty() {
+        if shutdown.is_requested() && asked_at.get_or_insert_with(Instant::now).elapsed() >= grace {
+            return Err(Error::Interrupted.into());
+        }
+        match reader.poll(POLL) {
+            Some(Ok(message)) => {
+                if let Some(part) = parts.get_mut(&message.partition()) {
+                    if message.offset() < part.end {
+                        take(&message)?;
+                    }
+                    part.position = message.offset() + 1;
+                    if part.position >= part.end {
+                        parts.remove(&message.partition());
+                    }
+                }
+                // Whoever takes may take its time.
+                quiet_since = Instant::now();
+                progressed_at = quiet_since;
+                continue;
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                if parts.get(&partition).is_some_and(|part| part.is_confirming) {
+                    parts.remove(&partition);
+                }
+            }
+            Some(Err(error)) if !is_passing(&error) => {
+                return Err(read_error(&reader, "reading", AclOperation::Read, topic, error).into());
+            }
+            Some(Err(_)) | None => {}
+        }
+        let positions = reader.position().map_err(|source| {
+            read_error(
+                &reader,
+                "asking for the position in",
+                AclOperation::Describe,
+                topic,
+                source,
+            )
+        })?;
+        for element in positions.elements() {
+            if let (Some(part), Offset::Offset(position)) = (parts.get_mut(&element.partition()), element.offset()) {
+                if position > part.position {
+                    part.position = position;
+                    progressed_at = Instant::now();
+                }
+                if part.position >= part.end {
+                    parts.remove(&element.partition());
+                }
+            }
+        }
+        if quiet_since.elapsed() > QUIET {
+            confirm(&reader, topic, &mut parts)?;
+            quiet_since = Instant::now();
+        }
+        // A long topic takes its time; one that does not move is hidden by an open transaction or not served.
+        if progressed_at.elapsed() > limit
+            && let Some((partition, part)) = parts.pop_first()
+        {
+            let error = Error::EndNotReached {
+                topic: topic.to_owned(),
+                partition,
+                end: part.end,
+                position: part.position,
+                waited: limit,
+                last_reported: reader.context().last_reported(),
+            };
+            return Err(error.into());
+        }
+    }
+    tracing::debug!(topic, took = ?begun.elapsed(), "read to the end");
+    Ok(bounds)
+}
+
+/// Fetches the rest of the partitions anew; of those whose rest is all stable, an end-of-partition event then says that
+/// there is nothing in it.
+fn confirm(reader: &BaseConsumer<Context>, topic: &str, parts: &mut BTreeMap<i32, PartitionRead>) -> Result<(), Error> {
+    for (partition, part) in parts.iter_mut() {
+        let watermarks = reader.fetch_watermarks(topic, *partition, QUERY_LIMIT);
+        part.is_confirming = watermarks.is_ok_and(|(_, stable)| stable >= part.end);
+    }
+    assign(reader, topic, parts)
+}
+
+/// Explicit offsets: a logical one is looked up first, which takes half a second on a new connection.
+fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, PartitionRead>) -> Result<(), Error> {
+    let mut list = TopicPartitionList::new();
+    for (partition, part) in parts {
+        list.add_partition_offset(topic, *partition, Offset::Offset(part.position))
+            .map_err(|source| {
+                read_error(
+                    reader,
+                    "assigning a partition of",
+                    AclOperation::Describe,
+                    topic,
+                    source,
+                )
+            })?;
+    }
+    reader.assign(&list).map_err(|source| {
+        read_error(
+            reader,
+            "assigning the partitions of",
+            AclOperation::Describe,
+            topic,
+            source,
+        )
+    })
+}
+
+/// Low and high watermark of every partition, the latter not held back by open transactions.
+fn topic_watermarks(cluster: &Cluster, topic: &str) -> Result<Watermarks, Error> {
+    let reader = cluster.reader(Isolation::ReadUncommitted)?;
+    let count = partition_count(reader.client(), topic, QUERY_LIMIT)
+        .map_err(|source| read_error(&reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?
+        .ok_or_else(|| Error::NoTopic {
+            topic: topic.to_owned(),
+        })?;
+    (0..i32::try_from(count).unwrap_or(i32::MAX))
+        .map(|partition| Ok((partition, watermarks(&reader, topic, partition, QUERY_LIMIT)?)))
+        .collect()
+}
+
+/// Low and high watermark of one partition; the latter is the last stable offset where `reader` sees committed records alone.
+pub(crate) fn watermarks(
+    reader: &BaseConsumer<Context>,
+    topic: &str,
+    partition: i32,
+    limit: Duration,
+) -> Result<(i64, i64), Error> {
+    let doing = "asking for the watermarks of";
+    let found = reader.fetch_watermarks(topic, partition, limit);
+    found.map_err(|source| read_error(reader, doing, AclOperation::Describe, topic, source))
+}
+
+/// Why a topic could not be read; `operation`: which ACL is missing, if one is.
+pub(crate) fn read_error(
+    reader: &BaseConsumer<Context>,
+    doing: &'static str,
+    operation: AclOperation,
+    topic: &str,
+    source: KafkaError,
+) -> Error {
+    if is_denied(&source) {
+        return Error::Denied {
+            doing: "reading a topic",
+            acl: Acl::of_topic(operation, topic),
+            source,
+        };
+    }
+    Error::Read {
+        doing,
+        topic: topic.to_owned(),
+        last_reported: reader.context().last_reported(),
+        source,
+    }
+}
+
+/// How many partitions a topic has, by metadata; `None` where there is no such topic, or it may not be described.
+pub(crate) fn partition_count(client: &Client<Context>, topic: &str, limit: Duration) -> KafkaResult<Option<usize>> {
+    let metadata = client.fetch_metadata(Some(topic), limit)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+    if let Some(error @ RDKafkaErrorCode::TopicAuthorizationFailed) = error {
+        return Err(KafkaError::MetadataFetch(error));
+    }
+    Ok(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
+}
