@@ -1,6 +1,7 @@
 //! How do records get into Kafka? A batch with its progress, or nothing.
 //!
 //! - `transaction`: one transaction (Atomic)
+//! - `record`: what stands in the topics, headers and sizes
 //! - `recovery`: what is committed, read back
 //! - `versions`: the same by version, to be compared with upstream
 //! - `topics`: the topics, checked and created
@@ -8,6 +9,7 @@
 //! - `tail`: the records of a topic, for people
 
 mod ready;
+mod record;
 mod recovery;
 mod tail;
 mod topics;
@@ -20,13 +22,15 @@ use crate::kafka::{self, ClusterError};
 use crate::progress::{Record, RecordError};
 
 pub use ready::ready_topics;
+pub use record::{
+    AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, account_size, change_size, header, partitions_text,
+};
 pub use recovery::{ContentOf, CursorRecords, DeadLetterDigests, Stored, restore_accounts, restore_dead_letters};
 pub use tail::{Hidden, Tail, TailError, TopicRecord};
-pub use topics::{Brokers, Checked, Difference, Inspected, Role, State, TopicError, ensure_topics, inspect_topics};
-pub use transaction::{
-    AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, Topic, Topics, Transactions, Watched, account_size,
-    change_size, partitions_text, try_transactional_id,
+pub use topics::{
+    Brokers, Checked, Difference, Inspected, Role, State, Topic, TopicError, Topics, ensure_topics, inspect_topics,
 };
+pub use transaction::{Transactions, Watched, try_transactional_id};
 pub use versions::{DeadLetters, read_dead_letters, read_versions};
 
 /// What the loop needs of Kafka for one lender. The second implementation is the model test's memory.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message};
 
+use super::record::{AccountRecordHeader, DeadLetterHeader};
 use super::{Committed, SinkError};
 use crate::account::{Content, Digest};
-use crate::index::{Index, Version};
-use crate::kafka::{self, Cluster, NotText, Offsets, header, read_to_end, uninterrupted};
+use crate::index::Index;
+use crate::kafka::{self, Cluster, Offsets, read_to_end, uninterrupted};
 use crate::progress::{Record, RecordError, RecordKey};
 use crate::shutdown::Shutdown;
 
@@ -195,11 +196,10 @@ pub fn restore_dead_letters(
         .map(|lender| (lender.clone(), DeadLetterDigests::default()))
         .collect();
     read_to_end(cluster, topic, &Offsets::new(), shutdown, Duration::ZERO, |message| {
-        let header = |name| header(message, name).ok().flatten();
-        let digest = header("d02.digest").and_then(Digest::parse);
-        let lender = header("d02.lender").and_then(|lender| restored.get_mut(lender));
-        if let (Some(lender), Some(digest)) = (lender, digest) {
-            lender.insert(digest);
+        if let Some(DeadLetterHeader { lender, digest }) = DeadLetterHeader::parse(message)
+            && let Some(restored) = restored.get_mut(lender)
+        {
+            restored.insert(digest);
         }
         Ok::<_, kafka::Error>(())
     })?;
@@ -234,58 +234,15 @@ pub fn restore_accounts(
     Ok(indexes)
 }
 
-/// What a record of `accounts` says.
-pub(super) enum Said<'m> {
-    Account {
-        lender: &'m str,
-        version: Version,
-    },
-    /// Whatever its headers: anybody may write one.
-    Tombstone {
-        is_foreign: bool,
-    },
-}
-
-/// Key and version of a record of `accounts`.
-///
-/// # Errors
-/// When the source did not write it.
-pub(super) fn said<'m>(message: &'m BorrowedMessage<'_>) -> Result<(&'m str, Said<'m>), SinkError> {
-    let foreign = |what| SinkError::ForeignRecord {
-        topic: message.topic().to_owned(),
-        partition: message.partition(),
-        offset: message.offset(),
-        what,
-    };
-    let public_id = message.key().and_then(|key| std::str::from_utf8(key).ok());
-    let public_id = public_id.ok_or_else(|| foreign("its key is no text"))?;
-    if message.payload().is_none() {
-        let is_ours = matches!(header(message, "__op"), Ok(Some("d")));
-        return Ok((public_id, Said::Tombstone { is_foreign: !is_ours }));
-    }
-    let header = |name| header(message, name).map_err(|NotText| foreign("the name of a header is no UTF-8"));
-    let lender = header("d02.lender")?.ok_or_else(|| foreign("it has no header d02.lender"))?;
-    let updated_at = header("__source_ts_ms")?.and_then(|text| text.parse().ok());
-    let updated_at = updated_at.ok_or_else(|| foreign("it has no usable header __source_ts_ms"))?;
-    let digest = header("d02.digest")?.and_then(Digest::parse);
-    let digest = digest.ok_or_else(|| foreign("it has no header d02.digest of a known algorithm"))?;
-    let version = Version {
-        updated_at,
-        digest,
-        is_regressed: header("d02.regressed")? == Some("true"),
-    };
-    Ok((public_id, Said::Account { lender, version }))
-}
-
 fn take_account(
     indexes: &mut HashMap<String, Index>,
     content: ContentOf<'_>,
     message: &BorrowedMessage<'_>,
 ) -> Result<(), SinkError> {
-    let (public_id, said) = said(message)?;
-    let (lender, version) = match said {
-        Said::Account { lender, version } => (lender, version),
-        Said::Tombstone { is_foreign } => {
+    let (public_id, header) = AccountRecordHeader::parse(message)?;
+    let (lender, version) = match header {
+        AccountRecordHeader::Account { lender, version } => (lender, version),
+        AccountRecordHeader::Tombstone { is_foreign } => {
             for index in indexes.values_mut() {
                 index.restore_tombstone(public_id, is_foreign);
             }

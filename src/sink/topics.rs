@@ -16,8 +16,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use super::Topics;
-use super::transaction::Topic;
 use crate::config::{self, TopicSetting};
 use crate::exit::Exit;
 use crate::kafka::{
@@ -317,6 +315,23 @@ pub async fn inspect_topics(
     Ok((brokers, inspected))
 }
 
+/// The topics of one lender, with what each takes.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    pub accounts: Topic,
+    pub cursor: Topic,
+    /// `None`: the trail is turned off.
+    pub changes: Option<Topic>,
+    pub dead_letters: Topic,
+}
+
+#[derive(Debug, Clone)]
+pub struct Topic {
+    pub name: String,
+    /// `max.message.bytes`.
+    pub max_message: usize,
+}
+
 impl Topics {
     /// The topics of one lender among `checked`, which [`ensure_topics`] gave for this lender too.
     pub fn of(checked: &[Checked], kafka: &config::Kafka, lender: &str) -> Self {
@@ -335,6 +350,14 @@ impl Topics {
             changes: names.changes.map(|name| topic(Role::Changes, &name)),
             dead_letters: topic(Role::DeadLetters, &names.dead_letters),
         }
+    }
+
+    /// What every topic takes that an account's row is written to, in bytes.
+    pub fn largest_row(&self) -> usize {
+        let accounts = self.accounts.max_message;
+        self.changes
+            .as_ref()
+            .map_or(accounts, |changes| accounts.min(changes.max_message))
     }
 }
 

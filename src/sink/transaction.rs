@@ -7,17 +7,15 @@
 //! The caller decides what follows an error: nothing is sent again here, because only the committed cursor record can
 //! tell whether a batch landed.
 
-use std::borrow::Cow;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
+use super::record::{Records, account_headers, change_headers, partitions_text};
+use super::topics::{Topic, Topics};
 use super::{Committed, CursorRecords, Sink, SinkError};
-use crate::account::{Changed, Op, Reason};
-use crate::avro;
 use crate::failpoint;
 use crate::kafka::{
     self, Acl, AclOperation, Cluster, ClusterError, Context, LastReported, code, denied_writes, is_denied,
@@ -40,112 +38,6 @@ const CURSOR_LIMIT: Duration = Duration::from_secs(600);
 
 /// While ending, less patience: the whole process has ten seconds.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
-
-/// Bytes that a record batch of one record takes around key, value and headers: batch header, lengths, deltas.
-const RECORD_OVERHEAD: usize = 61 + 5 * 5;
-
-/// The topics of one lender, with what each takes.
-#[derive(Debug, Clone)]
-pub struct Topics {
-    pub accounts: Topic,
-    pub cursor: Topic,
-    /// `None`: the trail is turned off.
-    pub changes: Option<Topic>,
-    pub dead_letters: Topic,
-}
-
-#[derive(Debug, Clone)]
-pub struct Topic {
-    pub name: String,
-    /// `max.message.bytes`.
-    pub max_message: usize,
-}
-
-impl Topics {
-    /// What every topic takes that an account's row is written to, in bytes.
-    pub fn largest_row(&self) -> usize {
-        let accounts = self.accounts.max_message;
-        self.changes
-            .as_ref()
-            .map_or(accounts, |changes| accounts.min(changes.max_message))
-    }
-}
-
-/// What one transaction writes beside its cursor record.
-#[derive(Debug, Default)]
-pub struct Records<'a> {
-    pub accounts: Vec<AccountRecord<'a>>,
-    pub changes: Vec<ChangeRecord<'a>>,
-    /// What stands before `after` in the values of `changes`, one after another.
-    pub heads: Vec<u8>,
-    pub dead_letters: Vec<DeadLetterRecord<'a>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct AccountRecord<'a> {
-    pub public_id: &'a str,
-    /// Framed Avro; nothing where the account was deleted, whose record is a tombstone.
-    pub value: &'a [u8],
-    pub op: Op,
-    /// Milliseconds since the epoch.
-    pub updated_at: i64,
-    pub digest: crate::account::Digest,
-    /// The header `d02.invalid`, a JSON array, if any field did not fit.
-    pub invalid: Option<&'a str>,
-    /// A newer version was held: upstream went back in time.
-    pub is_regressed: bool,
-}
-
-impl AccountRecord<'_> {
-    fn is_tombstone(&self) -> bool {
-        self.op == Op::Deleted
-    }
-}
-
-/// What `changes` says of an account that is written to `accounts`.
-#[derive(Debug, Clone)]
-pub struct ChangeRecord<'a> {
-    pub account: AccountRecord<'a>,
-    /// The place of its head in [`Records::heads`].
-    pub head: Range<usize>,
-    /// The account's Avro binary, without a frame; nothing where it was deleted.
-    pub after: &'a [u8],
-    pub changed: Changed,
-    /// Where the due date moved.
-    pub moved: Option<Box<Moved>>,
-}
-
-/// The due dates of two versions, as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
-    pub previous: Option<String>,
-    pub now: Option<String>,
-}
-
-impl Records<'_> {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.accounts.len() + self.changes.len() + self.dead_letters.len()
-    }
-
-    /// Puts the value of a change together.
-    pub fn change_value(&self, change: &ChangeRecord<'_>, value: &mut Vec<u8>) {
-        value.clear();
-        value.extend_from_slice(&self.heads[change.head.clone()]);
-        value.push(avro::after(!change.account.is_tombstone()));
-        value.extend_from_slice(change.after);
-    }
-}
-
-#[derive(Debug, Clone)]
-pub struct DeadLetterRecord<'a> {
-    pub public_id: Option<&'a str>,
-    /// The row's JSON, byte for byte.
-    pub json: &'a [u8],
-    pub reason: Reason,
-    pub digest: crate::account::Digest,
-    pub request_id: Option<&'a str>,
-}
 
 /// The transactional producer of one lender.
 pub struct Transactions {
@@ -261,43 +153,6 @@ impl Transactions {
         }
         self.drain()?;
         self.end_transaction()
-    }
-
-    fn send_dead_letter(
-        &self,
-        letter: &DeadLetterRecord<'_>,
-        lender: &str,
-        begun: Instant,
-    ) -> Result<(), kafka::Error> {
-        let topic = &self.topics.dead_letters;
-        let message = letter.reason.to_string();
-        let digest = letter.digest.to_string();
-        let size = letter.json.len().to_string();
-        let mut headers = vec![
-            ("__connect.errors.topic", self.topics.accounts.name.as_str()),
-            ("__connect.errors.connector.name", self.key.connector.as_str()),
-            ("__connect.errors.stage", "VALUE_CONVERTER"),
-            ("__connect.errors.exception.class.name", letter.reason.class_name()),
-            ("__connect.errors.exception.message", message.as_str()),
-            ("d02.lender", lender),
-            ("d02.digest", digest.as_str()),
-        ];
-        headers.extend(letter.reason.field().map(|field| ("d02.field", field)));
-        headers.extend(letter.request_id.map(|id| ("d02.request_id", id)));
-        let size_with = |headers: &[(&str, &str)], key: Option<&str>, value: &[u8]| {
-            let headers = headers
-                .iter()
-                .map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD);
-            RECORD_OVERHEAD + headers.sum::<usize>() + key.map_or(0, str::len) + value.len()
-        };
-        let (mut key, mut json) = (letter.public_id, letter.json);
-        if size_with(&headers, key, json) > topic.max_message {
-            headers.push(("d02.size", &size));
-            json = &[];
-            // An id of the size of a record is part of what does not fit; the digest tells the row.
-            key = key.filter(|key| size_with(&headers, Some(key), json) <= topic.max_message);
-        }
-        self.send(&topic.name, key, json, text_headers(&headers), begun)
     }
 
     fn send(
@@ -517,7 +372,10 @@ impl Sink for Transactions {
             }
         }
         for letter in &records.dead_letters {
-            self.send_dead_letter(letter, lender, begun)?;
+            let topic = &self.topics.dead_letters;
+            let source = (self.topics.accounts.name.as_str(), self.key.connector.as_str());
+            let message = letter.message(source, lender, topic.max_message);
+            self.send(&topic.name, message.key, message.value, message.headers, begun)?;
         }
         let value = progress.to_json();
         self.send(
@@ -571,12 +429,6 @@ impl Sink for Transactions {
     }
 }
 
-/// Partition counts as they stand in the cursor record.
-pub fn partitions_text(accounts: usize, changes: Option<usize>) -> String {
-    let changes = changes.map(|count| format!(",changes={count}")).unwrap_or_default();
-    format!("accounts={accounts}{changes}")
-}
-
 /// Whether `transactional_id` may be used, tried by claiming it: fences an earlier producer of this very id alone, and writes
 /// nothing. Blocks.
 ///
@@ -619,87 +471,4 @@ fn error_of(cluster: &Cluster, doing: &'static str, last_reported: LastReported,
         last_reported,
         source,
     }
-}
-
-/// The size of the largest batch that holds this account alone.
-pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
-    let invalid = account
-        .invalid
-        .map_or(0, |names| "d02.invalid".len() + names.len() + HEADER_OVERHEAD);
-    let names = ["__op", "__source_ts_ms", "d02.lender", "d02.digest"];
-    let headers: usize = names.iter().map(|name| name.len() + HEADER_OVERHEAD).sum();
-    let regressed = if account.is_regressed {
-        "d02.regressed".len() + "true".len() + HEADER_OVERHEAD
-    } else {
-        0
-    };
-    let texts = 1 + 20 + lender.len() + 23;
-    RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid + regressed
-}
-
-/// The size of the largest batch that holds this change alone.
-pub fn change_size(change: &ChangeRecord<'_>, lender: &str) -> usize {
-    let size = account_size(&change.account, lender) - change.account.value.len();
-    let headers: usize = change_texts(change)
-        .iter()
-        .map(|(name, text)| name.len() + text.len() + HEADER_OVERHEAD)
-        .sum();
-    size + change.head.len() + 1 + change.after.len() + headers
-}
-
-/// Two lengths of a header, as variable-length integers.
-const HEADER_OVERHEAD: usize = 5 + 5;
-
-fn account_headers(account: &AccountRecord<'_>, lender: &str) -> OwnedHeaders {
-    if account.is_tombstone() {
-        return text_headers(&[("__op", account.op.letter()), ("d02.lender", lender)]);
-    }
-    let updated_at = account.updated_at.to_string();
-    let digest = account.digest.to_string();
-    let mut headers = text_headers(&[
-        ("__op", account.op.letter()),
-        ("__source_ts_ms", &updated_at),
-        ("d02.lender", lender),
-        ("d02.digest", &digest),
-    ]);
-    let regressed = account.is_regressed.then_some("true");
-    for (key, text) in [("d02.invalid", account.invalid), ("d02.regressed", regressed)] {
-        if text.is_some() {
-            headers = headers.insert(Header { key, value: text });
-        }
-    }
-    headers
-}
-
-fn change_headers(change: &ChangeRecord<'_>, lender: &str) -> OwnedHeaders {
-    let headers = account_headers(&change.account, lender);
-    change_texts(change).into_iter().fold(headers, |headers, (key, text)| {
-        headers.insert(Header {
-            key,
-            value: Some(&*text),
-        })
-    })
-}
-
-/// The headers that a change has beside those of its account; a due date that is null has none.
-fn change_texts<'a>(change: &'a ChangeRecord<'_>) -> Vec<(&'static str, Cow<'a, str>)> {
-    let mut texts = vec![("d02.changed", change.changed.to_json())];
-    if let Some(moved) = &change.moved {
-        let due_dates = [("d02.previous_due_date", &moved.previous), ("d02.due_date", &moved.now)];
-        texts.extend(due_dates.into_iter().filter_map(|(name, day)| {
-            let day = day.as_deref()?;
-            Some((name, Cow::Borrowed(day)))
-        }));
-    }
-    texts
-}
-
-fn text_headers(headers: &[(&str, &str)]) -> OwnedHeaders {
-    let owned = OwnedHeaders::new_with_capacity(headers.len() + 1);
-    headers.iter().fold(owned, |owned, (key, value)| {
-        owned.insert(Header {
-            key,
-            value: Some(*value),
-        })
-    })
 }

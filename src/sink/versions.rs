@@ -6,9 +6,9 @@ use std::time::Duration;
 use rdkafka::message::Message;
 
 use super::SinkError;
-use super::recovery::{Said, said};
+use super::record::{AccountRecordHeader, DeadLetterHeader};
 use crate::account::Digest;
-use crate::kafka::{Cluster, Offsets, Watermarks, header, read_to_end};
+use crate::kafka::{Cluster, Offsets, Watermarks, read_to_end};
 use crate::shutdown::Shutdown;
 
 /// Reads what `accounts` holds, from `from` on. `take` gets each key with its `updated_at` and digest; without them where
@@ -25,10 +25,12 @@ pub fn read_versions(
     mut take: impl FnMut(&str, Option<(i64, Digest)>),
 ) -> Result<Offsets, SinkError> {
     let bounds = read_to_end(cluster, topic, from, shutdown, Duration::ZERO, |message| {
-        let (public_id, said) = said(message)?;
-        let version = match said {
-            Said::Account { lender: whose, version } if whose == lender => Some((version.updated_at, version.digest)),
-            Said::Account { .. } | Said::Tombstone { .. } => None,
+        let (public_id, header) = AccountRecordHeader::parse(message)?;
+        let version = match header {
+            AccountRecordHeader::Account { lender: whose, version } if whose == lender => {
+                Some((version.updated_at, version.digest))
+            }
+            AccountRecordHeader::Account { .. } | AccountRecordHeader::Tombstone { .. } => None,
         };
         take(public_id, version);
         Ok::<_, SinkError>(())
@@ -57,12 +59,10 @@ pub fn read_dead_letters(
     mut take: impl FnMut(Digest, &[u8]) -> Result<(), SinkError>,
 ) -> Result<DeadLetters, SinkError> {
     let bounds = read_to_end(cluster, topic, from, shutdown, Duration::ZERO, |message| {
-        let header = |name| header(message, name).ok().flatten();
-        if let (Some(digest), true) = (
-            header("d02.digest").and_then(Digest::parse),
-            header("d02.lender") == Some(lender),
-        ) {
-            take(digest, message.payload().unwrap_or_default())?;
+        if let Some(header) = DeadLetterHeader::parse(message)
+            && header.lender == lender
+        {
+            take(header.digest, message.payload().unwrap_or_default())?;
         }
         Ok::<_, SinkError>(())
     })?;

@@ -1,6 +1,6 @@
 //! What does a consumer see that knows nothing of the source but its topics?
 //!
-//! This shares no code with the sink: a mistake there must not hide itself here.
+//! This shares no code with the sink, and not its names of headers: a mistake there must not hide itself here.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -6,14 +6,14 @@ use serde_json::Value;
 use super::dpd::{Computed, Delinquency, Unknown};
 use super::line::Content;
 use super::table::{cut, due_date, key, plain, visible};
-use crate::sink::TopicRecord;
+use crate::sink::{TopicRecord, header};
 
 pub(super) const BY_SUBMISSION: &str = "DPD (SUBMISSION)";
 pub(super) const BY_DUE_DATE: &str = "DPD (DUE DATE)";
 
 /// Whether the record's header names one of `fields`.
 pub(super) fn names_any(record: &TopicRecord, fields: &[String]) -> bool {
-    let header = record.header("d02.changed");
+    let header = record.header(header::CHANGED);
     let named: Option<Vec<String>> = header.and_then(|json| serde_json::from_str(json).ok());
     named.iter().flatten().any(|name| fields.contains(name))
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{Kind, is_unprintable};
 use crate::avro::{Decoded, hexadecimal};
 use crate::progress::Timestamp;
-use crate::sink::TopicRecord;
+use crate::sink::{TopicRecord, header};
 
 /// What a record's value says.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ pub(super) fn json(kind: Kind, record: &TopicRecord, content: &Result<Content, S
         offset: record.offset,
         timestamp: record.timestamp.map(Timestamp),
         key: key(kind, record.key.as_deref()),
-        op: record.header("__op").filter(|_| has_op),
+        op: record.header(header::OP).filter(|_| has_op),
         schema_id: schema.and_then(|schema| match schema {
             Schema::Id(id) => Some(id),
             Schema::Fingerprint(_) => None,
@@ -113,9 +113,7 @@ pub(super) fn json(kind: Kind, record: &TopicRecord, content: &Result<Content, S
             Schema::Id(_) => None,
             Schema::Fingerprint(fingerprint) => Some(hexadecimal(&fingerprint)),
         }),
-        reason: record
-            .header("__connect.errors.exception.message")
-            .filter(|_| is_dead_letters),
+        reason: record.header(header::ERROR_MESSAGE).filter(|_| is_dead_letters),
         headers: headers(record),
         value: content.as_ref().ok().map(|content| match content {
             Content::Tombstone => Shown::Null,

@@ -6,7 +6,7 @@ use super::line::Content;
 use super::{Kind, change, is_unprintable};
 use crate::avro::hexadecimal;
 use crate::progress::Timestamp;
-use crate::sink::TopicRecord;
+use crate::sink::{TopicRecord, header};
 
 /// Longer texts are cut in every column but keys and the last.
 const MAX_CELL: usize = 40;
@@ -174,9 +174,9 @@ pub(super) fn cells(kind: Kind, record: &TopicRecord, content: &Result<Content, 
             cells.push(undecodable.unwrap_or_else(notes));
         }
         Kind::DeadLetters => {
-            let reason = header("__connect.errors.exception.message");
+            let reason = header(header::ERROR_MESSAGE);
             cells.push(key(record));
-            cells.extend(["d02.field", "d02.request_id"].map(|name| cut(header(name))));
+            cells.extend([header::FIELD, header::REQUEST_ID].map(|name| cut(header(name))));
             cells.push(undecodable.unwrap_or(reason));
         }
         Kind::Cursor => {
@@ -197,7 +197,7 @@ pub(super) fn cells(kind: Kind, record: &TopicRecord, content: &Result<Content, 
 }
 
 fn op(record: &TopicRecord) -> String {
-    match record.header("__op") {
+    match record.header(header::OP) {
         Some("r") => "read".to_owned(),
         Some("c") => "created".to_owned(),
         Some("u") => "updated".to_owned(),
@@ -219,10 +219,10 @@ fn account_notes(record: &TopicRecord, content: &Result<Content, String>) -> Vec
     if matches!(content, Ok(Content::Tombstone)) {
         notes.push("tombstone".to_owned());
     }
-    if let Some(names) = record.header("d02.invalid") {
+    if let Some(names) = record.header(header::INVALID) {
         notes.push(format!("did not fit: {}", visible(names)));
     }
-    if record.header("d02.regressed") == Some("true") {
+    if record.header(header::REGRESSED) == Some("true") {
         notes.push("went back in time".to_owned());
     }
     notes
