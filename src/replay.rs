@@ -17,7 +17,7 @@ use crate::progress::Timestamp;
 use crate::reader::{Closed, Incoming, Letters, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::sink::{Checked, CursorRecords, SinkError, Topics, read_dead_letters, ready_topics, restore_accounts};
+use crate::sink::{CursorRecords, SinkError, Topics, UsableTopic, read_dead_letters, ready_topics, restore_accounts};
 use crate::supervisor::{instance_id, registry_of};
 use crate::watchdog::Pulse;
 
@@ -25,7 +25,7 @@ use crate::watchdog::Pulse;
 pub struct Replayer<'a> {
     config: &'a Config,
     cluster: Cluster,
-    checked: Vec<Checked>,
+    checked: Vec<UsableTopic>,
     registry: Option<Arc<Registry>>,
     metrics: Metrics,
     shutdown: Shutdown,

@@ -23,7 +23,7 @@ use crate::progress_bar;
 use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::Registry;
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Checked, CursorRecords, Topics, ready_topics};
+use crate::sink::{CursorRecords, Topics, UsableTopic, ready_topics};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::{self, Watchdog};
 
@@ -41,7 +41,7 @@ const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
 pub struct Supervisor {
     config: Config,
     http: Arc<dyn Transport>,
-    checked: Vec<Checked>,
+    checked: Vec<UsableTopic>,
     registry: Option<Arc<Registry>>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,

@@ -28,7 +28,7 @@ use crate::progress::Timestamp;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    ContentOf, CursorRecords, Sink, SinkError, Topics, Transactions, Watched, restore_accounts, restore_dead_letters,
+    ContentOf, CursorRecords, Sink, SinkError, Topics, Transactions, Watchers, restore_accounts, restore_dead_letters,
 };
 use crate::watchdog::Pulse;
 
@@ -90,7 +90,7 @@ impl Starter {
                 let key = key_of(&self.config, &candidate.lender, &candidate.public_id);
                 let id = format!("{}.{}", self.config.name, candidate.public_id);
                 let (cluster, topics) = (self.cluster.clone(), candidate.topics.clone());
-                let watched = Watched {
+                let watched = Watchers {
                     metrics: candidate.metrics.clone(),
                     pulse: candidate.pulse.clone(),
                 };

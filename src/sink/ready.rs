@@ -1,6 +1,7 @@
-//! Are the topics of all lenders ready? Checked, created if they may be, and what is worth a look said.
+//! Are the topics of all lenders ready? UsableTopic, created if they may be, and what is worth a look said.
 
-use super::{Checked, ensure_topics};
+use super::admin::ensure_topics;
+use super::topics::UsableTopic;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::kafka::Cluster;
@@ -9,7 +10,7 @@ use crate::kafka::Cluster;
 ///
 /// # Errors
 /// As [`ensure_topics`].
-pub async fn ready_topics(cluster: &Cluster, config: &Config, create: bool) -> Result<Vec<Checked>, Failure> {
+pub async fn ready_topics(cluster: &Cluster, config: &Config, create: bool) -> Result<Vec<UsableTopic>, Failure> {
     let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
     let checked = ensure_topics(cluster, &config.kafka, &lenders, create).await;
     let checked = checked.map_err(|error| Failure::of(error.exit(), &error, error.advice()))?;

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 
-use super::SinkError;
+use super::error::SinkError;
 use crate::account::{Changed, Digest, Op, Reason};
 use crate::avro;
 use crate::index::Version;

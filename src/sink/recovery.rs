@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message};
 
+use super::error::SinkError;
+use super::interface::Committed;
 use super::record::{AccountRecordHeader, DeadLetterHeader};
-use super::{Committed, SinkError};
 use crate::account::{Content, Digest};
 use crate::index::Index;
 use crate::kafka::{self, Cluster, Offsets, read_to_end, uninterrupted};

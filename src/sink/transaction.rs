@@ -13,9 +13,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
+use super::error::SinkError;
+use super::interface::{Committed, Sink};
 use super::record::{Records, account_headers, change_headers, partitions_text};
+use super::recovery::CursorRecords;
 use super::topics::{Topic, Topics};
-use super::{Committed, CursorRecords, Sink, SinkError};
 use crate::failpoint;
 use crate::kafka::{
     self, Acl, AclOperation, Cluster, ClusterError, Context, LastReported, code, denied_writes, is_denied,
@@ -47,12 +49,12 @@ pub struct Transactions {
     key: RecordKey,
     producer: ThreadedProducer<Context>,
     shutdown: Shutdown,
-    watched: Watched,
+    watchers: Watchers,
 }
 
 /// Who hears what the producer does.
 #[derive(Clone, Default)]
-pub struct Watched {
+pub struct Watchers {
     pub metrics: LenderMetrics,
     /// Of the thread that calls.
     pub pulse: Pulse,
@@ -69,9 +71,9 @@ impl Transactions {
         topics: Topics,
         key: RecordKey,
         shutdown: Shutdown,
-        watched: Watched,
+        watchers: Watchers,
     ) -> Result<Self, ClusterError> {
-        let producer = Self::producer(&cluster, &transactional_id, &topics, &watched.metrics)?;
+        let producer = Self::producer(&cluster, &transactional_id, &topics, &watchers.metrics)?;
         Ok(Self {
             cluster,
             transactional_id,
@@ -79,7 +81,7 @@ impl Transactions {
             key,
             producer,
             shutdown,
-            watched,
+            watchers,
         })
     }
 
@@ -119,7 +121,7 @@ impl Transactions {
     /// When the coordinator cannot be reached in time, or refuses.
     pub fn init(&self) -> Result<(), SinkError> {
         let limit = self.patience(INIT_LIMIT);
-        let _call = self.watched.pulse.during("claiming the transactional id", limit);
+        let _call = self.watchers.pulse.during("claiming the transactional id", limit);
         let claimed = self.producer.init_transactions(limit);
         Ok(claimed.map_err(|source| self.kafka("claiming the transactional id", source))?)
     }
@@ -129,8 +131,8 @@ impl Transactions {
     /// # Errors
     /// When the client settings cannot be used any more (a secret file that is gone).
     pub fn replace_producer(&mut self) -> Result<(), ClusterError> {
-        let _call = self.watched.pulse.during("replacing the producer", work_limit());
-        let metrics = &self.watched.metrics;
+        let _call = self.watchers.pulse.during("replacing the producer", work_limit());
+        let metrics = &self.watchers.metrics;
         self.producer = Self::producer(&self.cluster, &self.transactional_id, &self.topics, metrics)?;
         Ok(())
     }
@@ -182,7 +184,7 @@ impl Transactions {
             };
             context.not_sent();
             // As long as the queue moves, this does too; how long it may be full is bounded below.
-            self.watched.pulse.enter("sending a record", transaction_timeout());
+            self.watchers.pulse.enter("sending a record", transaction_timeout());
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 return Err(self.kafka("sending a record", error));
             }
@@ -209,7 +211,7 @@ impl Transactions {
         const REFUSED_LIMIT: Duration = Duration::from_secs(5);
         let begun = Instant::now();
         let _call = self
-            .watched
+            .watchers
             .pulse
             .during("writing a transaction", transaction_timeout());
         loop {
@@ -291,7 +293,7 @@ impl Transactions {
     fn end_transaction(&self) -> Result<(), SinkError> {
         let context = self.producer.context();
         let (errors_before, begun) = (context.error_count(), Instant::now());
-        let _call = self.watched.pulse.during("committing a transaction", COMMIT_LIMIT);
+        let _call = self.watchers.pulse.during("committing a transaction", COMMIT_LIMIT);
         failpoint::reach("while_committing");
         self.producer
             .commit_transaction(COMMIT_LIMIT)
@@ -343,7 +345,7 @@ impl Sink for Transactions {
     /// - One writer: a producer that was fenced cannot commit; begin and send may still succeed.
     fn commit(&self, records: &Records<'_>, progress: &Record, lender: &str) -> Result<(), SinkError> {
         let _call = self
-            .watched
+            .watchers
             .pulse
             .during("writing a transaction", transaction_timeout());
         failpoint::reach("before_begin");
@@ -403,13 +405,13 @@ impl Sink for Transactions {
     }
 
     fn committed(&self) -> Result<Committed, SinkError> {
-        let _call = self.watched.pulse.during("reading the cursor topic", CURSOR_LIMIT);
+        let _call = self.watchers.pulse.during("reading the cursor topic", CURSOR_LIMIT);
         let records = CursorRecords::read(&self.cluster, &self.topics.cursor.name, &self.shutdown)?.whole()?;
         records.committed(&self.key)
     }
 
     fn partitions(&self) -> Result<String, SinkError> {
-        let _call = self.watched.pulse.during("asking for the partitions", 2 * INIT_LIMIT);
+        let _call = self.watchers.pulse.during("asking for the partitions", 2 * INIT_LIMIT);
         let count = |topic: &Topic| {
             let name = &topic.name;
             partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
@@ -422,7 +424,7 @@ impl Sink for Transactions {
 
     fn abandon(&self) {
         let limit = SHUTDOWN_LIMIT;
-        let _call = self.watched.pulse.during("ending a transaction", limit);
+        let _call = self.watchers.pulse.during("ending a transaction", limit);
         if let Err(error) = self.producer.abort_transaction(limit) {
             tracing::debug!("no transaction was ended: {error}");
         }

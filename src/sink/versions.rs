@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::message::Message;
 
-use super::SinkError;
+use super::error::SinkError;
 use super::record::{AccountRecordHeader, DeadLetterHeader};
 use crate::account::Digest;
 use crate::kafka::{Cluster, Offsets, Watermarks, read_to_end};

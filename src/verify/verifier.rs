@@ -11,7 +11,7 @@ use crate::kafka::Cluster;
 use crate::login;
 use crate::metrics::Metrics;
 use crate::progress_bar;
-use crate::sink::{Checked, Topics, ready_topics};
+use crate::sink::{Topics, UsableTopic, ready_topics};
 use crate::upstream::Transport;
 
 /// What is found of each lender of the configuration; `limit`: how many accounts are listed of each kind.
@@ -49,7 +49,7 @@ struct Verifier<'a> {
     config: &'a Config,
     http: Arc<dyn Transport>,
     cluster: Cluster,
-    checked: Vec<Checked>,
+    checked: Vec<UsableTopic>,
     metrics: Metrics,
     limit: usize,
 }

@@ -18,8 +18,8 @@ use crate::policy::{self, AfterSink};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
-    Brokers, Checked, Committed, CursorRecords, Inspected, Role, SinkError, State, Stored, Tail, TopicError,
-    inspect_topics, partitions_text, try_transactional_id,
+    Brokers, Committed, CursorRecords, InspectedTopic, Role, SinkError, Stored, Tail, TopicError, TopicState,
+    UsableTopic, inspect_topics, partitions_text, try_transactional_id,
 };
 
 /// What to do about brokers that do not answer.
@@ -44,7 +44,7 @@ pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<Seen>, config: &Conf
     };
     settings(notes, config, &brokers);
     let factors = factors(&inspected);
-    let is_missing = |topic: &&Inspected| matches!(topic.state, Ok(State::Missing { .. }));
+    let is_missing = |topic: &&InspectedTopic| matches!(topic.state, Ok(TopicState::Missing { .. }));
     let missing: Vec<String> = inspected
         .iter()
         .filter(is_missing)
@@ -73,9 +73,14 @@ type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, kafka::Error>;
 
 /// Tries what `run` has to do with the topics that are there; gives the names of those that may be read. Whether the others may
 /// be created was tried when they were looked at.
-async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], creates_some: bool) -> Vec<(Role, String)> {
-    let is_read = |topic: &&Checked| topic.role != Role::Changes;
-    let name = |topic: &Checked| topic.name.clone();
+async fn rights(
+    notes: &mut Notes,
+    cluster: &Cluster,
+    usable: &[UsableTopic],
+    creates_some: bool,
+) -> Vec<(Role, String)> {
+    let is_read = |topic: &&UsableTopic| topic.role != Role::Changes;
+    let name = |topic: &UsableTopic| topic.name.clone();
     let written: Vec<String> = usable.iter().map(name).collect();
     let read: Vec<String> = usable.iter().filter(is_read).map(name).collect();
     let mut denied = Vec::new();
@@ -112,7 +117,7 @@ async fn rights(notes: &mut Notes, cluster: &Cluster, usable: &[Checked], create
     if !found.is_empty() {
         notes.ok("rights", found);
     }
-    let is_readable = |topic: &&Checked| !denied.contains(&(AclOperation::Read, topic.name.clone()));
+    let is_readable = |topic: &&UsableTopic| !denied.contains(&(AclOperation::Read, topic.name.clone()));
     usable
         .iter()
         .filter(is_read)
@@ -257,12 +262,12 @@ fn is_before_3_7(version: &str) -> bool {
 }
 
 /// The topics that can be used, each with a line of its own.
-fn topics(notes: &mut Notes, config: &Config, inspected: Vec<Inspected>) -> Vec<Checked> {
+fn topics(notes: &mut Notes, config: &Config, inspected: Vec<InspectedTopic>) -> Vec<UsableTopic> {
     let mut usable = Vec::new();
-    for Inspected { role, name, state } in inspected {
+    for InspectedTopic { role, name, state } in inspected {
         let what = format!("topic {name}");
         match state {
-            Ok(State::Usable(checked)) => {
+            Ok(TopicState::Usable(checked)) => {
                 if checked.warnings.is_empty() {
                     notes.ok(
                         &*what,
@@ -274,11 +279,11 @@ fn topics(notes: &mut Notes, config: &Config, inspected: Vec<Inspected>) -> Vec<
                 }
                 usable.push(checked);
             }
-            Ok(State::Missing { partition_count, .. }) if config.kafka.create_topics => {
+            Ok(TopicState::Missing { partition_count, .. }) if config.kafka.create_topics => {
                 let count = usize::try_from(partition_count).unwrap_or_default();
                 notes.ok(&*what, format!("missing; `run` creates it with {}", partitions(count)));
             }
-            Ok(State::Missing { .. }) => {
+            Ok(TopicState::Missing { .. }) => {
                 let advice = "run `d02-source setup`, or set kafka.create_topics = true; a topic that may not be described \
                               looks missing too";
                 let found = "missing, and kafka.create_topics is off";
@@ -318,10 +323,10 @@ fn unusable(error: &TopicError, role: Role) -> (String, String) {
 }
 
 /// Each topic with its replication factor, or that with which it would be created, where it is known.
-fn factors(inspected: &[Inspected]) -> Vec<(String, Option<usize>)> {
-    let factor = |topic: &Inspected| match &topic.state {
-        Ok(State::Usable(checked)) => Some(checked.replication_factor),
-        Ok(State::Missing { replication_factor, .. }) => *replication_factor,
+fn factors(inspected: &[InspectedTopic]) -> Vec<(String, Option<usize>)> {
+    let factor = |topic: &InspectedTopic| match &topic.state {
+        Ok(TopicState::Usable(checked)) => Some(checked.replication_factor),
+        Ok(TopicState::Missing { replication_factor, .. }) => *replication_factor,
         Err(_) => None,
     };
     inspected
@@ -357,7 +362,7 @@ async fn cursors(
     notes: &mut Notes,
     config: &Config,
     cluster: &Cluster,
-    usable: &[Checked],
+    usable: &[UsableTopic],
     readable: &[(Role, String)],
     missing: &[String],
 ) {
@@ -393,7 +398,7 @@ async fn cursors(
 fn cursor(
     notes: &mut Notes,
     config: &Config,
-    usable: &[Checked],
+    usable: &[UsableTopic],
     missing: &[String],
     lender: &str,
     records: &CursorRecords,
@@ -429,7 +434,7 @@ const NO_RECORD: &str = "none; the first `run` reads from the beginning";
 /// What the record says, if `run` could claim it.
 fn judged(
     config: &Config,
-    usable: &[Checked],
+    usable: &[UsableTopic],
     missing: &[String],
     lender: &str,
     key: &RecordKey,

@@ -19,7 +19,7 @@ use crate::login::public_id_of;
 use crate::pipeline::{are_spread_anew, key_of, partitions_changed, refuse_living};
 use crate::progress::{Record, RecordKey, Timestamp};
 use crate::sink::{
-    Checked, CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watched, partitions_text, ready_topics,
+    CursorRecords, Records, Sink, SinkError, Topics, Transactions, UsableTopic, Watchers, partitions_text, ready_topics,
 };
 
 /// A lender whose record is to be changed.
@@ -42,7 +42,7 @@ impl<'a> Lender<'a> {
         let checked = ready_topics(&cluster, config, false).await?;
         let topics = Topics::of(&checked, &config.kafka, name);
         let count = |name: &str| {
-            let topic = checked.iter().find(|topic: &&Checked| topic.name == name);
+            let topic = checked.iter().find(|topic: &&UsableTopic| topic.name == name);
             topic.map_or(0, |topic| topic.partition_count)
         };
         let changes = topics.changes.as_ref().map(|topic| count(&topic.name));
@@ -78,7 +78,7 @@ impl<'a> Lender<'a> {
         let id = format!("{}.{}", self.config.name, self.public_id);
         uninterrupted(move |shutdown| {
             let cursor = topics.cursor.name.clone();
-            let producer = Transactions::new(cluster.clone(), id, topics, key, shutdown.clone(), Watched::default());
+            let producer = Transactions::new(cluster.clone(), id, topics, key, shutdown.clone(), Watchers::default());
             let transactions = producer.map_err(SinkError::from)?;
             transactions.init()?;
             // Read now that nobody else can commit any more.

@@ -1,0 +1,49 @@
+//! Why was a batch not committed, or can what is committed not be said?
+
+use std::time::Duration;
+
+use crate::kafka::{self, ClusterError};
+use crate::progress::RecordError;
+
+/// Why a batch was not committed, or what is committed cannot be said.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
+    /// The commit succeeded, but a repeated EndTxn may still be under way: docs/delivery.md, "Reopen".
+    #[error("the commit succeeded after {} ms, {what}", .took.as_millis())]
+    Doubtful { took: Duration, what: &'static str },
+    #[error("{topic} partition {partition} is empty but once held records up to offset {high}")]
+    Emptied { topic: String, partition: i32, high: i64 },
+    #[error("the cursor record at {topic} partition {partition} offset {offset} cannot be used")]
+    CursorRecord {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        source: RecordError,
+    },
+    #[error("the record at {topic} partition {partition} offset {offset} was not written by d02-source: {what}")]
+    ForeignRecord {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        what: &'static str,
+    },
+    #[error(
+        "{topic} holds an account of lender {lender} that is also held under lender {other} (partition {partition}, \
+         offset {offset})"
+    )]
+    TwoLenders {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        lender: String,
+        other: String,
+    },
+}
+
+impl From<ClusterError> for SinkError {
+    fn from(error: ClusterError) -> Self {
+        Self::Kafka(error.into())
+    }
+}

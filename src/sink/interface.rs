@@ -1,0 +1,56 @@
+//! What does the loop need of Kafka for one lender?
+
+use super::error::SinkError;
+use super::record::Records;
+use super::topics::Topics;
+use crate::progress::Record;
+
+/// What the loop needs of Kafka for one lender. The second implementation is the model test's memory.
+pub trait Sink {
+    fn topics(&self) -> &Topics;
+
+    /// Commits `records` and the `progress` that they are, or nothing (Atomic).
+    ///
+    /// # Errors
+    /// Whenever the outcome is not known to be good: then [`Sink::reopen`].
+    fn commit(&self, records: &Records<'_>, progress: &Record, lender: &str) -> Result<(), SinkError>;
+
+    /// The way back from everything uncertain: a new producer, then what is committed.
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached in time, or the cursor topic not be read to its end.
+    fn reopen(&mut self) -> Result<Committed, SinkError>;
+
+    /// What is committed, without a claim to it.
+    ///
+    /// # Errors
+    /// When the cursor topic cannot be read to its end, or lost records.
+    fn committed(&self) -> Result<Committed, SinkError>;
+
+    /// Partition counts as they are now, in the form of the cursor record.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    fn partitions(&self) -> Result<String, SinkError>;
+
+    /// Ends what is open, if that can be done, when nothing is written any more: it would hide later records for a minute.
+    fn abandon(&self);
+}
+
+/// What the cursor topic says of a lender.
+#[derive(Debug, Clone)]
+pub enum Committed {
+    Nothing,
+    /// A tombstone: the next start reads from the beginning.
+    Reset,
+    Record(Box<Record>),
+}
+
+impl Committed {
+    pub fn record(self) -> Option<Record> {
+        match self {
+            Self::Record(record) => Some(*record),
+            Self::Nothing | Self::Reset => None,
+        }
+    }
+}
