@@ -24,7 +24,7 @@ use crate::exit::{Exit, chain};
 use crate::kafka::{self, Cluster};
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Tail, TailError, TopicRecord};
+use crate::sink::{TailError, TopicRecord, TopicTail};
 
 /// After a signal, what cannot stop by itself (a terminal that does not read, a registry that does not answer) is left.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
@@ -201,7 +201,7 @@ fn read(
     printer: &mut Printer<impl Write>,
 ) -> Result<(), Stop> {
     let key = args.key.as_ref().map(|key| key.clone().into_bytes());
-    let tail = Tail::open(Cluster::new(config), topics, key, shutdown)?;
+    let tail = TopicTail::open(Cluster::new(config), topics, key, shutdown)?;
     let count = args.lines.unwrap_or(DEFAULT_LINES);
     if args.is_trail() {
         trail(args, &tail, printer)?;
@@ -240,7 +240,7 @@ fn read(
 }
 
 /// The changes of one account, in the order in which they were written, and where that leaves it.
-fn trail(args: &Args, tail: &Tail, printer: &mut Printer<impl Write>) -> Result<(), Stop> {
+fn trail(args: &Args, tail: &TopicTail, printer: &mut Printer<impl Write>) -> Result<(), Stop> {
     let mut records = tail.last(usize::MAX)?;
     // Offsets, for the clocks of two writers may differ.
     records.sort_by(|one, other| {
@@ -259,7 +259,7 @@ fn trail(args: &Args, tail: &Tail, printer: &mut Printer<impl Write>) -> Result<
 }
 
 /// The last records that are wanted, by their timestamps. Where they stand is not known, so all of the topic is read.
-fn last_wanted(args: &Args, tail: &Tail, count: usize) -> Result<Vec<TopicRecord>, Stop> {
+fn last_wanted(args: &Args, tail: &TopicTail, count: usize) -> Result<Vec<TopicRecord>, Stop> {
     let mut last = BTreeMap::new();
     tail.from_beginning(|record| {
         if args.is_wanted(&record) {

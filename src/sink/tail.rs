@@ -176,7 +176,7 @@ struct Bounds {
 }
 
 /// Topics opened for reading, up to the ends that they had then.
-pub struct Tail {
+pub struct TopicTail {
     cluster: Cluster,
     reader: BaseConsumer<Context>,
     topics: BTreeMap<String, BTreeMap<i32, Bounds>>,
@@ -184,7 +184,7 @@ pub struct Tail {
     shutdown: Shutdown,
 }
 
-impl Tail {
+impl TopicTail {
     /// Looks the topics up; with a `key`, only its records count. Blocks.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::policy::{self, AfterSink};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
-    Brokers, Committed, CursorRecords, InspectedTopic, Role, SinkError, Stored, Tail, TopicError, TopicState,
+    Brokers, Committed, CursorRecords, InspectedTopic, Role, SinkError, Stored, TopicError, TopicState, TopicTail,
     UsableTopic, inspect_topics, partitions_text, try_transactional_id,
 };
 
@@ -541,7 +541,7 @@ async fn records(notes: &mut Notes, seen: &mut Vec<Seen>, cluster: &Cluster, rea
             continue;
         }
         let (cluster, names) = (cluster.clone(), topics.clone());
-        let read = talk(move |shutdown| Tail::open(cluster, &names, None, shutdown.clone())?.last(COUNT)).await;
+        let read = talk(move |shutdown| TopicTail::open(cluster, &names, None, shutdown.clone())?.last(COUNT)).await;
         match read {
             Ok(last) => {
                 for record in last.iter().filter(|_| role == Role::Accounts).rev() {
