@@ -141,7 +141,7 @@ pub fn sink_advice(error: &SinkError) -> &'static str {
         },
         SinkError::Kafka(kafka::Error::Denied { .. }) => GRANT,
         SinkError::Kafka(kafka::Error::Authentication { .. }) => {
-            "correct what kafka.properties says this user is, or have the broker's owner let it in; files of secrets are read \
+            "correct user and password in kafka.properties, or have the brokers' owner change theirs; files of secrets are read \
              again, and it is tried again"
         }
         SinkError::Kafka(kafka::Error::TimedOut { .. }) | SinkError::Doubtful { .. } => {
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fencing_is_told_from_missing_rights_and_from_all_that_is_uncertain() {
+    fn fencing_is_told_from_missing_acls_and_from_all_that_is_uncertain() {
         let after = |code| after_kafka(&KafkaError::MessageProduction(code));
         assert_eq!(after(RDKafkaErrorCode::InvalidProducerEpoch), AfterSink::LookForClaim);
         assert_eq!(

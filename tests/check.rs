@@ -276,7 +276,7 @@ fn what_upstream_refuses_is_exit_4() {
         &[
             "✗ upstream lender-1, login: logging in: upstream refused the credentials of exports@lender-1.example: 401: Invalid \
              email or password",
-            "; wanted: credentials that are let in\n    → check email and password of the lender",
+            "; wanted: credentials that upstream accepts\n    → check email and password of the lender",
         ],
     );
     let other = check(&world, &[("D02__LENDERS__LENDER_1__PUBLIC_ID", "5f0c")]).expect(4);

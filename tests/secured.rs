@@ -125,7 +125,7 @@ fn each_right_that_a_start_needs_is_named_where_it_is_missing() {
     needs(&world, "starts", &Right::to(Read, &world.topic("dead")));
     mend(&world, &row);
     let found = shown(&world, &["check"], &environment).expect(0);
-    assert!(found.out.contains("✓ kafka, rights: "), "{}", found.out);
+    assert!(found.out.contains("✓ kafka, authorization: "), "{}", found.out);
     catch_up(&world, &environment);
     judged(&world);
 }
@@ -214,7 +214,7 @@ fn every_password_mechanism_gets_in_over_tls_and_a_refusal_says_why() {
         for part in [
             "✗ kafka, authentication: no answer from ",
             "uthentication failed",
-            "; wanted: to be let in\n    → correct user name, password",
+            "; wanted: credentials that the brokers accept\n    → correct user name, password",
         ] {
             assert!(refused.out.contains(part), "no `{part}`: {}", refused.out);
         }
@@ -302,7 +302,7 @@ fn a_password_that_changes_while_it_runs_is_read_again() {
     secured().set_password("rotated", "planted-second");
     source.wait_for_line("Authentication failed during re-authentication");
     let inserted = world.simulator.insert(0, 2);
-    source.wait_for_line("degraded, reopening: the brokers do not let this user in");
+    source.wait_for_line("degraded, reopening: authentication failed");
     // Nobody is in a hurry to mount the new one.
     std::thread::sleep(Duration::from_secs(2));
     write("planted-second");
@@ -391,7 +391,7 @@ fn why_there_is_no_bearer_token_is_said_and_the_secret_is_read_again() {
     // The last token is good to its end.
     std::thread::sleep(LIFE);
     let inserted = world.simulator.insert(0, 2);
-    source.wait_for_line("degraded, reopening: the brokers do not let this user in");
+    source.wait_for_line("degraded, reopening: authentication failed");
     write("planted-second");
     arrives(&world, &mut source, &inserted);
     source.signal("TERM");

@@ -39,7 +39,7 @@ pub enum Error {
         acl: Acl,
         source: KafkaError,
     },
-    #[error("the brokers do not let this user in{last_reported}")]
+    #[error("authentication failed{last_reported}")]
     Authentication { last_reported: LastReported },
     #[error("{doing} took longer than {}{last_reported}", humantime::format_duration(*.limit))]
     TimedOut {
@@ -156,7 +156,7 @@ impl fmt::Display for AclOperation {
     }
 }
 
-/// Whether this is how a broker says that the user lacks a right to a topic.
+/// Whether this is how a broker says that the user lacks an ACL on a topic.
 pub(crate) fn is_denied(error: &KafkaError) -> bool {
     code(error) == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
 }

@@ -207,7 +207,7 @@ impl Transactions {
     fn drain(&self) -> Result<(), kafka::Error> {
         /// A shutdown and a fatal error are noticed this often.
         const STEP: Duration = Duration::from_millis(200);
-        /// For other brokers, which may let it in. A new producer has the secrets as they are then.
+        /// For other brokers, which may accept its credentials. A new producer has the secrets as they are then.
         const REFUSED_LIMIT: Duration = Duration::from_secs(5);
         let begun = Instant::now();
         let _call = self

@@ -52,8 +52,8 @@ pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<Seen>, config: &Conf
         .collect();
     let usable = topics(notes, config, inspected);
     replication(notes, &factors);
-    notes.doing("rights");
-    let readable = rights(
+    notes.doing("authorization");
+    let readable = authorization(
         notes,
         &cluster,
         &usable,
@@ -73,7 +73,7 @@ type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, kafka::Error>;
 
 /// Tries what `run` has to do with the topics that are there; gives the names of those that may be read. Whether the others may
 /// be created was tried when they were looked at.
-async fn rights(
+async fn authorization(
     notes: &mut Notes,
     cluster: &Cluster,
     usable: &[UsableTopic],
@@ -93,17 +93,17 @@ async fn rights(
             Ok(topics) => denied.extend(topics.into_iter().map(|topic| (operation, topic))),
             Err(error) => {
                 let error = SinkError::from(error);
-                let (what, advice) = (format!("right to {operation}"), once(policy::sink_advice(&error)));
+                let (what, advice) = (format!("authorization, {operation}"), once(policy::sink_advice(&error)));
                 notes.error(sink_exit(&error), what, chain(&error), "an answer", advice);
                 return Vec::new();
             }
         }
     }
     for (operation, topic) in &denied {
-        let right = Acl::of_topic(*operation, topic);
-        let what = format!("rights to topic {topic}");
+        let acl = Acl::of_topic(*operation, topic);
+        let what = format!("ACLs of topic {topic}");
         let wanted = "READ, but for `changes`, and WRITE";
-        notes.error(Exit::Usage, what, format!("{right} is not granted"), wanted, GRANT);
+        notes.error(Exit::Usage, what, format!("{acl} is not granted"), wanted, GRANT);
     }
     let found = match (denied.is_empty(), usable.is_empty(), creates_some) {
         (true, true, true) => "CREATE, tried without creating; READ and WRITE can be tried once the topics are there",
@@ -115,7 +115,7 @@ async fn rights(
         (false, _, _) | (_, true, false) => "",
     };
     if !found.is_empty() {
-        notes.ok("rights", found);
+        notes.ok("authorization", found);
     }
     let is_readable = |topic: &&UsableTopic| !denied.contains(&(AclOperation::Read, topic.name.clone()));
     usable
@@ -145,9 +145,15 @@ fn away(notes: &mut Notes, error: &TopicError) {
             notes.error(Exit::Usage, "TLS", found, wanted, advice);
         }
         Refusal::Credentials => {
-            let advice = "correct user name, password and sasl.mechanism in kafka.properties, or have the broker's owner let \
-                          this user in";
-            notes.error(Exit::Usage, "authentication", found, "to be let in", advice);
+            let advice = "correct user name, password and sasl.mechanism in kafka.properties, or have the brokers' owner \
+                          change theirs";
+            notes.error(
+                Exit::Usage,
+                "authentication",
+                found,
+                "credentials that the brokers accept",
+                advice,
+            );
         }
         Refusal::Token { is_away: true } => {
             let advice = "check that the authorization server is up, sasl.oauthbearer.token.endpoint.url, https.ca.location and \
@@ -163,7 +169,7 @@ fn away(notes: &mut Notes, error: &TopicError) {
     }
 }
 
-/// Who does not let this client in, by what librdkafka reports.
+/// Who refuses this client, by what librdkafka reports.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
     Tls,
@@ -513,7 +519,7 @@ async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
         sink_exit(&error),
         "transaction",
         chain(&error),
-        format!("the right to {id}"),
+        format!("WRITE on the transactional id {id}"),
         advice,
     );
 }

@@ -12,7 +12,7 @@
 //! - `finding`: what is said (pure)
 //! - `upstream`: name, connection, login, one page
 //! - `page`: what is odd in a page (pure)
-//! - `kafka`: brokers, topics, cursor records, the right to a transaction
+//! - `kafka`: brokers, topics, cursor records, ACLs, a transaction
 //! - `registry`: the subjects; the schemas of records
 
 mod finding;

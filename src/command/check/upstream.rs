@@ -80,7 +80,7 @@ pub(super) async fn check(notes: &mut Notes, config: &Config, http: Arc<dyn Tran
         }
     };
     connected(notes, config);
-    notes.ok("login", format!("{} is let in", settings.email));
+    notes.ok("login", format!("{} is authenticated", settings.email));
     if claimed(notes, &client, &login, lender, settings.public_id.is_some()) {
         notes.doing("page");
         page(notes, config, &client, &login, lender).await;
@@ -152,7 +152,7 @@ fn refused(notes: &mut Notes, what: &str, error: &UpstreamError) {
             "a page of no more bytes than that",
             "set a smaller upstream.page_size; a single large row needs a larger upstream.max_body",
         ),
-        UpstreamError::Credentials { .. } => ("credentials that are let in", policy::request_advice(error)),
+        UpstreamError::Credentials { .. } => ("credentials that upstream accepts", policy::request_advice(error)),
         UpstreamError::Secret { .. } => ("a password", policy::request_advice(error)),
         UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => (
             "the same lender in login, token and public_id",
