@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::kafka::Cluster;
 use crate::pipeline::living_age;
 use crate::progress::{Record, RecordKey, Timestamp};
-use crate::sink::{CursorRecords, Stored};
+use crate::sink::{CursorRecords, StoredCursor};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -140,7 +140,7 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
 fn row(
     lender: &str,
     key: &RecordKey,
-    current: Option<(&Stored, Option<&Record>)>,
+    current: Option<(&StoredCursor, Option<&Record>)>,
     heartbeat: Duration,
 ) -> serde_json::Value {
     let public_id = &key.lender_public_id;

@@ -21,7 +21,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// The last record of one key in one partition.
 #[derive(Debug)]
-pub struct Stored {
+pub struct StoredCursor {
     /// `None`: a tombstone, the cursor was reset.
     pub record: Result<Option<Record>, RecordError>,
     pub partition: i32,
@@ -34,7 +34,7 @@ pub struct Stored {
 #[derive(Debug, Default)]
 pub struct CursorRecords {
     topic: String,
-    stored: HashMap<RecordKey, BTreeMap<i32, Stored>>,
+    stored: HashMap<RecordKey, BTreeMap<i32, StoredCursor>>,
     /// Partitions that are empty but once held records, with their end.
     emptied: Vec<(i32, i64)>,
 }
@@ -45,7 +45,7 @@ impl CursorRecords {
     /// # Errors
     /// When it cannot be read to its end.
     pub fn read(cluster: &Cluster, topic: &str, shutdown: &Shutdown) -> Result<Self, SinkError> {
-        let mut stored: HashMap<RecordKey, BTreeMap<i32, Stored>> = HashMap::new();
+        let mut stored: HashMap<RecordKey, BTreeMap<i32, StoredCursor>> = HashMap::new();
         let bounds = read_to_end(cluster, topic, &Offsets::new(), shutdown, SHUTDOWN_GRACE, |message| {
             let Some(key) = message.key().and_then(RecordKey::from_json) else {
                 return Ok::<_, kafka::Error>(());
@@ -55,7 +55,7 @@ impl CursorRecords {
             let written_at = message.timestamp().to_millis().unwrap_or(0);
             stored.entry(key).or_default().insert(
                 partition,
-                Stored {
+                StoredCursor {
                     record,
                     partition,
                     offset,
@@ -102,8 +102,8 @@ impl CursorRecords {
     ///
     /// # Errors
     /// When it is of another version, or unreadable.
-    pub fn current(&self, key: &RecordKey) -> Result<Option<(&Stored, Option<&Record>)>, SinkError> {
-        let mut current: Option<(&Stored, Option<&Record>)> = None;
+    pub fn current(&self, key: &RecordKey) -> Result<Option<(&StoredCursor, Option<&Record>)>, SinkError> {
+        let mut current: Option<(&StoredCursor, Option<&Record>)> = None;
         for stored in self.stored.get(key).into_iter().flat_map(BTreeMap::values) {
             let record = match &stored.record {
                 Ok(record) => record.as_ref(),

@@ -58,7 +58,7 @@ impl TopicRecord {
 
 /// A part of a partition that an open transaction hides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hidden {
+pub struct HiddenOffsets {
     pub topic: String,
     pub partition: i32,
     /// The last stable offset: from here on nothing is seen.
@@ -219,12 +219,12 @@ impl TopicTail {
     }
 
     /// What cannot be seen because somebody's transaction is open.
-    pub fn hidden(&self) -> Vec<Hidden> {
+    pub fn hidden(&self) -> Vec<HiddenOffsets> {
         let mut hidden = Vec::new();
         for (topic, parts) in &self.topics {
             for (partition, bounds) in parts {
                 if bounds.stable < bounds.high {
-                    hidden.push(Hidden {
+                    hidden.push(HiddenOffsets {
                         topic: topic.clone(),
                         partition: *partition,
                         from: bounds.stable,

@@ -18,8 +18,8 @@ use crate::policy::{self, AfterSink};
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{
-    Brokers, Committed, CursorRecords, InspectedTopic, Role, SinkError, Stored, TopicError, TopicState, TopicTail,
-    UsableTopic, inspect_topics, partitions_text, try_transactional_id,
+    Brokers, Committed, CursorRecords, InspectedTopic, Role, SinkError, StoredCursor, TopicError, TopicState,
+    TopicTail, UsableTopic, inspect_topics, partitions_text, try_transactional_id,
 };
 
 /// What to do about brokers that do not answer.
@@ -484,7 +484,7 @@ fn judged(
     Ok(found)
 }
 
-fn held(stored: &Stored, record: &Record, heartbeat: Duration) -> String {
+fn held(stored: &StoredCursor, record: &Record, heartbeat: Duration) -> String {
     let state = match (&record.instance, living_age(stored.written_at, record, heartbeat)) {
         (None, _) => "released".to_owned(),
         (Some(_), Some(_)) => "an instance lives; another `run` would take over from it".to_owned(),
