@@ -28,10 +28,11 @@ pub use error::SinkError;
 pub use interface::{Committed, Sink};
 pub use ready::ready_topics;
 pub use record::{
-    AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, account_size, change_size, header, partitions_text,
+    AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, TopicRecord, account_size, change_size, header,
+    partitions_text,
 };
 pub use recovery::{ContentOf, CursorRecords, DeadLetterDigests, StoredCursor, restore_accounts, restore_dead_letters};
-pub use tail::{HiddenOffsets, TailError, TopicRecord, TopicTail};
+pub use tail::{HiddenOffsets, TailError, TopicTail};
 pub use topic_error::TopicError;
 pub use topics::{Role, Topic, TopicDifference, Topics, UsableTopic};
 pub use transaction::{Transactions, Watchers, try_transactional_id};

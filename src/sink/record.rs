@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 use super::error::SinkError;
 use crate::account::{Changed, Digest, Op, Reason};
@@ -333,5 +333,44 @@ impl<'m> DeadLetterHeader<'m> {
             lender: text(header::LENDER)?,
             digest: text(header::DIGEST).and_then(Digest::parse)?,
         })
+    }
+}
+
+/// A record as it stands in its topic.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TopicRecord {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// Milliseconds since the epoch.
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    /// `None`: the name of one is no UTF-8.
+    pub headers: Option<Vec<(String, Option<Vec<u8>>)>>,
+    /// `None`: a tombstone.
+    pub value: Option<Vec<u8>>,
+}
+
+impl TopicRecord {
+    pub(super) fn of(message: &BorrowedMessage<'_>) -> Self {
+        let headers = kafka::headers(message, |headers| {
+            let owned = |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+            headers.iter().map(owned).collect()
+        });
+        Self {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            headers: headers.map(Option::unwrap_or_default).ok(),
+            value: message.payload().map(<[u8]>::to_vec),
+        }
+    }
+
+    /// The last header of this name, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().flatten().rfind(|(found, _)| found == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
     }
 }

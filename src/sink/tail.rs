@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::record::TopicRecord;
 use crate::exit::Exit;
 use crate::kafka::{
-    self, AclOperation, Cluster, ClusterError, Context, Isolation, LastReported, headers, is_passing, read_error,
-    watermarks,
+    self, AclOperation, Cluster, ClusterError, Context, Isolation, LastReported, is_passing, read_error, watermarks,
 };
 use crate::shutdown::Shutdown;
 
@@ -32,29 +32,6 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// One poll; a shutdown is noticed this often.
 const POLL: Duration = Duration::from_millis(100);
-
-/// A record as it stands in its topic.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TopicRecord {
-    pub topic: String,
-    pub partition: i32,
-    pub offset: i64,
-    /// Milliseconds since the epoch.
-    pub timestamp: Option<i64>,
-    pub key: Option<Vec<u8>>,
-    /// `None`: the name of one is no UTF-8.
-    pub headers: Option<Vec<(String, Option<Vec<u8>>)>>,
-    /// `None`: a tombstone.
-    pub value: Option<Vec<u8>>,
-}
-
-impl TopicRecord {
-    /// The last header of this name, if it is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().flatten().rfind(|(found, _)| found == name)?;
-        std::str::from_utf8(value.as_deref()?).ok()
-    }
-}
 
 /// A part of a partition that an open transaction hides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -248,7 +225,7 @@ impl TopicTail {
             let whole = parts
                 .iter()
                 .map(|(partition, bounds)| (*partition, (bounds.low, bounds.stable)));
-            self.read(topic, whole.collect(), |message| take(record(message)))?;
+            self.read(topic, whole.collect(), |message| take(TopicRecord::of(message)))?;
         }
         Ok(())
     }
@@ -316,7 +293,7 @@ impl TopicTail {
                 if older.len() == room {
                     older.pop_front();
                 }
-                older.push_back(record(message));
+                older.push_back(TopicRecord::of(message));
                 Ok::<_, TailError>(())
             })?;
             for (partition, mut older) in older {
@@ -347,7 +324,7 @@ impl TopicTail {
             .map_err(|source| failed(&reader, "following", &topics(), source))?;
         while !self.shutdown.is_requested() {
             match reader.poll(POLL) {
-                Some(Ok(message)) if self.is_wanted(&message) => take(record(&message))?,
+                Some(Ok(message)) if self.is_wanted(&message) => take(TopicRecord::of(&message))?,
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) if !is_passing(&error) => {
                     return Err(failed(&reader, "following", &topics(), error).into());
@@ -490,21 +467,4 @@ impl TopicTail {
 
 fn failed(reader: &BaseConsumer<Context>, doing: &'static str, topic: &str, source: KafkaError) -> TailError {
     read_error(reader, doing, AclOperation::Read, topic, source).into()
-}
-
-fn record(message: &BorrowedMessage<'_>) -> TopicRecord {
-    let headers = headers(message, |headers| {
-        let owned =
-            |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
-        headers.iter().map(owned).collect()
-    });
-    TopicRecord {
-        topic: message.topic().to_owned(),
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
-        key: message.key().map(<[u8]>::to_vec),
-        headers: headers.map(Option::unwrap_or_default).ok(),
-        value: message.payload().map(<[u8]>::to_vec),
-    }
 }
