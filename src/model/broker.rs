@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use fastrand::Rng;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::Violation;
+use super::{Promise, Violation};
 use crate::account::{Changed, Digest, Op};
 use crate::avro::{CHANGE, Decoder, Framed, Layout, unframe};
 use crate::index::{Index, Version};
@@ -126,7 +126,7 @@ impl Broker {
         self.state().violation = None;
     }
 
-    pub fn violate(&self, promise: &'static str, what: String) {
+    pub fn violate(&self, promise: Promise, what: String) {
         let violation = Violation { promise, what };
         self.state().violation.get_or_insert(violation);
     }
@@ -214,7 +214,7 @@ impl State {
         }
     }
 
-    fn violate(&mut self, promise: &'static str, what: String) {
+    fn violate(&mut self, promise: Promise, what: String) {
         self.violation.get_or_insert(Violation { promise, what });
     }
 
@@ -227,10 +227,10 @@ impl State {
                 // No id comes back here.
                 let is_shown = |upstream: &Handle| upstream.rows(0).iter().any(|row| row.id == key);
                 if self.upstream.as_ref().is_some_and(is_shown) {
-                    self.violate("Gone", format!("{key} is deleted, and upstream shows it"));
+                    self.violate(Promise::Gone, format!("{key} is deleted, and upstream shows it"));
                 }
                 if self.accounts.remove(key).is_none() {
-                    self.violate("Once", format!("{key} is deleted, and there is no such account"));
+                    self.violate(Promise::Once, format!("{key} is deleted, and there is no such account"));
                 }
                 self.written.remove(key);
                 continue;
@@ -240,14 +240,17 @@ impl State {
             if goes_back != account.is_regressed {
                 let (at, is_told) = (account.updated_at, account.is_regressed);
                 let what = format!("{key} goes from {before:?} to {at}, which it tells: {is_told}");
-                self.violate("In order", what);
+                self.violate(Promise::InOrder, what);
             }
             let written = self.written.entry(key.to_owned()).or_default();
             if account.is_regressed {
                 written.clear();
             }
             if !written.insert(version) {
-                self.violate("Once", format!("{key} at {} is written twice", account.updated_at));
+                self.violate(
+                    Promise::Once,
+                    format!("{key} at {} is written twice", account.updated_at),
+                );
             }
             let held = Held {
                 version: Version {
@@ -261,7 +264,10 @@ impl State {
         }
         for letter in &records.dead_letters {
             if self.dead_letters.contains(&letter.digest) {
-                self.violate("Once", format!("a dead letter is written twice: {}", letter.reason));
+                self.violate(
+                    Promise::Once,
+                    format!("a dead letter is written twice: {}", letter.reason),
+                );
             }
             self.dead_letters.push(letter.digest);
         }
@@ -272,13 +278,13 @@ impl State {
             if !is_later || is_others && before.epoch == record.epoch {
                 let of = |record: &Record| (record.instance.clone(), record.epoch, record.sequence);
                 let what = format!("{:?} follows {:?}", of(&record), of(before));
-                self.violate("One writer", what);
+                self.violate(Promise::OneWriter, what);
             }
         }
         let found = (self.accounts.len() as u64, self.checksum());
         if record.accounts.is_some_and(|wanted| wanted != found) {
             let what = format!("the record says {:?}, the topic has {found:?}", record.accounts);
-            self.violate("Atomic", what);
+            self.violate(Promise::Atomic, what);
         }
         self.record = Some(record);
     }
@@ -303,7 +309,7 @@ impl State {
                 change.account.public_id == key && change.account.updated_at == account.updated_at
             };
             let Some(record) = changes.next_if(is_it) else {
-                self.violate("Trail", format!("{key} at {} has no change", account.updated_at));
+                self.violate(Promise::Trail, format!("{key} at {} has no change", account.updated_at));
                 continue;
             };
             let mut value = Vec::new();
@@ -313,7 +319,7 @@ impl State {
             let last = self.changes.get(key);
             let is_next = change.follows(before.map(|(updated_at, _)| updated_at), last, record.changed);
             if let Err(what) = is_next {
-                self.violate("Trail", format!("{key} at {}: {what}", account.updated_at));
+                self.violate(Promise::Trail, format!("{key} at {}: {what}", account.updated_at));
             }
             if is_deletion {
                 self.changes.remove(key);
@@ -327,7 +333,7 @@ impl State {
                 "{} at {} has one change too many",
                 account.public_id, account.updated_at
             );
-            self.violate("Trail", what);
+            self.violate(Promise::Trail, what);
         }
     }
 

@@ -72,16 +72,12 @@ pub(super) fn large_value(max_message: usize) -> usize {
 
 impl Judge {
     /// Verifies and encodes; tells the next cursor as soon as it is known.
-    pub fn page(
-        self,
-        answer: &Answer,
-        next: oneshot::Sender<Option<String>>,
-    ) -> Result<Result<Page, PageFault>, ReaderExit> {
+    pub fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Page, NoPage> {
         let body = match answer.page() {
             Ok(body) => body,
-            Err(error) => return Ok(Err(PageFault::Upstream(error))),
+            Err(error) => return Err(PageFault::Upstream(error).into()),
         };
-        let unverified = |why| Ok(Err(PageFault::Unverified(why, answer.request_id.clone())));
+        let unverified = |why| Err(PageFault::Unverified(why, answer.request_id.clone()).into());
         if let Err(why) = self.verify_envelope(&body) {
             return unverified(why);
         }
@@ -115,7 +111,7 @@ impl Judge {
                 return unverified(Unverified::Order { row });
             }
             if !is_another && last == Some(updated_at) {
-                return Ok(Err(PageFault::PerhapsRepeated));
+                return Err(PageFault::PerhapsRepeated.into());
             }
             is_another = true;
             let (since, until) = (self.asked.since, self.asked.until);
@@ -132,7 +128,7 @@ impl Judge {
             }
         }
         if !is_another {
-            return Ok(Err(PageFault::PerhapsRepeated));
+            return Err(PageFault::PerhapsRepeated.into());
         }
         if let Some(before_end) = before_end {
             encoded.entries.truncate(before_end);
@@ -163,7 +159,7 @@ impl Judge {
         let drifting = self.encoder.drifting(&encoded.unfit, body.rows.len(), is_again);
         let Encoded { entries, bytes, .. } = encoded;
         let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());
-        Ok(Ok(Page {
+        Ok(Page {
             step,
             entries,
             bytes,
@@ -177,7 +173,7 @@ impl Judge {
             },
             _room: None,
             _done: None,
-        }))
+        })
     }
 
     /// Whether what was asked for reaches to the walk's end.
@@ -432,4 +428,24 @@ pub(super) enum PageFault {
     Unverified(Unverified, RequestId),
     /// The first page under a cursor of an earlier process may be the one before it: only that process could tell.
     PerhapsRepeated,
+}
+
+/// What there is instead of a page.
+pub(super) enum NoPage {
+    /// It is asked for again.
+    Fault(PageFault),
+    /// The reader ends.
+    Exit(ReaderExit),
+}
+
+impl From<PageFault> for NoPage {
+    fn from(fault: PageFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<EncodeError> for NoPage {
+    fn from(error: EncodeError) -> Self {
+        Self::Exit(error.into())
+    }
 }

@@ -11,7 +11,7 @@ use super::ahead::{Ahead, in_background};
 use super::context::{Until, WalkContext};
 use super::exit::ReaderExit;
 use super::incoming::Item;
-use super::judge::{Judge, PageFault};
+use super::judge::{Judge, NoPage, PageFault};
 use super::page::{Page, PageTail};
 use super::shares::Shares;
 use crate::account::shortened;
@@ -176,7 +176,7 @@ impl OneWalk {
                 Some(ahead) => ahead,
                 None => Ahead::start(&context.client, request),
             };
-            match self.page(context, under_way, &mut ahead).await? {
+            match self.page(context, under_way, &mut ahead).await {
                 Ok(mut page) => {
                     self.advance(context, &page);
                     let (is_last, clock) = (page.step.is_last, page.step.clock);
@@ -198,7 +198,8 @@ impl OneWalk {
                         self.share(context, shares);
                     }
                 }
-                Err(fault) => {
+                Err(NoPage::Exit(exit)) => return Err(exit),
+                Err(NoPage::Fault(fault)) => {
                     ahead = None;
                     if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
                         shares.paused(stop);
@@ -244,10 +245,10 @@ impl OneWalk {
         context: &WalkContext,
         mut under_way: Ahead,
         ahead: &mut Option<Ahead>,
-    ) -> Result<Result<Page, PageFault>, ReaderExit> {
+    ) -> Result<Page, NoPage> {
         let answer = match (&mut under_way.answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Ok(Err(PageFault::Upstream(error))),
+            Ok(Err(error)) => return Err(PageFault::Upstream(error).into()),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         let request = under_way.request.clone();
@@ -275,7 +276,7 @@ impl OneWalk {
         }
         match judged.await {
             Ok(result) => {
-                if let Ok(Ok(page)) = &result {
+                if let Ok(page) = &result {
                     context.note_clock(page.step.clock);
                 }
                 result
