@@ -6,8 +6,8 @@ use std::fmt;
 use serde_json::value::RawValue;
 use twox_hash::XxHash3_64;
 
+use super::member::{Members, text};
 use super::number::Decimal;
-use super::{Members, text};
 
 /// XXH3-64 over a row's content; equal contents have equal digests whatever program or schema computed them.
 ///
