@@ -1,0 +1,20 @@
+//! What is read, what is left? The ranges and marks of one lender, how a page advances them, and the cursor record that
+//! keeps them in Kafka.
+//!
+//! ```text
+//!              range            range        T0        read            now
+//! oldest ├────────────────┼────────────────┤├──────────┤┄┄┄ live ┄┄┄┄┄┄┤
+//!                                      ├─┄ settled: below it nothing is expected any more
+//! ```
+
+mod marks;
+mod range;
+mod record;
+mod timestamp;
+mod walk;
+
+pub use marks::Progress;
+pub use range::{Range, Split};
+pub use record::{Record, RecordError, RecordKey};
+pub use timestamp::Timestamp;
+pub use walk::{Step, Walk};

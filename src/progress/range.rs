@@ -1,0 +1,46 @@
+//! A part of the past still being read: where it begins, stands and ends.
+
+use serde::{Deserialize, Serialize};
+
+use super::timestamp::Timestamp;
+
+/// A part of the past still being read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// As sent: the bounds that `cursor` belongs to.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// The range ends at its first row at or after this.
+    pub stop: Timestamp,
+    /// Upstream's token for the next page; none before the first.
+    pub cursor: Option<String>,
+    /// The highest `updated_at` committed.
+    pub highest: Option<Timestamp>,
+}
+
+/// A range becomes two: it ends at `at`, and a fresh walk reads `[at, stop)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// The range's `stop` so far.
+    pub stop: Timestamp,
+    pub at: Timestamp,
+}
+
+impl Range {
+    /// A walk over `[since, stop)` that has not begun.
+    pub fn fresh(since: Timestamp, stop: Timestamp) -> Self {
+        Self {
+            since: Some(since),
+            until: Some(stop),
+            stop,
+            cursor: None,
+            highest: None,
+        }
+    }
+
+    /// Where it stands: everything before is read. `None` where it reads from the oldest row on and has none yet.
+    pub fn position(&self) -> Option<Timestamp> {
+        self.highest.max(self.since)
+    }
+}

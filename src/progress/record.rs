@@ -1,0 +1,213 @@
+//! What stands in the cursor topic? A lender's progress and claim as JSON, and the key it stands under.
+
+use serde::{Deserialize, Serialize};
+
+use super::marks::Progress;
+use super::timestamp::Timestamp;
+
+/// The version of the record that this program writes and reads.
+const RECORD_VERSION: u32 = 1;
+
+/// The value of a lender's record in the cursor topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The process that owns the lender; none once it was released.
+    pub instance: Option<String>,
+    /// Raised by every claim.
+    pub epoch: u64,
+    /// Raised by every commit.
+    pub sequence: u64,
+    pub base_url: String,
+    pub progress: Progress,
+    /// Count and checksum of the lender's accounts; none where they were not known yet (the first claim after a reset).
+    pub accounts: Option<(u64, u64)>,
+    /// The partition counts that keys were spread over, such as `accounts=6`.
+    pub partitions: String,
+}
+
+/// Flat and primitive, as Kafka Connect's offsets have to be.
+#[derive(Serialize, Deserialize)]
+struct Flat {
+    version: u32,
+    instance: Option<String>,
+    epoch: u64,
+    sequence: u64,
+    base_url: String,
+    first_snapshot_at: Option<Timestamp>,
+    read: Option<Timestamp>,
+    settled: Option<Timestamp>,
+    /// In no record before there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reconciled: Option<Timestamp>,
+    ranges: String,
+    account_count: Option<u64>,
+    account_checksum: Option<String>,
+    partitions: String,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordError {
+    #[error("it is not a JSON object of the known form")]
+    Form(#[source] std::sync::Arc<serde_json::Error>),
+    #[error("its version is {found}, this program knows {RECORD_VERSION}")]
+    Version { found: u64 },
+    #[error("its `{field}` is unreadable")]
+    Field { field: &'static str },
+}
+
+impl Record {
+    /// Whether the same claim stands behind both; a release keeps the epoch but has no owner.
+    pub fn has_owner_of(&self, other: &Self) -> bool {
+        (self.epoch, &self.instance) == (other.epoch, &other.instance)
+    }
+
+    pub fn to_json(&self) -> String {
+        let ranges = serde_json::to_string(&self.progress.ranges).expect("ranges are always JSON");
+        let flat = Flat {
+            version: RECORD_VERSION,
+            instance: self.instance.clone(),
+            epoch: self.epoch,
+            sequence: self.sequence,
+            base_url: self.base_url.clone(),
+            first_snapshot_at: self.progress.first_snapshot_at,
+            read: self.progress.read,
+            settled: self.progress.settled,
+            reconciled: self.progress.reconciled,
+            ranges,
+            account_count: self.accounts.map(|(count, _)| count),
+            account_checksum: self.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
+            partitions: self.partitions.clone(),
+        };
+        serde_json::to_string(&flat).expect("a flat record is always JSON")
+    }
+
+    /// # Errors
+    /// When it is of another version, or unreadable.
+    pub fn from_json(json: &[u8]) -> Result<Self, RecordError> {
+        // The version first: another version's record may have any form.
+        let any: serde_json::Value = serde_json::from_slice(json).map_err(|error| RecordError::Form(error.into()))?;
+        match any.get("version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version == u64::from(RECORD_VERSION) => {}
+            Some(found) => return Err(RecordError::Version { found }),
+            None => return Err(RecordError::Field { field: "version" }),
+        }
+        let flat: Flat = serde_json::from_value(any).map_err(|error| RecordError::Form(error.into()))?;
+        let ranges = serde_json::from_str(&flat.ranges).map_err(|_| RecordError::Field { field: "ranges" })?;
+        let accounts = match (flat.account_count, flat.account_checksum) {
+            (None, None) => None,
+            (Some(count), Some(hex)) if hex.len() == 16 => {
+                let checksum = u64::from_str_radix(&hex, 16);
+                Some((
+                    count,
+                    checksum.map_err(|_| RecordError::Field {
+                        field: "account_checksum",
+                    })?,
+                ))
+            }
+            _ => {
+                return Err(RecordError::Field {
+                    field: "account_checksum",
+                });
+            }
+        };
+        Ok(Self {
+            instance: flat.instance,
+            epoch: flat.epoch,
+            sequence: flat.sequence,
+            base_url: flat.base_url,
+            progress: Progress {
+                first_snapshot_at: flat.first_snapshot_at,
+                read: flat.read,
+                settled: flat.settled,
+                reconciled: flat.reconciled,
+                ranges,
+            },
+            accounts,
+            partitions: flat.partitions,
+        })
+    }
+}
+
+/// Whose record it is: the key in the cursor topic, in the form of Kafka Connect's source offsets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordKey {
+    /// `<name>-<lender>`: the connector's name for Connect's tools.
+    pub connector: String,
+    pub lender_public_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Partition {
+    dataset: String,
+    lender: String,
+}
+
+impl RecordKey {
+    pub fn to_json(&self) -> String {
+        let partition = Partition {
+            dataset: "D02".to_owned(),
+            lender: self.lender_public_id.clone(),
+        };
+        serde_json::to_string(&(&self.connector, partition)).expect("a key is always JSON")
+    }
+
+    /// `None` for a key that is not of this dataset or form: another connector's offset.
+    pub fn from_json(json: &[u8]) -> Option<Self> {
+        let (connector, partition): (String, Partition) = serde_json::from_slice(json).ok()?;
+        (partition.dataset == "D02").then_some(Self {
+            connector,
+            lender_public_id: partition.lender,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn version_1_of_the_record_is_this_text() {
+        let mut progress = Progress::begin(Timestamp(1_780_000_000_123), Duration::from_secs(600), None);
+        progress.ranges[0].cursor = Some("b\"".into());
+        let record = Record {
+            instance: Some("i".into()),
+            epoch: 3,
+            sequence: 7,
+            base_url: "https://x".into(),
+            progress,
+            accounts: Some((2, 255)),
+            partitions: "accounts=6".into(),
+        };
+        let golden = include_str!("../../tests/golden/cursor-record-v1.json").trim_end();
+        assert_eq!(record.to_json(), golden);
+        assert_eq!(Record::from_json(golden.as_bytes()).expect("readable"), record);
+    }
+
+    #[test]
+    fn another_version_and_rubbish_are_told_apart() {
+        let error = |json: &str| Record::from_json(json.as_bytes()).expect_err("refused").to_string();
+        assert_eq!(
+            error(r#"{"version":2,"anything":{}}"#),
+            "its version is 2, this program knows 1"
+        );
+        assert_eq!(error(r#"{"position":14}"#), "its `version` is unreadable");
+        assert_eq!(error("rubbish"), "it is not a JSON object of the known form");
+        assert_eq!(error(r#"{"version":1}"#), "it is not a JSON object of the known form");
+    }
+
+    #[test]
+    fn the_key_has_the_form_of_connects_offsets() {
+        let key = RecordKey {
+            connector: "d02-source-acme".into(),
+            lender_public_id: "5f0c".into(),
+        };
+        assert_eq!(
+            key.to_json(),
+            r#"["d02-source-acme",{"dataset":"D02","lender":"5f0c"}]"#
+        );
+        assert_eq!(RecordKey::from_json(key.to_json().as_bytes()), Some(key));
+        assert_eq!(RecordKey::from_json(br#"["fs",{"filename":"in.txt"}]"#), None);
+    }
+}
