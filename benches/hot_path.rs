@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use d02_source::account::{Changed, Rules, Scratch, read_row};
 use d02_source::avro::{ACCOUNT, ChangeEncoder, ChangeHead, Decoder, Encoder, Frame, Layout};
-use d02_source::index::{Candidate, Index, News, Version};
+use d02_source::index::{Index, PendingVersions, RowVersion, Version};
 use d02_source::simulator::{LenderOptions, Options, Simulator};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -160,9 +160,9 @@ fn decide(bencher: Bencher<'_, '_>, held_count: u32) {
     let mut pass = 0;
     bencher.counter(ItemsCount::new(rows.len())).bench_local(|| {
         pass += 1;
-        let mut news = News::default();
+        let mut news = PendingVersions::default();
         for (row, content) in rows.iter().zip(&contents) {
-            let candidate = Candidate {
+            let candidate = RowVersion {
                 public_id: &row.account.public_id,
                 // Later than what the pass before left.
                 updated_at: row.account.updated_at + pass,

@@ -1,101 +1,17 @@
-//! Which rows are news? What `accounts` holds for one lender, in memory: the topic is the state, this is its image.
-//!
-//! Decisions are made against the index *and* what the batch decided before ([`News`]); only a commit that is known to
-//! have landed makes them part of the index ([`Index::remember`]). So a batch can be decided again, and never twice.
-
-mod key;
-mod packed;
-mod store;
+//! What does `accounts` hold? Every account of one lender, and what one more row would be to it.
 
 use std::collections::HashMap;
 
 use twox_hash::XxHash3_64;
 
-use crate::account::{Content, Digest, Op};
+use super::decision::{Decision, RowVersion, Verdict, judge};
+use super::key::Key;
+use super::pending::{PendingVersions, Written};
+use super::store::Store;
+use super::version::{Held, Version};
+use crate::account::{Content, Op};
 use crate::clock::Tick;
 use crate::failpoint::{self, Rule};
-pub use key::Key;
-use store::Store;
-
-/// The version of an account that `accounts` holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// Milliseconds since the epoch.
-    pub updated_at: i64,
-    pub digest: Digest,
-    /// When its page was received.
-    pub received: Tick,
-    /// It was written though a newer version was held.
-    pub is_regressed: bool,
-}
-
-/// A version as a record of `accounts` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
-    /// Milliseconds since the epoch.
-    pub updated_at: i64,
-    pub digest: Digest,
-    pub is_regressed: bool,
-}
-
-/// A row as far as deciding needs it.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    pub public_id: &'a str,
-    pub updated_at: i64,
-    pub created_at: Option<i64>,
-    pub digest: Digest,
-    /// When its page was requested: what was received after that may be newer than the page.
-    pub requested: Tick,
-    pub received: Tick,
-    /// Whether everything is read to be put right: then also what went back in time is written.
-    pub is_reconciled: bool,
-}
-
-/// What a row is against the version held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    Write(Op),
-    /// Same version, same content: nothing to do.
-    Repeated,
-    /// Older than what is held, and so was the page.
-    Stale,
-    /// The page cannot tell which content is newer; a later reading will.
-    Undecided,
-    /// Older than what is held though read later: upstream went back in time.
-    Regressed,
-}
-
-/// What is to be done with a row, and against which version that was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Judged {
-    pub verdict: Verdict,
-    pub held: Option<Held>,
-    /// Whether what is to be written is older than what is held.
-    pub is_regressed: bool,
-}
-
-/// The accounts that one batch writes, not yet known to be committed.
-#[derive(Debug, Default)]
-pub struct News<'a> {
-    written: HashMap<Key, Written<'a>>,
-    deleted: Vec<Key>,
-    new_count: u64,
-    checksum: u64,
-}
-
-#[derive(Debug)]
-struct Written<'a> {
-    held: Held,
-    content: Option<Content<'a>>,
-}
-
-impl News<'_> {
-    /// Accounts that the index did not know.
-    pub fn new_count(&self) -> u64 {
-        self.new_count
-    }
-}
 
 /// Every account of one lender that has a live record in `accounts`.
 #[derive(Debug, Default)]
@@ -133,10 +49,10 @@ impl Index {
         self.held.get(key)
     }
 
-    /// Count and checksum as they will be once `news` is committed.
-    pub fn with(&self, news: &News<'_>) -> (u64, u64) {
-        let count = self.held.len() as u64 + news.new_count - news.deleted.len() as u64;
-        (count, self.checksum ^ news.checksum)
+    /// Count and checksum as they will be once `pending` is committed.
+    pub fn with(&self, pending: &PendingVersions<'_>) -> (u64, u64) {
+        let count = self.held.len() as u64 + pending.new_count - pending.deleted.len() as u64;
+        (count, self.checksum ^ pending.checksum)
     }
 
     /// With room for so many accounts: what grows instead leaves its smaller tables behind with the allocator.
@@ -218,17 +134,17 @@ impl Index {
     }
 
     /// Whether the account is held, or written by the batch itself.
-    pub fn holds(&self, news: &News<'_>, public_id: &str) -> bool {
+    pub fn holds(&self, pending: &PendingVersions<'_>, public_id: &str) -> bool {
         let key = Key::new(public_id);
-        news.written.contains_key(&key) || self.held.get(&key).is_some()
+        pending.written.contains_key(&key) || self.held.get(&key).is_some()
     }
 
     /// Judges one row, later rows of a batch against earlier ones.
     ///
     /// `first_snapshot_at` (milliseconds) tells an account that was there before the source from one created since.
-    pub fn judge(&self, news: &News<'_>, row: &Candidate<'_>, first_snapshot_at: i64) -> Judged {
+    pub fn judge(&self, pending: &PendingVersions<'_>, row: &RowVersion<'_>, first_snapshot_at: i64) -> Decision {
         let key = Key::new(row.public_id);
-        let written = news.written.get(&key).map(|written| written.held);
+        let written = pending.written.get(&key).map(|written| written.held);
         let held = written.or_else(|| self.held.get(&key));
         let verdict = match (held, self.tombstones.get(&key)) {
             // The page may show what there was before the deletion.
@@ -240,7 +156,7 @@ impl Index {
             }
             (Some(held), _) => judge(&held, row),
         };
-        Judged {
+        Decision {
             verdict,
             held,
             is_regressed: row.is_reconciled && held.is_some_and(|held| row.updated_at < held.updated_at),
@@ -248,78 +164,59 @@ impl Index {
     }
 
     /// What is remembered of the content of the version that a row was judged against.
-    pub fn content<'i>(&'i self, news: &'i News<'_>, public_id: &str) -> Option<Content<'i>> {
+    pub fn content<'i>(&'i self, pending: &'i PendingVersions<'_>, public_id: &str) -> Option<Content<'i>> {
         let key = Key::new(public_id);
-        match news.written.get(&key) {
+        match pending.written.get(&key) {
             Some(written) if !failpoint::is_broken(Rule::BeforeIsOfTheBatch) => written.content.clone(),
             Some(_) | None => self.held.content(&key),
         }
     }
 
-    /// Notes in `news` a row that is to be written. `content`: what of it is to be remembered.
-    pub fn note<'a>(&self, news: &mut News<'a>, row: &Candidate<'_>, judged: Judged, content: Option<Content<'a>>) {
-        news.checksum ^= hash_of(row.public_id, row.updated_at);
-        match judged.held {
-            Some(held) => news.checksum ^= hash_of(row.public_id, held.updated_at),
-            None => news.new_count += 1,
+    /// Notes in `pending` a row that is to be written. `content`: what of it is to be remembered.
+    pub fn note<'a>(
+        &self,
+        pending: &mut PendingVersions<'a>,
+        row: &RowVersion<'_>,
+        decision: Decision,
+        content: Option<Content<'a>>,
+    ) {
+        pending.checksum ^= hash_of(row.public_id, row.updated_at);
+        match decision.held {
+            Some(held) => pending.checksum ^= hash_of(row.public_id, held.updated_at),
+            None => pending.new_count += 1,
         }
         let held = Held {
             updated_at: row.updated_at,
             digest: row.digest,
             received: row.received,
-            is_regressed: judged.is_regressed,
+            is_regressed: decision.is_regressed,
         };
-        news.written.insert(Key::new(row.public_id), Written { held, content });
+        pending
+            .written
+            .insert(Key::new(row.public_id), Written { held, content });
     }
 
-    /// Notes in `news` the deletion of an account; gives the version that goes, and what is remembered of its content.
-    pub fn note_deleted(&self, news: &mut News<'_>, key: &Key) -> Option<(Held, Option<Content<'_>>)> {
+    /// Notes in `pending` the deletion of an account; gives the version that goes, and what is remembered of its content.
+    pub fn note_deleted(&self, pending: &mut PendingVersions<'_>, key: &Key) -> Option<(Held, Option<Content<'_>>)> {
         let held = self.held.get(key)?;
-        news.checksum ^= hash_of(&key.to_string(), held.updated_at);
-        news.deleted.push(key.clone());
+        pending.checksum ^= hash_of(&key.to_string(), held.updated_at);
+        pending.deleted.push(key.clone());
         Some((held, self.held.content(key)))
     }
 
     /// Makes a committed batch part of the index. `now`: what is requested later shows what comes after it.
-    pub fn remember(&mut self, news: News<'_>, now: Tick) {
-        self.checksum ^= news.checksum;
-        for (key, Written { held, content }) in news.written {
+    pub fn remember(&mut self, pending: PendingVersions<'_>, now: Tick) {
+        self.checksum ^= pending.checksum;
+        for (key, Written { held, content }) in pending.written {
             if !self.tombstones.is_empty() {
                 self.tombstones.remove(&key);
             }
             self.held.insert(&key, held, content.as_ref());
         }
-        for key in news.deleted {
+        for key in pending.deleted {
             self.held.remove(&key);
             self.tombstones.insert(key, now);
         }
-    }
-}
-
-/// docs/delivery.md, "What is written", row by row.
-fn judge(held: &Held, row: &Candidate<'_>) -> Verdict {
-    let requested_after = row.requested > held.received;
-    if row.updated_at > held.updated_at {
-        // Of what went back, an older page may still show what is later.
-        if held.is_regressed && !requested_after {
-            Verdict::Undecided
-        } else {
-            Verdict::Write(Op::Updated)
-        }
-    } else if row.updated_at == held.updated_at {
-        match (row.digest == held.digest, requested_after) {
-            (true, _) => Verdict::Repeated,
-            (false, true) => Verdict::Write(Op::Updated),
-            (false, false) => Verdict::Undecided,
-        }
-    } else if requested_after && row.is_reconciled {
-        Verdict::Write(Op::Updated)
-    } else if requested_after {
-        Verdict::Regressed
-    } else if failpoint::is_broken(Rule::StaleIsLeft) {
-        Verdict::Write(Op::Updated)
-    } else {
-        Verdict::Stale
     }
 }
 
@@ -340,9 +237,10 @@ fn hash_of(public_id: &str, updated_at: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Digest;
 
-    fn row(id: &str, updated_at: i64, content: u64, requested: Tick, received: Tick) -> Candidate<'_> {
-        Candidate {
+    fn row(id: &str, updated_at: i64, content: u64, requested: Tick, received: Tick) -> RowVersion<'_> {
+        RowVersion {
             public_id: id,
             updated_at,
             created_at: None,
@@ -362,21 +260,26 @@ mod tests {
     }
 
     /// Judges a row, and notes what is to be written.
-    fn decide(index: &Index, news: &mut News<'_>, row: &Candidate<'_>, first_snapshot_at: i64) -> Verdict {
-        let judged = index.judge(news, row, first_snapshot_at);
-        if let Verdict::Write(_) = judged.verdict {
-            index.note(news, row, judged, None);
+    fn decide(
+        index: &Index,
+        pending: &mut PendingVersions<'_>,
+        row: &RowVersion<'_>,
+        first_snapshot_at: i64,
+    ) -> Verdict {
+        let decision = index.judge(pending, row, first_snapshot_at);
+        if let Verdict::Write(_) = decision.verdict {
+            index.note(pending, row, decision, None);
         }
-        judged.verdict
+        decision.verdict
     }
 
     /// Decides and commits one row after another.
-    fn verdicts(index: &mut Index, rows: &[Candidate<'_>]) -> Vec<Verdict> {
+    fn verdicts(index: &mut Index, rows: &[RowVersion<'_>]) -> Vec<Verdict> {
         rows.iter()
             .map(|row| {
-                let mut news = News::default();
-                let verdict = decide(index, &mut news, row, 1_000);
-                index.remember(news, 0);
+                let mut pending = PendingVersions::default();
+                let verdict = decide(index, &mut pending, row, 1_000);
+                index.remember(pending, 0);
                 verdict
             })
             .collect()
@@ -416,11 +319,11 @@ mod tests {
         let mut index = Index::default();
         index.restore("gone", &version(1), None);
         index.restore_tombstone("gone", false);
-        let new = Candidate {
+        let new = RowVersion {
             created_at: Some(1_000),
             ..row("new", 1, 1, 1, 2)
         };
-        let old = Candidate {
+        let old = RowVersion {
             created_at: Some(999),
             ..row("old", 1, 1, 1, 2)
         };
@@ -436,20 +339,23 @@ mod tests {
     #[test]
     fn a_batch_is_decided_against_itself_and_forgotten_unless_committed() {
         let index = Index::default();
-        let mut news = News::default();
+        let mut pending = PendingVersions::default();
         assert_eq!(
-            decide(&index, &mut news, &row("a", 1, 1, 1, 2), 0),
+            decide(&index, &mut pending, &row("a", 1, 1, 1, 2), 0),
             Verdict::Write(Op::Read)
         );
-        assert_eq!(decide(&index, &mut news, &row("a", 1, 1, 1, 2), 0), Verdict::Repeated);
         assert_eq!(
-            decide(&index, &mut news, &row("a", 2, 1, 1, 2), 0),
+            decide(&index, &mut pending, &row("a", 1, 1, 1, 2), 0),
+            Verdict::Repeated
+        );
+        assert_eq!(
+            decide(&index, &mut pending, &row("a", 2, 1, 1, 2), 0),
             Verdict::Write(Op::Updated)
         );
-        assert_eq!(news.new_count(), 1);
+        assert_eq!(pending.new_count(), 1);
         assert!(index.is_empty());
         assert_eq!(
-            decide(&index, &mut News::default(), &row("a", 1, 1, 1, 2), 0),
+            decide(&index, &mut PendingVersions::default(), &row("a", 1, 1, 1, 2), 0),
             Verdict::Write(Op::Read)
         );
     }
@@ -458,12 +364,12 @@ mod tests {
     fn count_and_checksum_of_a_restored_index_are_those_of_the_committed_one() {
         let mut index = Index::default();
         let long = "x".repeat(100);
-        let mut news = News::default();
+        let mut pending = PendingVersions::default();
         for candidate in [row("a", 1, 1, 1, 2), row(&long, 2, 1, 1, 2), row("a", 3, 1, 1, 2)] {
-            decide(&index, &mut news, &candidate, 0);
+            decide(&index, &mut pending, &candidate, 0);
         }
-        let promised = index.with(&news);
-        index.remember(news, 0);
+        let promised = index.with(&pending);
+        index.remember(pending, 0);
         let mut restored = Index::default();
         for (id, at) in [("b", 9), ("a", 1), (&long, 2), ("a", 3)] {
             restored.restore(id, &version(at), None);
@@ -477,7 +383,7 @@ mod tests {
     fn what_went_back_is_written_by_a_reconciliation_and_what_follows_it_by_later_pages_only() {
         use Verdict::{Regressed, Undecided, Write};
         let mut index = Index::default();
-        let reconciled = |row| Candidate {
+        let reconciled = |row| RowVersion {
             is_reconciled: true,
             ..row
         };
@@ -512,11 +418,11 @@ mod tests {
         index.see("b");
         let unseen: Vec<Key> = index.unseen().collect();
         assert_eq!(unseen, [Key::new("a")]);
-        let mut news = News::default();
-        let (held, content) = index.note_deleted(&mut news, &unseen[0]).expect("it is held");
+        let mut pending = PendingVersions::default();
+        let (held, content) = index.note_deleted(&mut pending, &unseen[0]).expect("it is held");
         assert_eq!((held.updated_at, content), (10, None));
-        let promised = index.with(&news);
-        index.remember(news, 7);
+        let promised = index.with(&pending);
+        index.remember(pending, 7);
         assert_eq!((index.len() as u64, index.checksum()), promised);
         assert_eq!(promised.0, 1);
         let rows = [row("a", 10, 1, 7, 8), row("a", 10, 1, 8, 9)];

@@ -10,16 +10,16 @@
 use hashbrown::HashTable;
 use twox_hash::XxHash3_64;
 
-use super::Held;
 use super::key::Key;
 use super::packed::{self, Labels};
+use super::version::Held;
 use crate::account::{Content, Digest};
 use crate::varint;
 
 /// Versions by key.
 #[derive(Debug)]
 pub struct Store {
-    places: HashTable<Place>,
+    places: HashTable<SlotPlace>,
     slots: Slots,
     labels: Labels,
     /// So that nobody can choose keys that collide.
@@ -135,7 +135,7 @@ impl Store {
         Some(held)
     }
 
-    fn find(&self, key: &Key) -> Option<Place> {
+    fn find(&self, key: &Key) -> Option<SlotPlace> {
         let mut buffer = [0; 13];
         let mut long = Vec::new();
         let bytes: &[u8] = match key {
@@ -237,7 +237,7 @@ impl<'s> Slot<'s> {
 
 /// Where a slot is: its size class and its place among those of the class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place(u32);
+struct SlotPlace(u32);
 
 /// Sizes go up by this.
 const STEP: usize = 4;
@@ -251,7 +251,7 @@ const PLACE_BITS: u32 = 26;
 /// Slots that are made room for at once.
 const CHUNK: usize = 1 << 8;
 
-impl Place {
+impl SlotPlace {
     fn new(class: usize, place: usize) -> Self {
         assert!(
             place < 1 << PLACE_BITS,
@@ -301,7 +301,7 @@ fn class_of(size: usize) -> usize {
 }
 
 impl Slots {
-    fn get(&self, place: Place) -> &[u8] {
+    fn get(&self, place: SlotPlace) -> &[u8] {
         let (class, place) = (place.class(), place.place());
         if class == 0 {
             return &self.large[place];
@@ -311,7 +311,7 @@ impl Slots {
         &self.classes[class].chunks[place / CHUNK][start..start + size]
     }
 
-    fn get_mut(&mut self, place: Place) -> &mut [u8] {
+    fn get_mut(&mut self, place: SlotPlace) -> &mut [u8] {
         let (class, place) = (place.class(), place.place());
         if class == 0 {
             return &mut self.large[place];
@@ -335,7 +335,7 @@ impl Slots {
             + boxed.sum::<usize>()
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Place {
+    fn put(&mut self, bytes: &[u8]) -> SlotPlace {
         let class = class_of(bytes.len());
         if class == 0 {
             let place = match self.large_free.pop() {
@@ -346,7 +346,7 @@ impl Slots {
                 }
             };
             self.large[place] = bytes.into();
-            return Place::new(class, place);
+            return SlotPlace::new(class, place);
         }
         let slots = &mut self.classes[class];
         let place = match slots.free.pop() {
@@ -359,13 +359,13 @@ impl Slots {
                 slots.count - 1
             }
         };
-        let place = Place::new(class, place);
+        let place = SlotPlace::new(class, place);
         self.fill(place, bytes);
         place
     }
 
     /// In its place, if it fits.
-    fn replace(&mut self, place: Place, bytes: &[u8]) -> Place {
+    fn replace(&mut self, place: SlotPlace, bytes: &[u8]) -> SlotPlace {
         if place.class() != 0 && place.class() == class_of(bytes.len()) {
             self.fill(place, bytes);
             return place;
@@ -374,13 +374,13 @@ impl Slots {
         self.put(bytes)
     }
 
-    fn fill(&mut self, place: Place, bytes: &[u8]) {
+    fn fill(&mut self, place: SlotPlace, bytes: &[u8]) {
         let slot = self.get_mut(place);
         slot[..bytes.len()].copy_from_slice(bytes);
         slot[bytes.len()..].fill(0);
     }
 
-    fn free(&mut self, place: Place) {
+    fn free(&mut self, place: SlotPlace) {
         let (class, place) = (place.class(), place.place());
         if class == 0 {
             self.large[place] = Box::default();

@@ -7,7 +7,7 @@ use super::changes::{ChangeRecorder, Destination};
 use super::limit::{Allowance, BadRow};
 use super::plan::{Holdings, MAX_LINES, Plan};
 use crate::account::{Digest, Op, Reason, shortened};
-use crate::index::{Candidate, Key, Verdict};
+use crate::index::{Key, RowVersion, Verdict};
 use crate::progress::{Progress, Timestamp, Walk};
 use crate::reader::{EncodedRow, Entry, Page};
 use crate::sink::{AccountRecord, DeadLetterRecord, Topic, Topics, account_size, change_size};
@@ -130,7 +130,7 @@ impl<'a> Draft<'_, 'a> {
             self.plan.tally.ignored += 1;
             return;
         }
-        let candidate = Candidate {
+        let candidate = RowVersion {
             public_id,
             updated_at: row.updated_at,
             created_at: row.created_at,

@@ -3,7 +3,7 @@
 use super::limit::{Allowance, DeadLetterStop};
 use crate::account::Digest;
 use crate::clock::Tick;
-use crate::index::{Index, News};
+use crate::index::{Index, PendingVersions};
 use crate::progress::{Progress, Record, Timestamp};
 use crate::sink::{DeadLetterDigests, Records};
 
@@ -25,7 +25,7 @@ pub struct Plan<'a> {
     pub progress: Progress,
     /// Count and checksum of the accounts.
     pub accounts: (u64, u64),
-    pub news: News<'a>,
+    pub news: PendingVersions<'a>,
     pub dead_letters: Vec<Digest>,
     /// Places of the first few dead letters, which the log names; the fields of the others have an alarm of their own.
     pub named: Vec<usize>,
@@ -68,7 +68,7 @@ impl Plan<'_> {
             records: Records::default(),
             progress: progress.clone(),
             accounts: (0, 0),
-            news: News::default(),
+            news: PendingVersions::default(),
             dead_letters: Vec::new(),
             named: Vec::new(),
             allowance,
@@ -82,7 +82,7 @@ impl Plan<'_> {
 
     /// As if a rule were broken that the model test looks for: the marks without their rows.
     pub fn lose_rows(&mut self, index: &Index) {
-        (self.records, self.news) = (Records::default(), News::default());
+        (self.records, self.news) = (Records::default(), PendingVersions::default());
         self.accounts = index.with(&self.news);
     }
 

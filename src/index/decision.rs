@@ -1,0 +1,70 @@
+//! Is a row news? One against the version that is held.
+
+use super::version::Held;
+use crate::account::{Digest, Op};
+use crate::clock::Tick;
+use crate::failpoint::{self, Rule};
+
+/// A row as far as deciding needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct RowVersion<'a> {
+    pub public_id: &'a str,
+    pub updated_at: i64,
+    pub created_at: Option<i64>,
+    pub digest: Digest,
+    /// When its page was requested: what was received after that may be newer than the page.
+    pub requested: Tick,
+    pub received: Tick,
+    /// Whether everything is read to be put right: then also what went back in time is written.
+    pub is_reconciled: bool,
+}
+
+/// What a row is against the version held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Write(Op),
+    /// Same version, same content: nothing to do.
+    Repeated,
+    /// Older than what is held, and so was the page.
+    Stale,
+    /// The page cannot tell which content is newer; a later reading will.
+    Undecided,
+    /// Older than what is held though read later: upstream went back in time.
+    Regressed,
+}
+
+/// What is to be done with a row, and against which version that was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    pub verdict: Verdict,
+    pub held: Option<Held>,
+    /// Whether what is to be written is older than what is held.
+    pub is_regressed: bool,
+}
+
+/// delivery.md's table, row by row.
+pub(super) fn judge(held: &Held, row: &RowVersion<'_>) -> Verdict {
+    let requested_after = row.requested > held.received;
+    if row.updated_at > held.updated_at {
+        // Of what went back, an older page may still show what is later.
+        if held.is_regressed && !requested_after {
+            Verdict::Undecided
+        } else {
+            Verdict::Write(Op::Updated)
+        }
+    } else if row.updated_at == held.updated_at {
+        match (row.digest == held.digest, requested_after) {
+            (true, _) => Verdict::Repeated,
+            (false, true) => Verdict::Write(Op::Updated),
+            (false, false) => Verdict::Undecided,
+        }
+    } else if requested_after && row.is_reconciled {
+        Verdict::Write(Op::Updated)
+    } else if requested_after {
+        Verdict::Regressed
+    } else if failpoint::is_broken(Rule::StaleIsLeft) {
+        Verdict::Write(Op::Updated)
+    } else {
+        Verdict::Stale
+    }
+}

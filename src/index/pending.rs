@@ -1,0 +1,29 @@
+//! What does a batch write, before it is known to be committed?
+
+use std::collections::HashMap;
+
+use super::key::Key;
+use super::version::Held;
+use crate::account::Content;
+
+/// The accounts that one batch writes, not yet known to be committed.
+#[derive(Debug, Default)]
+pub struct PendingVersions<'a> {
+    pub(super) written: HashMap<Key, Written<'a>>,
+    pub(super) deleted: Vec<Key>,
+    pub(super) new_count: u64,
+    pub(super) checksum: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Written<'a> {
+    pub(super) held: Held,
+    pub(super) content: Option<Content<'a>>,
+}
+
+impl PendingVersions<'_> {
+    /// Accounts that the index did not know.
+    pub fn new_count(&self) -> u64 {
+        self.new_count
+    }
+}

@@ -1,0 +1,25 @@
+//! Which version of an account does `accounts` hold?
+
+use crate::account::Digest;
+use crate::clock::Tick;
+
+/// The version of an account that `accounts` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Milliseconds since the epoch.
+    pub updated_at: i64,
+    pub digest: Digest,
+    /// When its page was received.
+    pub received: Tick,
+    /// It was written though a newer version was held.
+    pub is_regressed: bool,
+}
+
+/// A version as a record of `accounts` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// Milliseconds since the epoch.
+    pub updated_at: i64,
+    pub digest: Digest,
+    pub is_regressed: bool,
+}
