@@ -10,7 +10,7 @@ use super::{Failure, Subject};
 use crate::avro::{ACCOUNT, CHANGE, Definition};
 use crate::config::{Config, Encoding};
 use crate::exit::{Exit, chain};
-use crate::registry::{Compatibility, Registered, Registry, RegistryError, Verdict, WANTED_LEVEL};
+use crate::registry::{Compatibility, CompatibilityVerdict, Registered, Registry, RegistryError, WANTED_LEVEL};
 
 const PRINT_EXAMPLES: &str = "Examples:
   d02-source schema print > account.avsc
@@ -335,8 +335,8 @@ async fn state(
         return Ok(State::Registered(found));
     }
     Ok(match registry.compare(name, schema.text).await? {
-        Verdict::Incompatible(reasons) => State::Incompatible(reasons),
-        Verdict::Compatible | Verdict::NothingToFollow if auto_register => State::Acceptable,
-        Verdict::Compatible | Verdict::NothingToFollow => State::Missing,
+        CompatibilityVerdict::Incompatible(reasons) => State::Incompatible(reasons),
+        CompatibilityVerdict::Compatible | CompatibilityVerdict::NothingToFollow if auto_register => State::Acceptable,
+        CompatibilityVerdict::Compatible | CompatibilityVerdict::NothingToFollow => State::Missing,
     })
 }

@@ -28,7 +28,7 @@ pub struct Registered {
 
 /// Whether a schema may follow those of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CompatibilityVerdict {
     Compatible,
     /// With the registry's reasons, if it gives any.
     Incompatible(Vec<String>),
@@ -53,7 +53,7 @@ impl Compatibility {
 
 /// What came back, with what was asked: the words of its errors.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct RegistryAnswer {
     pub doing: &'static str,
     pub target: String,
     pub status: StatusCode,
@@ -65,12 +65,12 @@ pub(super) struct Answer {
 
 /// What a registry says when it does not do what it was asked for.
 #[derive(Deserialize, Default)]
-struct Fault {
+struct ErrorBody {
     error_code: Option<i64>,
     message: Option<String>,
 }
 
-impl Fault {
+impl ErrorBody {
     fn message(&self) -> String {
         self.message
             .as_deref()
@@ -80,12 +80,12 @@ impl Fault {
 
 /// A level as `GET /config` and `GET /config/<subject>` give it.
 #[derive(Deserialize)]
-struct Level {
+struct LevelBody {
     #[serde(rename = "compatibilityLevel", alias = "compatibility")]
     level: String,
 }
 
-impl Answer {
+impl RegistryAnswer {
     /// The id of a schema that was to be registered.
     pub(super) fn registered(&self, subject: &str) -> Result<u32, RegistryError> {
         self.success::<Registered>("schema id")?
@@ -108,13 +108,13 @@ impl Answer {
     /// values are laid out in another way than those of `schema`.
     pub(super) fn found_as(&self, schema: &str) -> Result<Option<Registered>, RegistryError> {
         #[derive(Deserialize)]
-        struct Found {
+        struct LookedUpSchema {
             schema: Option<String>,
             #[serde(flatten)]
             registered: Registered,
         }
-        let found: Option<Found> = self.unless_absent("schema id", &[40401, 40403])?;
-        let is_same = |found: &Found| {
+        let found: Option<LookedUpSchema> = self.unless_absent("schema id", &[40401, 40403])?;
+        let is_same = |found: &LookedUpSchema| {
             found
                 .schema
                 .as_deref()
@@ -123,20 +123,20 @@ impl Answer {
         Ok(found.filter(is_same).map(|found| found.registered))
     }
 
-    pub(super) fn verdict(&self) -> Result<Verdict, RegistryError> {
+    pub(super) fn verdict(&self) -> Result<CompatibilityVerdict, RegistryError> {
         #[derive(Deserialize)]
-        struct Judged {
+        struct CompatibilityBody {
             is_compatible: bool,
             #[serde(default)]
             messages: Vec<String>,
         }
         Ok(match self.unless_absent("verdict", &[40401, 40402])? {
-            None => Verdict::NothingToFollow,
-            Some(Judged {
+            None => CompatibilityVerdict::NothingToFollow,
+            Some(CompatibilityBody {
                 is_compatible: true, ..
-            }) => Verdict::Compatible,
-            Some(Judged { messages, .. }) => {
-                Verdict::Incompatible(messages.iter().map(|message| one_line(message)).collect())
+            }) => CompatibilityVerdict::Compatible,
+            Some(CompatibilityBody { messages, .. }) => {
+                CompatibilityVerdict::Incompatible(messages.iter().map(|message| one_line(message)).collect())
             }
         })
     }
@@ -154,12 +154,12 @@ impl Answer {
     /// The subject's own level; `None`: it has none.
     pub(super) fn subject_level(&self) -> Result<Option<String>, RegistryError> {
         let level = self.unless_absent("compatibility level", &[40401, 40408])?;
-        Ok(level.map(|Level { level }| one_line(&level)))
+        Ok(level.map(|LevelBody { level }| one_line(&level)))
     }
 
     pub(super) fn level(&self) -> Result<String, RegistryError> {
         self.success("compatibility level")?
-            .map(|Level { level }| one_line(&level))
+            .map(|LevelBody { level }| one_line(&level))
             .map_err(|fault| self.failure(&fault))
     }
 
@@ -175,12 +175,12 @@ impl Answer {
     pub(super) fn schema(&self, id: u32) -> Result<String, RegistryError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Found {
+        struct SchemaBody {
             schema: String,
             /// Absent for Avro.
             schema_type: Option<String>,
         }
-        let found: Option<Found> = self.unless_absent("schema", &[40403])?;
+        let found: Option<SchemaBody> = self.unless_absent("schema", &[40403])?;
         let found = found.ok_or(RegistryError::UnknownId { id })?;
         match found.schema_type.filter(|kind| kind != "AVRO") {
             Some(kind) => Err(RegistryError::NotAvro {
@@ -210,7 +210,7 @@ impl Answer {
     }
 
     /// `what` the body of a success holds, or the fault that the registry names.
-    fn success<T: DeserializeOwned>(&self, what: &'static str) -> Result<Result<T, Fault>, RegistryError> {
+    fn success<T: DeserializeOwned>(&self, what: &'static str) -> Result<Result<T, ErrorBody>, RegistryError> {
         let Some(body) = &self.body else {
             return Err(self.no_answer_form(format!("{} with more than {MAX_BODY} bytes", self.status)));
         };
@@ -222,9 +222,9 @@ impl Answer {
             .map_err(|_| self.no_answer_form(format!("{} with {} bytes that hold no {what}", self.status, body.len())))
     }
 
-    fn fault(&self) -> Fault {
+    fn fault(&self) -> ErrorBody {
         let body = self.body.as_deref().unwrap_or_default();
-        let mut fault: Fault = serde_json::from_slice(body).unwrap_or_default();
+        let mut fault: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
         if let Some(message) = &mut fault.message {
             for secret in &self.sent {
                 hide(message, secret.expose_secret());
@@ -234,7 +234,7 @@ impl Answer {
     }
 
     /// What a status means that has no meaning of its own for the question.
-    fn failure(&self, fault: &Fault) -> RegistryError {
+    fn failure(&self, fault: &ErrorBody) -> RegistryError {
         let (doing, target, message) = (self.doing, self.target.clone(), fault.message());
         match self.status.as_u16() {
             status @ (401 | 403) => RegistryError::Refused {
@@ -280,8 +280,8 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn answer(doing: &'static str, status: u16, body: &str) -> Answer {
-        Answer {
+    fn answer(doing: &'static str, status: u16, body: &str) -> RegistryAnswer {
+        RegistryAnswer {
             doing,
             target: "the schema of subject t-value".to_owned(),
             status: StatusCode::from_u16(status).expect("a status"),
@@ -363,7 +363,7 @@ mod tests {
             register(302, ""),
         ];
         no_registrys.extend([r#"{"id":-1}"#, "{}", "<html>"].map(|body| register(200, body)));
-        let too_large = Answer {
+        let too_large = RegistryAnswer {
             body: None,
             sent: Vec::new(),
             ..answer("registering", 200, "")
@@ -390,17 +390,18 @@ mod tests {
     #[test]
     fn a_verdict_is_read_with_its_reasons_if_there_are_any() {
         let verdict = |status, body: &str| answer("checking", status, body).verdict();
-        let incompatible = |messages: &[&str]| Verdict::Incompatible(messages.iter().map(|&m| m.to_owned()).collect());
+        let incompatible =
+            |messages: &[&str]| CompatibilityVerdict::Incompatible(messages.iter().map(|&m| m.to_owned()).collect());
         for (status, body, expected) in [
-            (200, r#"{"is_compatible":true}"#, Verdict::Compatible),
+            (200, r#"{"is_compatible":true}"#, CompatibilityVerdict::Compatible),
             (200, r#"{"is_compatible":false}"#, incompatible(&[])),
             (
                 200,
                 r#"{"is_compatible":false,"messages":["a\nb","c"]}"#,
                 incompatible(&["a b", "c"]),
             ),
-            (404, &fault(40401, "no subject"), Verdict::NothingToFollow),
-            (404, &fault(40402, "no version"), Verdict::NothingToFollow),
+            (404, &fault(40401, "no subject"), CompatibilityVerdict::NothingToFollow),
+            (404, &fault(40402, "no version"), CompatibilityVerdict::NothingToFollow),
         ] {
             assert_eq!(verdict(status, body).expect("a verdict"), expected, "{body}");
         }
@@ -433,7 +434,7 @@ mod tests {
     #[test]
     fn a_schema_is_read_by_its_id_and_refusals_are_told_apart() {
         let fetched = |status, body: &str| {
-            let answer = Answer {
+            let answer = RegistryAnswer {
                 target: "schema 7".to_owned(),
                 ..answer("fetching", status, body)
             };

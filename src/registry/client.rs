@@ -1,17 +1,4 @@
-//! Which id does the registry give a schema, which schema has an id, and what may follow it? One bounded request to
-//! Confluent's API, and its answer told apart.
-//!
-//! ```text
-//! look up     POST <url>/subjects/<subject>                         {"schema": "…"} ─► {"id": 1, "version": 1, …}
-//! register    POST <url>/subjects/<subject>/versions                {"schema": "…"} ─► {"id": 1}
-//! compare     POST <url>/compatibility/subjects/<subject>/versions  {"schema": "…"} ─► {"is_compatible": true, …}
-//! read level  GET  <url>/config[/<subject>]                                         ─► {"compatibilityLevel": "…"}
-//! set level   PUT  <url>/config/<subject>                           {"compatibility": "…"}
-//! fetch       GET  <url>/schemas/ids/<id>                                           ─► {"schema": "…", …}
-//! ```
-
-mod answer;
-mod error;
+//! Asks the registry: one bounded request, with the credentials that the configuration names.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,12 +10,10 @@ use reqwest::{RequestBuilder, Response, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use super::answer::{Compatibility, CompatibilityVerdict, MAX_BODY, Registered, RegistryAnswer};
+use super::error::RegistryError;
 use crate::config::{self, SecretSource, SubjectStrategy};
 use crate::tls;
-
-use answer::{Answer, MAX_BODY};
-pub use answer::{Compatibility, Registered, Verdict};
-pub use error::RegistryError;
 
 /// The level that every subject of d02-source's should have: each version is readable with each other one, so consumers
 /// and source are upgraded in any order, and a topic that holds records of several versions is read whole.
@@ -171,7 +156,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the registry does not say.
-    pub async fn compare(&self, subject: &str, schema: &str) -> Result<Verdict, RegistryError> {
+    pub async fn compare(&self, subject: &str, schema: &str) -> Result<CompatibilityVerdict, RegistryError> {
         let compare = async |path: &[&str]| {
             let mut url = below(&self.url, path);
             url.set_query(Some("verbose=true"));
@@ -224,7 +209,12 @@ impl Registry {
         answer.schema(id)
     }
 
-    async fn ask(&self, request: RequestBuilder, doing: &'static str, target: String) -> Result<Answer, RegistryError> {
+    async fn ask(
+        &self,
+        request: RequestBuilder,
+        doing: &'static str,
+        target: String,
+    ) -> Result<RegistryAnswer, RegistryError> {
         let network = |source: reqwest::Error| RegistryError::Unavailable {
             doing,
             target: target.clone(),
@@ -239,7 +229,7 @@ impl Registry {
         let response = request.send().await.map_err(network)?;
         let status = response.status();
         let body = bounded_body(response).await.map_err(network)?;
-        Ok(Answer {
+        Ok(RegistryAnswer {
             doing,
             target,
             status,
