@@ -7,7 +7,9 @@ use apache_avro::Schema;
 use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 
-use super::{CHANGE, EncodeError, Frame, writer};
+use super::definition::CHANGE;
+use super::encode::{EncodeError, writer};
+use super::frame::Frame;
 use crate::account::{Changed, Tracked};
 
 /// A change without `after`: the fields of `avro/account_change.avsc`, in its order.
@@ -56,7 +58,7 @@ impl ChangeEncoder {
         bytes.extend_from_slice(&self.frame);
         self.writer.write_ser(bytes, head).map(drop).map_err(|error| {
             bytes.truncate(start);
-            EncodeError(error)
+            EncodeError::from(error)
         })
     }
 }

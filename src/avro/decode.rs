@@ -17,7 +17,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::{ACCOUNT, CHANGE};
+use super::definition::{ACCOUNT, CHANGE};
 
 /// A value without its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

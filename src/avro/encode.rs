@@ -1,107 +1,11 @@
-//! How does an [`Account`] become bytes, and what do they say? By apache-avro's typed writer, behind one of two frames;
-//! `decode` is the way back.
-//!
-//! ```text
-//! confluent      00 │ schema id, 4 bytes big-endian          │ Avro binary
-//! single-object  C3 01 │ CRC-64-AVRO, 8 bytes little-endian  │ Avro binary
-//! ```
-//!
-//! The files under `avro/` are the one truth; tests hold the types to them.
-
-mod change;
-mod decode;
-mod layout;
-
-use std::sync::LazyLock;
+//! How does an account become bytes?
 
 use apache_avro::Schema;
-use apache_avro::rabin::Rabin;
 use apache_avro::writer::datum::GenericDatumWriter;
 
+use super::definition::ACCOUNT;
+use super::frame::Frame;
 use crate::account::Account;
-
-pub use change::{ChangeEncoder, ChangeHead, after};
-pub use decode::{DecodeError, Decoded, Decoder, Framed, hexadecimal, unframe};
-pub use layout::Layout;
-
-/// The values of `accounts`.
-pub static ACCOUNT: Definition =
-    Definition::new("cleargrid.d02.Account", include_str!("../../avro/account.avsc"), || {
-        Parsed::of(ACCOUNT.text)
-    });
-
-/// The values of `changes`.
-pub static CHANGE: Definition = Definition::new(
-    "cleargrid.d02.AccountChange",
-    include_str!("../../avro/account_change.avsc"),
-    || Parsed::of(CHANGE.text),
-);
-
-/// A schema of this version, as it stands in a file under `avro/`.
-pub struct Definition {
-    /// The full name of the record, for subjects and single-object readers.
-    pub name: &'static str,
-    pub text: &'static str,
-    parsed: LazyLock<Parsed>,
-}
-
-struct Parsed {
-    schema: Schema,
-    /// By its Parsing Canonical Form. apache-avro leaves `{"type":"int"}` of a logical type where Avro's specification, and
-    /// so every Java reader, has `"int"`.
-    canonical: Schema,
-}
-
-impl Parsed {
-    fn of(text: &str) -> Self {
-        let schema = Schema::parse_str(text).expect("a unit test parses the schema files");
-        let simple = ["int", "long"].iter().fold(schema.canonical_form(), |form, primitive| {
-            form.replace(&format!(r#"{{"type":"{primitive}"}}"#), &format!(r#""{primitive}""#))
-        });
-        let canonical = Schema::parse_str(&simple).expect("a canonical form is a schema");
-        Self { schema, canonical }
-    }
-}
-
-impl Definition {
-    const fn new(name: &'static str, text: &'static str, parse: fn() -> Parsed) -> Self {
-        Self {
-            name,
-            text,
-            parsed: LazyLock::new(parse),
-        }
-    }
-
-    fn schema(&self) -> &Schema {
-        &self.parsed.schema
-    }
-
-    /// Avro's Parsing Canonical Form, over which fingerprints are made.
-    pub fn canonical_form(&self) -> String {
-        self.parsed.canonical.canonical_form()
-    }
-
-    /// The CRC-64-AVRO (Rabin) fingerprint, its bytes as they stand in a single object: little-endian.
-    pub fn fingerprint(&self) -> [u8; 8] {
-        let bytes = self.parsed.canonical.fingerprint::<Rabin>().bytes;
-        bytes.try_into().expect("a CRC-64 has eight bytes")
-    }
-}
-
-/// Whether values of both schemas are the same bytes: their canonical forms are.
-pub fn is_laid_out_as(schema: &str, other: &str) -> bool {
-    let [schema, other] = [schema, other].map(Schema::parse_str);
-    matches!((schema, other), (Ok(schema), Ok(other)) if schema.canonical_form() == other.canonical_form())
-}
-
-/// What stands before the Avro binary of every value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Frame {
-    /// Confluent wire format with the id that the registry gave.
-    Confluent { schema_id: u32 },
-    /// Avro single-object encoding; needs no registry.
-    SingleObject,
-}
 
 #[derive(Debug, thiserror::Error)]
 #[error("encoding an account as Avro")]
@@ -111,16 +15,6 @@ pub struct EncodeError(#[from] apache_avro::Error);
 pub struct Encoder {
     writer: GenericDatumWriter<'static>,
     frame: Vec<u8>,
-}
-
-impl Frame {
-    /// Its bytes before a value of `schema`.
-    fn bytes(self, schema: &Definition) -> Vec<u8> {
-        match self {
-            Self::Confluent { schema_id } => [&[0][..], &schema_id.to_be_bytes()].concat(),
-            Self::SingleObject => [&[0xC3, 0x01][..], &schema.fingerprint()].concat(),
-        }
-    }
 }
 
 impl Encoder {
@@ -148,7 +42,7 @@ impl Encoder {
     }
 }
 
-fn writer(schema: &'static Schema) -> GenericDatumWriter<'static> {
+pub(super) fn writer(schema: &'static Schema) -> GenericDatumWriter<'static> {
     let writer = GenericDatumWriter::builder(schema).human_readable(false).build();
     writer.expect("the schema refers to no other")
 }
@@ -166,51 +60,6 @@ mod tests {
             Value::Record(fields) => fields,
             other => panic!("not a record: {other:?}"),
         }
-    }
-
-    #[test]
-    fn every_field_of_the_schema_has_a_doc_and_a_default_but_three() {
-        let schema: serde_json::Value = serde_json::from_str(ACCOUNT.text).expect("JSON");
-        assert_eq!(
-            format!(
-                "{}.{}",
-                schema["namespace"].as_str().unwrap(),
-                schema["name"].as_str().unwrap()
-            ),
-            ACCOUNT.name
-        );
-        for field in schema["fields"].as_array().expect("fields") {
-            let name = field["name"].as_str().expect("a name");
-            assert!(
-                field["doc"].as_str().is_some_and(|doc| doc.len() > 20),
-                "{name} has no doc"
-            );
-            let required = ["public_id", "lender_public_id", "updated_at"].contains(&name);
-            assert_eq!(field.get("default").is_none(), required, "{name}");
-            assert_eq!(field["type"].is_array(), !required, "{name}");
-        }
-    }
-
-    #[test]
-    fn the_struct_has_the_fields_of_the_schema_in_its_order() {
-        let schema: serde_json::Value = serde_json::from_str(ACCOUNT.text).expect("JSON");
-        let in_schema: Vec<_> = schema["fields"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|f| f["name"].clone())
-            .collect();
-        let account = serde_json::to_string(&Account::default()).expect("JSON");
-        let positions: Vec<_> = in_schema
-            .iter()
-            .map(|name| {
-                account
-                    .find(&format!("{name}:"))
-                    .unwrap_or_else(|| panic!("{name} is not in the struct"))
-            })
-            .collect();
-        assert!(positions.is_sorted(), "another order: {in_schema:?} {account}");
-        assert_eq!(in_schema.len(), account.matches("\":").count());
     }
 
     #[test]

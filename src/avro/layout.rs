@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use apache_avro::Schema;
 use twox_hash::XxHash3_64;
 
-use super::{ACCOUNT, DecodeError};
+use super::decode::DecodeError;
+use super::definition::ACCOUNT;
 use crate::account::{self, AMOUNT_COUNT, Changed, Content, Tracked};
 use crate::varint;
 
@@ -29,12 +30,12 @@ const REST: [&str; 10] = [
 /// How values of one writer's schema are laid out.
 #[derive(Debug)]
 pub struct Layout {
-    fields: Vec<(Target, Shape)>,
+    fields: Vec<(Destination, Shape)>,
 }
 
 /// Where a field's value goes.
 #[derive(Debug, Clone, Copy)]
-enum Target {
+enum Destination {
     Amount(usize),
     Currency,
     DueDate,
@@ -47,7 +48,7 @@ enum Target {
     Nowhere,
 }
 
-impl Target {
+impl Destination {
     fn of(name: &str) -> Self {
         let place = |names: &[&str]| names.iter().position(|other| *other == name);
         match name {
@@ -119,7 +120,7 @@ impl Layout {
             return Err(DecodeError::NotOurs);
         }
         let fields = record.fields.iter().map(|field| match shape(&field.schema) {
-            Some(shape) => Ok((Target::of(&field.name), shape)),
+            Some(shape) => Ok((Destination::of(&field.name), shape)),
             None => Err(DecodeError::NotSimple {
                 field: field.name.clone(),
             }),
@@ -142,14 +143,14 @@ impl Layout {
             let start = left;
             let read = take(shape, &mut left)?;
             match *target {
-                Target::Amount(place) => amounts[place] = read.number(),
-                Target::Currency => tracked.currency = read.text().map(Cow::Borrowed),
-                Target::DueDate => tracked.due_date = read.text().map(Cow::Borrowed),
-                Target::Status => tracked.status = read.text().map(Cow::Borrowed),
-                Target::StatusCode => tracked.status_unmapped_code = read.number(),
-                Target::DelinquentDays => tracked.delinquent_days_on_submission = read.number(),
-                Target::Rest(place) => rest[place] = &start[..start.len() - left.len()],
-                Target::Nowhere => {}
+                Destination::Amount(place) => amounts[place] = read.number(),
+                Destination::Currency => tracked.currency = read.text().map(Cow::Borrowed),
+                Destination::DueDate => tracked.due_date = read.text().map(Cow::Borrowed),
+                Destination::Status => tracked.status = read.text().map(Cow::Borrowed),
+                Destination::StatusCode => tracked.status_unmapped_code = read.number(),
+                Destination::DelinquentDays => tracked.delinquent_days_on_submission = read.number(),
+                Destination::Rest(place) => rest[place] = &start[..start.len() - left.len()],
+                Destination::Nowhere => {}
             }
         }
         tracked.set_amounts(amounts);
