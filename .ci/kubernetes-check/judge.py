@@ -44,7 +44,7 @@ def main() -> None:
     # Probes, and who listens.
     listen = configuration["http"]["listen"].rsplit(":", 1)
     want(listen[0] in ("0.0.0.0", "[::]"), "the probes do not reach http.listen")
-    pages = re.findall(r'^        "(/\w+)" => Site::', open("src/http/mod.rs", encoding="utf-8").read(), re.MULTILINE)
+    pages = re.findall(r'^        "(/\w+)" => Site::', open("src/http/site.rs", encoding="utf-8").read(), re.MULTILINE)
     for probe, path in ("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz"):
         asked = container[probe]["httpGet"]
         want(asked["path"] == path and path in pages, f"{probe}: its path is not {path}, or nothing answers there")

@@ -24,10 +24,10 @@ pub enum Standing {
 pub struct Health {
     stale_after: Duration,
     metrics: Arc<Metrics>,
-    lenders: BTreeMap<String, Lender>,
+    lenders: BTreeMap<String, LenderHealth>,
 }
 
-struct Lender {
+struct LenderHealth {
     standing: Mutex<Standing>,
     metrics: LenderMetrics,
 }
@@ -36,7 +36,7 @@ impl Health {
     /// `stale_after`: how long a lender may stand still and be called ready.
     pub fn new<'a>(lenders: impl Iterator<Item = &'a String>, stale_after: Duration, metrics: Arc<Metrics>) -> Self {
         let lender = |name: &String| {
-            let lender = Lender {
+            let lender = LenderHealth {
                 standing: Mutex::new(Standing::Starting),
                 metrics: metrics.lender(name),
             };

@@ -1,38 +1,19 @@
-//! What do a supervisor and Prometheus see of this process? Health and metrics, over HTTP/1.
-//!
-//! | Path | Answer |
-//! |---|---|
-//! | `/livez` | whether the loops of the process turn |
-//! | `/readyz` | whether every lender makes progress |
-//! | `/metrics` | what is counted |
-//!
-//! Whoever reaches the port may do no more than look, and not for long: a connection carries one request without a body, and
-//! ends within seconds.
-
-mod health;
+//! A port of ours: who connects to it gets one answer, and not for long.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Body;
-use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use hyper::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use secrecy::ExposeSecret;
-use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::site::{Site, answer};
 use crate::config::{self, SecretError, SecretSource};
-use crate::metrics::{self, Metrics};
-use crate::watchdog::Watchdog;
-pub use health::{Health, Standing};
 
 /// Probes and scrapes are a handful; the next connection waits in the listener's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -81,13 +62,6 @@ impl HttpError {
 pub struct Server {
     listener: TcpListener,
     token: Option<SecretSource>,
-}
-
-/// What there is to see.
-pub struct Site {
-    pub metrics: Arc<Metrics>,
-    pub health: Arc<Health>,
-    pub watchdog: Arc<Watchdog>,
 }
 
 impl Server {
@@ -153,92 +127,4 @@ async fn connection(stream: TcpStream, token: Option<Arc<SecretSource>>, site: A
         Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
         Err(_) => tracing::debug!("a connection took too long"),
     }
-}
-
-fn answer<B: Body>(site: &Site, token: Option<&SecretSource>, request: &Request<B>) -> Response<Full<Bytes>> {
-    let page = match request.uri().path() {
-        "/livez" => Site::livez,
-        "/readyz" => Site::readyz,
-        "/metrics" => Site::metrics,
-        _ => {
-            if token.is_some_and(|token| !has_token(request.headers(), token)) {
-                let mut refused = error(StatusCode::UNAUTHORIZED, "this needs the token of http.token");
-                let scheme = hyper::header::HeaderValue::from_static("Bearer");
-                refused.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-                return refused;
-            }
-            return error(
-                StatusCode::NOT_FOUND,
-                "there are only /livez, /readyz and /metrics here",
-            );
-        }
-    };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "this can only be read");
-        let allowed = hyper::header::HeaderValue::from_static("GET, HEAD");
-        refused.headers_mut().insert(ALLOW, allowed);
-        return refused;
-    }
-    if !request.body().is_end_stream() {
-        return error(StatusCode::PAYLOAD_TOO_LARGE, "a request has no body here");
-    }
-    page(site)
-}
-
-/// Whether the request carries the token; a file is read again each time, since a mounted secret is replaced in place.
-fn has_token(headers: &HeaderMap, token: &SecretSource) -> bool {
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some((scheme, given)) = given.and_then(|given| given.split_once(' ')) else {
-        return false;
-    };
-    let Ok(token) = token.read() else { return false };
-    let (given, token) = (given.trim().as_bytes(), token.expose_secret().as_bytes());
-    scheme.eq_ignore_ascii_case("bearer") && given.len() == token.len() && openssl::memcmp::eq(given, token)
-}
-
-impl Site {
-    fn livez(&self) -> Response<Full<Bytes>> {
-        let late = self.watchdog.late();
-        let status = if late.is_empty() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
-        as_json(status, &json!({ "alive": late.is_empty(), "late": late }))
-    }
-
-    fn readyz(&self) -> Response<Full<Bytes>> {
-        let (are_ready, report) = self.health.report();
-        let status = if are_ready {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
-        as_json(status, &report)
-    }
-
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        // For the metric of its own.
-        self.health.report();
-        response(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics.text())
-    }
-}
-
-/// In the form of Kafka Connect's REST API.
-fn error(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
-    as_json(status, &json!({ "error_code": status.as_u16(), "message": message }))
-}
-
-fn as_json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
-    response(status, "application/json", format!("{value}\n"))
-}
-
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, content_type)
-        // What was true a moment ago misleads.
-        .header(CACHE_CONTROL, "no-store")
-        .body(Full::new(body.into()))
-        .expect("every header is visible ASCII")
 }
