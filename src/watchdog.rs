@@ -92,12 +92,12 @@ impl Drop for During<'_> {
 
 /// How long a loop has been seen in the same step.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Seen {
+struct StepAge {
     turn: u64,
     age: Duration,
 }
 
-impl Seen {
+impl StepAge {
     /// How far the loop is beyond the limit of its step, `passed` after the last look.
     fn look(&mut self, turn: u64, doing: Option<Doing>, passed: Duration) -> Option<Duration> {
         if self.turn == turn {
@@ -111,13 +111,13 @@ impl Seen {
 
 /// What follows from being beyond a limit.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum Lateness {
     Turns,
     Late,
     Hung,
 }
 
-impl Verdict {
+impl Lateness {
     fn of(overdue: Option<Duration>, grace: Duration) -> Self {
         match overdue {
             Some(overdue) if overdue >= grace => Self::Hung,
@@ -127,16 +127,16 @@ impl Verdict {
     }
 }
 
-struct Watched {
+struct WatchedLoop {
     name: String,
     beat: Weak<Mutex<Beat>>,
-    seen: Seen,
+    step: StepAge,
 }
 
 /// Watches the loops of the process.
 #[derive(Default)]
 pub struct Watchdog {
-    watched: Mutex<Vec<Watched>>,
+    watched: Mutex<Vec<WatchedLoop>>,
     late: Mutex<Vec<String>>,
     is_over: AtomicBool,
 }
@@ -157,10 +157,10 @@ impl Watchdog {
     /// The pulse of one more loop, watched for as long as it lives.
     pub fn watch(&self, name: String) -> Pulse {
         let pulse = Pulse::default();
-        lock(&self.watched).push(Watched {
+        lock(&self.watched).push(WatchedLoop {
             name,
             beat: Arc::downgrade(&pulse.0),
-            seen: Seen::default(),
+            step: StepAge::default(),
         });
         pulse
     }
@@ -206,17 +206,17 @@ impl Watchdog {
                 let beat = lock(&beat);
                 (beat.turn, beat.doing)
             };
-            let overdue = watched.seen.look(turn, doing, passed);
+            let overdue = watched.step.look(turn, doing, passed);
             let what = || {
                 let (doing, overdue) = (doing.expect("only a step is late"), overdue.unwrap_or_default());
                 let limit = humantime::format_duration(doing.limit);
                 let (name, what, overdue) = (&watched.name, doing.what, overdue.as_secs());
                 format!("{name} does not turn: {what}, for {overdue} s longer than the {limit} that it may take")
             };
-            match Verdict::of(overdue, grace) {
-                Verdict::Turns => {}
-                Verdict::Late => late.push(what()),
-                Verdict::Hung => hung.push(what()),
+            match Lateness::of(overdue, grace) {
+                Lateness::Turns => {}
+                Lateness::Late => late.push(what()),
+                Lateness::Hung => hung.push(what()),
             }
             true
         });
@@ -262,13 +262,13 @@ mod tests {
     #[test]
     fn a_step_is_late_a_third_of_the_grace_after_its_limit_and_hung_at_its_end() {
         for (overdue, expected) in [
-            (None, Verdict::Turns),
-            (Some(seconds(9)), Verdict::Turns),
-            (Some(seconds(10)), Verdict::Late),
-            (Some(seconds(29)), Verdict::Late),
-            (Some(seconds(30)), Verdict::Hung),
+            (None, Lateness::Turns),
+            (Some(seconds(9)), Lateness::Turns),
+            (Some(seconds(10)), Lateness::Late),
+            (Some(seconds(29)), Lateness::Late),
+            (Some(seconds(30)), Lateness::Hung),
         ] {
-            assert_eq!(Verdict::of(overdue, GRACE), expected, "{overdue:?}");
+            assert_eq!(Lateness::of(overdue, GRACE), expected, "{overdue:?}");
         }
     }
 
@@ -278,7 +278,7 @@ mod tests {
             what: "committing",
             limit: seconds(2),
         });
-        let mut seen = Seen::default();
+        let mut seen = StepAge::default();
         // Turn, what it does, how long it is overdue; a look every second.
         for (turn, doing, expected) in [
             (1, doing, None),
