@@ -116,7 +116,7 @@ macro_rules! lender_metrics {
         pub struct LenderMetrics {
             lender: String,
             requests_total: Family<RequestLabel, Counter>,
-            times: Arc<Times>,
+            times: Arc<LastTimes>,
             $(#[doc = $help] pub $name: $kind,)*
         }
 
@@ -272,7 +272,7 @@ lender_metrics! {
 
 /// Times that a scrape turns into ages.
 #[derive(Debug, Default)]
-struct Times {
+struct LastTimes {
     /// Milliseconds since the epoch, by upstream's clock; 0 while not known.
     live_clock: AtomicI64,
     read: AtomicI64,
