@@ -1,10 +1,11 @@
-//! `config show`: what is the configuration, all layers together, and where does each value come from?
+//! `config show`: what is the configuration, all layers together, and where does each value come from? `config reference`:
+//! which keys are there?
 
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 
-use crate::config::Loaded;
+use crate::config::{Loaded, reference};
 
 /// Looks at the configuration without using it.
 #[derive(Debug, Args)]
@@ -22,6 +23,9 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Prints config/d02-source.toml: every key, its default and the reason for it.
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Writes the result to `out`, in `main` standard output.
@@ -29,6 +33,7 @@ pub fn execute(arguments: &Arguments, loaded: &Loaded, mut out: impl Write) -> i
     match arguments.action {
         Action::Show { json: true } => writeln!(out, "{:#}", loaded.to_json()),
         Action::Show { json: false } => write!(out, "{}", loaded.to_toml()),
+        Action::Reference => write!(out, "{}", reference()),
     }
 }
 

@@ -1,301 +1,373 @@
-//! Which keys exist, what may stand in them, and what holds when nobody sets them?
+//! Which keys exist, what may stand in them, what holds when nobody sets them, and why that?
 //!
-//! One table, [`KEYS`]: unknown-key detection, the environment, `config show` and the test of the reference file all read it.
+//! One table, [`KEYS`]: unknown-key detection, the environment, `config show` and the reference file are all made of it.
 //! A `*` stands for a name the operator chooses.
 
-use std::fmt;
-
-use super::values::{
-    NUMBER_OF_ROWS_MAX, parse_address, parse_duration, parse_email, parse_extra, parse_flag, parse_name, parse_servers,
-    parse_size, parse_time, parse_url, parse_user, parse_word, shown_url,
-};
+use super::kinds::{UrlRule, ValueKind};
+use super::values::NUMBER_OF_ROWS_MAX;
 
 /// One key of the configuration.
 #[derive(Debug)]
-pub struct Key {
+pub struct ConfigKey {
     /// The dotted name, `*` for a part that the operator chooses.
     pub name: &'static str,
     /// What may stand in it.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// The value when nobody sets it, as it would be written on the command line; `None` where there is none.
     pub default: Option<&'static str>,
+    /// What it is for, and why its default is what it is or what holds without it. Nobody else says it.
+    pub reason: &'static str,
+    /// For one without a default: a value, written like that; whole lines of TOML where the name ends with a `*`.
+    pub example: Option<&'static str>,
 }
 
-/// What may stand in a key. Every kind is read from text, so that a file, a variable and `--set` mean the same.
-#[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    /// Letters, digits, `.`, `_`, `-`: safe in a transactional id and in a connector name.
-    Name,
-    Whole {
-        min: i64,
-        max: i64,
-        why: &'static str,
-    },
-    /// -1 for the broker's default, or a number of copies.
-    Replication,
-    /// A share or a rate; both bounds are part of it.
-    Number {
-        min: f64,
-        below: f64,
-        why: &'static str,
-    },
-    Flag,
-    /// Bounds as an operator would write them.
-    Duration {
-        min: &'static str,
-        max: &'static str,
-        why: &'static str,
-    },
-    Size {
-        min: &'static str,
-        max: &'static str,
-        why: &'static str,
-    },
-    Url(UrlRule),
-    Choice(&'static [&'static str]),
-    /// `all`, `none` or a list of names.
-    Extra,
-    Email,
-    /// Text without spaces that ends up in a path or a header.
-    Word,
-    /// The user name of HTTP basic authentication, which ends at a colon.
-    User,
-    Path,
-    Time,
-    Address,
-    Servers,
-    /// A topic name; its form is checked once `{lender}` is replaced.
-    Topic,
-    /// Text that no message shows; the same name with `_file` reads it from a file.
-    Secret,
-    /// Handed to Kafka as it is.
-    Setting,
-    /// Handed to librdkafka as it is; secret when its name says so, and the same name with `_file` reads a file.
-    Property,
+impl ConfigKey {
+    const fn defaults_to(self, default: &'static str) -> Self {
+        Self {
+            default: Some(default),
+            ..self
+        }
+    }
+
+    const fn reason(self, reason: &'static str) -> Self {
+        Self { reason, ..self }
+    }
+
+    const fn example(self, example: &'static str) -> Self {
+        Self {
+            example: Some(example),
+            ..self
+        }
+    }
+
+    /// Whether its values stay out of every message and dump.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, ValueKind::Secret)
+    }
+
+    /// Whether `KEY_file` exists beside it.
+    pub fn has_file(&self) -> bool {
+        matches!(self.kind, ValueKind::Secret | ValueKind::Property)
+    }
 }
 
-/// Which URLs a key takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UrlRule {
-    /// `https`, or `http` to this machine only: the login sends a password.
-    Upstream,
-    /// `https` or `http`, no user name or password in it.
-    Registry,
-    /// `http` or `https`; a user name and a password may stand in it.
-    Proxy,
+const fn key(name: &'static str, kind: ValueKind) -> ConfigKey {
+    ConfigKey {
+        name,
+        kind,
+        default: None,
+        reason: "",
+        example: None,
+    }
 }
 
-const fn key(name: &'static str, kind: Kind, default: Option<&'static str>) -> Key {
-    Key { name, kind, default }
+const fn duration(min: &'static str, max: &'static str, why: &'static str) -> ValueKind {
+    ValueKind::Duration { min, max, why }
 }
 
-const fn duration(min: &'static str, max: &'static str, why: &'static str) -> Kind {
-    Kind::Duration { min, max, why }
+const fn size(min: &'static str, max: &'static str, why: &'static str) -> ValueKind {
+    ValueKind::Size { min, max, why }
 }
 
-const PARTITIONS: Kind = Kind::Whole {
-    min: 1,
-    max: 10_000,
-    why: "",
-};
+const fn whole(min: i64, max: i64, why: &'static str) -> ValueKind {
+    ValueKind::Whole { min, max, why }
+}
+
+const fn number(min: f64, below: f64, why: &'static str) -> ValueKind {
+    ValueKind::Number { min, below, why }
+}
+
+const PARTITIONS: ValueKind = whole(1, 10_000, "");
+
+/// What the reference file says over a table of keys.
+pub const TABLES: &[(&str, &str)] = &[
+    (
+        "lenders.*",
+        "One table a lender; its name (lower-case letters, digits, hyphens) stands in logs, labels and the cursor's \
+         key.",
+    ),
+    (
+        "kafka.topics",
+        "Names of the topics. {lender} in one stands for the name of the lender. Each topic needs a name of its own.",
+    ),
+    (
+        "kafka.topic_settings.accounts",
+        "How a missing topic is created; an existing one is never altered. Any setting of a Kafka topic may stand \
+         here under Kafka's name, in quotes. min.insync.replicas becomes 2 where there are 3 replicas, unless it is \
+         set here.",
+    ),
+    (
+        "kafka.properties",
+        "Handed to librdkafka as they are; KEY_file reads a secret. What would break a promise of this source is \
+         refused.",
+    ),
+    ("changes", "The trail of changes; kafka.topics.changes turns it off."),
+    ("errors", "What happens to a row that does not fit."),
+    (
+        "http",
+        "Health and metrics, for a supervisor and for Prometheus: /livez, /readyz, /metrics. Served by `run` only.",
+    ),
+];
 
 /// Every key there is, in the order of the reference file.
-pub const KEYS: &[Key] = &[
-    key("name", Kind::Name, Some("d02-source")),
-    // Upstream.
-    key(
-        "upstream.base_url",
-        Kind::Url(UrlRule::Upstream),
-        Some("https://v3-api.cleargrid.ai"),
+pub const KEYS: &[ConfigKey] = &[
+    key("name", ValueKind::Name).defaults_to("d02-source").reason(
+        "Who this source is: the prefix of every transactional.id and a part of the cursor's key. Never \
+                 change it on a running set-up: another name starts from the beginning and does not fence the \
+                 instance that runs under the old one.",
     ),
+    key("upstream.base_url", ValueKind::Url(UrlRule::Upstream))
+        .defaults_to("https://v3-api.cleargrid.ai")
+        .reason("The Exports API. https, or http to this machine only: the login sends a password."),
     key(
         "upstream.page_size",
-        Kind::Whole {
-            min: 1,
-            max: 1000,
-            why: "upstream cuts anything larger to 1000 in silence",
-        },
-        Some("1000"),
-    ),
+        whole(1, 1000, "upstream cuts anything larger to 1000 in silence"),
+    )
+    .defaults_to("1000")
+    .reason("Rows a request, 1 to 1000. The most that upstream gives; fewer only mean more requests."),
     key(
         "upstream.poll_interval",
         duration("1ms", "1d", "it is how old a live record can be"),
-        Some("5s"),
+    )
+    .defaults_to("5s")
+    .reason(
+        "From the beginning of one poll to the next: how old a live record can be. An empty poll is cheap. A \
+                 quarter of it is a pause, however slow upstream is, and no poll begins before the one before it is \
+                 committed.",
     ),
     key(
         "upstream.request_timeout",
         duration("1ms", "10m", "a request that hangs holds up its lender for as long"),
-        Some("60s"),
+    )
+    .defaults_to("60s")
+    .reason(
+        "For one request, from sending to the last byte. Above the vendor's own limit, so that its 504 is \
+                 seen and acted upon.",
     ),
     key(
         "upstream.max_body",
-        Kind::Size {
-            min: "64KiB",
-            max: "1GiB",
-            why: "it must hold a page of rows, and all of it stands in memory",
-        },
-        Some("64MiB"),
+        size(
+            "64KiB",
+            "1GiB",
+            "it must hold a page of rows, and all of it stands in memory",
+        ),
+    )
+    .defaults_to("64MiB")
+    .reason(
+        "Largest answer after decompression. A page of 1000 rows has about 0.7 MB; a runaway answer is \
+                 stopped.",
     ),
     key(
         "upstream.late_window",
         duration("1ms", "1d", "every sweep reads the whole window again"),
-        Some("10m"),
-    ),
+    )
+    .defaults_to("10m")
+    .reason("How long after its updated_at a row may still become visible. Far beyond the lag of any replica."),
     key(
         "upstream.late_sweep_interval",
         duration("1ms", "1d", "late rows wait for as long"),
-        Some("1m"),
+    )
+    .defaults_to("1m")
+    .reason(
+        "Pause between two sweeps, which read again what may have become visible late. A tenth of the \
+                 window.",
     ),
     key(
         "upstream.snapshot_parallelism",
-        Kind::Whole {
-            min: 1,
-            max: 64,
-            why: "each is a request in flight at the vendor",
-        },
-        Some("4"),
+        whole(1, 64, "each is a request in flight at the vendor"),
+    )
+    .defaults_to("4")
+    .reason(
+        "Ranges of a snapshot that are read side by side, 1 to 64: the round trip of one hides behind the \
+                 others.",
     ),
     key(
         "upstream.max_requests_per_second",
-        Kind::Number {
-            min: 0.001,
-            below: 10_000.0,
-            why: "leave it out for no limit",
-        },
-        None,
-    ),
-    key("upstream.ca_file", Kind::Path, None),
-    key("upstream.proxy", Kind::Url(UrlRule::Proxy), None),
+        number(0.001, 10_000.0, "leave it out for no limit"),
+    )
+    .reason(
+        "Requests a second of one lender, logins and polls included, from 0.001; after a pause one second's \
+                 worth may go at once. A request that waits for its turn is not yet running out of its time. \
+                 Without: no limit.",
+    )
+    .example("10"),
+    key("upstream.ca_file", ValueKind::Path)
+        .reason("Certificates (PEM) to trust beside the system's. Without: the system's alone.")
+        .example("/etc/ssl/corporate-ca.pem"),
+    key("upstream.proxy", ValueKind::Url(UrlRule::Proxy))
+        .reason(
+            "A proxy for upstream only; user name and password may stand in it. Without: the one the environment \
+                 names, if any.",
+        )
+        .example("http://proxy.example:3128"),
     key(
         "upstream.reconcile_interval",
         duration("1m", "400d", "it reads every account again"),
-        None,
-    ),
+    )
+    .reason(
+        "Pause between two times that everything is read once more: what is missing or different is written, \
+                 what upstream does not show any more is deleted. Each costs as much as a snapshot. Without: only \
+                 `d02-source reconcile` does.",
+    )
+    .example("7d"),
     key(
         "upstream.reconcile_max_deletes",
-        Kind::Number {
-            min: 0.0,
-            below: 1.0,
-            why: "a share of the accounts",
-        },
-        Some("0.05"),
+        number(0.0, 1.0, "a share of the accounts"),
+    )
+    .defaults_to("0.05")
+    .reason(
+        "The largest share of the accounts that such a reading may delete, from 0 to 1. An upstream that \
+                 suddenly shows much less is rather wrong than right.",
     ),
-    // Lenders.
-    key("lenders.*.email", Kind::Email, None),
-    key("lenders.*.password", Kind::Secret, None),
-    key("lenders.*.subdomain", Kind::Word, None),
-    key("lenders.*.public_id", Kind::Word, None),
-    key("lenders.*.start_from", Kind::Time, None),
-    // Kafka.
-    key("kafka.bootstrap_servers", Kind::Servers, Some("localhost:9092")),
-    key("kafka.create_topics", Kind::Flag, Some("true")),
-    key("kafka.topics.accounts", Kind::Topic, Some("cleargrid.d02.accounts")),
-    key("kafka.topics.cursor", Kind::Topic, Some("cleargrid.d02.cursor")),
-    key("kafka.topics.changes", Kind::Topic, Some("cleargrid.d02.changes")),
-    key(
-        "kafka.topics.dead_letters",
-        Kind::Topic,
-        Some("cleargrid.d02.dead-letters"),
+    key("lenders.*.email", ValueKind::Email)
+        .reason("The login at upstream. No default.")
+        .example("exports@acme.example"),
+    key("lenders.*.password", ValueKind::Secret)
+        .reason("The file with the password (a mounted secret), or `password` for the password itself. No default.")
+        .example("/run/secrets/acme"),
+    key("lenders.*.subdomain", ValueKind::Word)
+        .reason("The part of the login path that names the lender. Without: the name of this table.")
+        .example("acme"),
+    key("lenders.*.public_id", ValueKind::Word)
+        .reason("The lender's UUID. The login answers it; if given here, the two must match.")
+        .example("5f0c0e9a-6f0b-4a53-9d5e-0a7c1d2b3e4f"),
+    key("lenders.*.start_from", ValueKind::Time)
+        .reason("Rows with an older updated_at are ignored, unless their account is held already. Without: none are.")
+        .example("2026-01-01T00:00:00Z"),
+    key("kafka.bootstrap_servers", ValueKind::Servers)
+        .defaults_to("localhost:9092")
+        .reason("Brokers as host:port, separated by commas."),
+    key("kafka.create_topics", ValueKind::Flag).defaults_to("true").reason(
+        "Whether `run` creates missing topics. A topic that the broker creates by itself would not be \
+                 compacted.",
     ),
-    key("kafka.topic_settings.accounts.partitions", PARTITIONS, Some("6")),
+    key("kafka.topics.accounts", ValueKind::Topic)
+        .defaults_to("cleargrid.d02.accounts")
+        .reason("The latest state of every account, compacted by public_id."),
+    key("kafka.topics.cursor", ValueKind::Topic)
+        .defaults_to("cleargrid.d02.cursor")
+        .reason("How far each lender has been read, committed together with the records."),
+    key("kafka.topics.changes", ValueKind::Topic)
+        .defaults_to("cleargrid.d02.changes")
+        .reason(
+            "What was, what differs and what is, a record a change: the trail of balances, due dates and \
+                 statuses. \"\": none is written.",
+        ),
+    key("kafka.topics.dead_letters", ValueKind::Topic)
+        .defaults_to("cleargrid.d02.dead-letters")
+        .reason("Rows that cannot be an account, byte for byte."),
+    key("kafka.topic_settings.accounts.partitions", PARTITIONS)
+        .defaults_to("6")
+        .reason("Can never change later: keys would move to other partitions and lose their order."),
     key(
         "kafka.topic_settings.accounts.replication_factor",
-        Kind::Replication,
-        Some("-1"),
-    ),
-    key(
-        "kafka.topic_settings.accounts.cleanup.policy",
-        Kind::Setting,
-        Some("compact"),
-    ),
-    key(
-        "kafka.topic_settings.accounts.delete.retention.ms",
-        Kind::Setting,
-        Some("604800000"),
-    ),
+        ValueKind::Replication,
+    )
+    .defaults_to("-1")
+    .reason("-1: the broker's default."),
+    key("kafka.topic_settings.accounts.cleanup.policy", ValueKind::Setting)
+        .defaults_to("compact")
+        .reason("The latest record of each account stays for ever."),
+    key("kafka.topic_settings.accounts.delete.retention.ms", ValueKind::Setting)
+        .defaults_to("604800000")
+        .reason("7 days, in milliseconds: how long a reader may be away and still see that an account was removed."),
     key(
         "kafka.topic_settings.accounts.min.compaction.lag.ms",
-        Kind::Setting,
-        Some("3600000"),
-    ),
+        ValueKind::Setting,
+    )
+    .defaults_to("3600000")
+    .reason("1 hour, in milliseconds: a reader that is a little behind sees every change."),
     key(
         "kafka.topic_settings.accounts.unclean.leader.election.enable",
-        Kind::Setting,
-        Some("false"),
-    ),
-    key("kafka.topic_settings.accounts.*", Kind::Setting, None),
-    key("kafka.topic_settings.cursor.partitions", PARTITIONS, Some("1")),
-    key(
-        "kafka.topic_settings.cursor.replication_factor",
-        Kind::Replication,
-        Some("-1"),
-    ),
-    key(
-        "kafka.topic_settings.cursor.cleanup.policy",
-        Kind::Setting,
-        Some("compact"),
-    ),
-    key("kafka.topic_settings.cursor.segment.ms", Kind::Setting, Some("3600000")),
+        ValueKind::Setting,
+    )
+    .defaults_to("false")
+    .reason("A replica that lags behind must not become leader: committed records would be lost."),
+    key("kafka.topic_settings.accounts.*", ValueKind::Setting)
+        .reason("The largest record, in bytes. Without: the broker's default; a larger row is a dead letter.")
+        .example(r#""max.message.bytes" = 4194304"#),
+    key("kafka.topic_settings.cursor.partitions", PARTITIONS)
+        .defaults_to("1")
+        .reason("One: there is one small record a lender."),
+    key("kafka.topic_settings.cursor.replication_factor", ValueKind::Replication)
+        .defaults_to("-1")
+        .reason("-1: the broker's default."),
+    key("kafka.topic_settings.cursor.cleanup.policy", ValueKind::Setting)
+        .defaults_to("compact")
+        .reason("Only the latest position counts."),
+    key("kafka.topic_settings.cursor.segment.ms", ValueKind::Setting)
+        .defaults_to("3600000")
+        .reason("1 hour, in milliseconds: closed segments can be compacted, so that a start reads little."),
     key(
         "kafka.topic_settings.cursor.unclean.leader.election.enable",
-        Kind::Setting,
-        Some("false"),
-    ),
-    key("kafka.topic_settings.cursor.*", Kind::Setting, None),
-    key("kafka.topic_settings.changes.partitions", PARTITIONS, Some("6")),
+        ValueKind::Setting,
+    )
+    .defaults_to("false")
+    .reason("A replica that lags behind must not become leader: progress would go back."),
+    key("kafka.topic_settings.cursor.*", ValueKind::Setting),
+    key("kafka.topic_settings.changes.partitions", PARTITIONS)
+        .defaults_to("6")
+        .reason("As many as accounts has, so that the two can be joined by key."),
     key(
         "kafka.topic_settings.changes.replication_factor",
-        Kind::Replication,
-        Some("-1"),
-    ),
-    key(
-        "kafka.topic_settings.changes.cleanup.policy",
-        Kind::Setting,
-        Some("delete"),
-    ),
-    key(
-        "kafka.topic_settings.changes.retention.ms",
-        Kind::Setting,
-        Some("34560000000"),
-    ),
+        ValueKind::Replication,
+    )
+    .defaults_to("-1")
+    .reason("-1: the broker's default."),
+    key("kafka.topic_settings.changes.cleanup.policy", ValueKind::Setting)
+        .defaults_to("delete")
+        .reason("Changes go by age."),
+    key("kafka.topic_settings.changes.retention.ms", ValueKind::Setting)
+        .defaults_to("34560000000")
+        .reason(
+            "400 days, in milliseconds: a year and a little of every account. A broker's usual 7 days are no \
+                 trail.",
+        ),
     key(
         "kafka.topic_settings.changes.unclean.leader.election.enable",
-        Kind::Setting,
-        Some("false"),
-    ),
-    key("kafka.topic_settings.changes.*", Kind::Setting, None),
-    key("kafka.topic_settings.dead_letters.partitions", PARTITIONS, Some("1")),
+        ValueKind::Setting,
+    )
+    .defaults_to("false")
+    .reason("A replica that lags behind must not become leader: committed records would be lost."),
+    key("kafka.topic_settings.changes.*", ValueKind::Setting),
+    key("kafka.topic_settings.dead_letters.partitions", PARTITIONS)
+        .defaults_to("1")
+        .reason("One: there are few, and their order helps the person who reads them."),
     key(
         "kafka.topic_settings.dead_letters.replication_factor",
-        Kind::Replication,
-        Some("-1"),
-    ),
-    key(
-        "kafka.topic_settings.dead_letters.cleanup.policy",
-        Kind::Setting,
-        Some("delete"),
-    ),
-    key(
-        "kafka.topic_settings.dead_letters.retention.ms",
-        Kind::Setting,
-        Some("2592000000"),
-    ),
+        ValueKind::Replication,
+    )
+    .defaults_to("-1")
+    .reason("-1: the broker's default."),
+    key("kafka.topic_settings.dead_letters.cleanup.policy", ValueKind::Setting)
+        .defaults_to("delete")
+        .reason("Dead letters go by age."),
+    key("kafka.topic_settings.dead_letters.retention.ms", ValueKind::Setting)
+        .defaults_to("2592000000")
+        .reason("30 days, in milliseconds: time enough for someone to look and to replay."),
     key(
         "kafka.topic_settings.dead_letters.unclean.leader.election.enable",
-        Kind::Setting,
-        Some("false"),
-    ),
-    key("kafka.topic_settings.dead_letters.*", Kind::Setting, None),
-    key("kafka.properties.*", Kind::Property, None),
-    // Transaction.
+        ValueKind::Setting,
+    )
+    .defaults_to("false")
+    .reason("A replica that lags behind must not become leader: committed records would be lost."),
+    key("kafka.topic_settings.dead_letters.*", ValueKind::Setting),
+    key("kafka.properties.*", ValueKind::Property)
+        .reason("How to talk to the brokers. Without: librdkafka's own default, plaintext.")
+        .example(
+            r#""security.protocol" = "SASL_SSL"
+# A secret for librdkafka, from a file.
+"sasl.password_file" = "/run/secrets/kafka"
+# docs/operations.md, "Getting in at Kafka", has all of it for SCRAM, PLAIN, certificates and OAUTHBEARER."#,
+        ),
     key(
         "transaction.max_rows",
-        Kind::Whole {
-            min: 1,
-            max: NUMBER_OF_ROWS_MAX,
-            why: "the rows of a transaction stand in memory",
-        },
-        Some("20000"),
+        whole(1, NUMBER_OF_ROWS_MAX, "the rows of a transaction stand in memory"),
+    )
+    .defaults_to("20000")
+    .reason(
+        "Rows in one transaction, 1 to 100000, while there is a backlog. The commit is then a few per cent \
+                 of the time.",
     ),
     key(
         "transaction.max_delay",
@@ -304,292 +376,113 @@ pub const KEYS: &[Key] = &[
             "10s",
             "a decided row waits for as long, and readers of the topic with it",
         ),
-        Some("500ms"),
-    ),
+    )
+    .defaults_to("500ms")
+    .reason("How long decided rows wait for more before they are committed, at most 10 s."),
     key(
         "transaction.heartbeat_interval",
         duration("1ms", "1h", "a dead instance counts as alive for three of them"),
-        Some("1m"),
+    )
+    .defaults_to("1m")
+    .reason(
+        "How often an idle lender commits its cursor alone, at most 1 h. A dead instance counts as alive for \
+                 three of them.",
     ),
-    // Avro and its registry.
-    key(
-        "avro.encoding",
-        Kind::Choice(&["confluent", "single-object"]),
-        Some("confluent"),
-    ),
+    key("avro.encoding", ValueKind::Choice(&["confluent", "single-object"]))
+        .defaults_to("confluent")
+        .reason(
+            "What stands before the Avro bytes: \"confluent\" (a schema id; needs the registry) or \
+                 \"single-object\" (a fingerprint). The latter must be asked for, so that a forgotten registry never \
+                 fills a topic with bytes that nobody can read.",
+        ),
     key(
         "avro.subject_strategy",
-        Kind::Choice(&["topic-name", "record-name", "topic-record-name"]),
-        Some("topic-name"),
+        ValueKind::Choice(&["topic-name", "record-name", "topic-record-name"]),
+    )
+    .defaults_to("topic-name")
+    .reason(
+        "How a schema's subject is named: \"topic-name\", \"record-name\" or \"topic-record-name\". The \
+                 default of every client.",
     ),
-    key("avro.extra", Kind::Extra, Some("all")),
-    key(
-        "schema_registry.url",
-        Kind::Url(UrlRule::Registry),
-        Some("http://localhost:8081"),
+    key("avro.extra", ValueKind::Extra).defaults_to("all").reason(
+        "Which members without a field of their own pass into `extra`: \"all\", \"none\", or a list of names \
+                 such as [\"risk_band\"]. The same holds for the text of a value that does not fit its field. All: \
+                 what the vendor adds tomorrow is in Kafka tomorrow.",
     ),
-    key("schema_registry.auto_register", Kind::Flag, Some("true")),
-    key("schema_registry.username", Kind::User, None),
-    key("schema_registry.password", Kind::Secret, None),
-    key("schema_registry.token", Kind::Secret, None),
-    key("schema_registry.ca_file", Kind::Path, None),
-    // Changes, errors, HTTP.
-    key("changes.initial", Kind::Flag, Some("true")),
-    key("errors.tolerance", Kind::Choice(&["all", "none"]), Some("all")),
-    key("errors.bad_field", Kind::Choice(&["null", "dead-letter"]), Some("null")),
+    key("schema_registry.url", ValueKind::Url(UrlRule::Registry))
+        .defaults_to("http://localhost:8081")
+        .reason("Needed for \"confluent\"; may have a path. \"\" is none."),
+    key("schema_registry.auto_register", ValueKind::Flag)
+        .defaults_to("true")
+        .reason("Whether `run` registers a missing schema. Off where only a pipeline may."),
+    key("schema_registry.username", ValueKind::User)
+        .reason("For HTTP basic authentication, with password_file. Without: no authentication.")
+        .example("d02-source"),
+    key("schema_registry.password", ValueKind::Secret)
+        .reason("The file with the password, or `password` for the password itself.")
+        .example("/run/secrets/registry-password"),
+    key("schema_registry.token", ValueKind::Secret)
+        .reason("The file with a bearer token, instead of user name and password; or `token` for the token itself.")
+        .example("/run/secrets/registry-token"),
+    key("schema_registry.ca_file", ValueKind::Path)
+        .reason("Certificates (PEM) to trust beside the system's. Without: the system's alone.")
+        .example("/etc/ssl/corporate-ca.pem"),
+    key("changes.initial", ValueKind::Flag).defaults_to("true").reason(
+        "Whether every account of the first snapshot gets an opening record, so that its trail begins with \
+                 what was there before.",
+    ),
+    key("errors.tolerance", ValueKind::Choice(&["all", "none"]))
+        .defaults_to("all")
+        .reason(
+            "\"none\" stops the lender at the first row that would be a dead letter, with nothing of its page or \
+                 after it committed. \"all\": one odd row does not hold back the others.",
+        ),
+    key("errors.bad_field", ValueKind::Choice(&["null", "dead-letter"]))
+        .defaults_to("null")
+        .reason(
+            "\"dead-letter\": a value that does not fit its field sends the whole row to the dead letters. \
+                 \"null\": the field is null, its text stands in `extra`, and one odd field does not hold back a due \
+                 date. Amounts that do not fit are dead letters in any case.",
+        ),
     key(
         "errors.amount_tolerance",
-        Kind::Number {
-            min: 0.0,
-            below: 0.5,
-            why: "in minor units; half of one could be either amount",
-        },
-        Some("0"),
+        number(0.0, 0.5, "in minor units; half of one could be either amount"),
+    )
+    .defaults_to("0")
+    .reason(
+        "How far an amount may be from a whole number of minor units and still be taken for it, from 0 to \
+                 below 0.5: 0.000001 takes 1998.9999999999998 for 1999. 0: never, since it is the vendor who should \
+                 say what a balance is.",
     ),
     key(
         "errors.max_dead_letters_per_hour",
-        Kind::Whole {
-            min: 0,
-            max: i64::MAX,
-            why: "leave it out for no limit",
-        },
-        None,
-    ),
-    key("http.listen", Kind::Address, None),
-    key("http.token", Kind::Secret, None),
+        whole(0, i64::MAX, "leave it out for no limit"),
+    )
+    .reason(
+        "Stops the lender before it commits more dead letters than this within an hour: upstream has turned \
+                 to rubbish. Without: no limit.",
+    )
+    .example("1000"),
+    key("http.listen", ValueKind::Address)
+        .reason(
+            "The address to listen on; a port that is taken is an error before anything else is touched. Other \
+                 machines reach these pages only if it is not a loopback address: \"0.0.0.0:8080\". Without: no \
+                 HTTP.",
+        )
+        .example("127.0.0.1:8080"),
+    key("http.token", ValueKind::Secret)
+        .reason(
+            "The file with a bearer token, or `token` for the token itself: asked for by every path but health \
+                 and metrics, unless `listen` is a loopback address.",
+        )
+        .example("/run/secrets/http-token"),
     key(
         "http.stale_after",
         duration("1ms", "1d", "a stuck lender counts as ready for as long"),
-        Some("5m"),
+    )
+    .defaults_to("5m")
+    .reason(
+        "How long a lender may stand still (no live walk and no sweep ends, and the snapshot does not move) \
+                 and be called ready. Above every back-off.",
     ),
 ];
-
-impl Key {
-    /// Whether its values stay out of every message and dump.
-    pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret)
-    }
-
-    /// Whether `KEY_file` exists beside it.
-    pub fn has_file(&self) -> bool {
-        matches!(self.kind, Kind::Secret | Kind::Property)
-    }
-}
-
-impl Kind {
-    /// Whether this text may stand in the key.
-    pub fn accepts(&self, text: &str) -> bool {
-        match *self {
-            Kind::Name => parse_name(text).is_some(),
-            Kind::Whole { min, max, .. } => text.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)),
-            Kind::Number { min, below, .. } => text.parse::<f64>().is_ok_and(|n| min <= n && n < below),
-            Kind::Replication => text.parse::<i16>().is_ok_and(|n| n == -1 || n > 0),
-            Kind::Flag => parse_flag(text).is_some(),
-            Kind::Duration { min, max, .. } => {
-                parse_duration(text).is_some_and(|d| parse_duration(min) <= Some(d) && Some(d) <= parse_duration(max))
-            }
-            Kind::Size { min, max, .. } => {
-                parse_size(text).is_some_and(|s| parse_size(min) <= Some(s) && Some(s) <= parse_size(max))
-            }
-            Kind::Url(rule) => parse_url(text).is_some_and(|url| rule.allows(&url)),
-            Kind::Choice(names) => names.contains(&text),
-            Kind::Extra => parse_extra(text).is_some(),
-            Kind::Email => parse_email(text).is_some(),
-            Kind::Word => parse_word(text).is_some(),
-            Kind::User => parse_user(text).is_some(),
-            Kind::Path | Kind::Secret => !text.is_empty(),
-            Kind::Time => parse_time(text).is_some(),
-            Kind::Address => parse_address(text).is_some(),
-            Kind::Servers => parse_servers(text).is_some(),
-            Kind::Topic | Kind::Setting | Kind::Property => true,
-        }
-    }
-
-    /// Whether a bare number or boolean of TOML may stand for the text; elsewhere it would lose digits (`007`, `1e5`).
-    pub fn takes_bare_scalars(&self) -> bool {
-        matches!(
-            self,
-            Kind::Whole { .. }
-                | Kind::Replication
-                | Kind::Number { .. }
-                | Kind::Flag
-                | Kind::Duration { .. }
-                | Kind::Size { .. }
-                | Kind::Setting
-                | Kind::Property
-        )
-    }
-
-    /// The value as a message may show it: what could be a password inside a URL is left out.
-    pub fn shown(&self, text: &str) -> String {
-        match self {
-            Kind::Url(_) => shown_url(text),
-            _ => text.to_owned(),
-        }
-    }
-}
-
-impl UrlRule {
-    fn allows(self, url: &reqwest::Url) -> bool {
-        let bare = url.query().is_none() && url.fragment().is_none();
-        let anonymous = url.username().is_empty() && url.password().is_none();
-        let web = matches!(url.scheme(), "http" | "https") && url.has_host();
-        match self {
-            UrlRule::Upstream => web && bare && anonymous && (url.scheme() == "https" || is_loopback(url)),
-            UrlRule::Registry => web && bare && anonymous,
-            UrlRule::Proxy => web && bare && url.path() == "/",
-        }
-    }
-}
-
-fn is_loopback(url: &reqwest::Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
-}
-
-/// What is allowed, as the end of an error message.
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut with = |allowed: String, why: &str| match why {
-            "" => write!(f, "{allowed}"),
-            _ => write!(f, "{allowed} ({why})"),
-        };
-        match *self {
-            Kind::Name => with("1 to 100 letters, digits, dots, underscores and hyphens".into(), ""),
-            Kind::Whole {
-                min,
-                max: i64::MAX,
-                why,
-            } => with(format!("a whole number from {min}"), why),
-            Kind::Whole { min, max, why } => with(format!("a whole number from {min} to {max}"), why),
-            Kind::Number { min, below, why } => with(format!("a number from {min} to below {below}"), why),
-            Kind::Replication => with(
-                "-1 for the broker's default, or a whole number from 1 to 32767".into(),
-                "",
-            ),
-            Kind::Flag => with("true or false".into(), ""),
-            Kind::Duration { min, max, why } => {
-                with(format!("a duration with its unit from \"{min}\" to \"{max}\""), why)
-            }
-            Kind::Size { min, max, why } => with(format!("a size with its unit from \"{min}\" to \"{max}\""), why),
-            Kind::Url(UrlRule::Upstream) => with(
-                "an https:// URL without credentials, query and fragment; http:// only to this machine".into(),
-                "",
-            ),
-            Kind::Url(UrlRule::Registry) => with(
-                "an http:// or https:// URL without query and fragment".into(),
-                "credentials go to schema_registry.username and schema_registry.password_file",
-            ),
-            Kind::Url(UrlRule::Proxy) => with("an http:// or https:// URL of a host, without a path".into(), ""),
-            Kind::Choice(names) => with(format!("\"{}\"", names.join("\" or \"")), ""),
-            Kind::Extra => with("\"all\", \"none\" or the names of fields".into(), ""),
-            Kind::Email => with("an e-mail address".into(), ""),
-            Kind::Word => with("text without spaces, slashes and control characters".into(), ""),
-            Kind::User => with("a user name without a colon and control characters".into(), ""),
-            Kind::Path => with("the path of a file".into(), ""),
-            Kind::Time => with("a time such as \"2026-01-01T00:00:00Z\"".into(), ""),
-            Kind::Address => with("an IP address and a port such as \"127.0.0.1:8080\"".into(), ""),
-            Kind::Servers => with("brokers as host:port, separated by commas".into(), ""),
-            Kind::Topic => with("the name of a topic".into(), ""),
-            Kind::Secret => with("text that is not empty, in quotes".into(), ""),
-            Kind::Setting | Kind::Property => with("one text, number or boolean".into(), ""),
-        }
-    }
-}
-
-/// Finds a key by its parts; `None` when there is no such key. Answers its full dotted name too.
-pub fn locate(parts: &[String]) -> Option<(String, &'static Key)> {
-    let full = parts.join(".");
-    if let Some(found) = KEYS.iter().find(|k| k.name == full) {
-        return Some((full, found));
-    }
-    let found = KEYS.iter().find(|k| matches(k, parts, &full))?;
-    Some((full, found))
-}
-
-fn matches(key: &Key, parts: &[String], full: &str) -> bool {
-    if let Some(field) = key.name.strip_prefix("lenders.*.") {
-        let [lenders, _, given] = parts else {
-            return false;
-        };
-        return lenders == "lenders" && (given == field || key.has_file() && is_file_of(given, field));
-    }
-    if let Some(prefix) = key.name.strip_suffix('*') {
-        let Some(rest) = full.strip_prefix(prefix).filter(|rest| !rest.is_empty()) else {
-            return false;
-        };
-        // Kafka's topic settings have a dot, all but one: a name without is a mistyped key of ours.
-        return matches!(key.kind, Kind::Property) || rest.contains('.') || rest == "preallocate";
-    }
-    key.has_file() && is_file_of(full, key.name)
-}
-
-fn is_file_of(given: &str, secret: &str) -> bool {
-    given.strip_suffix("_file") == Some(secret)
-}
-
-/// Whether this is the name of a table, which may be empty.
-pub fn is_table(parts: &[String]) -> bool {
-    if let [lenders, _] = parts
-        && lenders == "lenders"
-    {
-        return true;
-    }
-    let start = format!("{}.", parts.join("."));
-    KEYS.iter().any(|key| key.name.starts_with(&start))
-}
-
-/// The known key that looks most like this one.
-pub fn nearest(parts: &[String]) -> String {
-    let given = parts.join(".");
-    let last = parts.last().map(String::as_str).unwrap_or_default();
-    // What the operator chose freely is taken as it is, where the table around it is near enough.
-    let free = |at: usize| {
-        parts
-            .get(at..)
-            .filter(|rest| !rest.is_empty())
-            .map_or("NAME".to_owned(), |r| r.join("."))
-    };
-    let lenders = parts.len() > 2 && strsim::osa_distance(&parts[0], "lenders") < 4;
-    let lender = if lenders { parts[1].as_str() } else { "NAME" };
-    let mut names = Vec::new();
-    for key in KEYS {
-        let name = match key.name.strip_suffix(".*") {
-            Some(table) => format!("{table}.{}", free(table.matches('.').count() + 1)),
-            None => key.name.replace('*', lender),
-        };
-        if name == given {
-            continue;
-        }
-        if key.is_secret() {
-            names.push(format!("{name}_file"));
-        }
-        // Whole tables too: a mistyped one may be empty.
-        names.extend(name.match_indices('.').map(|(at, _)| name[..at].to_owned()));
-        names.push(name);
-    }
-    // The right name in the wrong table counts as one slip.
-    let distance = |name: &String| {
-        let own = name.rsplit('.').next().unwrap_or_default();
-        strsim::osa_distance(name, &given).min(strsim::osa_distance(own, last) + 2)
-    };
-    names.into_iter().min_by_key(distance).unwrap_or_default()
-}
-
-/// The table and the name in it. Names that are not ours (Kafka's) keep their dots.
-pub fn split(full: &str) -> (String, String) {
-    let levels = match full.split('.').collect::<Vec<_>>().as_slice() {
-        ["kafka", "properties", ..] => 2,
-        ["kafka", "topic_settings", ..] => 3,
-        parts => parts.len() - 1,
-    };
-    let parts: Vec<&str> = full.splitn(levels + 1, '.').collect();
-    let (name, table) = parts
-        .split_last()
-        .map_or(("", [].as_slice()), |(name, table)| (*name, table));
-    (table.join("."), name.to_owned())
-}

@@ -24,7 +24,9 @@ use figment::value::{Dict, Map, Num, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::error::ConfigError;
-use super::keys::{KEYS, Key, Kind, is_table, locate, nearest, split};
+use super::keys::{ConfigKey, KEYS};
+use super::kinds::ValueKind;
+use super::lookup::{is_table, locate, nearest, split};
 use super::values::is_secret_property;
 
 /// What variables of ours start with. Kubernetes' own `D02_SOURCE_…` (a service of that name) do not.
@@ -56,8 +58,8 @@ pub fn process_environment() -> Vec<(String, String)> {
 
 /// One value that counts, as text, with the layer it came from. No `Debug`: it may be a secret.
 #[derive(Clone)]
-pub(super) struct Entry {
-    pub key: &'static Key,
+pub(super) struct GivenValue {
+    pub key: &'static ConfigKey,
     /// Whether `name` is a `KEY_file` and this text a path.
     pub is_file: bool,
     pub text: String,
@@ -67,7 +69,7 @@ pub(super) struct Entry {
 /// Every value that counts, each of them fit for its key.
 #[derive(Default)]
 pub(super) struct Values {
-    pub entries: BTreeMap<String, Entry>,
+    pub entries: BTreeMap<String, GivenValue>,
     /// Lenders that a layer names, and the layer, also when it sets none of their keys.
     pub lenders: BTreeMap<String, String>,
     /// Keys that were given and refused; what depends on them is not judged.
@@ -356,13 +358,14 @@ impl Values {
             return;
         };
         let is_file = key.has_file() && name.ends_with("_file");
-        let kind = if is_file { Kind::Path } else { key.kind };
-        let hidden = !is_file && (key.is_secret() || matches!(kind, Kind::Property) && is_secret_property(name));
+        let kind = if is_file { ValueKind::Path } else { key.kind };
+        let hidden = !is_file && (key.is_secret() || matches!(kind, ValueKind::Property) && is_secret_property(name));
 
         let text = text_of(&kind, value);
         // Nothing between the quotes takes an optional key back. Never a secret: a lost variable must not open a door.
-        let optional = key.default.is_none() || matches!(kind, Kind::Url(_));
-        let blank = text.as_deref() == Some("") && !matches!(kind, Kind::Setting | Kind::Property | Kind::Topic);
+        let optional = key.default.is_none() || matches!(kind, ValueKind::Url(_));
+        let blank =
+            text.as_deref() == Some("") && !matches!(kind, ValueKind::Setting | ValueKind::Property | ValueKind::Topic);
         if blank && optional && !key.has_file() && !name.ends_with(".email") && name != "upstream.base_url" {
             self.entries.remove(name);
             return;
@@ -371,7 +374,7 @@ impl Values {
             Some(text) if kind.accepts(&text) && !(hidden && text.is_empty()) => {
                 self.entries.insert(
                     name.to_owned(),
-                    Entry {
+                    GivenValue {
                         key,
                         is_file,
                         text,
@@ -413,7 +416,7 @@ impl Values {
                 });
                 self.refused.insert(name.to_owned());
                 if let Some(default) = key.default {
-                    let entry = Entry {
+                    let entry = GivenValue {
                         key,
                         is_file,
                         text: default.to_owned(),
@@ -427,10 +430,10 @@ impl Values {
 }
 
 /// The text of a value, where the kind takes it in this form.
-fn text_of(kind: &Kind, value: &Value) -> Option<String> {
+fn text_of(kind: &ValueKind, value: &Value) -> Option<String> {
     match (kind, value) {
         (_, Value::String(_, text)) => Some(text.clone()),
-        (Kind::Extra, Value::Array(_, names)) => {
+        (ValueKind::Extra, Value::Array(_, names)) => {
             let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
             // An empty list lets nothing pass; a name with a comma in it would come back as two.
             names

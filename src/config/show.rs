@@ -6,10 +6,21 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{KEYS, Kind, split};
-use super::layers::{Entry, Values};
+use super::keys::KEYS;
+use super::kinds::ValueKind;
+use super::layers::{GivenValue, Values};
+use super::lookup::split;
+use super::settings::Config;
+use super::toml;
 use super::values::{REDACTED, is_secret_property};
-use super::{Config, Loaded};
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// Every value that counts and where it came from, secrets already left out: for `config show`.
+    pub effective: Vec<Effective>,
+}
 
 /// One value that counts.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,22 +91,16 @@ pub(super) fn effective(config: &Config, values: &Values) -> Vec<Effective> {
     list.into_iter().map(|(_, one)| one).collect()
 }
 
-fn value_of(full: &str, entry: &Entry) -> Value {
+fn value_of(full: &str, entry: &GivenValue) -> Value {
     let kind = entry.key.kind;
     let text = entry.text.as_str();
     if entry.is_file {
         return json!(text);
     }
-    if entry.key.is_secret() || matches!(kind, Kind::Property) && is_secret_property(full) {
+    if entry.key.is_secret() || matches!(kind, ValueKind::Property) && is_secret_property(full) {
         return json!(REDACTED);
     }
-    // Numbers and booleans without quotes, but only where nothing is lost: "+5" and "007" stay text.
-    let bare = serde_json::from_str(text).ok().filter(|bare: &Value| {
-        kind.takes_bare_scalars()
-            && (bare.is_number() || bare.is_boolean())
-            && serde_json::to_string(bare).is_ok_and(|shown| shown == text)
-    });
-    bare.unwrap_or_else(|| json!(kind.shown(text)))
+    toml::bare(kind, text)
 }
 
 impl Loaded {
@@ -109,7 +114,7 @@ impl Loaded {
                 let _ = writeln!(out, "\n[{table}]");
             }
             let layer = one.layer.escape_debug();
-            let _ = writeln!(out, "{} = {}  # {layer}", toml_key(&one.name), toml_value(&one.value));
+            let _ = writeln!(out, "{} = {}  # {layer}", toml::key(&one.name), toml::value(&one.value));
         }
         out
     }
@@ -123,18 +128,4 @@ impl Loaded {
         });
         Value::Object(list.collect::<Map<_, _>>())
     }
-}
-
-fn toml_key(name: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if !name.is_empty() && name.chars().all(bare) {
-        name.to_owned()
-    } else {
-        toml_value(&json!(name))
-    }
-}
-
-/// JSON's escapes are TOML's too; only DEL must be escaped in TOML and is not in JSON.
-fn toml_value(value: &Value) -> String {
-    value.to_string().replace('\u{7f}', "\\u007F")
 }

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::keys::{KEYS, Kind, locate};
+use super::keys::KEYS;
+use super::kinds::ValueKind;
+use super::layers;
+use super::lookup::locate;
+use super::values::{parse_duration, parse_size};
 use super::*;
 
 /// One lender, so that the rest of a test is about what it is about.
@@ -915,6 +920,11 @@ fn a_secret_file_is_read_again_at_each_call_and_loses_one_newline() {
 
 #[test]
 fn the_reference_file_has_every_built_key_with_its_default() {
+    let is_made_of_the_table = reference() == REFERENCE;
+    assert!(
+        is_made_of_the_table,
+        "after a change of a key: `cargo run -- config reference > config/d02-source.toml`"
+    );
     let active = file(REFERENCE).fine();
     let written = |loaded: &Loaded| -> BTreeSet<String> {
         let full = |one: &Effective| format!("{}.{}", one.table, one.name).trim_start_matches('.').to_owned();
@@ -981,10 +991,10 @@ fn the_table_of_keys_holds_together() {
             key.name
         );
         match key.kind {
-            Kind::Duration { min, max, .. } => {
+            ValueKind::Duration { min, max, .. } => {
                 assert!(parse_duration(min) < parse_duration(max), "{}", key.name)
             }
-            Kind::Size { min, max, .. } => {
+            ValueKind::Size { min, max, .. } => {
                 assert!(parse_size(min) < parse_size(max), "{}", key.name)
             }
             _ => {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::ConfigError;
 use super::layers::Values;
-use super::{Config, Encoding, Topics};
+use super::settings::{Config, Encoding, TopicNames};
 
 /// The longest name of a topic that Kafka takes, in characters.
 const TOPIC_NAME_MAX: usize = 249;
@@ -128,7 +128,7 @@ fn topics(config: &Config, conflict: &mut impl FnMut(&str, String)) {
     }
     let mut reported: Vec<&str> = Vec::new();
     for lender in lenders {
-        let Topics {
+        let TopicNames {
             accounts,
             cursor,
             changes,

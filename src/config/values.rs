@@ -1,6 +1,7 @@
 //! How is one value read from its text, and how does a secret stay one?
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -213,6 +214,16 @@ pub fn hide(text: &mut String, secret: &str) {
         if text.contains(form) {
             *text = text.replace(form, REDACTED);
         }
+    }
+}
+
+/// A proxy; its URL may hold a user name and a password, which `Debug` leaves out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy(pub Url);
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown_url(self.0.as_str()))
     }
 }
 

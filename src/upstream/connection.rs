@@ -222,7 +222,7 @@ pub fn http_client(upstream: &config::Upstream) -> Result<reqwest::Client, Clien
         }
     }
     if let Some(proxy) = &upstream.proxy {
-        builder = builder.proxy(Proxy::all(proxy.clone()).map_err(ClientError::Http)?);
+        builder = builder.proxy(Proxy::all(proxy.0.clone()).map_err(ClientError::Http)?);
     }
     builder.build().map_err(ClientError::Http)
 }

@@ -198,7 +198,7 @@ fn secrets(config: &Config) -> Vec<String> {
         });
     let sources: Vec<&SecretSource> = lenders.chain(registry.into_iter().flatten()).chain(kafka).collect();
     let read = sources.into_iter().filter_map(|source| source.read().ok());
-    let proxy = config.upstream.proxy.as_ref().and_then(|url| url.password());
+    let proxy = config.upstream.proxy.as_ref().and_then(|proxy| proxy.0.password());
     read.map(|secret| secret.expose_secret().to_owned())
         .chain(proxy.map(str::to_owned))
         .collect()
