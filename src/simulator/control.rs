@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::clock::{iso, millis};
 use super::fault::{Script, ScriptError, parse_script};
+use super::options::{DEFAULT_BY, MAX_SHIFT, Total, UnknownTotal};
 use super::query::percent_decode;
 use super::rows::RowKind;
-use super::server::MAX_REQUEST_BODY;
-use super::{DEFAULT_BY, MAX_SHIFT, Shared, Total, UnknownTotal};
+use super::shared::{MAX_REQUEST_BODY, Shared};
 
 /// Rows that one request adds: seconds of work.
 const MAX_INSERT: usize = 100_000;

@@ -11,10 +11,11 @@ use super::clock::iso;
 use super::cursor::Cursor;
 use super::fault::{Effect, Endpoint};
 use super::lender::Lender;
+use super::options::Total;
 use super::query::Query;
+use super::shared::Shared;
 use super::store::{Filter, Page};
 use super::tokens::{Claims, TokenError, Use};
-use super::{Shared, Total};
 
 /// An export request as it came in.
 pub(super) struct Request<'a> {

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::clock::{Clock, millis};
+use super::options::LenderOptions;
 use super::rows::{Generator, Origin, RowKind};
 use super::store::{Filter, Key, Row, Store};
-use super::{LenderInfo, LenderOptions, StoredRow};
+use super::view::{LenderInfo, StoredRow};
 
 const NOT_POISONED: &str = "nothing panics while it holds the lock";
 

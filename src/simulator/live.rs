@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::task::yield_now;
 use tokio::time::{Instant, interval, timeout_at};
 
-use super::Shared;
+use super::shared::Shared;
 
 const LIVE_INTERVAL: Duration = Duration::from_millis(10);
 /// Rows of a live change under one lock: a walk waits no longer than a few pages would take.

@@ -3,11 +3,11 @@
 use hyper::StatusCode;
 use serde::Deserialize;
 
-use super::Shared;
 use super::answer::Answer;
 use super::clock::millis;
 use super::fault::Endpoint;
 use super::lender::Lender;
+use super::shared::Shared;
 use super::tokens::{Claims, Use};
 
 #[derive(Deserialize)]

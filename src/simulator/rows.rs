@@ -8,8 +8,8 @@ use std::fmt::Write;
 use fastrand::Rng;
 use twox_hash::XxHash3_64;
 
-use super::LenderOptions;
 use super::clock::{day, iso};
+use super::options::LenderOptions;
 
 const DAY_MS: i64 = 86_400_000;
 /// Larger than the 1 MiB that a Kafka topic takes by default.

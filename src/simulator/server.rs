@@ -25,11 +25,12 @@ use tracing::debug;
 use super::answer::{Answer, Body, Delivery};
 use super::clock::http_date;
 use super::fault::{Endpoint, RetryAfter};
-use super::{RequestLog, Shared, control, export, login};
+use super::shared::{MAX_REQUEST_BODY, Shared};
+use super::view::RequestLog;
+use super::{control, export, login};
 
 /// More than any test opens; the next connection waits in the listener's queue.
 const MAX_CONNECTIONS: usize = 1024;
-pub(super) const MAX_REQUEST_BODY: usize = 64 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Closes the connection without an answer.
