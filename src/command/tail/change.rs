@@ -3,10 +3,10 @@
 use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
+use super::cell::{cut, due_date, key, plain, visible};
 use super::dpd::{Computed, Delinquency, Unknown};
 use super::line::Content;
-use super::table::{cut, due_date, key, plain, visible};
-use crate::sink::{TopicRecord, header};
+use crate::sink::TopicRecord;
 
 pub(super) const BY_SUBMISSION: &str = "DPD (SUBMISSION)";
 pub(super) const BY_DUE_DATE: &str = "DPD (DUE DATE)";

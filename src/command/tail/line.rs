@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Kind, is_unprintable};
+use super::cell::is_unprintable;
+use super::kind::Kind;
 use crate::avro::{Decoded, hexadecimal};
 use crate::progress::Timestamp;
 use crate::sink::{TopicRecord, header};

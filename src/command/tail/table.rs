@@ -2,14 +2,12 @@
 
 use serde_json::Value;
 
+use super::cell::{cut, due_date, key, moment, op, plain, visible};
+use super::change;
+use super::kind::Kind;
 use super::line::Content;
-use super::{Kind, change, is_unprintable};
-use crate::avro::hexadecimal;
 use crate::progress::Timestamp;
 use crate::sink::{TopicRecord, header};
-
-/// Longer texts are cut in every column but keys and the last.
-const MAX_CELL: usize = 40;
 
 /// A heading and the width that it has from the start: a table that goes on is printed before all of it is known.
 struct Column {
@@ -196,24 +194,6 @@ pub(super) fn cells(kind: Kind, record: &TopicRecord, content: &Result<Content, 
     cells
 }
 
-fn op(record: &TopicRecord) -> String {
-    match record.header(header::OP) {
-        Some("r") => "read".to_owned(),
-        Some("c") => "created".to_owned(),
-        Some("u") => "updated".to_owned(),
-        Some("d") => "deleted".to_owned(),
-        other => visible(other.unwrap_or_default()),
-    }
-}
-
-/// The parsed day is the same for every way of writing it; one that is no real day is shown as stored.
-pub(super) fn due_date(account: &Value) -> String {
-    match &account["due_date_parsed"] {
-        Value::Null => plain(&account["due_date"]),
-        parsed => plain(parsed),
-    }
-}
-
 fn account_notes(record: &TopicRecord, content: &Result<Content, String>) -> Vec<String> {
     let mut notes = Vec::new();
     if matches!(content, Ok(Content::Tombstone)) {
@@ -236,53 +216,6 @@ fn cursor_note(content: &Result<Content, String>, value: &Value) -> String {
         _ => "",
     };
     note.to_owned()
-}
-
-pub(super) fn key(record: &TopicRecord) -> String {
-    match record.key.as_deref().map(|key| (std::str::from_utf8(key), key)) {
-        Some((Ok(text), _)) => visible(text),
-        Some((Err(_), bytes)) => hexadecimal(bytes),
-        None => "-".to_owned(),
-    }
-}
-
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => visible(text),
-        other => visible(&other.to_string()),
-    }
-}
-
-/// `2026-05-28T20:26:40.123Z` to the second, as `2026-05-28 20:26:40`; other texts as they are.
-fn moment(text: &str) -> String {
-    match text.split_once('T') {
-        Some((day, time)) if day.len() == 10 && time.len() >= 9 && time.ends_with('Z') && time.is_ascii() => {
-            format!("{day} {}", &time[..8])
-        }
-        _ => text.to_owned(),
-    }
-}
-
-pub(super) fn cut(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MAX_CELL) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-/// On one line, and without a character that a terminal would obey.
-pub(super) fn visible(text: &str) -> String {
-    let mut visible = String::with_capacity(text.len());
-    for char in text.chars() {
-        if is_unprintable(char) {
-            visible.extend(char.escape_default());
-        } else {
-            visible.push(char);
-        }
-    }
-    visible
 }
 
 #[cfg(test)]
