@@ -1,33 +1,20 @@
-//! `demo`: is the promise true? Everything on one machine: a broker, a registry, an upstream, the source, live changes, a
-//! SIGKILL in the middle of a transaction, and what an independent reader finds afterwards.
+//! The play, act by act, and its proof.
 
-mod reader;
-mod stage;
-mod verdict;
-
-use std::collections::HashMap;
-use std::io;
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
-use thiserror::Error;
 use tokio::runtime::Handle;
 
-use super::Failure;
-use crate::exit::Exit;
-use crate::registry::{Registry, RegistryError};
+use super::audience::Audience;
+use super::error::{DemoError, PATIENCE};
+use super::reader::{self, Isolation};
+use super::stage::{LENDER_COUNT, Stage};
+use super::verdict::Verdict;
+use crate::command::{Failure, listen_for_signals};
+use crate::policy::Exit;
 use crate::shutdown::{self, Shutdown};
-use crate::simulator::StartError;
-use crate::testbed::TestbedError;
-use reader::{Account, Isolation, Record};
-use stage::{LENDER_COUNT, Stage};
-use verdict::Verdict;
 
 /// An end in order, with everything that was started, takes no longer.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
-
-/// Nothing takes longer that works.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: small, and left running to play with\n\n  d02-source demo --rows 10000 --keep")]
@@ -40,56 +27,10 @@ pub struct Args {
     keep: bool,
 }
 
-/// Why the demo ends early.
-#[derive(Debug, Error)]
-pub enum DemoError {
-    #[error("starting the testbed")]
-    Testbed(#[from] TestbedError),
-    #[error("starting the simulator")]
-    Simulator(#[from] StartError),
-    #[error("{doing} {what}")]
-    Io {
-        doing: &'static str,
-        what: String,
-        source: io::Error,
-    },
-    #[error("{doing}")]
-    Kafka { doing: &'static str, source: KafkaError },
-    #[error("reading a schema")]
-    Registry(#[from] RegistryError),
-    #[error("decoding a record")]
-    Decode(#[from] crate::avro::DecodeError),
-    #[error("waited {} in vain: {what}", humantime::format_duration(PATIENCE))]
-    TookTooLong { what: &'static str },
-    #[error("the source ended by itself while {doing}")]
-    SourceEnded { doing: &'static str },
-    #[error("the source was killed {tries} times and never in the middle of a transaction")]
-    NeverOpen { tries: u32 },
-    #[error("interrupted")]
-    Interrupted,
-}
-
-impl DemoError {
-    fn advice(&self) -> &'static str {
-        match self {
-            Self::Testbed(_) | Self::Io { .. } => {
-                "see the message; the first start also fetches Kafka and a registry by Maven"
-            }
-            Self::Simulator(_) => "free a port on 127.0.0.1",
-            Self::Kafka { .. } | Self::Registry(_) | Self::TookTooLong { .. } | Self::NeverOpen { .. } => {
-                "try again on a quieter machine; if it stays so, report it"
-            }
-            Self::SourceEnded { .. } => "its last lines, above, say why",
-            Self::Decode(_) => "this is a defect: report it",
-            Self::Interrupted => "nothing",
-        }
-    }
-}
-
 /// Runs away from the runtime's threads: a demo mostly waits for other processes.
 pub async fn execute(args: Args) -> Result<Exit, Failure> {
     let (sender, shutdown) = shutdown::channel();
-    shutdown::listen_for_signals(sender)?;
+    listen_for_signals(sender)?;
     let runtime = Handle::current();
     let mut asked = shutdown.clone();
     let played = tokio::task::spawn_blocking(move || play(&args, &shutdown, &runtime));
@@ -196,88 +137,6 @@ fn kill_in_a_transaction(stage: &mut Stage) -> Result<(), DemoError> {
         stage.start_source()?;
     }
     Err(DemoError::NeverOpen { tries: TRIES })
-}
-
-/// Who reads along, and knows what stood there before.
-struct Audience {
-    follower: reader::Follower,
-    latest: HashMap<String, Record>,
-    registry: Registry,
-    runtime: Handle,
-    schemas: HashMap<u32, crate::avro::Decoder>,
-}
-
-impl Audience {
-    fn new(stage: &Stage, runtime: &Handle) -> Result<Self, DemoError> {
-        Ok(Self {
-            follower: reader::Follower::new(stage.servers(), stage.accounts_topic()),
-            latest: HashMap::new(),
-            registry: stage.registry()?,
-            runtime: runtime.clone(),
-            schemas: HashMap::new(),
-        })
-    }
-
-    fn wait_for(
-        &mut self,
-        stage: &mut Stage,
-        what: &'static str,
-        is_there: impl Fn(&Self) -> bool,
-    ) -> Result<(), DemoError> {
-        let mut begun = Instant::now();
-        while !is_there(self) {
-            if let Some(record) = self.follower.next()? {
-                begun = Instant::now();
-                self.latest.insert(record.key.clone(), record);
-                continue;
-            }
-            stage.check(what)?;
-            if begun.elapsed() > PATIENCE {
-                return Err(DemoError::TookTooLong { what });
-            }
-        }
-        Ok(())
-    }
-
-    /// Changes a few accounts and prints what arrives.
-    fn watch_changes(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
-        const CHANGES: usize = 4;
-        let mut awaited: HashMap<String, Instant> = HashMap::new();
-        for id in stage.change_few(CHANGES) {
-            awaited.insert(id, Instant::now());
-        }
-        let begun = Instant::now();
-        while !awaited.is_empty() {
-            let Some(record) = self.follower.next()? else {
-                stage.check("changes were on their way")?;
-                if begun.elapsed() > PATIENCE {
-                    return Err(DemoError::TookTooLong { what: "live changes" });
-                }
-                continue;
-            };
-            let took = awaited.remove(&record.key).map(|changed_at| changed_at.elapsed());
-            let (before, after) = (self.latest.get(&record.key).cloned(), record.clone());
-            self.latest.insert(record.key.clone(), record);
-            if let Some(took) = took {
-                let before = before.map(|before| self.account(&before)).transpose()?;
-                println!("   {}", self.account(&after)?.changes_since(before.as_ref(), took));
-            }
-        }
-        Ok(())
-    }
-
-    /// Decodes a value with nothing but the registry.
-    fn account(&mut self, record: &Record) -> Result<Account, DemoError> {
-        let crate::avro::Framed::Confluent { schema_id, datum } = crate::avro::unframe(&record.value)? else {
-            return Ok(Account::default());
-        };
-        if !self.schemas.contains_key(&schema_id) {
-            let schema = self.runtime.block_on(self.registry.schema(schema_id))?;
-            self.schemas.insert(schema_id, crate::avro::Decoder::new(&schema)?);
-        }
-        let json = serde_json::to_value(self.schemas[&schema_id].decode(datum)?).unwrap_or_default();
-        Ok(Account::of(&record.key, json))
-    }
 }
 
 /// Holds what a consumer sees against what upstream shows, and says so.

@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
-use super::DemoError;
+use super::error::DemoError;
 
 /// For one question to the broker.
 const LIMIT: Duration = Duration::from_secs(10);

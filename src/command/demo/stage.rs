@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::{DemoError, PATIENCE};
+use super::error::{DemoError, PATIENCE};
 use crate::config::SchemaRegistry;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::DemoError;
+use super::error::DemoError;
 use super::reader::{Account, Record};
 use crate::simulator::{RowKind, StoredRow};
 
