@@ -1,25 +1,4 @@
-//! `check`: what can be known before anything is written? Configuration, upstream, Kafka and registry, a line each.
-//!
-//! ```text
-//! configuration ─┬─► upstream, a task a lender ─┐
-//!                ├─► kafka ─────────────────────┼─► schemas of records that are there ─► findings
-//!                └─► registry ──────────────────┘
-//! ```
-//!
-//! It only looks: it joins no group, claims no lender, creates no topic and registers no schema. The one claim is that of
-//! the transactional id `<name>.check`, which nobody else uses. Each part ends within `LIMIT`, whoever hangs.
-//!
-//! - `finding`: what is said (pure)
-//! - `upstream`: name, connection, login, one page
-//! - `page`: what is odd in a page (pure)
-//! - `kafka`: brokers, topics, cursor records, ACLs, a transaction
-//! - `registry`: the subjects; the schemas of records
-
-mod finding;
-mod kafka;
-mod page;
-mod registry;
-mod upstream;
+//! Looks at each part by itself, and prints what was found.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +7,9 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::finding::{Finding, Notes};
-use super::Failure;
+use super::finding::{self, Finding, Notes};
+use super::{kafka, registry, upstream};
+use crate::command::{Failure, keep_lender};
 use crate::config::{Config, ConfigErrors, Loaded, OAuth, Property, SecretSource};
 use crate::exit::Exit;
 use crate::failpoint;
@@ -112,7 +92,7 @@ fn wrong(notes: &mut Notes, errors: &ConfigErrors) {
 
 /// Everything but what keeps the configuration from being loaded.
 async fn look(mut notes: Notes, mut config: Config, lender: Option<&str>) -> Result<Vec<Finding>, Failure> {
-    super::keep_lender(&mut config, lender)?;
+    keep_lender(&mut config, lender)?;
     let names: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
     let noun = if names.len() == 1 { "lender" } else { "lenders" };
     notes.ok("loaded", format!("{} {noun}: {}", names.len(), names.join(", ")));

@@ -1,40 +1,28 @@
 //! Are the brokers there, the topics as they must be, and may the source do what it has to do? Nothing is written: the
 //! transactional id `<name>.check` is claimed, which fences nobody, and no transaction is begun.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::ask::{ask, once, sink_exit};
+use super::cursors::cursors;
 use super::finding::Notes;
-use crate::avro::{Framed, unframe};
+use super::records::{WrittenSchema, records};
+use super::rights::rights;
 use crate::config::Config;
-use crate::exit::{Exit, chain};
-use crate::kafka::{
-    self, Acl, AclOperation, Cluster, GRANT, NO_TOKEN, blocking, code, denied_reads, denied_writes, transaction_timeout,
-};
-use crate::pipeline::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
-use crate::policy::{self, AfterSink};
-use crate::progress::{Record, RecordKey};
-use crate::shutdown::{self, Shutdown};
+use crate::policy::{self, Exit, chain};
 use crate::sink::{
-    Brokers, Committed, CursorRecords, InspectedTopic, Role, SinkError, StoredCursor, TopicError, TopicState,
-    TopicTail, UsableTopic, inspect_topics, partitions_text, try_transactional_id,
+    Brokers, Checked, Cluster, Inspected, NO_TOKEN, Role, SinkError, State, TopicError, code, inspect_topics,
+    transaction_timeout, try_transactional_id,
 };
 
 /// What to do about brokers that do not answer.
 pub(super) const AWAY: &str =
     "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties";
 
-/// A schema that a record in `topic` was written with, by its id in the registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub topic: String,
-    pub schema_id: u32,
-}
-
 /// Looks at the cluster; `seen` gets the schemas of records that are there. Ends where nothing more can be known.
-pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<Seen>, config: &Config, limit: Duration) {
+pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<WrittenSchema>, config: &Config, limit: Duration) {
     let cluster = Cluster::new(config);
     let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
     notes.doing("brokers");
@@ -66,64 +54,6 @@ pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<Seen>, config: &Conf
     transaction(notes, config, &cluster).await;
     notes.doing("records");
     records(notes, seen, &cluster, &readable).await;
-}
-
-/// Gives those of the topics to which it is denied.
-type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, kafka::Error>;
-
-/// Tries what `run` has to do with the topics that are there; gives the names of those that may be read. Whether the others may
-/// be created was tried when they were looked at.
-async fn authorization(
-    notes: &mut Notes,
-    cluster: &Cluster,
-    usable: &[UsableTopic],
-    creates_some: bool,
-) -> Vec<(Role, String)> {
-    let is_read = |topic: &&UsableTopic| topic.role != Role::Changes;
-    let name = |topic: &UsableTopic| topic.name.clone();
-    let written: Vec<String> = usable.iter().map(name).collect();
-    let read: Vec<String> = usable.iter().filter(is_read).map(name).collect();
-    let mut denied = Vec::new();
-    for (operation, topics, tried) in [
-        (AclOperation::Read, read, denied_reads as Tried),
-        (AclOperation::Write, written, denied_writes),
-    ] {
-        let cluster = cluster.clone();
-        match talk(move |_| tried(&cluster, &topics)).await {
-            Ok(topics) => denied.extend(topics.into_iter().map(|topic| (operation, topic))),
-            Err(error) => {
-                let error = SinkError::from(error);
-                let (what, advice) = (format!("authorization, {operation}"), once(policy::sink_advice(&error)));
-                notes.error(sink_exit(&error), what, chain(&error), "an answer", advice);
-                return Vec::new();
-            }
-        }
-    }
-    for (operation, topic) in &denied {
-        let acl = Acl::of_topic(*operation, topic);
-        let what = format!("ACLs of topic {topic}");
-        let wanted = "READ, but for `changes`, and WRITE";
-        notes.error(Exit::Usage, what, format!("{acl} is not granted"), wanted, GRANT);
-    }
-    let found = match (denied.is_empty(), usable.is_empty(), creates_some) {
-        (true, true, true) => "CREATE, tried without creating; READ and WRITE can be tried once the topics are there",
-        (true, false, true) => {
-            "READ, but of `changes`, and WRITE on the topics that are there; CREATE of the others, tried without creating"
-        }
-        (true, false, false) => "READ, but of `changes`, and WRITE on every topic that is there, tried without writing",
-        // An error says more.
-        (false, _, _) | (_, true, false) => "",
-    };
-    if !found.is_empty() {
-        notes.ok("authorization", found);
-    }
-    let is_readable = |topic: &&UsableTopic| !denied.contains(&(AclOperation::Read, topic.name.clone()));
-    usable
-        .iter()
-        .filter(is_read)
-        .filter(is_readable)
-        .map(|topic| (topic.role, topic.name.clone()))
-        .collect()
 }
 
 /// No topic could be looked at. A broker that was reached and refuses says why through librdkafka's reports alone.
@@ -357,148 +287,12 @@ fn replication(notes: &mut Notes, factors: &[(String, Option<usize>)]) {
     }
 }
 
-/// Talks to Kafka. Nothing asks it to end: whoever waits does so for a bounded time.
-async fn talk<T: Send + 'static>(question: impl FnOnce(&Shutdown) -> T + Send + 'static) -> T {
-    let (_sender, shutdown) = shutdown::channel();
-    blocking(move || question(&shutdown)).await
-}
-
-/// What `run` would make of the lenders' cursor records.
-async fn cursors(
-    notes: &mut Notes,
-    config: &Config,
-    cluster: &Cluster,
-    usable: &[UsableTopic],
-    readable: &[(Role, String)],
-    missing: &[String],
-) {
-    let mut by_topic: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for lender in config.lenders.keys() {
-        let topic = config.kafka.topics.for_lender(lender).cursor;
-        by_topic.entry(topic).or_default().push(lender);
-    }
-    let is_readable = |topic: &String| readable.contains(&(Role::Cursor, topic.clone()));
-    for (topic, lenders) in by_topic.iter().filter(|(topic, _)| is_readable(topic)) {
-        let (name, cluster) = (topic.clone(), cluster.clone());
-        let records = talk(move |shutdown| CursorRecords::read(&cluster, &name, shutdown)?.whole()).await;
-        match records {
-            Err(error) => {
-                let what = format!("cursor records in {topic}");
-                let error = StartError::from(error);
-                notes.error(
-                    error.exit(),
-                    what,
-                    chain(&error),
-                    "records that can be read",
-                    once(error.advice()),
-                );
-            }
-            Ok(records) => lenders
-                .iter()
-                .for_each(|lender| cursor(notes, config, usable, missing, lender, &records)),
-        }
-    }
-}
-
-/// The cursor record of one lender, against the topics as they are.
-fn cursor(
-    notes: &mut Notes,
-    config: &Config,
-    usable: &[UsableTopic],
-    missing: &[String],
-    lender: &str,
-    records: &CursorRecords,
-) {
-    let what = format!("cursor record of {lender}");
-    let connector = format!("{}-{lender}", config.name);
-    let mut keys: Vec<RecordKey> = match &config.lenders[lender].public_id {
-        // Without it only the login knows.
-        None => records
-            .keys()
-            .filter(|key| key.connector == connector)
-            .cloned()
-            .collect(),
-        Some(public_id) => vec![key_of(config, lender, public_id)],
-    };
-    keys.sort();
-    if keys.is_empty() {
-        return notes.ok(what, NO_RECORD);
-    }
-    for key in keys {
-        match judged(config, usable, missing, lender, &key, records) {
-            Ok(found) => notes.ok(&*what, found),
-            Err(error) => {
-                let wanted = "a record that `run` can go on from";
-                notes.error(error.exit(), &*what, chain(&error), wanted, once(error.advice()));
-            }
-        }
-    }
-}
-
-const NO_RECORD: &str = "none; the first `run` reads from the beginning";
-
-/// What the record says, if `run` could claim it.
-fn judged(
-    config: &Config,
-    usable: &[UsableTopic],
-    missing: &[String],
-    lender: &str,
-    key: &RecordKey,
-    records: &CursorRecords,
-) -> Result<String, StartError> {
-    let (base_url, heartbeat) = (
-        config.upstream.base_url.to_string(),
-        config.transaction.heartbeat_interval,
-    );
-    refuse_live_elsewhere(key, &base_url, heartbeat, records)?;
-    let found = match records.current(key)? {
-        None => NO_RECORD.to_owned(),
-        Some((_, None)) => "reset; the next `run` reads from the beginning".to_owned(),
-        Some((stored, Some(record))) => held(stored, record, heartbeat),
-    };
-    let names = config.kafka.topics.for_lender(lender);
-    let committed = records.committed(key)?;
-    if let Committed::Record(record) = &committed
-        && let Some((wanted, wanted_checksum)) = record.accounts.filter(|(count, _)| *count > 0)
-        && missing.contains(&names.accounts)
-    {
-        // `run` would create it, and refuse it then.
-        return Err(StartError::OtherAccounts {
-            topic: names.accounts,
-            found: 0,
-            found_checksum: 0,
-            wanted,
-            wanted_checksum,
-        });
-    }
-    let count = |role, name: &str| {
-        let mut usable = usable.iter().filter(|topic| topic.role == role && topic.name == name);
-        usable.next().map(|topic| topic.partition_count)
-    };
-    if let Some(accounts) = count(Role::Accounts, &names.accounts) {
-        let changes = names.changes.and_then(|name| count(Role::Changes, &name));
-        let partitions = partitions_text(accounts, changes);
-        // Who would claim it does not matter.
-        claim_of(committed, "check", base_url, partitions)?;
-    }
-    Ok(found)
-}
-
-fn held(stored: &StoredCursor, record: &Record, heartbeat: Duration) -> String {
-    let state = match (&record.instance, living_age(stored.written_at, record, heartbeat)) {
-        (None, _) => "released".to_owned(),
-        (Some(_), Some(_)) => "an instance lives; another `run` would take over from it".to_owned(),
-        (Some(_), None) => "not released, but its instance gives no sign of life".to_owned(),
-    };
-    format!("{state}; partitions as recorded ({})", record.partitions)
-}
-
 /// Whether the source may have a transaction, tried with an id that nobody uses.
 async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
     let (id, cluster) = (format!("{}.check", config.name), cluster.clone());
     let tried = {
         let id = id.clone();
-        talk(move |_| try_transactional_id(&cluster, &id)).await
+        ask(move |_| try_transactional_id(&cluster, &id)).await
     };
     let error = match tried {
         Ok(()) => return notes.ok("transaction", format!("{id} may be used as a transactional id")),
@@ -524,58 +318,10 @@ async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
     );
 }
 
-fn sink_exit(error: &SinkError) -> Exit {
-    match policy::after_sink(error) {
-        AfterSink::Stop(exit) => exit,
-        AfterSink::Reopen | AfterSink::LookForClaim => Exit::Failed,
-    }
-}
-
-/// Advice without the word that it is tried again: that is for `run`.
-fn once(advice: &str) -> &str {
-    advice.strip_suffix("; it is tried again").unwrap_or(advice)
-}
-
-/// Reads the last records of what a start reads whole; `seen` gets the schemas of those in `accounts`.
-async fn records(notes: &mut Notes, seen: &mut Vec<Seen>, cluster: &Cluster, readable: &[(Role, String)]) {
-    /// The last ones may be tombstones.
-    const COUNT: usize = 10;
-    for role in [Role::Accounts, Role::DeadLetters] {
-        let topics = readable.iter().filter(|(of, _)| *of == role);
-        let topics: Vec<String> = topics.map(|(_, name)| name.clone()).collect();
-        if topics.is_empty() {
-            continue;
-        }
-        let (cluster, names) = (cluster.clone(), topics.clone());
-        let read = talk(move |shutdown| TopicTail::open(cluster, &names, None, shutdown.clone())?.last(COUNT)).await;
-        match read {
-            Ok(last) => {
-                for record in last.iter().filter(|_| role == Role::Accounts).rev() {
-                    let Some(Ok(Framed::Confluent { schema_id, .. })) = record.value.as_deref().map(unframe) else {
-                        continue;
-                    };
-                    if !seen.iter().any(|seen| seen.topic == record.topic) {
-                        let topic = record.topic.clone();
-                        seen.push(Seen { topic, schema_id });
-                    }
-                }
-            }
-            Err(error) => {
-                let what = format!("records in {}", topics.join(", "));
-                notes.error(
-                    error.exit(),
-                    what,
-                    chain(&error),
-                    "records that can be read",
-                    error.advice(),
-                );
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]

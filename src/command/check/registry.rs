@@ -2,7 +2,7 @@
 
 use super::super::schema::{self, NO_REGISTRY};
 use super::finding::Notes;
-use super::kafka::Seen;
+use super::records::WrittenSchema;
 use crate::config::{Config, Encoding};
 use crate::exit::{Exit, chain};
 use crate::registry::{Registry, WANTED_LEVEL};
@@ -58,13 +58,13 @@ pub(super) async fn check(notes: &mut Notes, config: &Config) {
 }
 
 /// Whether the registry knows the schemas that records are written with.
-pub(super) async fn records(notes: &mut Notes, config: &Config, seen: &[Seen]) {
+pub(super) async fn records(notes: &mut Notes, config: &Config, seen: &[WrittenSchema]) {
     notes.doing("schemas of records");
     let Ok(registry) = Registry::new(&config.schema_registry) else {
         // Said before.
         return;
     };
-    for Seen { topic, schema_id } in seen {
+    for WrittenSchema { topic, schema_id } in seen {
         let what = format!("records in {topic}");
         match registry.schema(*schema_id).await {
             Ok(_) => notes.ok(what, format!("schema {schema_id} of the last one is known")),

@@ -1,0 +1,29 @@
+//! `check`: what can be known before anything is written? Configuration, upstream, Kafka and registry, a line each.
+//!
+//! ```text
+//! configuration ─┬─► upstream, a task a lender ─┐
+//!                ├─► kafka ─────────────────────┼─► schemas of records that are there ─► findings
+//!                └─► registry ──────────────────┘
+//! ```
+//!
+//! It only looks: it joins no group, claims no lender, creates no topic and registers no schema. The one claim is that of
+//! the transactional id `<name>.check`, which nobody else uses. Each part ends within `LIMIT`, whoever hangs.
+//!
+//! - `finding`: what is said (pure)
+//! - `upstream`: name, connection, login, one page
+//! - `page`: what is odd in a page (pure)
+//! - `kafka`: brokers, topics, the right to a transaction; `rights`, `cursors`, `records`: what stands in the topics
+//! - `registry`: the subjects; the schemas of records
+
+mod ask;
+mod cursors;
+mod execute;
+mod finding;
+mod kafka;
+mod page;
+mod records;
+mod registry;
+mod rights;
+mod upstream;
+
+pub use execute::{Args, execute};

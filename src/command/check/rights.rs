@@ -1,0 +1,63 @@
+//! May the source read and write what it has to?
+
+use super::ask::{ask, once, sink_exit};
+use super::finding::Notes;
+use crate::policy::{self, Exit, chain};
+use crate::sink::{Checked, Cluster, GRANT, Operation, Right, Role, SinkError, denied_reads, denied_writes};
+
+/// Gives those of the topics to which it is denied.
+type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, SinkError>;
+
+/// Tries what `run` has to do with the topics that are there; gives the names of those that may be read. Whether the others may
+/// be created was tried when they were looked at.
+pub(super) async fn rights(
+    notes: &mut Notes,
+    cluster: &Cluster,
+    usable: &[Checked],
+    creates_some: bool,
+) -> Vec<(Role, String)> {
+    let is_read = |topic: &&Checked| topic.role != Role::Changes;
+    let name = |topic: &Checked| topic.name.clone();
+    let written: Vec<String> = usable.iter().map(name).collect();
+    let read: Vec<String> = usable.iter().filter(is_read).map(name).collect();
+    let mut denied = Vec::new();
+    for (operation, topics, tried) in [
+        (Operation::Read, read, denied_reads as Tried),
+        (Operation::Write, written, denied_writes),
+    ] {
+        let cluster = cluster.clone();
+        match ask(move |_| tried(&cluster, &topics)).await {
+            Ok(topics) => denied.extend(topics.into_iter().map(|topic| (operation, topic))),
+            Err(error) => {
+                let (what, advice) = (format!("right to {operation}"), once(policy::sink_advice(&error)));
+                notes.error(sink_exit(&error), what, chain(&error), "an answer", advice);
+                return Vec::new();
+            }
+        }
+    }
+    for (operation, topic) in &denied {
+        let right = Right::of_topic(*operation, topic);
+        let what = format!("rights to topic {topic}");
+        let wanted = "READ, but for `changes`, and WRITE";
+        notes.error(Exit::Usage, what, format!("{right} is not granted"), wanted, GRANT);
+    }
+    let found = match (denied.is_empty(), usable.is_empty(), creates_some) {
+        (true, true, true) => "CREATE, tried without creating; READ and WRITE can be tried once the topics are there",
+        (true, false, true) => {
+            "READ, but of `changes`, and WRITE on the topics that are there; CREATE of the others, tried without creating"
+        }
+        (true, false, false) => "READ, but of `changes`, and WRITE on every topic that is there, tried without writing",
+        // An error says more.
+        (false, _, _) | (_, true, false) => "",
+    };
+    if !found.is_empty() {
+        notes.ok("rights", found);
+    }
+    let is_readable = |topic: &&Checked| !denied.contains(&(Operation::Read, topic.name.clone()));
+    usable
+        .iter()
+        .filter(is_read)
+        .filter(is_readable)
+        .map(|topic| (topic.role, topic.name.clone()))
+        .collect()
+}
