@@ -9,12 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::TestbedError;
 use super::directory::lock;
+use super::error::{JAVA_MINIMUM, TestbedError};
 use super::process::{Output, Process};
-
-/// Kafka's oldest supported Java for brokers, and that of the pinned registry.
-pub(super) const JAVA_MINIMUM: u32 = 17;
 
 /// The registry on a slow line.
 const FETCH_BOUND: Duration = Duration::from_secs(10 * 60);

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::TestbedError;
 use super::artifacts::{self, Installed, Jvm};
 use super::directory::RunDirectory;
+use super::error::TestbedError;
 use super::ports;
 use super::process::{Output, Process};
 

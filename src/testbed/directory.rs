@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::TestbedError;
+use super::error::TestbedError;
 use super::process::poll;
 
 /// The longest legitimate holder fetches the registry (104 MB) over a slow line.

@@ -14,7 +14,6 @@
 //!
 //! Everything with a network is asked from a runtime and a thread of this module's own: any thread may call and drop.
 
-use std::error::Error;
 use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -29,15 +28,14 @@ use testcontainers_modules::testcontainers::bollard::models::PortBinding;
 use testcontainers_modules::testcontainers::core::client::{ClientError, docker_client_instance};
 use testcontainers_modules::testcontainers::core::{ContainerPort, IntoContainerPort};
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
-use testcontainers_modules::testcontainers::{
-    ContainerAsync, ContainerRequest, GenericImage, Image, ImageExt, TestcontainersError,
-};
+use testcontainers_modules::testcontainers::{ContainerAsync, ContainerRequest, GenericImage, Image, ImageExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::broker::common_properties;
+use super::broker::{BrokerOptions, common_properties};
+use super::error::DockerError;
 use super::process::poll;
-use super::{BrokerOptions, RegistryOptions, registry};
+use super::registry::{self, RegistryOptions};
 
 /// Nearly every machine without an engine refuses at once; this is for one that hangs.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
@@ -67,46 +65,6 @@ for id in $(docker ps --all --quiet --filter "label=$1"); do
     docker rm --force --volumes "$id"
 done >/dev/null
 "#;
-
-/// Why there is no container.
-#[derive(Debug, thiserror::Error)]
-pub enum DockerError {
-    #[error("no Docker engine answers")]
-    Absent { source: Box<dyn Error + Send + Sync> },
-
-    #[error("the Docker engine did not answer within {bound:?}")]
-    Silent { bound: Duration },
-
-    #[error("the Docker engine's answer cannot be used")]
-    Answer { source: Box<dyn Error + Send + Sync> },
-
-    #[error(
-        "the `docker` command, which is to remove the containers in the end, does not reach the engine that answers"
-    )]
-    Command,
-
-    #[error("cannot have a container of {image}")]
-    Container { image: String, source: TestcontainersError },
-
-    #[error("the container of {image} was not there after {bound:?}")]
-    Late { image: String, bound: Duration },
-
-    #[error("the container of {image} is on {host}, but its ports can be reached on this machine only")]
-    Elsewhere { image: String, host: String },
-
-    #[error("the container of {image} does not serve on port {port} after {bound:?}")]
-    NotServing { image: String, port: u16, bound: Duration },
-
-    #[error("cannot start what talks to the Docker engine")]
-    Start { source: std::io::Error },
-}
-
-impl DockerError {
-    /// Whether there is simply no engine, which is no trouble.
-    pub(super) fn is_absence(&self) -> bool {
-        matches!(self, Self::Absent { .. })
-    }
-}
 
 /// An engine that answers, and this testbed's label there.
 pub(super) struct Engine {

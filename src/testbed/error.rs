@@ -1,11 +1,16 @@
 //! What can go wrong with the testbed, and what should a person do about it?
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::CHOICE_VARIABLE;
-use super::artifacts::JAVA_MINIMUM;
-use super::docker::DockerError;
+use testcontainers_modules::testcontainers::TestcontainersError;
+
+/// Forces one way to start what is not named: `docker` or `jvm`.
+pub const CHOICE_VARIABLE: &str = "TESTBED";
+
+/// Kafka's oldest supported Java for brokers, and that of the pinned registry.
+pub(super) const JAVA_MINIMUM: u32 = 17;
 
 /// Why a broker or a registry could not be had on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -67,5 +72,45 @@ impl TestbedError {
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+/// Why there is no container.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    #[error("no Docker engine answers")]
+    Absent { source: Box<dyn Error + Send + Sync> },
+
+    #[error("the Docker engine did not answer within {bound:?}")]
+    Silent { bound: Duration },
+
+    #[error("the Docker engine's answer cannot be used")]
+    Answer { source: Box<dyn Error + Send + Sync> },
+
+    #[error(
+        "the `docker` command, which is to remove the containers in the end, does not reach the engine that answers"
+    )]
+    Command,
+
+    #[error("cannot have a container of {image}")]
+    Container { image: String, source: TestcontainersError },
+
+    #[error("the container of {image} was not there after {bound:?}")]
+    Late { image: String, bound: Duration },
+
+    #[error("the container of {image} is on {host}, but its ports can be reached on this machine only")]
+    Elsewhere { image: String, host: String },
+
+    #[error("the container of {image} does not serve on port {port} after {bound:?}")]
+    NotServing { image: String, port: u16, bound: Duration },
+
+    #[error("cannot start what talks to the Docker engine")]
+    Start { source: std::io::Error },
+}
+
+impl DockerError {
+    /// Whether there is simply no engine, which is no trouble.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Absent { .. })
     }
 }

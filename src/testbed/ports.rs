@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::TcpListener;
 use std::sync::{Mutex, PoisonError};
 
-use super::TestbedError;
+use super::error::TestbedError;
 
 /// Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections: while a server is down, a client that keeps
 /// connecting could otherwise be given the server's own port, or even reach itself on it.

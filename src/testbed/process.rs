@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::TestbedError;
+use super::error::TestbedError;
 
 const SUPERVISOR: &str = r#"
 exec 3<&0 </dev/null

@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::TestbedError;
 use super::artifacts::{self, Installed, Jvm};
 use super::directory::RunDirectory;
+use super::error::TestbedError;
 use super::ports;
 use super::process::{Output, Process};
 
