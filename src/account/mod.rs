@@ -1,7 +1,7 @@
 //! What is one D02 row worth? A typed [`Account`], or a [`Rejected`] row and why.
 //!
 //! ```text
-//! row's JSON ─► members (names and raw values) ─┬─► Account   (records.md's table, strictly)
+//! row's JSON ─► members (names and raw values) ─┬─► Account   (docs/records.md, strictly)
 //!                                               ├─► digest    (the content as upstream sent it)
 //!                                               └─► invalid   (fields whose value did not fit)
 //! ```

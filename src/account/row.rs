@@ -37,7 +37,7 @@ pub struct Scratch {
 /// Reads one row's JSON text.
 ///
 /// # Errors
-/// [`Rejected`] where records.md sends a row to the dead letters.
+/// [`Rejected`] where docs/records.md, "What does not fit", says dead letter.
 pub fn read_row<'a>(
     json: &'a RawValue,
     lender_public_id: &'a str,

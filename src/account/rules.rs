@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::number::AmountTolerance;
 
-/// What the operator may decide about rows; by default what stands in records.md.
+/// What the operator may decide about rows; by default what stands in docs/records.md.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Rules {
     pub amount_tolerance: AmountTolerance,

@@ -358,7 +358,7 @@ pub const KEYS: &[ConfigKey] = &[
             r#""security.protocol" = "SASL_SSL"
 # A secret for librdkafka, from a file.
 "sasl.password_file" = "/run/secrets/kafka"
-# docs/operations.md, "Getting in at Kafka", has all of it for SCRAM, PLAIN, certificates and OAUTHBEARER."#,
+# docs/operations/kafka.md, "Authentication", has all of it for SCRAM, PLAIN, certificates and OAUTHBEARER."#,
         ),
     key(
         "transaction.max_rows",

@@ -42,7 +42,7 @@ pub struct Decision {
     pub is_regressed: bool,
 }
 
-/// delivery.md's table, row by row.
+/// docs/delivery.md, "What is written", row by row.
 pub(super) fn judge(held: &Held, row: &RowVersion<'_>) -> Verdict {
     let requested_after = row.requested > held.received;
     if row.updated_at > held.updated_at {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::docker::Engine;
 use super::error::{CHOICE_VARIABLE, DockerError, TestbedError};
-use crate::policy::chain;
+use crate::exit::chain;
 
 /// How services may be started.
 #[derive(Clone, Copy, PartialEq, Eq)]

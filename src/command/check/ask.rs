@@ -1,13 +1,15 @@
 //! How does a check ask Kafka, and what does a refusal mean to it?
 
-use crate::policy::{self, AfterSink, Exit};
+use crate::exit::Exit;
+use crate::kafka::blocking;
+use crate::policy::{self, AfterSink};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{SinkError, in_background};
+use crate::sink::SinkError;
 
 /// Talks to Kafka. Nothing asks it to end: whoever waits does so for a bounded time.
 pub(super) async fn ask<T: Send + 'static>(question: impl FnOnce(&Shutdown) -> T + Send + 'static) -> T {
     let (_sender, shutdown) = shutdown::channel();
-    in_background(move || question(&shutdown)).await
+    blocking(move || question(&shutdown)).await
 }
 
 pub(super) fn sink_exit(error: &SinkError) -> Exit {

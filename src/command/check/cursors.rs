@@ -6,17 +6,18 @@ use std::time::Duration;
 use super::ask::{ask, once};
 use super::finding::Notes;
 use crate::config::Config;
-use crate::policy::chain;
+use crate::exit::chain;
+use crate::kafka::Cluster;
+use crate::pipeline::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
 use crate::progress::{Record, RecordKey};
-use crate::sink::{Checked, Cluster, Committed, CursorRecords, Role, Stored, partitions_text};
-use crate::start::{StartError, Starter, claim_of, living_age, refuse_live_elsewhere};
+use crate::sink::{Committed, CursorRecords, Role, StoredCursor, UsableTopic, partitions_text};
 
 /// What `run` would make of the lenders' cursor records.
 pub(super) async fn cursors(
     notes: &mut Notes,
     config: &Config,
     cluster: &Cluster,
-    usable: &[Checked],
+    usable: &[UsableTopic],
     readable: &[(Role, String)],
     missing: &[String],
 ) {
@@ -52,7 +53,7 @@ pub(super) async fn cursors(
 fn cursor(
     notes: &mut Notes,
     config: &Config,
-    usable: &[Checked],
+    usable: &[UsableTopic],
     missing: &[String],
     lender: &str,
     records: &CursorRecords,
@@ -66,7 +67,7 @@ fn cursor(
             .filter(|key| key.connector == connector)
             .cloned()
             .collect(),
-        Some(public_id) => vec![Starter::key(config, lender, public_id)],
+        Some(public_id) => vec![key_of(config, lender, public_id)],
     };
     keys.sort();
     if keys.is_empty() {
@@ -88,7 +89,7 @@ const NO_RECORD: &str = "none; the first `run` reads from the beginning";
 /// What the record says, if `run` could claim it.
 fn judged(
     config: &Config,
-    usable: &[Checked],
+    usable: &[UsableTopic],
     missing: &[String],
     lender: &str,
     key: &RecordKey,
@@ -132,7 +133,7 @@ fn judged(
     Ok(found)
 }
 
-fn held(stored: &Stored, record: &Record, heartbeat: Duration) -> String {
+fn held(stored: &StoredCursor, record: &Record, heartbeat: Duration) -> String {
     let state = match (&record.instance, living_age(stored.written_at, record, heartbeat)) {
         (None, _) => "released".to_owned(),
         (Some(_), Some(_)) => "an instance lives; another `run` would take over from it".to_owned(),

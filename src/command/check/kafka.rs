@@ -6,15 +6,16 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::ask::{ask, once, sink_exit};
+use super::authorization::authorization;
 use super::cursors::cursors;
 use super::finding::Notes;
 use super::records::{WrittenSchema, records};
-use super::rights::rights;
 use crate::config::Config;
-use crate::policy::{self, Exit, chain};
+use crate::exit::{Exit, chain};
+use crate::kafka::{self, Cluster, NO_TOKEN, code, transaction_timeout};
+use crate::policy;
 use crate::sink::{
-    Brokers, Checked, Cluster, Inspected, NO_TOKEN, Role, SinkError, State, TopicError, code, inspect_topics,
-    transaction_timeout, try_transactional_id,
+    Brokers, InspectedTopic, Role, SinkError, TopicError, TopicState, UsableTopic, inspect_topics, try_transactional_id,
 };
 
 /// What to do about brokers that do not answer.

@@ -12,10 +12,11 @@
 //! - `finding`: what is said (pure)
 //! - `upstream`: name, connection, login, one page
 //! - `page`: what is odd in a page (pure)
-//! - `kafka`: brokers, topics, the right to a transaction; `rights`, `cursors`, `records`: what stands in the topics
+//! - `kafka`: brokers, topics, a transaction; `authorization`, `cursors`, `records`: what stands in the topics
 //! - `registry`: the subjects; the schemas of records
 
 mod ask;
+mod authorization;
 mod cursors;
 mod execute;
 mod finding;
@@ -23,7 +24,6 @@ mod kafka;
 mod page;
 mod records;
 mod registry;
-mod rights;
 mod upstream;
 
 pub use execute::{Args, execute};

@@ -3,8 +3,9 @@
 use super::ask::ask;
 use super::finding::Notes;
 use crate::avro::{Framed, unframe};
-use crate::policy::chain;
-use crate::sink::{Cluster, Role, Tail};
+use crate::exit::chain;
+use crate::kafka::Cluster;
+use crate::sink::{Role, TopicTail};
 
 /// A schema that a record in `topic` was written with, by its id in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(super) async fn records(
             continue;
         }
         let (cluster, names) = (cluster.clone(), topics.clone());
-        let read = ask(move |shutdown| Tail::open(cluster, &names, None, shutdown.clone())?.last(COUNT)).await;
+        let read = ask(move |shutdown| TopicTail::open(cluster, &names, None, shutdown.clone())?.last(COUNT)).await;
         match read {
             Ok(last) => {
                 for record in last.iter().filter(|_| role == Role::Accounts).rev() {

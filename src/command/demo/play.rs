@@ -9,8 +9,8 @@ use super::error::{DemoError, PATIENCE};
 use super::reader::{self, Isolation};
 use super::stage::{LENDER_COUNT, Stage};
 use super::verdict::Verdict;
-use crate::command::{Failure, listen_for_signals};
-use crate::policy::Exit;
+
+use crate::exit::{Exit, Failure};
 use crate::shutdown::{self, Shutdown};
 
 /// An end in order, with everything that was started, takes no longer.
@@ -30,7 +30,7 @@ pub struct Args {
 /// Runs away from the runtime's threads: a demo mostly waits for other processes.
 pub async fn execute(args: Args) -> Result<Exit, Failure> {
     let (sender, shutdown) = shutdown::channel();
-    listen_for_signals(sender)?;
+    shutdown::listen_for_signals(sender)?;
     let runtime = Handle::current();
     let mut asked = shutdown.clone();
     let played = tokio::task::spawn_blocking(move || play(&args, &shutdown, &runtime));

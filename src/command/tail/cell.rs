@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::avro::hexadecimal;
-use crate::sink::TopicRecord;
+use crate::sink::{TopicRecord, header};
 
 /// Whether a character is better shown by its number: it moves the cursor, colours, or turns the text around it.
 pub fn is_unprintable(char: char) -> bool {
@@ -12,7 +12,7 @@ pub fn is_unprintable(char: char) -> bool {
 }
 
 pub(super) fn op(record: &TopicRecord) -> String {
-    match record.header("__op") {
+    match record.header(header::OP) {
         Some("r") => "read".to_owned(),
         Some("c") => "created".to_owned(),
         Some("u") => "updated".to_owned(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::cell::{cut, due_date, key, plain, visible};
 use super::dpd::{Computed, Delinquency, Unknown};
 use super::line::Content;
-use crate::sink::TopicRecord;
+use crate::sink::{TopicRecord, header};
 
 pub(super) const BY_SUBMISSION: &str = "DPD (SUBMISSION)";
 pub(super) const BY_DUE_DATE: &str = "DPD (DUE DATE)";

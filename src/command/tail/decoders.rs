@@ -8,7 +8,7 @@ use super::line::{self, Content};
 use crate::avro::{DecodeError, Decoder, Framed, unframe};
 use crate::command::Failure;
 use crate::config::{Config, SchemaRegistry};
-use crate::policy::{Exit, chain};
+use crate::exit::{Exit, chain};
 use crate::registry::{Registry, RegistryError};
 
 /// The schemas met so far, each asked for once.

@@ -11,9 +11,10 @@ use super::decoders::Decoders;
 use super::kind::Kind;
 use super::printer::{Printer, Stop};
 use super::table::Table;
-use crate::command::{Failure, listen_for_signals, topic_names};
+use crate::command::topic_names;
 use crate::config::Config;
-use crate::policy::Exit;
+use crate::exit::{Exit, Failure};
+use crate::kafka::Cluster;
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{TailError, TopicRecord, TopicTail};
 
@@ -26,7 +27,7 @@ const DEFAULT_LINES: usize = 10;
 pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     let topics = topics(&args, &config)?;
     let (sender, shutdown) = shutdown::channel();
-    listen_for_signals(sender)?;
+    shutdown::listen_for_signals(sender)?;
     let mut asked = shutdown.clone();
     let follows = args.follow;
     let runtime = Handle::current();

@@ -8,8 +8,8 @@ use super::kind::Kind;
 use super::line::{self, Content};
 use super::table::{self, Table};
 use crate::clock;
-use crate::command::Failure;
-use crate::policy::Exit;
+use crate::exit::{Exit, Failure};
+use crate::kafka;
 use crate::sink::{TailError, TopicRecord};
 
 /// Why it ends before the records do.
@@ -22,7 +22,7 @@ pub(super) enum Stop {
 impl From<TailError> for Stop {
     fn from(error: TailError) -> Self {
         match error {
-            TailError::Interrupted => Self::Ended,
+            TailError::Kafka(kafka::Error::Interrupted) => Self::Ended,
             error => Self::Failed(Failure::of(error.exit(), &error, error.advice())),
         }
     }

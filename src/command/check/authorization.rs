@@ -2,44 +2,47 @@
 
 use super::ask::{ask, once, sink_exit};
 use super::finding::Notes;
-use crate::policy::{self, Exit, chain};
-use crate::sink::{Checked, Cluster, GRANT, Operation, Right, Role, SinkError, denied_reads, denied_writes};
+use crate::exit::{Exit, chain};
+use crate::kafka::{self, Acl, AclOperation, Cluster, GRANT, denied_reads, denied_writes};
+use crate::policy;
+use crate::sink::{Role, SinkError, UsableTopic};
 
 /// Gives those of the topics to which it is denied.
-type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, SinkError>;
+type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, kafka::Error>;
 
 /// Tries what `run` has to do with the topics that are there; gives the names of those that may be read. Whether the others may
 /// be created was tried when they were looked at.
-pub(super) async fn rights(
+pub(super) async fn authorization(
     notes: &mut Notes,
     cluster: &Cluster,
-    usable: &[Checked],
+    usable: &[UsableTopic],
     creates_some: bool,
 ) -> Vec<(Role, String)> {
-    let is_read = |topic: &&Checked| topic.role != Role::Changes;
-    let name = |topic: &Checked| topic.name.clone();
+    let is_read = |topic: &&UsableTopic| topic.role != Role::Changes;
+    let name = |topic: &UsableTopic| topic.name.clone();
     let written: Vec<String> = usable.iter().map(name).collect();
     let read: Vec<String> = usable.iter().filter(is_read).map(name).collect();
     let mut denied = Vec::new();
     for (operation, topics, tried) in [
-        (Operation::Read, read, denied_reads as Tried),
-        (Operation::Write, written, denied_writes),
+        (AclOperation::Read, read, denied_reads as Tried),
+        (AclOperation::Write, written, denied_writes),
     ] {
         let cluster = cluster.clone();
         match ask(move |_| tried(&cluster, &topics)).await {
             Ok(topics) => denied.extend(topics.into_iter().map(|topic| (operation, topic))),
             Err(error) => {
-                let (what, advice) = (format!("right to {operation}"), once(policy::sink_advice(&error)));
+                let error = SinkError::from(error);
+                let (what, advice) = (format!("authorization, {operation}"), once(policy::sink_advice(&error)));
                 notes.error(sink_exit(&error), what, chain(&error), "an answer", advice);
                 return Vec::new();
             }
         }
     }
     for (operation, topic) in &denied {
-        let right = Right::of_topic(*operation, topic);
-        let what = format!("rights to topic {topic}");
+        let acl = Acl::of_topic(*operation, topic);
+        let what = format!("ACLs of topic {topic}");
         let wanted = "READ, but for `changes`, and WRITE";
-        notes.error(Exit::Usage, what, format!("{right} is not granted"), wanted, GRANT);
+        notes.error(Exit::Usage, what, format!("{acl} is not granted"), wanted, GRANT);
     }
     let found = match (denied.is_empty(), usable.is_empty(), creates_some) {
         (true, true, true) => "CREATE, tried without creating; READ and WRITE can be tried once the topics are there",
@@ -51,9 +54,9 @@ pub(super) async fn rights(
         (false, _, _) | (_, true, false) => "",
     };
     if !found.is_empty() {
-        notes.ok("rights", found);
+        notes.ok("authorization", found);
     }
-    let is_readable = |topic: &&Checked| !denied.contains(&(Operation::Read, topic.name.clone()));
+    let is_readable = |topic: &&UsableTopic| !denied.contains(&(AclOperation::Read, topic.name.clone()));
     usable
         .iter()
         .filter(is_read)
