@@ -4,26 +4,30 @@
 //!
 //! | Layer | Module | Its one responsibility |
 //! |---|---|---|
-//! | values | [`account`] | a D02 row as a typed account, or why it is none; its digest. Pure |
-//! | | [`progress`] | what is read, what is left; the cursor record. Pure |
-//! | | [`exit`], `jwt` | exit codes, an error with its causes; what a token says of itself. Pure |
-//! | | [`backoff`], `tls` | how long until the next try; whom a client believes |
-//! | | [`config`], [`metrics`], [`clock`], [`shutdown`], [`watchdog`], [`failpoint`] | settings; metrics; time; the end; loops that hang; tests' stops |
-//! | codec | [`avro`] | accounts to framed bytes, and back to JSON. Pure |
-//! | | [`index`] | which rows are news. Pure |
-//! | edges | [`upstream`] | one page after a cursor |
-//! | | [`registry`] | schema ids and the schemas behind them; what a subject takes, and its compatibility |
-//! | | `kafka` | a cluster's clients, what they report and read; nothing of what records mean |
-//! | | [`sink`] | a batch with its progress, or nothing; what is committed, read back |
-//! | core | [`policy`] | error → retry, reopen or stop, and the advice a person gets |
-//! | | [`reader`] | walks → verified, encoded pages in order |
-//! | | [`pipeline`] | the loop |
-//! | | [`start`] | a lender claimed, restored and checked, or refused |
-//! | shell | [`http`] | health and metrics, for those who watch |
-//! | | [`command`] | a subcommand a file |
-//! | beside | [`simulator`] | an independent upstream; never imports `upstream` |
-//! | | `model` | the model test: all of this on one thread, by a seed |
+//! | values | `exit`, `failpoint`, `clock`, `varint`, `jwt`, `tls` | exit codes and an error with its causes; tests' stops; time; numbers of variable length; what a token says of itself; whom a client believes |
+//! | | `shutdown`, `backoff`, `watchdog` | the end; the next try; loops that hang |
+//! | | `account` | a D02 row as a typed account, or why it is none; its digest. Pure |
+//! | | `progress` | what is read, what is left; the cursor record. Pure |
+//! | | `config`, `metrics` | settings; metrics |
+//! | codec | `avro` | accounts to framed bytes, and back to JSON. Pure |
+//! | | `index` | which rows are news. Pure |
+//! | edges | `upstream` | one page after a cursor |
+//! | | `registry` | schema ids and the schemas behind them; what a subject takes, and its compatibility |
+//! | | `kafka` | the cluster: clients and their settings, authentication, what a user may, reading to the true end |
+//! | | `sink` | a batch with its progress, or nothing; what is committed, read back; the topics |
+//! | | `http` | health and metrics, for those who watch |
+//! | core | `policy` | error → retry, reopen or stop |
+//! | | `login` | one log-in, with a patience |
+//! | | `reader` | walks → verified, encoded pages in order |
+//! | | `pipeline` | a lender's life: claimed, restored, read on, released; the loop |
+//! | | `progress_bar` | what a terminal shows of a snapshot |
+//! | | `supervisor` | every lender of the configuration, to its end |
+//! | | `replay`, `verify` | dead letters tried again; both sides compared |
+//! | beside | `simulator` | an independent upstream; never uses `upstream` |
 //! | | `testbed` | a broker and a registry on this machine, for the demo and the tests |
+//! | shell | `selection`, `subjects` | which lenders and topics a person means; which subjects, and what the registry says of them |
+//! | | `command` | a subcommand a file |
+//! | | `model` | the model test: all of this on one thread, by a seed |
 
 pub mod account;
 pub mod avro;
@@ -48,9 +52,11 @@ pub mod progress_bar;
 pub mod reader;
 pub mod registry;
 pub mod replay;
+pub mod selection;
 pub mod shutdown;
 pub mod simulator;
 pub mod sink;
+pub mod subjects;
 pub mod supervisor;
 #[cfg(feature = "demo")]
 pub mod testbed;

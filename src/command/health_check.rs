@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Failure;
+use crate::exit::Failure;
 use crate::exit::{Exit, chain};
 use crate::http::reachable;
 

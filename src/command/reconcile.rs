@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
 use crate::reader::{Reconciled, Until};
+use crate::selection::keep_lender;
 use crate::supervisor::Supervisor;
 use crate::verify::{self, FindingKind, Findings, Report};
 
@@ -49,7 +50,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
-    super::keep_lender(&mut config, args.lender.as_deref())?;
+    keep_lender(&mut config, args.lender.as_deref())?;
     if let Some(share) = args.max_deletes {
         config.upstream.reconcile_max_deletes = share;
     }

@@ -8,6 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::metrics::LenderMetrics;
 use crate::reader::Letters;
 use crate::replay::Replayer;
+use crate::selection::keep_lender;
 use crate::shutdown;
 
 const EXAMPLES: &str = "Examples:
@@ -34,7 +35,7 @@ pub struct Args {
 }
 
 pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
-    super::keep_lender(&mut config, args.lender.as_deref())?;
+    keep_lender(&mut config, args.lender.as_deref())?;
     let (sender, shutdown) = shutdown::channel();
     shutdown::listen_for_signals(sender)?;
     let is_dry = args.dry_run;

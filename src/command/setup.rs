@@ -1,11 +1,11 @@
 //! `setup`: creates the topics with the right settings, registers the schemas and guards their subjects. Safe to repeat.
 
-use super::Failure;
 use crate::config::{Config, Encoding};
-use crate::exit::{Exit, chain};
+use crate::exit::{Exit, Failure, chain};
 use crate::kafka::Cluster;
 use crate::registry::{Compatibility, Registry, RegistryError, WANTED_LEVEL};
 use crate::sink::ready_topics;
+use crate::subjects::{place, registered, subjects};
 
 const HELP: &str = "Example:
   d02-source --config config/d02-source.toml setup
@@ -33,15 +33,11 @@ pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
     }
     let failure = |error: RegistryError| Failure::of(error.exit(), &error, error.advice());
     let registry = Registry::new(&config.schema_registry).map_err(failure)?;
-    for subject in super::subjects(&config, None)? {
+    for subject in subjects(&config, None)? {
         // Before it is registered: afterwards Apicurio says NONE of a subject that nobody gave a level.
         let level = registry.compatibility(&subject.name).await;
-        let (registered, state) = super::schema::registered(&registry, &subject).await.map_err(failure)?;
-        println!(
-            "schema   {}: {state}, {}",
-            subject.name,
-            super::schema::place(&registered)
-        );
+        let (registered, state) = registered(&registry, &subject).await.map_err(failure)?;
+        println!("schema   {}: {state}, {}", subject.name, place(&registered));
         let level = guard(&registry, &subject.name, level).await;
         match &level {
             Level::Set => println!("         compatibility {WANTED_LEVEL}: set"),

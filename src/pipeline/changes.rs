@@ -40,7 +40,7 @@ impl ChangeRecorder {
         after: &Content<'_>,
         held: Option<Held>,
         before: Option<&Content<'_>>,
-        destination: &mut Destination<'_>,
+        destination: &mut ChangePlace<'_>,
     ) -> Option<ChangeRecord<'a>> {
         let is_wanted = match account.op {
             Op::Read => self.is_initial,
@@ -81,7 +81,7 @@ impl ChangeRecorder {
         &self,
         account: AccountRecord<'a>,
         before: Option<&Content<'_>>,
-        destination: &mut Destination<'_>,
+        destination: &mut ChangePlace<'_>,
     ) -> ChangeRecord<'a> {
         let head = ChangeHead {
             public_id: account.public_id,
@@ -100,7 +100,7 @@ impl ChangeRecorder {
         account: AccountRecord<'a>,
         mut head: ChangeHead<'_>,
         moved: Option<Box<Moved>>,
-        destination: &mut Destination<'_>,
+        destination: &mut ChangePlace<'_>,
     ) -> ChangeRecord<'a> {
         let start = destination.heads.len();
         self.encoder.encode(&head, destination.heads).expect(FITS);
@@ -128,7 +128,7 @@ impl ChangeRecorder {
 }
 
 /// Where the records of a batch go.
-pub struct Destination<'r> {
+pub struct ChangePlace<'r> {
     /// Whose they are: its public id.
     pub lender: &'r str,
     /// What the topic takes, in bytes.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::batch::BatchItem;
-use super::changes::{ChangeRecorder, Destination};
+use super::changes::{ChangePlace, ChangeRecorder};
 use super::limit::{Allowance, BadRow};
 use super::plan::{Holdings, MAX_LINES, Plan};
 use crate::account::{Digest, Op, Reason, shortened};
@@ -279,8 +279,8 @@ impl Decider {
         Some((self.changes.as_ref()?, self.topics.changes.as_ref()?))
     }
 
-    fn destination<'r>(&'r self, topic: &Topic, heads: &'r mut Vec<u8>) -> Destination<'r> {
-        Destination {
+    fn destination<'r>(&'r self, topic: &Topic, heads: &'r mut Vec<u8>) -> ChangePlace<'r> {
+        ChangePlace {
             lender: &self.public_id,
             max_message: topic.max_message,
             heads,

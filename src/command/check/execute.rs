@@ -9,10 +9,11 @@ use tokio::time::timeout;
 
 use super::finding::{self, Finding, Notes};
 use super::{kafka, registry, upstream};
-use crate::command::{Failure, keep_lender};
 use crate::config::{Config, ConfigErrors, Loaded, OAuth, Property, SecretSource};
 use crate::exit::Exit;
+use crate::exit::Failure;
 use crate::failpoint;
+use crate::selection::keep_lender;
 
 const HELP: &str = "Examples:
   d02-source --config config/d02-source.toml check

@@ -1,11 +1,11 @@
 //! Would the registry take the schemas, and does it know those of the records that are there? It registers nothing.
 
-use super::super::schema::{self, NO_REGISTRY};
 use super::finding::Notes;
 use super::records::WrittenSchema;
 use crate::config::{Config, Encoding};
 use crate::exit::{Exit, chain};
 use crate::registry::{Registry, WANTED_LEVEL};
+use crate::subjects::{NO_REGISTRY, SubjectFinding, subjects};
 
 /// What to do about a registry that does not answer.
 pub(super) const AWAY: &str = "check that the registry is up, and schema_registry.url, ca_file, DNS and proxy";
@@ -23,7 +23,7 @@ pub(super) async fn check(notes: &mut Notes, config: &Config) {
             return notes.error(error.exit(), "registry", chain(&error), wanted, error.advice());
         }
     };
-    let subjects = match super::super::subjects(config, None) {
+    let subjects = match subjects(config, None) {
         Ok(subjects) => subjects,
         Err(failure) => {
             let advice = "correct kafka.topics and avro.subject_strategy";
@@ -31,7 +31,7 @@ pub(super) async fn check(notes: &mut Notes, config: &Config) {
         }
     };
     for subject in subjects {
-        let found = schema::Finding::of(&registry, subject, config.schema_registry.auto_register).await;
+        let found = SubjectFinding::of(&registry, subject, config.schema_registry.auto_register).await;
         let (what, (_, state)) = (format!("subject {}", found.subject), found.state());
         match found.advice() {
             None => notes.ok(&*what, state),

@@ -11,13 +11,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::command;
 use crate::config::Config;
 use crate::exit::{Exit, Failure, chain};
 use crate::kafka::{Cluster, uninterrupted};
 use crate::login::public_id_of;
 use crate::pipeline::{are_spread_anew, key_of, partitions_changed, refuse_living};
 use crate::progress::{Record, RecordKey, Timestamp};
+use crate::selection::require_lender;
 use crate::sink::{
     CursorRecords, Records, Sink, SinkError, Topics, Transactions, UsableTopic, Watchers, partitions_text, ready_topics,
 };
@@ -36,7 +36,7 @@ pub(super) struct Lender<'a> {
 
 impl<'a> Lender<'a> {
     pub async fn find(config: &'a Config, name: &'a str) -> Result<Self, Failure> {
-        command::require_lender(config, name)?;
+        require_lender(config, name)?;
         let public_id = public_id_of(config, name).await?;
         let cluster = Cluster::new(config);
         let checked = ready_topics(&cluster, config, false).await?;

@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 
 use super::line::{self, Content};
 use crate::avro::{DecodeError, Decoder, Framed, unframe};
-use crate::command::Failure;
 use crate::config::{Config, SchemaRegistry};
+use crate::exit::Failure;
 use crate::exit::{Exit, chain};
 use crate::registry::{Registry, RegistryError};
 

@@ -11,10 +11,10 @@ use super::decoders::Decoders;
 use super::kind::Kind;
 use super::printer::{Printer, Stop};
 use super::table::Table;
-use crate::command::topic_names;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::kafka::Cluster;
+use crate::selection::topic_names;
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{TailError, TopicRecord, TopicTail};
 

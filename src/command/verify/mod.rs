@@ -4,6 +4,7 @@ mod report;
 
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::selection::keep_lender;
 use crate::verify::{Report, reports};
 
 const EXAMPLES: &str = "Examples:
@@ -38,7 +39,7 @@ pub struct Args {
 }
 
 pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
-    super::keep_lender(&mut config, args.lender.as_deref())?;
+    keep_lender(&mut config, args.lender.as_deref())?;
     let reports = reports(&config, args.limit).await?;
     if args.json {
         let json = report::json(&reports);
