@@ -2,9 +2,10 @@
 
 use std::sync::LazyLock;
 
-use d02_source::account::{Changed, Rules, Scratch, read_row};
-use d02_source::avro::{ACCOUNT, ChangeEncoder, ChangeHead, Decoder, Encoder, Frame, Layout};
-use d02_source::index::{Index, PendingVersions, RowVersion, Version};
+use d02_source::hot_path::{
+    ACCOUNT, ChangeEncoder, ChangeHead, Changed, Decoder, Encoder, Frame, Index, Layout, PendingVersions, RowVersion,
+    Rules, Scratch, Version, read_row,
+};
 use d02_source::simulator::{LenderOptions, Options, Simulator};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};

@@ -29,39 +29,47 @@
 //! | | `command` | a subcommand a file |
 //! | | `model` | the model test: all of this on one thread, by a seed |
 
-pub mod account;
-pub mod avro;
-pub mod backoff;
+mod account;
+mod avro;
+mod backoff;
 pub mod clock;
 pub mod command;
 pub mod config;
 pub mod exit;
-pub mod failpoint;
-pub mod http;
-pub mod index;
+mod failpoint;
+mod http;
+mod index;
 mod jwt;
 mod kafka;
-pub mod login;
-pub mod metrics;
+mod login;
+mod metrics;
 #[cfg(test)]
 mod model;
-pub mod pipeline;
-pub mod policy;
+mod pipeline;
+mod policy;
 pub mod progress;
 pub mod progress_bar;
-pub mod reader;
-pub mod registry;
-pub mod replay;
-pub mod selection;
-pub mod shutdown;
+mod reader;
+mod registry;
+mod replay;
+mod selection;
+mod shutdown;
 pub mod simulator;
-pub mod sink;
-pub mod subjects;
-pub mod supervisor;
+mod sink;
+mod subjects;
+mod supervisor;
 #[cfg(feature = "demo")]
 pub mod testbed;
 mod tls;
-pub mod upstream;
-pub mod varint;
-pub mod verify;
-pub mod watchdog;
+mod upstream;
+mod varint;
+mod verify;
+mod watchdog;
+
+/// The steps of a row's way that `cargo bench --bench hot_path` measures.
+#[doc(hidden)]
+pub mod hot_path {
+    pub use crate::account::{Changed, Rules, Scratch, read_row};
+    pub use crate::avro::{ACCOUNT, ChangeEncoder, ChangeHead, Decoder, Encoder, Frame, Layout};
+    pub use crate::index::{Index, PendingVersions, RowVersion, Version};
+}

@@ -168,6 +168,7 @@ macro_rules! lender_metrics {
         }
 
         /// Every metric there is, in the order of the table in docs/operations/metrics.md.
+        #[cfg(test)]
         pub const DESCRIBED: &[Described] = &[
             REQUESTS,
             $(Described { name: stringify!($name), kind: stringify!($kind), labels: "lender", help: $help },)*

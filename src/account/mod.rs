@@ -26,7 +26,9 @@ pub use fields::{Account, Op};
 pub use member::{JsonType, shortened};
 pub use number::AmountTolerance;
 pub use rejected::{Reason, Rejected};
-pub use row::{Row, Scratch, read_row};
+#[cfg(test)]
+use row::Row;
+pub use row::{Scratch, read_row};
 pub use rules::{Extra, Rules};
 #[cfg(test)]
 pub use tracked::tests::contents;

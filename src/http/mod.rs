@@ -14,5 +14,5 @@ mod server;
 mod site;
 
 pub use health::{Health, Standing};
-pub use server::{HttpError, Server, reachable};
+pub use server::{Server, reachable};
 pub use site::Site;

@@ -11,7 +11,7 @@ mod pending;
 mod store;
 mod version;
 
-pub use decision::{Decision, RowVersion, Verdict};
+pub use decision::{RowVersion, Verdict};
 pub use image::Index;
 pub use key::Key;
 pub use pending::PendingVersions;

@@ -47,11 +47,15 @@ mod start;
 mod stop;
 mod thread;
 
+#[cfg(test)]
 pub use changes::ChangeRecorder;
-pub use claim::{Claim, StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living};
+#[cfg(test)]
+pub use claim::Claim;
+pub use claim::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living};
 pub use decide::Decider;
 pub use dry_run::dry_run;
 pub use frames::Frames;
+#[cfg(test)]
 pub use lender::LenderSettings;
 pub use main_loop::Pipeline;
 pub use partitions::{are_spread_anew, partitions_changed};

@@ -43,6 +43,6 @@ mod walk;
 pub use ask::{Ask, Reconciled};
 pub use exit::ReaderExit;
 pub use incoming::{Incoming, Item};
-pub use page::{DeadRow, EncodedRow, Entry, Page};
+pub use page::{EncodedRow, Entry, Page};
 pub use reading::{Reader, ReaderSettings, Until};
 pub use replay::{Closed, Letters, Replay, ReplaySettings};

@@ -43,14 +43,6 @@ pub enum Compatibility {
     OfRegistry(String),
 }
 
-impl Compatibility {
-    pub fn level(&self) -> &str {
-        match self {
-            Self::OfSubject(level) | Self::OfRegistry(level) => level,
-        }
-    }
-}
-
 /// What came back, with what was asked: the words of its errors.
 #[derive(Debug)]
 pub(super) struct RegistryAnswer {

@@ -23,7 +23,7 @@ mod topics;
 mod transaction;
 mod versions;
 
-pub use admin::{Brokers, InspectedTopic, TopicState, ensure_topics, inspect_topics};
+pub use admin::{Brokers, InspectedTopic, TopicState, inspect_topics};
 pub use error::SinkError;
 pub use interface::{Committed, Sink};
 pub use ready::ready_topics;
@@ -32,8 +32,8 @@ pub use record::{
     partitions_text,
 };
 pub use recovery::{ContentOf, CursorRecords, DeadLetterDigests, StoredCursor, restore_accounts, restore_dead_letters};
-pub use tail::{HiddenOffsets, TailError, TopicTail};
+pub use tail::{TailError, TopicTail};
 pub use topic_error::TopicError;
-pub use topics::{Role, Topic, TopicDifference, Topics, UsableTopic};
+pub use topics::{Role, Topic, Topics, UsableTopic};
 pub use transaction::{Transactions, Watchers, try_transactional_id};
 pub use versions::{DeadLetters, read_dead_letters, read_versions};

@@ -22,7 +22,9 @@ mod token;
 
 pub use auth::Login;
 pub use client::Client;
-pub use connection::{Answer, Execution, Transport, http_client};
+#[cfg(test)]
+pub use connection::Execution;
+pub use connection::{Answer, Transport, http_client};
 pub use error::{ClientError, UpstreamError};
 pub use request::PageRequest;
 pub use response::{PageBody, RequestId};

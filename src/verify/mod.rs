@@ -26,6 +26,7 @@ mod table;
 mod verifier;
 
 pub use finding::FindingKind;
-pub use found::{Counted, DeadRowFinding, Findings, Listed, Report};
+pub use found::{DeadRowFinding, Findings, Listed, Report};
+#[cfg(test)]
 pub use repair::Repair;
 pub use verifier::reports;
