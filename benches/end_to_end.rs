@@ -219,6 +219,37 @@ fn freshness(testbed: &Testbed, report: &mut Report) {
     report.freshness(&all);
 }
 
+/// When, of what and on which machine: figures without that are hearsay.
+fn origin() -> String {
+    let said = |command: &str, arguments: &[&str]| {
+        let output = Command::new(command).args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{command} {arguments:?}");
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    };
+    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
+    let is_changed = !said("git", &["status", "--porcelain", "--", "src", "benches", "Cargo.lock"]).is_empty();
+    let changed = if is_changed { ", changed" } else { "" };
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).expect("Linux");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or("unknown");
+        line.trim_start_matches([':', ' ', '\t']).to_owned()
+    };
+    let memory: u64 = field("/proc/meminfo", "MemTotal")
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("kilobytes");
+    format!(
+        "Measured on {} at commit {commit}{changed}, on {} cores ({}) of a shared virtual machine with {} GiB.",
+        d02_source::clock::now().format("%Y-%m-%d"),
+        std::thread::available_parallelism().expect("cores"),
+        field("/proc/cpuinfo", "model name"),
+        memory.div_ceil(1 << 20),
+    )
+}
+
 /// The figures as they stand in docs/performance.md.
 #[derive(Default)]
 struct Report {
@@ -363,7 +394,8 @@ impl Report {
         let text = std::fs::read_to_string(&page).expect("docs/performance.md");
         let (head, rest) = text.split_once(BEGIN).expect("the mark before the figures");
         let (_, tail) = rest.split_once(END).expect("the mark after the figures");
-        std::fs::write(&page, format!("{head}{BEGIN}\n{}\n{END}{tail}", self.text.trim_end())).expect("written");
+        let text = format!("{head}{BEGIN}\n{}\n\n{}\n{END}{tail}", origin(), self.text.trim_end());
+        std::fs::write(&page, text).expect("written");
         std::fs::write(docs.join("performance.svg"), picture::bars("rows a second", &self.bars)).expect("written");
     }
 }
