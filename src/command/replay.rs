@@ -44,6 +44,10 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
         let mut exits = Vec::new();
         // One after another: the memory is that of the largest.
         for lender in config.lenders.keys() {
+            if replayer.is_interrupted() {
+                exits.push(Exit::Failed);
+                break;
+            }
             let replayed = replayer.replay(lender, is_dry, |letters, metrics| {
                 println!("{}", told(lender, letters, metrics, is_dry));
             });
@@ -54,9 +58,6 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
                     failure.exit
                 }
             });
-            if replayer.is_interrupted() {
-                break;
-            }
         }
         Ok(Exit::of_all(&exits))
     });
