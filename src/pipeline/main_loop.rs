@@ -144,7 +144,7 @@ impl<S: Sink> Pipeline<S> {
             let plan = self.commit(&batch).await?;
             self.remember(plan, deletion.client.tick());
         }
-        deletion.is_done(&self.lender.monitor.lender);
+        deletion.done(&self.lender.monitor.lender);
         ControlFlow::Continue(())
     }
 }

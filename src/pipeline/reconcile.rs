@@ -90,7 +90,7 @@ impl Reconciliation {
 
 impl Deletion {
     /// Everything of it is committed.
-    pub fn is_done(self, lender: &str) {
+    pub fn done(self, lender: &str) {
         tracing::info!(lender, "reconciled: {}", self.outcome);
         let _ = self.answer.send(self.outcome);
     }

@@ -217,7 +217,7 @@ impl TopicTail {
     ///
     /// # Errors
     /// When reading fails, or is interrupted, or `take` fails.
-    pub fn from_beginning<E: From<TailError>>(
+    pub fn read_all<E: From<TailError>>(
         &self,
         mut take: impl FnMut(TopicRecord) -> Result<(), E>,
     ) -> Result<(), E> {

@@ -101,7 +101,7 @@ fn read(
         trail(args, &tail, printer)?;
     } else if args.from_beginning {
         printer.head(&[])?;
-        tail.from_beginning(|record| {
+        tail.read_all(|record| {
             if args.is_wanted(&record) {
                 printer.print(&record)?;
             }
@@ -155,7 +155,7 @@ fn trail(args: &Args, tail: &TopicTail, printer: &mut Printer<impl Write>) -> Re
 /// The last records that are wanted, by their timestamps. Where they stand is not known, so all of the topic is read.
 fn last_wanted(args: &Args, tail: &TopicTail, count: usize) -> Result<Vec<TopicRecord>, Stop> {
     let mut last = BTreeMap::new();
-    tail.from_beginning(|record| {
+    tail.read_all(|record| {
         if args.is_wanted(&record) {
             let order = (record.timestamp, record.partition, record.offset, record.topic.clone());
             last.insert(order, record);
