@@ -450,7 +450,7 @@ fn tls_is_tried_with_the_ca_of_the_configuration() {
     contains(
         &missing,
         &[
-            "✗ upstream, HTTP: reading upstream.ca_file /nowhere.pem",
+            "✗ upstream, HTTP: reading upstream.ca_file: /nowhere.pem cannot be read: ",
             "✓ kafka, transaction: ",
         ],
     );

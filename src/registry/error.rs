@@ -9,7 +9,7 @@ use crate::tls::CertificateError;
 pub enum RegistryError {
     #[error("schema_registry.url is not set, or cannot have a path")]
     NoUrl,
-    #[error("schema_registry.ca_file cannot be used")]
+    #[error("reading schema_registry.ca_file")]
     Ca(#[source] CertificateError),
     #[error("setting up HTTP for the schema registry")]
     Http(#[source] reqwest::Error),

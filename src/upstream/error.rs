@@ -67,7 +67,7 @@ pub enum UpstreamError {
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("upstream.ca_file cannot be used")]
+    #[error("reading upstream.ca_file")]
     Ca(#[source] CertificateError),
     #[error("setting up HTTP")]
     Http(#[source] reqwest::Error),
