@@ -16,10 +16,17 @@ use crate::support::source::Source;
 use crate::support::world::World;
 use crate::support::{judge, wait_for};
 
-/// A lender, and `user` with the documented rights to its topics.
+/// A lender, and `user` with the rights to its topics that the documented commands give.
 fn world_of(user: &str, rows: u32) -> World {
     let world = World::new(&[rows]).on(&secured().servers());
     secured().grant_as_documented(user, &world);
+    world
+}
+
+/// The same, in a moment.
+fn quick_world_of(user: &str, rows: u32) -> World {
+    let world = World::new(&[rows]).on(&secured().servers());
+    secured().grant(user, &world);
     world
 }
 
@@ -132,7 +139,7 @@ fn each_right_that_a_start_needs_is_named_where_it_is_missing() {
 
 #[test]
 fn a_right_that_is_taken_away_while_it_runs_is_named_and_costs_nothing() {
-    let world = world_of("runs", 300);
+    let world = quick_world_of("runs", 300);
     let environment = secured().of("runs");
     let environment = borrowed(&environment);
     for right in [
@@ -195,7 +202,7 @@ fn the_main_job_needs_no_more_than_the_documented_rights() {
 
 #[test]
 fn every_password_mechanism_gets_in_over_tls_and_a_refusal_says_why() {
-    let world = world_of("main", 50);
+    let world = quick_world_of("main", 50);
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
         let environment = secured().sasl(mechanism, "main", "planted-main");
         let environment = borrowed(&environment);
@@ -249,7 +256,7 @@ fn every_password_mechanism_gets_in_over_tls_and_a_refusal_says_why() {
 
 #[test]
 fn a_certificate_gets_in_and_one_of_another_authority_does_not() {
-    let world = world_of(CERTIFIED, 50);
+    let world = quick_world_of(CERTIFIED, 50);
     let environment = secured().mutual(&world, &secured().certificate(CERTIFIED));
     let environment = borrowed(&environment);
     let found = shown(&world, &["check"], &environment).expect(0);
@@ -287,7 +294,7 @@ fn a_certificate_gets_in_and_one_of_another_authority_does_not() {
 
 #[test]
 fn a_password_that_changes_while_it_runs_is_read_again() {
-    let world = world_of("rotated", 50);
+    let world = quick_world_of("rotated", 50);
     let file = world.path("password");
     let write = |password: &str| std::fs::write(&file, password).expect("written");
     write("planted-rotated");
@@ -321,7 +328,7 @@ const LIFE: Duration = Duration::from_secs(10);
 #[test]
 fn a_bearer_token_gets_in_and_is_renewed_before_it_ends() {
     let server = AuthorizationServer::start("planted-client", LIFE);
-    let world = world_of("vouched", 500);
+    let world = quick_world_of("vouched", 500);
     let environment = secured().vouched(&server, "vouched");
     let mut environment = borrowed(&environment);
     environment.push((SECRET, "planted-client"));
@@ -357,7 +364,7 @@ fn a_bearer_token_gets_in_and_is_renewed_before_it_ends() {
 #[test]
 fn why_there_is_no_bearer_token_is_said_and_the_secret_is_read_again() {
     let server = AuthorizationServer::start("planted-client", LIFE);
-    let world = world_of("vouched", 50);
+    let world = quick_world_of("vouched", 50);
     let file = world.path("client-secret");
     let write = |secret: &str| std::fs::write(&file, secret).expect("written");
     let path = file.display().to_string();
@@ -402,7 +409,7 @@ fn why_there_is_no_bearer_token_is_said_and_the_secret_is_read_again() {
 #[test]
 fn no_log_has_a_bearer_token_or_a_password_however_much_is_logged() {
     let server = AuthorizationServer::start("planted-client", LIFE);
-    let world = world_of("vouched", 50);
+    let world = quick_world_of("vouched", 50);
     let environment = secured().vouched(&server, "vouched");
     let mut environment = borrowed(&environment);
     environment.extend([

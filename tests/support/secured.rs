@@ -12,7 +12,7 @@ use d02_source::simulator::{Authority, Certified};
 use d02_source::testbed::{Broker, BrokerOptions};
 use tempfile::TempDir;
 
-use super::acls::{self, Right};
+use super::acls::{self, Operation, Resource, Right};
 use super::authorization::AuthorizationServer;
 use super::world::World;
 
@@ -201,9 +201,25 @@ impl Secured {
 
     /// Gives `user` the rights that docs/operations/kafka.md asks for, by the very commands that stand there.
     pub fn grant_as_documented(&self, user: &str, world: &World) {
+        for arguments in self.documented_for(user, world) {
+            let run = self.broker.run_tool("org.apache.kafka.tools.AclCommand", &arguments);
+            run.unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
+        }
+    }
+
+    /// The same rights without the tool, a JVM a command: for tests that are about something else.
+    pub fn grant(&self, user: &str, world: &World) {
+        let commands = self.documented_for(user, world).into_iter();
+        commands
+            .flat_map(|arguments| rights(&arguments))
+            .for_each(|right| acls::add(&self.servers(), user, &right));
+    }
+
+    /// The arguments of the documented commands, for `user` and the names of this world.
+    fn documented_for(&self, user: &str, world: &World) -> Vec<Vec<String>> {
         let commands = documented_commands();
         assert_eq!(commands.len(), 4, "{commands:?}");
-        for command in commands {
+        let for_world = |command: Vec<String>| {
             let argument = |argument: &String| match argument.as_str() {
                 "localhost:9092" => self.servers(),
                 "User:d02-source" => format!("User:{user}"),
@@ -214,10 +230,9 @@ impl Secured {
                     None => other.to_owned(),
                 },
             };
-            let arguments: Vec<String> = command.iter().map(argument).collect();
-            let run = self.broker.run_tool("org.apache.kafka.tools.AclCommand", &arguments);
-            run.unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
-        }
+            command.iter().map(argument).collect()
+        };
+        commands.into_iter().map(for_world).collect()
     }
 
     pub fn take_away(&self, user: &str, right: &Right) {
@@ -239,6 +254,38 @@ fn documented_commands() -> Vec<Vec<String>> {
         .filter_map(|line| line.strip_prefix("$ kafka-acls.sh "))
         .map(|line| line.split_whitespace().map(str::to_owned).collect())
         .collect()
+}
+
+/// What a command gives: each operation on each resource.
+fn rights(arguments: &[String]) -> Vec<Right> {
+    let (mut operations, mut resources) = (Vec::new(), Vec::new());
+    let mut arguments = arguments.iter().map(String::as_str);
+    assert!(arguments.by_ref().any(|argument| argument == "--add"));
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().expect("a value");
+        match name {
+            "--allow-principal" => {}
+            "--operation" => operations.push(match value {
+                "Read" => Operation::Read,
+                "Write" => Operation::Write,
+                "Create" => Operation::Create,
+                "DescribeConfigs" => Operation::DescribeConfigs,
+                other => panic!("no operation that a test knows: {other}"),
+            }),
+            "--topic" => resources.push(Resource::Topic(value.to_owned())),
+            "--transactional-id" => resources.push(Resource::TransactionalIds(value.to_owned())),
+            "--resource-pattern-type" => assert_eq!(value, "prefixed", "of transactional ids"),
+            other => panic!("no option that a test knows: {other}"),
+        }
+    }
+    let of = |resource: Resource| {
+        let right = move |operation: &Operation| Right {
+            operation: *operation,
+            resource: resource.clone(),
+        };
+        operations.iter().map(right).collect::<Vec<_>>()
+    };
+    resources.into_iter().flat_map(of).collect()
 }
 
 /// As a command takes them.
