@@ -14,7 +14,7 @@ use crate::support::secured::{CERTIFIED, borrowed, secured};
 use crate::support::shown::shown;
 use crate::support::source::Source;
 use crate::support::world::World;
-use crate::support::{judge, wait_for};
+use crate::support::{judge, nothing_happens_for, wait_for};
 
 /// A lender, and `user` with the rights to its topics that the documented commands give.
 fn world_of(user: &str, rows: u32) -> World {
@@ -184,7 +184,7 @@ fn the_main_job_needs_no_more_than_the_documented_rights() {
     source.wait_for_line("claimed and restored");
     arrives(&world, &mut source, &world.simulator.insert(0, 5));
     // Longer than a connection may live without showing again who it is.
-    std::thread::sleep(Duration::from_secs(8));
+    nothing_happens_for(Duration::from_secs(8));
     arrives(&world, &mut source, &world.simulator.insert(0, 5));
     let gone = world.simulator.delete(0, 2, 1);
     source.signal("TERM");
@@ -311,7 +311,7 @@ fn a_password_that_changes_while_it_runs_is_read_again() {
     let inserted = world.simulator.insert(0, 2);
     source.wait_for_line("degraded, reopening: authentication failed");
     // Nobody is in a hurry to mount the new one.
-    std::thread::sleep(Duration::from_secs(2));
+    nothing_happens_for(Duration::from_secs(2));
     write("planted-second");
     arrives(&world, &mut source, &inserted);
     source.signal("TERM");
@@ -344,7 +344,7 @@ fn a_bearer_token_gets_in_and_is_renewed_before_it_ends() {
     source.wait_for_line("claimed and restored");
     while begun.elapsed() < 3 * LIFE {
         arrives(&world, &mut source, &world.simulator.insert(0, 1));
-        std::thread::sleep(Duration::from_secs(1));
+        nothing_happens_for(Duration::from_secs(1));
     }
     source.signal("TERM");
     source.expect_exit(0);
@@ -396,7 +396,7 @@ fn why_there_is_no_bearer_token_is_said_and_the_secret_is_read_again() {
     let is_refused = || server.answers().last() == Some(&401);
     wait_for("a renewal is refused", || is_refused().then_some(()));
     // The last token is good to its end.
-    std::thread::sleep(LIFE);
+    nothing_happens_for(LIFE);
     let inserted = world.simulator.insert(0, 2);
     source.wait_for_line("degraded, reopening: authentication failed");
     write("planted-second");

@@ -8,8 +8,8 @@ use d02_source::testbed::{Broker, BrokerOptions};
 
 use crate::support::judge;
 use crate::support::source::Source;
-use crate::support::wait_for;
 use crate::support::world::World;
+use crate::support::{nothing_happens_for, wait_for};
 
 /// Nobody listens there.
 const NOBODY: &str = "127.0.0.1:9";
@@ -89,7 +89,7 @@ fn while_kafka_is_away_it_ends_in_time_and_the_next_start_goes_on() {
         if has_said_so {
             source.wait_for_line("degraded, reopening");
         } else {
-            std::thread::sleep(Duration::from_secs(1));
+            nothing_happens_for(Duration::from_secs(1));
         }
         ends(&mut source);
         broker.restart(1).expect("restarted");
@@ -105,7 +105,7 @@ fn at_whatever_moment_of_a_start_it_ends_in_time_and_leaves_nothing_open() {
     for step in 0..12 {
         let mut source = world.run();
         source.wait_until_it_listens();
-        std::thread::sleep(Duration::from_millis(200 * step));
+        nothing_happens_for(Duration::from_millis(200 * step));
         let begun = Instant::now();
         source.signal("TERM");
         let code = source.exit_code();
@@ -127,6 +127,13 @@ fn a_start_that_waits_for_somebody_ends_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = silent.local_addr().expect("an address").to_string();
     let (silent_upstream, nobodys_registry) = (format!("http://{silent}"), format!("http://{NOBODY}"));
+    // All at the same time, for each of them only waits.
+    let started = |environment: &[(&str, &str)]| {
+        let world = World::new(&[50]);
+        let source = world.command(&["run"], environment);
+        (world, source)
+    };
+    let mut waiting = Vec::new();
     for environment in [
         ("D02__KAFKA__BOOTSTRAP_SERVERS", NOBODY),
         ("D02__KAFKA__BOOTSTRAP_SERVERS", silent.as_str()),
@@ -134,12 +141,8 @@ fn a_start_that_waits_for_somebody_ends_in_time() {
         ("D02__SCHEMA_REGISTRY__URL", nobodys_registry.as_str()),
         ("D02__SCHEMA_REGISTRY__URL", silent_upstream.as_str()),
     ] {
-        let world = World::new(&[50]);
-        let mut source = world.command(&["run"], &[environment]);
-        std::thread::sleep(Duration::from_secs(3));
-        ends(&mut source);
+        waiting.push(started(&[environment]));
     }
-    let world = World::new(&[50]);
     let (endpoint, servers) = (format!("http://{silent}/token"), silent.as_str());
     let no_token = [
         ("D02__KAFKA__BOOTSTRAP_SERVERS", servers),
@@ -156,15 +159,19 @@ fn a_start_that_waits_for_somebody_ends_in_time() {
             "planted-client",
         ),
     ];
-    let mut source = world.command(&["run"], &no_token);
-    std::thread::sleep(Duration::from_secs(3));
-    let took = ends(&mut source);
-    assert!(took < Duration::from_secs(3), "{took:?}: {}", source.log());
+    let (_world, mut without_token) = started(&no_token);
     let world = World::new(&[50]);
     world
         .simulator
         .push_fault(Fault::on(Endpoint::Login, Effect::Hang(Duration::from_secs(60))));
-    let mut source = world.run();
-    std::thread::sleep(Duration::from_secs(2));
-    ends(&mut source);
+    let mut at_log_in = world.run();
+    nothing_happens_for(Duration::from_secs(3));
+    let took = ends(&mut without_token);
+    assert!(took < Duration::from_secs(3), "{took:?}: {}", without_token.log());
+    ends(&mut at_log_in);
+    std::thread::scope(|scope| {
+        for (_world, source) in &mut waiting {
+            scope.spawn(|| ends(source));
+        }
+    });
 }

@@ -32,6 +32,11 @@ pub fn testbed() -> &'static Testbed {
     TESTBED.get_or_init(|| Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error))))
 }
 
+/// Lets time pass that is what a test is about: nothing happens meanwhile that could be waited for instead.
+pub fn nothing_happens_for(how_long: Duration) {
+    std::thread::sleep(how_long);
+}
+
 /// Waits until `condition` gives a value.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
