@@ -183,7 +183,7 @@ fn a_running_source_is_not_disturbed() {
         &["✓ kafka, cursor record of lender-1: an instance lives; another `run` would take over from it"],
     );
     world.simulator.touch(0, 20, 7);
-    wait_for("the changes", || (world.accounts().len() == 520).then_some(()));
+    wait_for("the changes", || (world.accounts_so_far() == 520).then_some(()));
     assert_eq!(
         world.cursors().pop().expect("a cursor record").json()["instance"],
         claim

@@ -138,7 +138,7 @@ fn metrics_of_a_known_run_have_the_values_that_topics_and_upstream_show() {
     wait_for("the snapshot", || (world.accounts_so_far() == snapshot).then_some(()));
     let touched = world.simulator.touch(0, 40, 7).len();
     wait_for("the changes", || {
-        (world.accounts().len() == snapshot + touched).then_some(())
+        (world.accounts_so_far() == snapshot + touched).then_some(())
     });
     let metrics = wait_for("what is committed is counted, and librdkafka has told", || {
         let metrics = observed.metrics();
@@ -523,7 +523,7 @@ fn neither_an_upstream_nor_a_broker_that_is_away_is_a_hang() {
     world.simulator.touch(0, 20, 3);
     stand_still("the broker is away", Duration::from_secs(50));
     proxy.cut(false);
-    wait_for("the changes", || (world.accounts().len() == 520).then_some(()));
+    wait_for("the changes", || (world.accounts_so_far() == 520).then_some(()));
     observed.wait_until_ready();
     observed.source.signal("TERM");
     observed.source.expect_exit(0);

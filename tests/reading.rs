@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::judge;
-use crate::support::kafka;
+use crate::support::kafka::{self, Record};
 use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::{World, options};
@@ -83,9 +83,8 @@ fn an_account_that_changes_during_a_long_snapshot_arrives_while_that_goes_on() {
     let changed_at = world.simulator.now_ms() - 60_000;
     let began = Instant::now();
     wait_for("the changes", || {
-        let records = world.accounts().into_iter();
-        let changes = records.filter(|record| record.updated_at() > changed_at).count();
-        (changes == changed.len()).then_some(())
+        let changes = |records: &[Record]| records.iter().filter(|record| record.updated_at() > changed_at).count();
+        (world.follow_accounts(changes) == changed.len()).then_some(())
     });
     let took = began.elapsed();
     assert_ne!(
@@ -116,11 +115,8 @@ fn a_row_that_becomes_visible_late_is_found_by_a_sweep() {
     let late_at = world.simulator.now_ms() - 5_000;
     world.simulator.upsert_json(0, late_at, "late", &row("late", late_at));
     wait_for("the late row", || {
-        world
-            .accounts()
-            .iter()
-            .any(|record| record.key() == "late")
-            .then_some(())
+        let is_there = |records: &[Record]| records.iter().any(|record| record.key() == "late");
+        world.follow_accounts(is_there).then_some(())
     });
     source.signal("TERM");
     source.expect_exit(0);

@@ -324,7 +324,7 @@ fn a_commit_whose_answer_is_lost_has_landed_and_is_not_written_again() {
     source.wait_for_line("outcome=Landed");
     proxy.swallow_end_txn_responses(false);
     wait_for("the changes", || {
-        (world.accounts().len() == 4_000 + changed).then_some(())
+        (world.accounts_so_far() == 4_000 + changed).then_some(())
     });
     source.signal("TERM");
     source.expect_exit(0);

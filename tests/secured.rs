@@ -9,6 +9,7 @@ use d02_source::simulator::Authority;
 
 use crate::support::acls::{Operation, Resource, Right};
 use crate::support::authorization::AuthorizationServer;
+use crate::support::kafka::Record;
 use crate::support::rows::{change, mend};
 use crate::support::secured::{CERTIFIED, borrowed, secured};
 use crate::support::shown::shown;
@@ -96,9 +97,8 @@ fn judged(world: &World) {
 fn arrives(world: &World, source: &mut Source, ids: &[String]) {
     wait_for("what was inserted", || {
         assert!(source.is_running(), "{}", source.log());
-        let records = world.accounts();
-        let is_there = |id: &String| records.iter().any(|record| record.key() == id);
-        ids.iter().all(is_there).then_some(())
+        let are_there = |records: &[Record]| ids.iter().all(|id| records.iter().any(|record| record.key() == id));
+        world.follow_accounts(are_there).then_some(())
     });
 }
 
@@ -176,7 +176,7 @@ fn the_main_job_needs_no_more_than_the_documented_rights() {
     world.simulator.set_latency(Duration::from_millis(20));
     let mut killed = world.command(&["run"], &environment);
     wait_for("a part of the snapshot", || {
-        (world.accounts().len() > 5_000).then_some(())
+        (world.accounts_so_far() > 5_000).then_some(())
     });
     killed.kill();
     world.simulator.set_latency(Duration::ZERO);

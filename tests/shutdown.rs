@@ -7,6 +7,7 @@ use d02_source::simulator::{Effect, Endpoint, Fault};
 use d02_source::testbed::{Broker, BrokerOptions};
 
 use crate::support::judge;
+use crate::support::kafka::Record;
 use crate::support::source::Source;
 use crate::support::world::World;
 use crate::support::{nothing_happens_for, wait_for};
@@ -78,8 +79,8 @@ fn while_kafka_is_away_it_ends_in_time_and_the_next_start_goes_on() {
         source.wait_for_line("claimed and restored");
         let inserted = world.simulator.insert(0, 1);
         wait_for("the account", || {
-            let records = world.accounts();
-            records.iter().any(|record| record.key() == inserted[0]).then_some(())
+            let is_there = |records: &[Record]| records.iter().any(|record| record.key() == inserted[0]);
+            world.follow_accounts(is_there).then_some(())
         });
         world.stop_between_transactions(&source);
         broker.kill(1).expect("killed");

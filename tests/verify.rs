@@ -343,7 +343,7 @@ fn a_row_that_became_visible_late_is_left_to_the_next_sweep_of_a_source_that_run
     let late = world.simulator.now_ms();
     std::thread::sleep(Duration::from_millis(50));
     world.simulator.touch(0, 1, 1);
-    wait_for("the change", || (world.accounts().len() >= 51).then_some(()));
+    wait_for("the change", || (world.accounts_so_far() >= 51).then_some(()));
     let sweeps = || {
         let requests = world.simulator.requests();
         let is_sweep = |query: &str| query.contains("since=") && query.contains("until=");

@@ -11,7 +11,7 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::{PATIENCE, RUNTIME};
+use super::{PATIENCE, RUNTIME, wait_for};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
@@ -63,6 +63,8 @@ fn consumer(servers: &str, isolation: &str) -> BaseConsumer {
         .set("enable.auto.commit", "false")
         .set("isolation.level", isolation)
         .set("fetch.wait.max.ms", "10")
+        // A broker that was away is tried again soon.
+        .set("reconnect.backoff.max.ms", "200")
         .create()
         .expect("a consumer")
 }
@@ -82,23 +84,37 @@ fn partitions_by(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
 
 /// The watermarks of each partition; what is written moves them, markers of transactions too.
 pub fn ends(servers: &str, topic: &str) -> Vec<(i32, i64, i64)> {
-    let consumer = consumer(servers, "read_uncommitted");
+    ends_by(&consumer(servers, "read_uncommitted"), topic)
+}
+
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    wait_for("watermarks", || {
+        match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+            Ok(watermarks) => Some(watermarks),
+            // A topic that has just been made.
+            Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition,
+            )) => None,
+            Err(error) => panic!("watermarks of {topic}: {error}"),
+        }
+    })
+}
+
+fn ends_by(consumer: &BaseConsumer, topic: &str) -> Vec<(i32, i64, i64)> {
     let ends = |partition| {
-        let (low, high) = consumer
-            .fetch_watermarks(topic, partition, PATIENCE)
-            .expect("watermarks");
+        let (low, high) = watermarks(consumer, topic, partition);
         (partition, low, high)
     };
-    partitions_by(&consumer, topic).into_iter().map(ends).collect()
+    partitions_by(consumer, topic).into_iter().map(ends).collect()
 }
 
 /// Partitions of whose end a reader of committed records sees less than another one: a transaction is open there.
 pub fn hidden(servers: &str, topic: &str) -> Vec<i32> {
     let committed = consumer(servers, "read_committed");
     let is_hidden = |(partition, _, high): &(i32, i64, i64)| {
-        let (_, stable) = committed
-            .fetch_watermarks(topic, *partition, PATIENCE)
-            .expect("watermarks");
+        let (_, stable) = watermarks(&committed, topic, *partition);
         stable < *high
     };
     let ends = ends(servers, topic).into_iter();
@@ -106,20 +122,62 @@ pub fn hidden(servers: &str, topic: &str) -> Vec<i32> {
 }
 
 fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
-    // Ends are asked for without isolation: an open transaction hides nothing of what is committed after it.
-    let ends = consumer(servers, "read_uncommitted");
-    let consumer = consumer(servers, isolation);
-    let mut list = TopicPartitionList::new();
-    let mut left = BTreeMap::new();
-    // By itself a consumer that is assigned a partition without knowing its leader asks again only after half a second.
-    for partition in partitions_by(&consumer, topic) {
-        let (low, high) = ends.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks");
-        list.add_partition_offset(topic, partition, Offset::Beginning)
-            .expect("a partition");
-        if low < high {
-            left.insert(partition, high);
+    read_between(servers, topic, isolation, &ends(servers, topic))
+}
+
+/// What has come into a topic, for a test that looks again and again: each look reads what is new. Judges read everything anew.
+pub struct Follower {
+    topic: String,
+    servers: String,
+    consumer: BaseConsumer,
+    ends: Vec<(i32, i64, i64)>,
+    records: Vec<Record>,
+}
+
+impl Follower {
+    pub fn new(servers: &str, topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            servers: servers.to_owned(),
+            consumer: consumer(servers, "read_uncommitted"),
+            ends: Vec::new(),
+            records: Vec::new(),
         }
     }
+
+    /// Every committed record. What was below the ends of a look was read by it: it waits for what is open there.
+    pub fn committed(&mut self) -> &[Record] {
+        let ends = ends_by(&self.consumer, &self.topic);
+        if ends != self.ends {
+            let begin = |(partition, low, high): &(i32, i64, i64)| {
+                let last = self.ends.iter().find(|(known, ..)| known == partition);
+                let begin = last.map_or(*low, |(.., end)| *end);
+                assert!(begin >= *low && begin <= *high, "{} is another topic now", self.topic);
+                (*partition, begin, *high)
+            };
+            let new: Vec<_> = ends.iter().map(begin).collect();
+            self.records
+                .extend(read_between(&self.servers, &self.topic, "read_committed", &new));
+            self.ends = ends;
+        }
+        &self.records
+    }
+}
+
+/// From the first to below the second offset of each partition. These are asked for without isolation: an open transaction hides
+/// nothing of what is committed after it.
+fn read_between(servers: &str, topic: &str, isolation: &str, places: &[(i32, i64, i64)]) -> Vec<Record> {
+    let consumer = consumer(servers, isolation);
+    // By itself a consumer that is assigned a partition without knowing its leader asks again only after half a second.
+    partitions_by(&consumer, topic);
+    let mut list = TopicPartitionList::new();
+    let mut ends = BTreeMap::new();
+    for (partition, begin, end) in places.iter().filter(|(_, begin, end)| begin < end) {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*begin))
+            .expect("a partition");
+        ends.insert(*partition, *end);
+    }
+    let mut left = ends.clone();
     consumer.assign(&list).expect("assigned");
     let mut records = Vec::new();
     let begun = Instant::now();
@@ -130,7 +188,10 @@ fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
         );
         match consumer.poll(std::time::Duration::from_millis(50)) {
             Some(Ok(message)) => {
-                records.push(record(&message));
+                // A batch may hold what has come since.
+                if message.offset() < ends[&message.partition()] {
+                    records.push(record(&message));
+                }
                 continue;
             }
             // A broker of several may be down: the others have everything.

@@ -41,10 +41,13 @@ pub fn nothing_happens_for(how_long: Duration) {
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
+        let looked = Instant::now();
         if let Some(value) = condition() {
             return value;
         }
         assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        // As long as the look took: whoever waits takes no more than half a core from those who work.
+        let took = looked.elapsed();
+        std::thread::sleep(took.clamp(Duration::from_millis(20), Duration::from_millis(250)));
     }
 }

@@ -1,6 +1,7 @@
 //! One test's surroundings: a simulator, topics of its own, and a configuration that names both.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use tempfile::TempDir;
 
 use super::judge;
-use super::kafka::{self, Record};
+use super::kafka::{self, Follower, Record};
 use super::source::Source;
 use super::{PATIENCE, RUNTIME, testbed, wait_for};
 
@@ -18,6 +19,7 @@ pub struct World {
     pub name: String,
     pub servers: String,
     directory: TempDir,
+    follower: Mutex<Option<Follower>>,
 }
 
 impl World {
@@ -36,6 +38,7 @@ impl World {
             name,
             servers,
             directory: tempfile::tempdir().expect("a directory"),
+            follower: Mutex::default(),
         }
     }
 
@@ -143,8 +146,15 @@ impl World {
         if self.simulator.counts().row_count == 0 {
             0
         } else {
-            self.accounts().len()
+            self.follow_accounts(<[Record]>::len)
         }
+    }
+
+    /// As `accounts`, for a test that looks again and again.
+    pub fn follow_accounts<T>(&self, look: impl FnOnce(&[Record]) -> T) -> T {
+        let mut follower = self.follower.lock().expect("no test goes on after a panic");
+        let follower = follower.get_or_insert_with(|| Follower::new(&self.servers, &self.topic("accounts")));
+        look(follower.committed())
     }
 
     pub fn changes(&self) -> Vec<Record> {
