@@ -10,9 +10,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+const DESCRIBE_ACLS: i16 = 29;
 const CREATE_ACLS: i16 = 30;
 const DELETE_ACLS: i16 = 31;
-/// The last version of both without compact lengths and tags.
+/// The last version of all three without compact lengths and tags.
 const VERSION: i16 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,14 @@ pub fn add(servers: &str, user: &str, right: &Right) {
     assert_eq!(answer[8..10], [0, 0], "{answer:?}");
 }
 
+/// Whether the broker knows of it: it answers a creation before it acts by it.
+pub fn is_known(servers: &str, user: &str, right: &Right) -> bool {
+    let answer = ask(servers, DESCRIBE_ACLS, user, right);
+    // Throttle time, error, its message, which is empty, and how many resources have rights that match.
+    assert_eq!(answer[4..8], [0, 0, 0, 0], "{answer:?}");
+    number(&answer, 8) > 0
+}
+
 pub fn remove(servers: &str, user: &str, right: &Right) {
     let answer = ask(servers, DELETE_ACLS, user, right);
     assert_eq!(number(&answer, 4), 1, "{answer:?}");
@@ -64,7 +73,7 @@ fn number(answer: &[u8], at: usize) -> i32 {
     i32::from_be_bytes(answer[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// One creation, or one filter; both have the same form. Gives the answer's body.
+/// One creation, or one filter; all have the same form. Gives the answer's body.
 fn ask(servers: &str, api: i16, user: &str, right: &Right) -> Vec<u8> {
     const LITERAL: u8 = 3;
     const PREFIXED: u8 = 4;
@@ -83,7 +92,10 @@ fn ask(servers: &str, api: i16, user: &str, right: &Right) -> Vec<u8> {
     request.extend_from_slice(&VERSION.to_be_bytes());
     request.extend_from_slice(&1_i32.to_be_bytes());
     put(&mut request, "tests");
-    request.extend_from_slice(&1_i32.to_be_bytes());
+    if api != DESCRIBE_ACLS {
+        // How many there are.
+        request.extend_from_slice(&1_i32.to_be_bytes());
+    }
     request.push(kind);
     put(&mut request, name);
     request.push(pattern);

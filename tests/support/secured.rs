@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::acls::{self, Operation, Resource, Right};
 use super::authorization::AuthorizationServer;
+use super::wait_for;
 use super::world::World;
 
 /// Users who may nothing by themselves, with their passwords.
@@ -210,9 +211,13 @@ impl Secured {
     /// The same rights without the tool, a JVM a command: for tests that are about something else.
     pub fn grant(&self, user: &str, world: &World) {
         let commands = self.documented_for(user, world).into_iter();
-        commands
-            .flat_map(|arguments| rights(&arguments))
-            .for_each(|right| acls::add(&self.servers(), user, &right));
+        let rights: Vec<Right> = commands.flat_map(|arguments| rights(&arguments)).collect();
+        let servers = self.servers();
+        rights.iter().for_each(|right| acls::add(&servers, user, right));
+        wait_for("the rights", || {
+            let are_known = rights.iter().all(|right| acls::is_known(&servers, user, right));
+            are_known.then_some(())
+        });
     }
 
     /// The arguments of the documented commands, for `user` and the names of this world.
