@@ -4,8 +4,8 @@ _list:
     @just --list
 
 # Everything that continuous integration runs
-ci:
-    .ci/run
+ci *options:
+    .ci/run {{options}}
 
 # Unit and integration tests; a name runs those that contain it
 test name="":
