@@ -52,6 +52,10 @@ manifests:
     .ci/kubernetes
     .ci/systemd
 
+# README's list of what building needs, on a bare Debian: as long as a first build, as root
+fresh *options:
+    .ci/fresh {{options}}
+
 # A broker and a registry, until Ctrl-D
 testbed:
     cargo run --example testbed
