@@ -6,6 +6,8 @@ FROM rust:1.95-trixie AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY avro avro
+# The pages of `explain` are compiled in.
+COPY docs/errors docs/errors
 COPY src src
 # The caches keep the registry and the compiled dependencies between builds; they are not part of the image, so the program
 # is copied out of them.

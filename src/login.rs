@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backoff::{AfterTry, Patience};
 use crate::config::Config;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::policy::{self, AfterRequest};
 use crate::upstream::{Client, ClientError, Login, Route, Transport, UpstreamError, http_client};
@@ -46,8 +46,8 @@ pub async fn log_in(
         after
     };
     let say = |error: &UpstreamError, wait| {
-        let advice = policy::request_advice(error);
-        tracing::warn!(lender, ?wait, advice, "{}", chain(error));
+        let (code, advice) = (error.code(), error.advice());
+        tracing::warn!(lender, ?wait, %code, advice, "{}", chain(error));
     };
     patience.retry(log_in, counted, say).await
 }
@@ -56,10 +56,31 @@ pub async fn log_in(
 ///
 /// # Errors
 /// When its settings cannot be used.
-pub fn transport(config: &Config) -> Result<Arc<dyn Transport>, Failure> {
-    let failure = |error: ClientError| Failure::of(Exit::Usage, &error, "correct upstream.ca_file or upstream.proxy");
-    let http = http_client(&config.upstream).map_err(failure)?;
-    Ok(Arc::new(http))
+pub fn transport(config: &Config) -> Result<Arc<dyn Transport>, ClientError> {
+    Ok(Arc::new(http_client(&config.upstream)?))
+}
+
+/// Why it is not known whose records a lender's are.
+#[derive(Debug, thiserror::Error)]
+#[error("asking upstream for the public id of {lender}")]
+struct NoPublicId {
+    lender: String,
+    advice: String,
+    source: UpstreamError,
+}
+
+impl Diagnosis for NoPublicId {
+    fn code(&self) -> ErrorCode {
+        self.source.code()
+    }
+
+    fn advice(&self) -> &str {
+        &self.advice
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
 }
 
 /// A lender's public id: as configured, else as the login tells it.
@@ -74,9 +95,10 @@ pub async fn public_id_of(config: &Config, lender: &str) -> Result<String, Failu
     let metrics = Metrics::new().lender(lender);
     match log_in(&http, config, lender, &metrics, &route, Patience::Once).await {
         Ok((_, login)) => Ok(login.lender_public_id),
-        Err(error) => {
-            let advice = format!("{}; or set lenders.{lender}.public_id", policy::request_advice(&error));
-            Err(Failure::of(Exit::Refused, &error, &advice))
+        Err(source) => {
+            let advice = format!("{}; or set lenders.{lender}.public_id", source.advice());
+            let lender = lender.to_owned();
+            Err(NoPublicId { lender, advice, source }.into())
         }
     }
 }

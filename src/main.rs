@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use d02_source::command;
 use d02_source::config::{self, Layers};
-use d02_source::exit::{Exit, Failure, chain};
+use d02_source::exit::{Exit, Failure, ProcessError};
 use d02_source::progress_bar::AboveBars;
 use tracing_subscriber::EnvFilter;
 
@@ -55,6 +55,8 @@ enum Command {
     Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
     Config(command::config::Arguments),
+    /// Say what an error with a code means, and what to do; without a code, list them all
+    Explain(command::explain::Args),
     /// Show that the promise holds: every part on this machine, a kill, and the proof
     #[cfg(feature = "demo")]
     Demo(command::demo::Args),
@@ -68,8 +70,8 @@ fn main() -> ExitCode {
     match execute(arguments) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
-            ExitCode::from(failure.exit.code())
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.exit().code())
         }
     }
 }
@@ -95,21 +97,14 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         environment: config::process_environment(),
         set: arguments.set,
     };
-    let load = |layers| config::load(layers).map_err(|errors| Failure::new(Exit::Usage, errors.to_string()));
     let needs_lenders = |layers| {
-        let loaded = load(layers)?;
-        loaded
-            .config
-            .require_lenders()
-            .map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
+        let loaded = config::load(layers)?;
+        loaded.config.require_lenders()?;
         Ok::<_, Failure>(loaded.config)
     };
     match arguments.command {
         Command::Run(args) if args.health_check => {
-            let listen = config::http_listen(layers);
-            // Docker knows 0 and 1.
-            let listen = listen.map_err(|errors| Failure::new(Exit::Failed, errors.to_string()))?;
-            on_runtime(command::health_check::execute(listen))
+            on_runtime(command::health_check::execute(config::http_listen(layers)))
         }
         Command::Run(args) => {
             let config = needs_lenders(layers)?;
@@ -126,7 +121,7 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             on_runtime(command::cursor::execute(args, config))
         }
         Command::Tail(args) => {
-            let config = load(layers)?.config;
+            let config = config::load(layers)?.config;
             on_runtime(command::tail::execute(args, config))
         }
         Command::Verify(args) => {
@@ -143,37 +138,33 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         }
         Command::Schema(args) => match args.command {
             command::schema::Command::Print(args) => match command::schema::print(&args, std::io::stdout().lock()) {
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(
-                    Exit::Failed,
-                    format!("writing to standard output: {error}"),
-                )),
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ProcessError::Output(error).into()),
                 _ => Ok(Exit::Done),
             },
             command::schema::Command::Check { whose, json } => {
-                let config = load(layers)?.config;
+                let config = config::load(layers)?.config;
                 on_runtime(async { command::schema::check(&whose, json, &config).await })
             }
             command::schema::Command::Register { whose } => {
-                let config = load(layers)?.config;
+                let config = config::load(layers)?.config;
                 on_runtime(async { command::schema::register(&whose, &config).await })
             }
         },
         Command::Config(args) => {
-            let shown = command::config::execute(&args, &load(layers)?, std::io::stdout().lock());
-            shown.map_err(|error| Failure::new(Exit::Failed, format!("writing the configuration: {error}")))?;
+            let shown = command::config::execute(&args, &config::load(layers)?, std::io::stdout().lock());
+            shown.map_err(ProcessError::Output)?;
             Ok(Exit::Done)
         }
+        Command::Explain(args) => command::explain::execute(&args, std::io::stdout().lock()),
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
             if !layers.files.is_empty() || !layers.set.is_empty() {
-                let message = "demo has a configuration of its own: leave out --config and --set";
-                return Err(Failure::new(Exit::Usage, message));
+                return Err(command::demo::DemoError::Configured.into());
             }
             on_runtime(command::demo::execute(args))
         }
         Command::Simulate(args) => on_runtime(async {
-            let served = command::simulate::execute(*args).await;
-            served.map_err(|error| Failure::new(error.exit(), chain(&error)))?;
+            command::simulate::execute(*args).await?;
             Ok(Exit::Done)
         }),
     }
@@ -184,7 +175,10 @@ fn on_runtime(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Ex
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("starting the runtime: {error}")))?;
+        .map_err(|source| ProcessError::System {
+            doing: "starting the runtime",
+            source,
+        })?;
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result

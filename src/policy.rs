@@ -1,11 +1,12 @@
-//! What follows an error, and what should a person do about it? One exhaustive match an error type, no `_` arm.
+//! What follows an error? One exhaustive match an error type, no `_` arm. What a person should do about it, and with which code
+//! the process ends, stands beside the error ([`Diagnosis`]).
 
 use std::time::Duration;
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
-use crate::exit::{Exit, Failure};
-use crate::kafka::{self, ClusterError, GRANT, code};
+use crate::exit::{Diagnosis, Exit};
+use crate::kafka::{self, CallFault, ClusterError};
 use crate::sink::SinkError;
 use crate::upstream::UpstreamError;
 
@@ -30,7 +31,7 @@ pub fn after_request(error: &UpstreamError) -> AfterRequest {
         UpstreamError::Status {
             status, retry_after, ..
         } => match status {
-            404 => AfterRequest::Stop(Exit::Refused),
+            404 => AfterRequest::Stop(error.exit()),
             500 => AfterRequest::PerhapsDeadCursor,
             504 => AfterRequest::Smaller,
             _ => AfterRequest::Retry {
@@ -39,26 +40,7 @@ pub fn after_request(error: &UpstreamError) -> AfterRequest {
         },
         UpstreamError::TooLarge { .. } => AfterRequest::Smaller,
         UpstreamError::Credentials { .. } | UpstreamError::Secret { .. } => AfterRequest::Fail,
-        UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => AfterRequest::Stop(Exit::Refused),
-    }
-}
-
-/// What to do about a request's error, for the person who reads the log.
-pub fn request_advice(error: &UpstreamError) -> &'static str {
-    match error {
-        UpstreamError::Network { .. } => "check upstream.base_url, proxy, DNS and upstream.ca_file; it is tried again",
-        UpstreamError::NoEnvelope { .. } => "something between here and upstream answers for it; it is tried again",
-        UpstreamError::Status { status: 404, .. } => "upstream does not serve D02 to this lender: ask the vendor",
-        UpstreamError::Status { .. } => "it is tried again; if it lasts, ask the vendor's support with the request id",
-        UpstreamError::TooLarge { .. } => {
-            "it is tried again with fewer rows; a single large row needs a larger upstream.max_body"
-        }
-        UpstreamError::Credentials { .. } => {
-            "check email and password of the lender, and with the vendor that it is active"
-        }
-        UpstreamError::Secret { .. } => "mount the secret where password_file points, readable for this process",
-        UpstreamError::Forbidden { .. } => "check lenders.*.subdomain and public_id: they belong to different lenders",
-        UpstreamError::OtherLender { .. } => "correct lenders.*.public_id, or the subdomain whose login this is",
+        UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => AfterRequest::Stop(error.exit()),
     }
 }
 
@@ -78,7 +60,7 @@ pub fn after_sink(error: &SinkError) -> AfterSink {
             kafka::Error::Call { source, .. }
             | kafka::Error::Read { source, .. }
             | kafka::Error::Delivery { source, .. },
-        ) => after_kafka(source),
+        ) => after_call(source, error),
         SinkError::Kafka(
             kafka::Error::TimedOut { .. } | kafka::Error::Authentication { .. } | kafka::Error::EndNotReached { .. },
         )
@@ -88,9 +70,9 @@ pub fn after_sink(error: &SinkError) -> AfterSink {
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
         | SinkError::Kafka(kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. } | kafka::Error::Cluster(_)) => {
-            AfterSink::Stop(Exit::Usage)
+            AfterSink::Stop(error.exit())
         }
-        SinkError::Kafka(kafka::Error::Interrupted) => AfterSink::Stop(Exit::Done),
+        SinkError::Kafka(kafka::Error::Interrupted) => AfterSink::Stop(error.exit()),
     }
 }
 
@@ -103,86 +85,30 @@ pub fn after_reopening(error: &SinkError) -> AfterSink {
     }
 }
 
-fn after_kafka(error: &KafkaError) -> AfterSink {
-    match code(error) {
-        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch | RDKafkaErrorCode::ProducerFenced) => {
-            AfterSink::LookForClaim
-        }
-        Some(
-            RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-            | RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::InvalidTransactionTimeout
-            | RDKafkaErrorCode::UnsupportedForMessageFormat
-            | RDKafkaErrorCode::UnknownTopic,
-        ) => AfterSink::Stop(Exit::Usage),
-        // Sizes are checked before sending: the topic's limit was lowered since, which a start asks for again.
-        Some(RDKafkaErrorCode::MessageSizeTooLarge) => AfterSink::Stop(Exit::Failed),
-        _ => AfterSink::Reopen,
-    }
-}
-
-/// What to do about an error of Kafka's.
-pub fn sink_advice(error: &SinkError) -> &'static str {
-    match error {
-        SinkError::Kafka(
-            kafka::Error::Call { source, .. }
-            | kafka::Error::Read { source, .. }
-            | kafka::Error::Delivery { source, .. },
-        ) => match after_kafka(source) {
-            AfterSink::LookForClaim => "another instance may have taken over; if none did, a transaction took too long",
-            AfterSink::Stop(Exit::Failed) => {
-                "max.message.bytes of a topic was lowered while this ran: start again, the new limit then counts"
-            }
-            AfterSink::Stop(_) => {
-                "the brokers refuse it, now and later: `d02-source check` looks at all that they are asked for"
-            }
-            AfterSink::Reopen => "check that the brokers are up and kafka.* fits them; it is tried again",
-        },
-        SinkError::Kafka(kafka::Error::Denied { .. }) => GRANT,
-        SinkError::Kafka(kafka::Error::Authentication { .. }) => {
-            "correct user and password in kafka.properties, or have the brokers' owner change theirs; files of secrets are read \
-             again, and it is tried again"
-        }
-        SinkError::Kafka(kafka::Error::TimedOut { .. }) | SinkError::Doubtful { .. } => {
-            "the brokers are slow or away; it is tried again"
-        }
-        SinkError::Kafka(kafka::Error::EndNotReached { .. }) => {
-            "look for an open transaction on that partition: kafka-transactions.sh find-hanging"
-        }
-        SinkError::Emptied { .. } => {
-            "if the records were meant to go, `d02-source cursor reset` says so, and the next start reads from the \
-             beginning; else restore the topic"
-        }
-        SinkError::CursorRecord { .. } => "run the version that wrote it, or `d02-source cursor reset`",
-        SinkError::ForeignRecord { .. } => "give d02-source a topic of its own: kafka.topics.accounts",
-        SinkError::TwoLenders { .. } => "put {lender} in kafka.topics.accounts: two lenders share keys",
-        SinkError::Kafka(kafka::Error::NoTopic { .. }) => "run `d02-source setup`, or grant DESCRIBE on it",
-        SinkError::Kafka(kafka::Error::Interrupted) => "nothing",
-        SinkError::Kafka(kafka::Error::Cluster(ClusterError::Secret { .. })) => {
-            "mount the secret where kafka.properties says, readable for this process"
-        }
-        SinkError::Kafka(kafka::Error::Cluster(_)) => "correct kafka.properties",
-    }
-}
-
-impl From<SinkError> for Failure {
-    fn from(error: SinkError) -> Self {
-        let exit = match after_sink(&error) {
-            AfterSink::Stop(exit) => exit,
-            AfterSink::Reopen | AfterSink::LookForClaim => Exit::Failed,
-        };
-        Self::of(exit, &error, sink_advice(&error))
+fn after_call(error: &KafkaError, all: &SinkError) -> AfterSink {
+    match CallFault::of(error) {
+        CallFault::Fenced => AfterSink::LookForClaim,
+        CallFault::Refused | CallFault::TooLarge => AfterSink::Stop(all.exit()),
+        CallFault::Uncertain => AfterSink::Reopen,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::error::RDKafkaErrorCode;
+
     use super::*;
+    use crate::kafka::LastReported;
 
     #[test]
     fn fencing_is_told_from_missing_acls_and_from_all_that_is_uncertain() {
-        let after = |code| after_kafka(&KafkaError::MessageProduction(code));
+        let after = |code| {
+            after_sink(&SinkError::Kafka(kafka::Error::Call {
+                doing: "trying",
+                last_reported: LastReported(None),
+                source: KafkaError::MessageProduction(code),
+            }))
+        };
         assert_eq!(after(RDKafkaErrorCode::InvalidProducerEpoch), AfterSink::LookForClaim);
         assert_eq!(
             after(RDKafkaErrorCode::TopicAuthorizationFailed),

@@ -7,14 +7,14 @@ use tokio::runtime::Handle;
 
 use crate::avro::{Encoder, Frame};
 use crate::config::Config;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, INTERRUPTED};
 use crate::index::Index;
 use crate::kafka::{self, Cluster, Offsets, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Candidate, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living};
 use crate::progress::Timestamp;
-use crate::reader::{Closed, Incoming, Letters, ReaderExit, Replay, ReplaySettings};
+use crate::reader::{Closed, Incoming, Letters, ReaderError, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::sink::{CursorRecords, SinkError, Topics, UsableTopic, read_dead_letters, ready_topics, restore_accounts};
@@ -94,13 +94,10 @@ impl<'a> Replayer<'a> {
             tokio::join!(running, self.reading(replay, &topics, &public_id))
         };
         tell(&letters, &metrics);
-        match stop.why {
-            Some(why) => Err(Failure::new(stop.exit, why)),
-            None if self.shutdown.is_requested() => Err(Failure::new(
-                Exit::Failed,
-                "interrupted before all dead letters were tried\n  → run it again: what is written is not written twice",
-            )),
-            None => Ok(stop.exit),
+        match stop.failure {
+            Some(failure) => Err(failure),
+            None if self.shutdown.is_requested() => Err(ReplayError::Unfinished.into()),
+            None => Ok(stop.exit()),
         }
     }
 
@@ -120,7 +117,7 @@ impl<'a> Replayer<'a> {
         let frames = tokio::select! {
             // Nothing is open yet that would have to be ended.
             biased;
-            () = shutdown.requested() => return Err(interrupted()),
+            () = shutdown.requested() => return Err(ReplayError::Interrupted.into()),
             frames = Frames::find(self.registry.as_deref(), strategy, lender, topics) => frames,
         };
         Ok(Candidate {
@@ -146,8 +143,8 @@ impl<'a> Replayer<'a> {
         let mut started = blocking(move || starter.start(vec![candidate])).await;
         let (_, started) = started.pop().expect("one was to be started");
         started.map_err(|error| match error.exit() {
-            Exit::Done => interrupted(),
-            exit => Failure::of(exit, &error, error.advice()),
+            Exit::Done => ReplayError::Interrupted.into(),
+            _ => error.into(),
         })
     }
 
@@ -158,7 +155,7 @@ impl<'a> Replayer<'a> {
         let indexes =
             blocking(move || restore_accounts(&cluster, &topic, &lenders, |_| 0, &|_| Ok(None), &shutdown)).await;
         let mut indexes = indexes.map_err(|error| match error {
-            SinkError::Kafka(kafka::Error::Interrupted) => interrupted(),
+            SinkError::Kafka(kafka::Error::Interrupted) => ReplayError::Interrupted.into(),
             error => Failure::from(error),
         })?;
         Ok(indexes.remove(public_id).unwrap_or_default())
@@ -195,7 +192,7 @@ impl<'a> Replayer<'a> {
             let read = read_dead_letters(&cluster, &topic, &public_id, &Offsets::new(), &shutdown, take);
             let ended = match read {
                 Ok(_) => ReaderExit::CaughtUp,
-                Err(error) => ReaderExit::Letters(chain(&error)),
+                Err(error) => ReaderError::Letters(error).into(),
             };
             replay.end(&runtime, ended)
         })
@@ -203,6 +200,26 @@ impl<'a> Replayer<'a> {
     }
 }
 
-fn interrupted() -> Failure {
-    Failure::new(Exit::Failed, "interrupted; nothing was written")
+/// Why dead letters were left untried.
+#[derive(Debug, thiserror::Error)]
+enum ReplayError {
+    #[error("interrupted; nothing was written")]
+    Interrupted,
+    #[error("interrupted before all dead letters were tried")]
+    Unfinished,
+}
+
+impl Diagnosis for ReplayError {
+    fn code(&self) -> ErrorCode {
+        INTERRUPTED
+    }
+
+    fn advice(&self) -> &str {
+        "run it again: what is written is not written twice"
+    }
+
+    /// What was asked for is not done.
+    fn exit(&self) -> Exit {
+        Exit::Failed
+    }
 }

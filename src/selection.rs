@@ -1,21 +1,59 @@
 //! Which lenders and topics does a person mean?
 
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Diagnosis, ErrorCode};
+
+/// Why it is not known which lender or topic is meant.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectionError {
+    #[error("no lender `{lender}` in the configuration; there are: {}", .known.join(", "))]
+    NoSuchLender { lender: String, known: Vec<String> },
+    #[error("--lender chooses nothing: {key} is {pattern:?}, which all lenders share")]
+    Shared { key: String, pattern: String },
+    #[error("{key} is {pattern:?}, and no lender is configured")]
+    WhoseTopic { key: String, pattern: String },
+}
+
+impl Diagnosis for SelectionError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoSuchLender { .. } => ErrorCode::C14,
+            Self::Shared { .. } => ErrorCode::C15,
+            Self::WhoseTopic { .. } => ErrorCode::C16,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::NoSuchLender { .. } => "choose one of them, or add it to the configuration",
+            Self::Shared { .. } => "leave it out",
+            Self::WhoseTopic { .. } => "say whose topic: --lender NAME",
+        }
+    }
+}
 
 /// What stands for the lender in the name of a topic.
 pub const LENDER: &str = "{lender}";
 
 /// The topics that `pattern`, the value of `key`, names: of one lender if it is asked for, else of all of them. Needs no
 /// lender in the configuration where none stands in the name, or where `lender` says whose topic.
-pub fn topic_names(key: &str, pattern: &str, lender: Option<&str>, config: &Config) -> Result<Vec<String>, Failure> {
-    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
+///
+/// # Errors
+/// When that lender is none of the configuration's, or nothing says whose topic.
+pub fn topic_names(
+    key: &str,
+    pattern: &str,
+    lender: Option<&str>,
+    config: &Config,
+) -> Result<Vec<String>, SelectionError> {
+    let named = || (key.to_owned(), pattern.to_owned());
     let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
     if !pattern.contains(LENDER) {
         return match lender {
-            Some(_) => usage(format!(
-                "--lender chooses nothing: {key} is {pattern:?}, which all lenders share\n  → leave it out"
-            )),
+            Some(_) => {
+                let (key, pattern) = named();
+                Err(SelectionError::Shared { key, pattern })
+            }
             None => Ok(vec![pattern.to_owned()]),
         };
     }
@@ -27,9 +65,8 @@ pub fn topic_names(key: &str, pattern: &str, lender: Option<&str>, config: &Conf
             vec![lender]
         }
         None if known.is_empty() => {
-            return usage(format!(
-                "{key} is {pattern:?}, and no lender is configured\n  → say whose topic: --lender NAME"
-            ));
+            let (key, pattern) = named();
+            return Err(SelectionError::WhoseTopic { key, pattern });
         }
         None => known,
     };
@@ -40,7 +77,10 @@ pub fn topic_names(key: &str, pattern: &str, lender: Option<&str>, config: &Conf
 }
 
 /// Leaves only this lender in the configuration, if one is asked for.
-pub fn keep_lender(config: &mut Config, lender: Option<&str>) -> Result<(), Failure> {
+///
+/// # Errors
+/// When it is none of the configuration's.
+pub fn keep_lender(config: &mut Config, lender: Option<&str>) -> Result<(), SelectionError> {
     if let Some(lender) = lender {
         require_lender(config, lender)?;
         config.lenders.retain(|name, _| name == lender);
@@ -48,14 +88,14 @@ pub fn keep_lender(config: &mut Config, lender: Option<&str>) -> Result<(), Fail
     Ok(())
 }
 
-pub fn require_lender(config: &Config, lender: &str) -> Result<(), Failure> {
+/// # Errors
+/// When the lender is none of the configuration's.
+pub fn require_lender(config: &Config, lender: &str) -> Result<(), SelectionError> {
     if config.lenders.contains_key(lender) {
         return Ok(());
     }
-    let known: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
-    let message = format!(
-        "no lender `{lender}` in the configuration; there are: {}",
-        known.join(", ")
-    );
-    Err(Failure::new(Exit::Usage, message))
+    Err(SelectionError::NoSuchLender {
+        lender: lender.to_owned(),
+        known: config.lenders.keys().cloned().collect(),
+    })
 }

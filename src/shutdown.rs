@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{ErrorCode, ProcessError};
 
 /// Everything that is under way at a shutdown ends within this, or is left to the broker's time-out.
 const LIMIT: Duration = Duration::from_secs(9);
+
+/// The code of an end that did not wait for everything.
+const CUT_OFF: ErrorCode = ErrorCode::P10;
 
 /// The asking side.
 #[derive(Debug)]
@@ -27,8 +30,9 @@ pub fn channel() -> (ShutdownSender, Shutdown) {
 ///
 /// # Errors
 /// When they cannot be listened for.
-pub fn listen_for_signals(sender: ShutdownSender) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("listening for signals: {error}"));
+pub fn listen_for_signals(sender: ShutdownSender) -> Result<(), ProcessError> {
+    let doing = "listening for signals";
+    let failed = |source| ProcessError::System { doing, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     tokio::spawn(async move {
@@ -55,7 +59,7 @@ pub async fn bounded<T>(mut asked: Shutdown, work: impl Future<Output = T>) -> O
         ended = work => Some(ended),
         is_insisted = over => {
             let why = if is_insisted { "asked to end a second time" } else { "not everything ended in time" };
-            tracing::warn!("{why}; an open transaction is left to its time-out");
+            tracing::warn!(code = %CUT_OFF, "{why}; an open transaction is left to its time-out");
             None
         }
     }

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::avro::{ACCOUNT, CHANGE, Definition};
 use crate::config::{Config, SubjectStrategy};
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Diagnosis, Exit, Failure, chain};
 use crate::registry::{self, Compatibility, CompatibilityVerdict, Registered, Registry, RegistryError, WANTED_LEVEL};
-use crate::selection::{LENDER, topic_names};
+use crate::selection::{LENDER, SelectionError, topic_names};
 
 /// A subject with the schema that belongs there.
 pub struct Subject {
@@ -15,7 +15,10 @@ pub struct Subject {
 }
 
 /// The subjects of what is written, each once: for one lender's topics if they are asked for, else for all.
-pub fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, Failure> {
+///
+/// # Errors
+/// When nothing says for whose topics.
+pub fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, SelectionError> {
     let (strategy, names) = (config.avro.subject_strategy, &config.kafka.topics);
     let patterns = [Some(&names.accounts), names.changes.as_ref()];
     let is_one_of_lenders = patterns.into_iter().flatten().any(|pattern| pattern.contains(LENDER));
@@ -120,17 +123,17 @@ impl SubjectFinding {
         }
     }
 
-    /// What to do, where `run` would wait: that of the error which `run` would meet.
-    pub fn advice(&self) -> Option<&'static str> {
-        let subject = String::new();
+    /// The error that `run` would meet, and wait.
+    pub fn failure(&self) -> Option<Failure> {
+        let subject = self.subject.clone();
         match &self.state {
             SubjectState::Registered(_) | SubjectState::Acceptable => None,
-            SubjectState::Missing => Some(RegistryError::NotRegistered { subject }.advice()),
-            SubjectState::Incompatible(_) => {
-                let message = String::new();
-                Some(RegistryError::Incompatible { subject, message }.advice())
+            SubjectState::Missing => Some(RegistryError::NotRegistered { subject }.into()),
+            SubjectState::Incompatible(reasons) => {
+                let message = reasons.join("; ");
+                Some(RegistryError::Incompatible { subject, message }.into())
             }
-            SubjectState::Unknown(error) => Some(error.advice()),
+            SubjectState::Unknown(error) => Some(Failure::of(error)),
         }
     }
 
@@ -163,7 +166,7 @@ impl SubjectFinding {
     pub fn text(&self) -> String {
         let ((_, state), sign) = (self.state(), if self.exit == Exit::Done { '✓' } else { '✗' });
         let mut lines = vec![format!("{sign} {}: {state}", self.subject)];
-        lines.extend(self.advice().map(|advice| format!("    → {advice}")));
+        lines.extend(self.failure().map(|failure| format!("    → {}", failure.way_on())));
         if let Some((level, warning)) = self.compatibility() {
             let sign = if warning.is_some() { '!' } else { '✓' };
             lines.push(format!("{sign} {}: {level}", self.subject));
@@ -186,6 +189,7 @@ impl SubjectFinding {
             Some(Ok(Compatibility::OfRegistry(level))) => (Some(level), Some("registry")),
             Some(Err(_)) | None => (None, None),
         };
+        let failure = self.failure();
         json!({
             "subject": self.subject,
             "state": state,
@@ -193,8 +197,9 @@ impl SubjectFinding {
             "version": version,
             "compatibility": level,
             "compatibility_of": whose,
-            "problem": self.advice().is_some().then_some(words),
-            "advice": self.advice(),
+            "problem": failure.is_some().then_some(words),
+            "code": failure.as_ref().map(|failure| failure.code().name()),
+            "advice": failure.as_ref().map(Failure::advice),
             "warning": self.compatibility().and_then(|(_, warning)| warning),
         })
     }

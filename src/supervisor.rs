@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::avro::Encoder;
 use crate::backoff::Patience;
 use crate::config::{Config, Encoding, SecretSource};
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
 use crate::http::{Health, Server, Site, Standing};
 use crate::kafka::Cluster;
 use crate::login;
@@ -120,9 +120,10 @@ impl Supervisor {
         let stale_after = config.http.stale_after;
         let health = Arc::new(Health::new(config.lenders.keys(), stale_after, Arc::clone(&metrics)));
         let watchdog = Arc::new(Watchdog::default());
-        let watching = watchdog
-            .start()
-            .map_err(|error| Failure::new(Exit::Failed, format!("starting a thread: {error}")))?;
+        let watching = watchdog.start().map_err(|source| ProcessError::System {
+            doing: "starting a thread",
+            source,
+        })?;
         let runtime = watchdog::turn(watchdog.watch("the runtime".to_owned()));
         watchers.spawn(async move {
             let _watching = watching;
@@ -130,9 +131,7 @@ impl Supervisor {
         });
         // The port first: one that is taken is known before anything else is touched. `reconcile` is over soon.
         if until != Until::Reconciled
-            && let Some(server) = Server::bind(&config.http)
-                .await
-                .map_err(|error| Failure::of(Exit::Usage, &error, error.advice()))?
+            && let Some(server) = Server::bind(&config.http).await?
         {
             let site = Site {
                 metrics: Arc::clone(&metrics),
@@ -199,9 +198,7 @@ impl Supervisor {
         let frames = Frames::find(registry, strategy, lender, &topics);
         let frames = self.unless_asked(frames).await?;
         if self.until == Until::Reconciled {
-            self.refuse_living(lender, &login.lender_public_id, &topics)
-                .await
-                .map_err(|failure| StopReason::because(failure.exit, failure.message.replace("\n  →", " →")))?;
+            self.refuse_living(lender, &login.lender_public_id, &topics).await?;
         }
         let pipeline = self
             .claimed(Candidate {
@@ -246,7 +243,8 @@ impl Supervisor {
     /// Has the lender claimed and restored, with those that are ready at the same time.
     async fn claimed(&self, candidate: Candidate) -> Result<Pipeline, StopReason> {
         let (started, pipeline) = oneshot::channel();
-        let ended = || StopReason::because(Exit::Failed, "the start of lenders has ended");
+        let what = "the start of lenders has ended";
+        let ended = || StopReason::from(ProcessError::Defect { what });
         let to_start = ToStart { candidate, started };
         self.to_start.send(to_start).map_err(|_| ended())?;
         match pipeline.await {
@@ -254,10 +252,7 @@ impl Supervisor {
             // Interrupted.
             Ok(Err(error)) if error.exit() == Exit::Done => Err(StopReason::as_asked()),
             Err(_) if self.shutdown.is_requested() => Err(StopReason::as_asked()),
-            Ok(Err(error)) => {
-                let why = format!("{} → {}", chain(&error), error.advice());
-                Err(StopReason::because(error.exit(), why))
-            }
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(ended()),
         }
     }
@@ -267,7 +262,7 @@ impl Supervisor {
         let records = CursorRecords::find(&Cluster::new(&self.config), &topics.cursor.name).await?;
         let key = key_of(&self.config, lender, public_id);
         let advice = "stop it, or set upstream.reconcile_interval, with which it does this by itself";
-        refuse_living(&self.config, &records, &key, advice)
+        Ok(refuse_living(&self.config, &records, &key, advice)?)
     }
 
     fn decided(&self, is_first: &mut bool) {
@@ -333,19 +328,20 @@ async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
             }
             Err(stop) => (stop, false),
         };
-        if let Some(why) = &stop.why {
-            let exit = stop.exit.code();
-            tracing::error!(lender, exit, "stopped: {why}");
+        let exit = stop.exit();
+        if let Some(failure) = &stop.failure {
+            let (exit, code) = (exit.code(), failure.code());
+            tracing::error!(lender, exit, %code, "stopped: {}", failure.line());
         }
         supervisor.decided(&mut is_first);
         let standing = if stop.is_failed {
             Standing::Failed
         } else {
-            Standing::Ended(stop.exit)
+            Standing::Ended(exit)
         };
         supervisor.health.set(&lender, standing);
         if !stop.is_failed || supervisor.until != Until::Asked || supervisor.shutdown.is_requested() {
-            return stop.exit;
+            return exit;
         }
         if did_run && began.elapsed() > Duration::from_secs(3600) {
             wait = FAILED_WAIT;
@@ -358,7 +354,7 @@ async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
         tokio::select! {
             // Where no lender ever ran, there is nothing to wait for.
             biased;
-            () = supervisor.no_lender_ran() => return stop.exit,
+            () = supervisor.no_lender_ran() => return exit,
             is_ending = supervisor.wait_for_mended_credentials(password, modified, wait) => {
                 if is_ending {
                     return Exit::Done;
@@ -374,17 +370,9 @@ async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
 
 /// Upstream refused.
 fn refused(error: &UpstreamError) -> StopReason {
-    let after = policy::after_request(error);
-    let exit = match after {
-        AfterRequest::Stop(exit) => exit,
-        AfterRequest::Fail | AfterRequest::Retry { .. } | AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => {
-            Exit::Refused
-        }
-    };
-    let why = format!("{} → {}", chain(error), policy::request_advice(error));
     StopReason {
-        is_failed: after == AfterRequest::Fail,
-        ..StopReason::because(exit, why)
+        failure: Some(Failure::of(error)),
+        is_failed: policy::after_request(error) == AfterRequest::Fail,
     }
 }
 
@@ -429,7 +417,7 @@ pub fn registry_of(config: &Config) -> Result<Option<Arc<Registry>>, Failure> {
     match config.avro.encoding {
         Encoding::Confluent => Registry::new(&config.schema_registry)
             .map(|registry| Some(Arc::new(registry)))
-            .map_err(|error| Failure::of(error.exit(), &error, error.advice())),
+            .map_err(Failure::from),
         Encoding::SingleObject => Ok(None),
     }
 }

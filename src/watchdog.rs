@@ -14,7 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use crate::exit::ErrorCode;
 use crate::failpoint;
+
+/// The code of a loop that does not turn.
+const HANGS: ErrorCode = ErrorCode::P04;
 
 /// Beyond its limit, a step is a hang: librdkafka honours its time-outs to the second, and a machine that is so busy that half a
 /// minute goes by does not serve anybody.
@@ -189,7 +193,7 @@ impl Watchdog {
                 continue;
             }
             for what in hung {
-                tracing::error!("{what}; this process ends with code 1, to be started anew");
+                tracing::error!(code = %HANGS, "{what}; this process ends with code 1, to be started anew");
             }
             std::process::exit(FAILED);
         }

@@ -30,18 +30,27 @@ fn run(toml: &str, args: &[&str], environment: &[(&str, &str)]) -> (i32, String,
     (status.code().expect("an exit code"), text(stdout), text(stderr))
 }
 
-/// Refused with 2 and exactly this text, by every command that reads the configuration.
+/// Refused with 2, exactly this text and the way to the page of `code`, by every command that reads the configuration.
 #[track_caller]
-fn refused(toml: &str, environment: &[(&str, &str)], expected: &str) {
+fn refused(toml: &str, environment: &[(&str, &str)], expected: &str, code: &str) {
     for command in [&["run"][..], &["setup"], &["cursor", "show"], &["config", "show"]] {
-        let (code, stdout, stderr) = run(toml, command, environment);
-        let expected = format!("error: the configuration cannot be used{expected}\n");
-        assert_eq!(
-            (code, stdout.as_str(), stderr.as_str()),
-            (2, "", expected.as_str()),
-            "{command:?}"
+        let (exit, stdout, stderr) = run(toml, command, environment);
+        assert_eq!((exit, stdout.as_str()), (2, ""), "{command:?}");
+        told(
+            &stderr,
+            &format!("error: the configuration cannot be used{expected}"),
+            code,
         );
     }
+}
+
+/// Exactly this text, and behind it what to do and the code.
+#[track_caller]
+fn told(stderr: &str, expected: &str, code: &str) {
+    let (text, way_on) = stderr.split_once("\n  → ").expect("what to do");
+    assert_eq!(text, expected);
+    let explain = format!(" (d02-source explain {code})\n");
+    assert!(way_on.ends_with(&explain) && way_on.lines().count() == 1, "{stderr}");
 }
 
 #[test]
@@ -50,11 +59,13 @@ fn an_unknown_key_ends_with_2_and_its_nearest_name() {
         &format!("[upstream]\npage_sze = 500\n{LENDER}"),
         &[],
         ": upstream.page_sze (file d02.toml): there is no such key; the nearest is upstream.page_size",
+        "C05",
     );
     refused(
         LENDER,
         &[("D02__UPSTREAM__PAGE_SZE", "500")],
         ": D02__UPSTREAM__PAGE_SZE (environment): there is no such key; the nearest is D02__UPSTREAM__PAGE_SIZE",
+        "C05",
     );
 }
 
@@ -68,9 +79,9 @@ fn all_errors_come_at_once_and_none_shows_a_secret() {
         stderr.starts_with("error: the configuration cannot be used, 7 errors:\n  - "),
         "{stderr}"
     );
-    assert_eq!(stderr.lines().count(), 8, "{stderr}");
+    assert_eq!(stderr.lines().count(), 9, "{stderr}");
     for text in [
-        "nam (file d02.toml): there is no such key; the nearest is name",
+        "nam (file d02.toml): there is no such key; the nearest is name (C05)\n",
         "name = \"\" (environment variable D02__NAME): allowed is 1 to 100 letters",
         "upstream.base_url = \"http://v3-api.cleargrid.ai\" (file d02.toml): allowed is ",
         "lenders.acme.email = \"nobody\" (file d02.toml): allowed is ",
@@ -90,6 +101,7 @@ fn a_property_that_would_break_a_promise_ends_with_2_and_the_reason() {
         &[],
         ": kafka.properties: enable.idempotence (file d02.toml) is not yours to set: \
          without it records double and change order",
+        "C12",
     );
 }
 
@@ -129,12 +141,9 @@ fn a_command_that_needs_lenders_ends_with_2_without_one_and_config_show_does_not
         let (code, stdout, stderr) = run("", command, &[]);
         let expected = "error: the configuration cannot be used: no lender is configured: in a file, [lenders.NAME] with \
                         email and password_file; in the environment, D02__LENDERS__NAME__EMAIL and \
-                        D02__LENDERS__NAME__PASSWORD_FILE\n";
-        assert_eq!(
-            (code, stdout.as_str(), stderr.as_str()),
-            (2, "", expected),
-            "{command:?}"
-        );
+                        D02__LENDERS__NAME__PASSWORD_FILE";
+        assert_eq!((code, stdout.as_str()), (2, ""), "{command:?}");
+        told(&stderr, expected, "C10");
     }
     assert_eq!(run("", &["config", "show"], &[]).0, 0);
 }

@@ -8,6 +8,7 @@ mod cursor;
 mod delivery;
 mod docker;
 mod errors;
+mod explain;
 mod faults;
 mod http;
 mod logs;

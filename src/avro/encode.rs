@@ -6,10 +6,21 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use super::definition::ACCOUNT;
 use super::frame::Frame;
 use crate::account::Account;
+use crate::exit::{DEFECT, Diagnosis, ErrorCode};
 
 #[derive(Debug, thiserror::Error)]
 #[error("encoding an account as Avro")]
 pub struct EncodeError(#[from] apache_avro::Error);
+
+impl Diagnosis for EncodeError {
+    fn code(&self) -> ErrorCode {
+        DEFECT
+    }
+
+    fn advice(&self) -> &str {
+        "this is a defect of the source: report it with this line"
+    }
+}
 
 /// Writes accounts as framed Avro.
 pub struct Encoder {

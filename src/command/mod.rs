@@ -5,6 +5,7 @@ pub mod config;
 pub mod cursor;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod explain;
 pub mod health_check;
 pub mod reconcile;
 pub mod replay;

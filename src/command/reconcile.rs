@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
-use crate::reader::{Reconciled, Until};
+use crate::reader::{NotReconciled, Until};
 use crate::selection::keep_lender;
 use crate::supervisor::Supervisor;
 use crate::verify::{self, FindingKind, Findings, Report};
@@ -71,7 +71,7 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
                 }
             }
             // It was said.
-            Err(failure) => failure.exit,
+            Err(failure) => failure.exit(),
         });
     }
     Ok(Exit::of_all(&exits))
@@ -102,7 +102,7 @@ const WRITTEN: [FindingKind; 4] = [
 ];
 
 fn is_too_much(found: &Findings, max_share: f64) -> bool {
-    Reconciled::is_too_many(found.count(FindingKind::Surplus), found.held_count, max_share)
+    NotReconciled::is_too_many(found.count(FindingKind::Surplus), found.held_count, max_share)
 }
 
 /// What a reconciliation would do now.

@@ -54,8 +54,8 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
             exits.push(match replayed.await {
                 Ok(exit) => exit,
                 Err(failure) => {
-                    eprintln!("error: {lender}: {}", failure.message);
-                    failure.exit
+                    eprintln!("error: {lender}: {failure}");
+                    failure.exit()
                 }
             });
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::avro::{ACCOUNT, CHANGE, Definition};
 use crate::config::{Config, Encoding};
 use crate::exit::{Exit, Failure};
-use crate::registry::{Registry, RegistryError};
+use crate::registry::Registry;
 use crate::subjects::{NO_REGISTRY, SubjectFinding, place, registered, subjects};
 
 const PRINT_EXAMPLES: &str = "Examples:
@@ -112,7 +112,7 @@ pub async fn check(whose: &Whose, as_json: bool, config: &Config) -> Result<Exit
     let mut findings = Vec::new();
     if config.avro.encoding == Encoding::Confluent {
         let subjects = subjects(config, whose.lender.as_deref())?;
-        let registry = Registry::new(&config.schema_registry).map_err(|error| failure(&error))?;
+        let registry = Registry::new(&config.schema_registry)?;
         for subject in subjects {
             let finding = SubjectFinding::of(&registry, subject, config.schema_registry.auto_register).await;
             let is_away = finding.exit == Exit::Failed;
@@ -145,14 +145,10 @@ pub async fn register(whose: &Whose, config: &Config) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let subjects = subjects(config, whose.lender.as_deref())?;
-    let registry = Registry::new(&config.schema_registry).map_err(|error| failure(&error))?;
+    let registry = Registry::new(&config.schema_registry)?;
     for subject in subjects {
-        let (registered, state) = registered(&registry, &subject).await.map_err(|error| failure(&error))?;
+        let (registered, state) = registered(&registry, &subject).await?;
         println!("{}: {state}, {}", subject.name, place(&registered));
     }
     Ok(Exit::Done)
-}
-
-fn failure(error: &RegistryError) -> Failure {
-    Failure::of(error.exit(), error, error.advice())
 }

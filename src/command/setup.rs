@@ -31,12 +31,11 @@ pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
     if config.avro.encoding == Encoding::SingleObject {
         return Ok(Exit::Done);
     }
-    let failure = |error: RegistryError| Failure::of(error.exit(), &error, error.advice());
-    let registry = Registry::new(&config.schema_registry).map_err(failure)?;
+    let registry = Registry::new(&config.schema_registry)?;
     for subject in subjects(&config, None)? {
         // Before it is registered: afterwards Apicurio says NONE of a subject that nobody gave a level.
         let level = registry.compatibility(&subject.name).await;
-        let (registered, state) = registered(&registry, &subject).await.map_err(failure)?;
+        let (registered, state) = registered(&registry, &subject).await?;
         println!("schema   {}: {state}, {}", subject.name, place(&registered));
         let level = guard(&registry, &subject.name, level).await;
         match &level {

@@ -9,7 +9,7 @@ use std::{fs, io};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::exit::Exit;
+use crate::exit::{Diagnosis, ErrorCode};
 use crate::http::reachable;
 use crate::simulator::{
     DEFAULT_BY, Effect, Fault, Handle, LenderOptions, MAX_SHIFT, Options, ScriptError, Simulator, StartError, Total,
@@ -162,11 +162,22 @@ pub enum SimulateError {
     Signals(#[source] io::Error),
 }
 
-impl SimulateError {
-    pub fn exit(&self) -> Exit {
+impl Diagnosis for SimulateError {
+    fn code(&self) -> ErrorCode {
         match self {
-            Self::ReadCa { .. } | Self::NoAnswer(_) => Exit::Failed,
-            Self::ReadScript { .. } | Self::Script(_) | Self::Start(_) | Self::Signals(_) => Exit::Usage,
+            Self::ReadCa { .. } | Self::NoAnswer(_) => ErrorCode::B01,
+            Self::ReadScript { .. } | Self::Script(_) | Self::Start(_) | Self::Signals(_) => ErrorCode::B02,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::ReadCa { .. } => "give it the same --tls as the simulator that is asked",
+            Self::NoAnswer(_) => "see whether it runs, and give the same --port or --listen, and --tls",
+            Self::ReadScript { .. } => "correct the path of --fault-script, or let this user read the file",
+            Self::Script(_) => "correct that line; --help says what a script may hold",
+            Self::Start(_) => "choose a port that is free, and a directory for --tls that can be written",
+            Self::Signals(_) => "look at this machine's limits",
         }
     }
 }

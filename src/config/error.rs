@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::exit::{Diagnosis, ErrorCode};
+
 /// Everything that is wrong, at once. Its text has a line an error.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
@@ -16,7 +18,8 @@ impl fmt::Display for ConfigErrors {
             [one] => write!(f, "the configuration cannot be used: {one}"),
             many => {
                 write!(f, "the configuration cannot be used, {} errors:", many.len())?;
-                many.iter().try_for_each(|error| write!(f, "\n  - {error}"))
+                many.iter()
+                    .try_for_each(|error| write!(f, "\n  - {error} ({})", error.code()))
             }
         }
     }
@@ -103,4 +106,62 @@ pub enum ConfigError {
         layer: String,
         problem: String,
     },
+}
+
+/// Of many, that of the first.
+impl Diagnosis for ConfigErrors {
+    fn code(&self) -> ErrorCode {
+        self.first().code()
+    }
+
+    fn advice(&self) -> &str {
+        match self.0.as_slice() {
+            [one] => one.advice(),
+            [] | [_, ..] => "correct them all; config/d02-source.toml has every key, its default and the reason",
+        }
+    }
+}
+
+impl ConfigErrors {
+    fn first(&self) -> &ConfigError {
+        self.0.first().expect("without an error the configuration can be used")
+    }
+}
+
+impl Diagnosis for ConfigError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnreadableFile { .. } => ErrorCode::C01,
+            Self::NotToml { .. } => ErrorCode::C02,
+            Self::NotAnAssignment { .. } => ErrorCode::C03,
+            Self::NotText { .. } => ErrorCode::C04,
+            Self::UnknownKey { .. } => ErrorCode::C05,
+            Self::NotAValue { .. } => ErrorCode::C06,
+            Self::LenderName { .. } => ErrorCode::C07,
+            Self::Invalid { .. } | Self::InvalidHidden { .. } => ErrorCode::C08,
+            Self::Missing { .. } => ErrorCode::C09,
+            Self::NoLender => ErrorCode::C10,
+            Self::BothGiven { .. } => ErrorCode::C11,
+            Self::RefusedProperty { .. } => ErrorCode::C12,
+            Self::Conflict { .. } => ErrorCode::C13,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::UnreadableFile { .. } => "correct the path of --config, or let this user read the file",
+            Self::NotToml { .. } => "correct that line; it is not shown because it may hold a secret",
+            Self::NotAnAssignment { .. } => "write a key, = and its value",
+            Self::NotText { .. } => "correct the variable of the environment",
+            Self::UnknownKey { .. } => "correct the spelling; config/d02-source.toml has every key of this version",
+            Self::NotAValue { .. } => "set a key in it",
+            Self::LenderName { .. } => "choose such a name",
+            Self::Invalid { .. } | Self::InvalidHidden { .. } => "correct the value",
+            Self::Missing { .. } => "set it",
+            Self::NoLender => "add one",
+            Self::BothGiven { .. } => "remove one of them, in whatever layer",
+            Self::RefusedProperty { .. } => "remove it",
+            Self::Conflict { .. } => "change one of them",
+        }
+    }
 }

@@ -587,9 +587,9 @@ fn all_errors_come_at_once() {
     };
     let errors = given.load().expect_err("three errors");
     let expected = r#"the configuration cannot be used, 3 errors:
-  - nam (file d02.toml): there is no such key; the nearest is name
-  - kafka.create_topics = "0" (--set): allowed is true or false
-  - name = "" (environment variable D02__NAME): allowed is 1 to 100 letters, digits, dots, underscores and hyphens"#;
+  - nam (file d02.toml): there is no such key; the nearest is name (C05)
+  - kafka.create_topics = "0" (--set): allowed is true or false (C08)
+  - name = "" (environment variable D02__NAME): allowed is 1 to 100 letters, digits, dots, underscores and hyphens (C08)"#;
     assert_eq!(without_directory(&errors.to_string()), expected);
 }
 

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::site::{Site, answer};
 use crate::config::{self, SecretError, SecretSource};
+use crate::exit::{Diagnosis, ErrorCode};
 
 /// Probes and scrapes are a handful; the next connection waits in the listener's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -46,9 +47,15 @@ pub enum HttpError {
     Token(#[source] SecretError),
 }
 
-impl HttpError {
-    /// What to do about it.
-    pub fn advice(&self) -> &'static str {
+impl Diagnosis for HttpError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Listen { .. } => ErrorCode::P01,
+            Self::Token(_) => ErrorCode::P02,
+        }
+    }
+
+    fn advice(&self) -> &str {
         match self {
             Self::Listen { .. } => {
                 "stop what listens there, or choose an address of this machine and a port that is free"

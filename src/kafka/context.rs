@@ -15,8 +15,8 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::Statistics;
 
-use super::error::LastReported;
-use super::oauth::{self, KafkaTokens, NO_TOKEN};
+use super::oauth::{self, KafkaTokens};
+use super::reported::{LastReported, NO_TOKEN};
 use crate::exit::chain;
 use crate::metrics::LenderMetrics;
 

@@ -6,10 +6,32 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::reported::{LastReported, Refusal};
 use crate::config::SecretError;
+use crate::exit::{Diagnosis, ErrorCode, INTERRUPTED};
+
+/// The code of whoever names an ACL that is missing.
+pub const NOT_GRANTED: ErrorCode = ErrorCode::K09;
 
 /// What to do where an ACL is named that is missing.
 pub const GRANT: &str = "grant it to this user: docs/operations/kafka.md has the kafka-acls.sh lines, under \"ACLs\"";
+
+/// The code of what the brokers refuse, now and later.
+pub const REFUSED: ErrorCode = ErrorCode::K10;
+
+/// The code of brokers that do not answer in time.
+pub const NO_ANSWER: ErrorCode = ErrorCode::K04;
+
+/// What to do about brokers that do not answer anybody.
+pub const UNREACHABLE: &str =
+    "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties";
+
+/// The code of a topic that is not there, or hidden.
+pub const NO_TOPIC: ErrorCode = ErrorCode::T09;
+
+/// What to do about it.
+pub const NO_TOPIC_ADVICE: &str = "check kafka.topics and kafka.bootstrap_servers; `d02-source setup` creates the topics; one that \
+                                   may not be described looks missing too";
 
 /// Why a call to Kafka did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -80,24 +102,127 @@ pub enum ClusterError {
     Client(#[source] KafkaError),
 }
 
+/// What the error of a call means for whoever made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallFault {
+    /// Another producer has the transactional id, or the broker ended our transaction.
+    Fenced,
+    /// Now and later.
+    Refused,
+    TooLarge,
+    /// It may pass; what became of the call is not known.
+    Uncertain,
+}
+
+impl CallFault {
+    pub fn of(error: &KafkaError) -> Self {
+        match code(error) {
+            Some(
+                RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch | RDKafkaErrorCode::ProducerFenced,
+            ) => Self::Fenced,
+            Some(
+                RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::InvalidTransactionTimeout
+                | RDKafkaErrorCode::UnsupportedForMessageFormat
+                | RDKafkaErrorCode::UnknownTopic,
+            ) => Self::Refused,
+            // Sizes are checked before sending: the topic's limit was lowered since.
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Self::TooLarge,
+            _ => Self::Uncertain,
+        }
+    }
+}
+
+impl Diagnosis for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Call {
+                source, last_reported, ..
+            }
+            | Self::Read {
+                source, last_reported, ..
+            }
+            | Self::Delivery {
+                source, last_reported, ..
+            } => match CallFault::of(source) {
+                CallFault::Fenced => ErrorCode::K12,
+                CallFault::Refused => REFUSED,
+                CallFault::TooLarge => ErrorCode::K11,
+                CallFault::Uncertain => last_reported.code_or(ErrorCode::K03),
+            },
+            Self::TimedOut { last_reported, .. } => last_reported.code_or(NO_ANSWER),
+            Self::Authentication { last_reported } => refusal_of(last_reported).code(),
+            Self::EndNotReached { .. } => ErrorCode::K14,
+            Self::Denied { .. } => NOT_GRANTED,
+            Self::NoTopic { .. } => NO_TOPIC,
+            Self::Interrupted => INTERRUPTED,
+            Self::Cluster(error) => error.code(),
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::Call {
+                source, last_reported, ..
+            }
+            | Self::Read {
+                source, last_reported, ..
+            }
+            | Self::Delivery {
+                source, last_reported, ..
+            } => match CallFault::of(source) {
+                CallFault::Fenced => "another instance may have taken over; if none did, a transaction took too long",
+                CallFault::Refused => {
+                    "the brokers refuse it, now and later: `d02-source check` looks at all that they are asked for"
+                }
+                CallFault::TooLarge => {
+                    "max.message.bytes of a topic was lowered while this ran: start again, the new limit then counts"
+                }
+                CallFault::Uncertain => last_reported.advice_or("check that the brokers are up and kafka.* fits them"),
+            },
+            Self::TimedOut { last_reported, .. } => {
+                last_reported.advice_or("the brokers are slow or away: look at them, and at the network")
+            }
+            Self::Authentication { last_reported } => refusal_of(last_reported).advice(),
+            Self::EndNotReached { .. } => {
+                "look for an open transaction on that partition: kafka-transactions.sh find-hanging"
+            }
+            Self::Denied { .. } => GRANT,
+            Self::NoTopic { .. } => NO_TOPIC_ADVICE,
+            Self::Interrupted => "nothing",
+            Self::Cluster(error) => error.advice(),
+        }
+    }
+}
+
+/// Who refused an authentication, which librdkafka's last report need not say.
+fn refusal_of(last_reported: &LastReported) -> Refusal {
+    last_reported.refusal().unwrap_or(Refusal::Credentials)
+}
+
+impl Diagnosis for ClusterError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Property { .. } | Self::Client(_) => ErrorCode::K01,
+            Self::Secret { .. } => ErrorCode::K02,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::Property { .. } | Self::Client(_) => "correct kafka.properties",
+            Self::Secret { .. } => "mount the secret where kafka.properties says, readable for this process",
+        }
+    }
+}
+
 /// Kafka's code of an error, in whatever form it came.
 pub(crate) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     match error {
         KafkaError::AdminOp(code) => Some(*code),
         other => other.rdkafka_error_code(),
-    }
-}
-
-/// What librdkafka last reported of its connections: the calls themselves often say no more than "timed out".
-#[derive(Debug, Clone, Default)]
-pub struct LastReported(pub Option<String>);
-
-impl fmt::Display for LastReported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(reason) => write!(f, " (last reported: {reason})"),
-            None => Ok(()),
-        }
     }
 }
 

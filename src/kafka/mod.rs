@@ -3,6 +3,7 @@
 //! - `cluster`: librdkafka's clients and the settings that the promises rest on
 //! - `context`: what a client reports beside its calls
 //! - `oauth`: the tokens that show brokers who this is, where they ask for one
+//! - `reported`: what librdkafka reports of its connections, and who refuses this client by that
 //! - `error`: why a call did not do what it was asked for, an ACL that is missing among them
 //! - `read`: a topic, to its true end
 //! - `headers`: those of a record
@@ -17,15 +18,19 @@ mod headers;
 mod oauth;
 mod probe;
 mod read;
+mod reported;
 
 pub use blocking::{blocking, uninterrupted};
 pub(crate) use cluster::Isolation;
 pub use cluster::{Cluster, transaction_timeout};
 pub(crate) use context::{Context, authorize};
-pub use error::{Acl, AclOperation, ClusterError, Error, GRANT, LastReported};
+pub use error::{
+    Acl, AclOperation, CallFault, ClusterError, Error, GRANT, NO_ANSWER, NO_TOPIC, NO_TOPIC_ADVICE, NOT_GRANTED,
+    REFUSED, UNREACHABLE,
+};
 pub(crate) use error::{code, is_denied, is_passing, may_pass};
 pub(crate) use headers::{NotText, header, headers};
-pub use oauth::NO_TOKEN;
 pub use probe::{denied_reads, denied_writes};
 pub use read::Offsets;
 pub(crate) use read::{Watermarks, partition_count, read_error, read_to_end, watermarks};
+pub use reported::{LastReported, Refusal};

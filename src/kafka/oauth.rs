@@ -15,14 +15,12 @@ use reqwest::{StatusCode, header, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::reported::{NO_TOKEN, Refusal};
 use crate::clock;
 use crate::config::{OAuth, SecretError, token_endpoint};
-use crate::exit::chain;
+use crate::exit::{Diagnosis, ErrorCode, chain};
 use crate::jwt;
 use crate::tls::{self, CertificateError};
-
-/// What each reason begins with why there is none.
-pub const NO_TOKEN: &str = "no token for Kafka";
 
 /// One answer of the authorization server; whoever polls a client waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,6 +80,30 @@ pub(super) enum TokenError {
     Thread(#[source] io::Error),
 }
 
+impl Diagnosis for TokenError {
+    fn code(&self) -> ErrorCode {
+        self.refusal().code()
+    }
+
+    fn advice(&self) -> &str {
+        self.refusal().advice()
+    }
+}
+
+impl TokenError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::NoAnswer(_) => Refusal::NoToken,
+            Self::Secret(_)
+            | Self::Endpoint
+            | Self::CaFile { .. }
+            | Self::Refused { .. }
+            | Self::Answer { .. }
+            | Self::Thread(_) => Refusal::TokenRefused,
+        }
+    }
+}
+
 impl KafkaTokens {
     pub fn new(oauth: OAuth) -> Self {
         Self {
@@ -115,7 +137,8 @@ impl KafkaTokens {
                 known.failed = Some((Instant::now(), Arc::clone(&error)));
                 let left = known.left(clock::now().timestamp_millis());
                 if left.is_some() {
-                    tracing::warn!("the token for Kafka is not renewed yet: {}", chain(&*error));
+                    let (code, advice) = (error.code(), error.advice());
+                    tracing::warn!(%code, advice, "the token for Kafka is not renewed yet: {}", chain(&*error));
                 }
                 left.ok_or(error)
             }

@@ -28,7 +28,7 @@ use tokio::time::{sleep, timeout};
 use crate::account::{AmountTolerance, Digest, Rules, Scratch, read_row};
 use crate::avro::{Encoder, Frame};
 use crate::config::{self, SecretSource};
-use crate::exit::Exit;
+use crate::exit::{Diagnosis, Exit};
 use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
 use crate::pipeline::{ChangeRecorder, Claim, LenderSettings, StopReason, claim_of};
@@ -211,9 +211,9 @@ impl Process {
             return None;
         }
         // Tokens that are refused again and again make a lender fail, which is tried again.
-        if !matches!(stopped.exit, Exit::Done | Exit::TakenOver) && !stopped.is_failed {
+        if !matches!(stopped.exit(), Exit::Done | Exit::TakenOver) && !stopped.is_failed {
             self.broker
-                .violate(Promise::Alive, format!("a process ended: {:?}", stopped.why));
+                .violate(Promise::Alive, format!("a process ended: {:?}", stopped.failure));
         }
         Some(stopped)
     }
@@ -364,13 +364,13 @@ impl Play {
                     match process(until).await.transpose() {
                         // Crashed, or lost to one that was just starting.
                         None => {}
-                        Some(Ok(stopped)) if stopped.exit == Exit::TakenOver => {}
+                        Some(Ok(stopped)) if stopped.exit() == Exit::TakenOver => {}
                         Some(ended) => break ended,
                     }
                 }
             };
             match timeout(Duration::from_secs(24 * 3600), ended).await {
-                Ok(Ok(stopped)) if stopped.exit == Exit::Done => {}
+                Ok(Ok(stopped)) if stopped.exit() == Exit::Done => {}
                 Ok(Ok(stopped)) => broker.violate(Promise::Alive, format!("not {until:?}: {stopped:?}")),
                 Ok(Err(panicked)) => broker.violate(Promise::Alive, format!("a process panicked: {panicked}")),
                 Err(_) => broker.violate(Promise::Alive, format!("not {until:?} after a day")),
@@ -608,7 +608,7 @@ mod tests {
         /// Reads everything; the promises are to hold.
         async fn catch_up(&self) {
             let stopped = self.process(Until::CaughtUp).run().await.expect("no crash");
-            assert_eq!(stopped.exit, Exit::Done, "{stopped:?}");
+            assert_eq!(stopped.exit(), Exit::Done, "{stopped:?}");
             self.judge();
         }
 
@@ -697,8 +697,8 @@ mod tests {
             tied.retain(|row| row.updated_at_ms == BEGIN_MS - 2_000);
             stage.simulator.poison(Some(&tied[30].id));
             let stopped = stage.process(Until::CaughtUp).run().await.expect("no crash");
-            assert_eq!(stopped.exit, Exit::Refused);
-            let why = stopped.why.expect("a reason");
+            assert_eq!(stopped.exit(), Exit::Refused);
+            let why = stopped.failure.expect("a reason").text().to_owned();
             let place = format!("at 2026-05-31T23:59:58.000Z, behind account {}", tied[29].id);
             assert!(why.contains(&place) && why.contains("request id req_"), "{why}");
             assert!(
@@ -763,8 +763,8 @@ mod tests {
                     // One that went on past the row would poll for ever.
                     let run = timeout(Duration::from_secs(600), stage.process(Until::Asked).run());
                     let stopped = run.await.expect("it stops").expect("no crash");
-                    assert_eq!(stopped.exit, Exit::Usage, "{stopped:?}");
-                    let why = stopped.why.expect("a reason");
+                    assert_eq!(stopped.exit(), Exit::Usage, "{stopped:?}");
+                    let why = stopped.failure.expect("a reason").text().to_owned();
                     assert!(why.contains("the member `new` appears more than once"), "{why}");
                     assert!(why.contains(&row.id), "{why}");
                     // It is not alive, and that is all.

@@ -9,16 +9,19 @@ use chrono::TimeDelta;
 
 use super::lender::{LenderParts, LenderSettings};
 use super::main_loop::Pipeline;
-use super::ownership::release;
-use super::partitions::{are_spread_anew, partitions_changed};
+use super::ownership::{TAKEN_OVER, TAKEN_OVER_ADVICE, release};
+use super::partitions::{PartitionsChanged, are_spread_anew};
 use super::plan::Holdings;
 use crate::clock;
 use crate::config::Config;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Diagnosis, ErrorCode, Exit, Failure};
 use crate::index::Index;
 use crate::policy::{self, AfterSink};
 use crate::progress::{Progress, Record, RecordKey};
 use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, SinkError, Transactions};
+
+/// The code of tombstones that somebody else wrote.
+const REMOVED_BY_OTHERS: ErrorCode = ErrorCode::S12;
 
 /// A lender whose claim is committed, and whose index is not restored yet.
 pub struct Claim<S = Transactions> {
@@ -99,6 +102,7 @@ impl<S: Sink> Claim<S> {
             Some(count) => {
                 tracing::warn!(
                     lender = self.lender.monitor.lender,
+                    code = %REMOVED_BY_OTHERS,
                     "{count} accounts were removed from {topic} by tombstones that this source did not write; that is honoured"
                 );
                 return Ok(());
@@ -127,8 +131,8 @@ pub enum StartError {
     Sink(#[from] SinkError),
     #[error("its cursor record is of {found}, upstream.base_url is {wanted}: another source's progress")]
     OtherSource { found: String, wanted: String },
-    #[error("{0}")]
-    Partitions(String),
+    #[error(transparent)]
+    Partitions(#[from] PartitionsChanged),
     #[error(
         "{connector} reads this lender too: its cursor record is {} old and not released",
         humantime::format_duration(*.age)
@@ -155,63 +159,59 @@ pub enum StartError {
 
 /// What keeps all lenders from starting that share a topic.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{text}")]
-pub struct SharedFailure {
-    text: String,
-    exit: Exit,
-    advice: &'static str,
-}
+#[error("{}", .0.text())]
+pub struct SharedFailure(Failure);
 
 impl SharedFailure {
-    pub fn of(error: &SinkError) -> Self {
-        Self {
-            text: chain(error),
-            exit: exit(error),
-            advice: policy::sink_advice(error),
-        }
+    pub fn of(error: SinkError) -> Self {
+        Self(StartError::from(error).into())
     }
 }
 
-fn exit(error: &SinkError) -> Exit {
-    match policy::after_sink(error) {
-        AfterSink::Reopen => Exit::Failed,
-        AfterSink::LookForClaim => Exit::TakenOver,
-        AfterSink::Stop(exit) => exit,
-    }
-}
-
-impl StartError {
-    pub fn exit(&self) -> Exit {
+impl Diagnosis for StartError {
+    fn code(&self) -> ErrorCode {
         match self {
-            Self::Sink(error) => exit(error),
-            Self::Shared(shared) => shared.exit,
-            Self::TakenOver => Exit::TakenOver,
-            Self::OtherSource { .. }
-            | Self::Partitions(_)
-            | Self::LiveElsewhere { .. }
-            | Self::NoRecord { .. }
-            | Self::OtherAccounts { .. } => Exit::Usage,
+            Self::Sink(error) => error.code(),
+            Self::Shared(SharedFailure(failure)) => failure.code(),
+            Self::OtherSource { .. } => ErrorCode::S05,
+            Self::Partitions(error) => error.code(),
+            Self::LiveElsewhere { .. } => ErrorCode::S07,
+            Self::NoRecord { .. } => ErrorCode::S08,
+            Self::OtherAccounts { .. } => ErrorCode::S09,
+            Self::TakenOver => TAKEN_OVER,
         }
     }
 
-    /// The way on.
-    pub fn advice(&self) -> &'static str {
+    fn advice(&self) -> &str {
         match self {
-            Self::Sink(error) => policy::sink_advice(error),
-            Self::Shared(shared) => shared.advice,
+            Self::Sink(error) => error.advice(),
+            Self::Shared(SharedFailure(failure)) => failure.advice(),
             Self::OtherSource { .. } => {
                 "correct upstream.base_url, or give this source a `name` and topics of its own; `d02-source cursor \
                  reset` if the record is to be forgotten"
             }
-            Self::Partitions(_) => {
-                "recreate the topic with the old count, or write to a new one: kafka.topics.accounts and `cursor reset`"
-            }
+            Self::Partitions(error) => error.advice(),
             Self::LiveElsewhere { .. } => "stop it, or give this source the same `name`, which takes over in order",
             Self::NoRecord { .. } | Self::OtherAccounts { .. } => {
                 "restore the topics together, or run `d02-source cursor reset`: harmless, the next run reads everything \
                  and writes only what is missing"
             }
-            Self::TakenOver => "nothing, if that was meant; else stop one of the two",
+            Self::TakenOver => TAKEN_OVER_ADVICE,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            // Whoever fences a start has taken the lender over.
+            Self::Sink(error) if policy::after_sink(error) == AfterSink::LookForClaim => TAKEN_OVER.exit(),
+            Self::Shared(SharedFailure(failure)) => failure.exit(),
+            Self::Sink(_)
+            | Self::OtherSource { .. }
+            | Self::Partitions(_)
+            | Self::LiveElsewhere { .. }
+            | Self::NoRecord { .. }
+            | Self::OtherAccounts { .. }
+            | Self::TakenOver => self.code().exit(),
         }
     }
 }
@@ -236,8 +236,7 @@ pub fn claim_of(
             });
         }
         Committed::Record(record) if are_spread_anew(&record.partitions, &partitions) => {
-            let why = partitions_changed(&record.partitions, &partitions);
-            return Err(StartError::Partitions(why));
+            return Err(PartitionsChanged::new(&record.partitions, &partitions).into());
         }
         Committed::Record(record) => *record,
         Committed::Nothing | Committed::Reset => Record {
@@ -299,8 +298,36 @@ pub fn living_age(written_at: i64, record: &Record, heartbeat_interval: Duration
         .map(|_| age)
 }
 
+/// An instance has a lender that is to be touched.
+#[derive(Debug, thiserror::Error)]
+#[error("{connector}: instance {instance} lives, its last commit is {} old", humantime::format_duration(*.age))]
+pub struct LivingInstance {
+    connector: String,
+    instance: String,
+    age: Duration,
+    advice: &'static str,
+}
+
+impl Diagnosis for LivingInstance {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::S11
+    }
+
+    fn advice(&self) -> &str {
+        self.advice
+    }
+}
+
 /// Refuses to touch a lender that an instance has. `advice`: the way on.
-pub fn refuse_living(config: &Config, records: &CursorRecords, key: &RecordKey, advice: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// When one lives.
+pub fn refuse_living(
+    config: &Config,
+    records: &CursorRecords,
+    key: &RecordKey,
+    advice: &'static str,
+) -> Result<(), LivingInstance> {
     // An unreadable record is no reason against forgetting it.
     let Ok(Some((stored, Some(record)))) = records.current(key) else {
         return Ok(());
@@ -308,12 +335,12 @@ pub fn refuse_living(config: &Config, records: &CursorRecords, key: &RecordKey, 
     let Some(age) = living_age(stored.written_at, record, config.transaction.heartbeat_interval) else {
         return Ok(());
     };
-    let (connector, instance) = (&key.connector, record.instance.as_deref().unwrap_or_default());
-    let message = format!(
-        "{connector}: instance {instance} lives, its last commit is {} old\n  → {advice}",
-        humantime::format_duration(age)
-    );
-    Err(Failure::new(Exit::Usage, message))
+    Err(LivingInstance {
+        connector: key.connector.clone(),
+        instance: record.instance.clone().unwrap_or_default(),
+        age,
+        advice,
+    })
 }
 
 /// The name under which a lender's record stands: `<name>-<lender>`.

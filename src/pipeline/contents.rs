@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::account::Content;
 use crate::avro::{ACCOUNT, Framed, Layout, unframe};
 use crate::backoff::{AfterTry, Patience};
-use crate::exit::{Exit, chain};
+use crate::exit::{Diagnosis, ErrorCode, Exit, chain};
 use crate::kafka;
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::Shutdown;
@@ -29,6 +29,9 @@ pub struct Contents {
 
 /// Between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The code of accounts whose content before cannot be read.
+const UNREADABLE: ErrorCode = ErrorCode::S17;
 
 const ADVICE: &str = "nothing is lost: the next change of such an account has no `before`";
 
@@ -74,7 +77,7 @@ impl Contents {
 
     fn say_once(&self, error: &str) {
         if !self.is_said.swap(true, Ordering::Relaxed) {
-            tracing::warn!(advice = ADVICE, "an account's record cannot be read: {error}");
+            tracing::warn!(code = %UNREADABLE, advice = ADVICE, "an account's record cannot be read: {error}");
         }
     }
 
@@ -88,7 +91,7 @@ impl Contents {
         let layout = match self.fetch(id)?.and_then(read) {
             Ok(layout) => Some(Arc::new(layout)),
             Err(error) => {
-                tracing::warn!(advice = ADVICE, "accounts of schema {id} cannot be read: {error}");
+                tracing::warn!(code = %UNREADABLE, advice = ADVICE, "accounts of schema {id} cannot be read: {error}");
                 None
             }
         };
@@ -120,11 +123,11 @@ impl Contents {
         };
         let say = |error: &Option<RegistryError>, wait| {
             let Some(error) = error else { return };
-            let (advice, text) = (error.advice(), chain(error));
+            let (code, advice, text) = (error.code(), error.advice(), chain(error));
             if error.exit() == Exit::Failed {
-                tracing::warn!(?wait, advice, "starting, waiting for the schema registry: {text}");
+                tracing::warn!(?wait, %code, advice, "starting, waiting for the schema registry: {text}");
             } else {
-                tracing::error!(?wait, advice, "starting, waiting for the schema registry: {text}");
+                tracing::error!(?wait, %code, advice, "starting, waiting for the schema registry: {text}");
             }
         };
         match Patience::Endless.retry_blocking(LONGEST_WAIT, &self.shutdown, ask, after, say) {

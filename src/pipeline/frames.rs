@@ -3,7 +3,7 @@
 use crate::avro::{ACCOUNT, CHANGE, Definition, Frame};
 use crate::backoff::{AfterTry, Patience};
 use crate::config::SubjectStrategy;
-use crate::exit::chain;
+use crate::exit::{Diagnosis, chain};
 use crate::registry::{self, Registry, RegistryError};
 use crate::sink::{Topic, Topics};
 
@@ -42,11 +42,12 @@ async fn frame(
     let subject = registry::subject(strategy, &topic.name, schema.name);
     let ask = || registry.schema_id(&subject, schema.text);
     let say = |error: &RegistryError, wait| {
-        let (advice, error) = (error.advice(), chain(error));
+        let (code, advice, error) = (error.code(), error.advice(), chain(error));
         tracing::error!(
             lender,
             subject,
             ?wait,
+            %code,
             advice,
             "waiting for the schema registry: {error}"
         );

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::stop::StopReason;
 use crate::account::Reason;
 use crate::config;
-use crate::exit::Exit;
+use crate::exit::{Diagnosis, ErrorCode};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -123,16 +122,21 @@ pub enum DeadLetterStop {
 }
 
 impl DeadLetterStop {
-    /// Not [`Exit::Failed`]: what restarts on that would meet the same row again, or bury as many as the limit allows at
-    /// every start.
-    pub fn exit(&self) -> Exit {
+    pub const FIRST: ErrorCode = ErrorCode::L01;
+    pub const TOO_MANY: ErrorCode = ErrorCode::L02;
+}
+
+/// Its exit is not [`Exit::Failed`](crate::exit::Exit::Failed): what restarts on that would meet the same row again, or bury as
+/// many as the limit allows at every start.
+impl Diagnosis for DeadLetterStop {
+    fn code(&self) -> ErrorCode {
         match self {
-            Self::First { .. } | Self::TooMany { .. } => Exit::Usage,
+            Self::First { .. } => Self::FIRST,
+            Self::TooMany { .. } => Self::TOO_MANY,
         }
     }
 
-    /// What to do about it, for the person who reads the log.
-    pub fn advice(&self) -> &'static str {
+    fn advice(&self) -> &str {
         match self {
             Self::First { .. } => {
                 "nothing of its page or after it is committed: have the row mended upstream and start again, or set \
@@ -143,12 +147,6 @@ impl DeadLetterStop {
                  errors.max_dead_letters_per_hour, and start again"
             }
         }
-    }
-}
-
-impl From<DeadLetterStop> for StopReason {
-    fn from(refused: DeadLetterStop) -> Self {
-        Self::because(refused.exit(), format!("{refused} → {}", refused.advice()))
     }
 }
 

@@ -57,8 +57,9 @@ pub use dry_run::dry_run;
 pub use frames::Frames;
 #[cfg(test)]
 pub use lender::LenderSettings;
+pub use limit::DeadLetterStop;
 pub use main_loop::Pipeline;
-pub use partitions::{are_spread_anew, partitions_changed};
+pub use partitions::{PartitionsChanged, are_spread_anew};
 pub use start::{Candidate, Starter};
 pub use stop::StopReason;
 pub use thread::on_thread;

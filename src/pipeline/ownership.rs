@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lender::LenderParts;
-use super::partitions::partitions_changed;
+use super::partitions::PartitionsChanged;
 use super::report::Monitor;
 use super::stop::StopReason;
 use crate::backoff::Backoff;
-use crate::exit::{Exit, chain};
+use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::policy::{self, AfterSink};
 use crate::progress::Record;
 use crate::shutdown::Shutdown;
@@ -22,6 +22,45 @@ use crate::watchdog::work_limit;
 pub enum Outcome {
     Landed,
     NotLanded,
+}
+
+/// Why an instance is the lender's writer no longer, or gives it up.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnershipError {
+    #[error("another instance took the lender over; this one writes nothing more")]
+    TakenOver,
+    #[error("transactions ran out of time again and again, and no other instance took over")]
+    TimeOuts,
+    /// Asked to end meanwhile.
+    #[error("ending, and whether another instance took over is not known")]
+    Unknown,
+    /// Asked to end meanwhile.
+    #[error("ending, and what is committed is not known")]
+    NotReopened(#[source] SinkError),
+}
+
+/// The code of a lender that is another instance's.
+pub(super) const TAKEN_OVER: ErrorCode = ErrorCode::S10;
+
+/// What to do about it.
+pub(super) const TAKEN_OVER_ADVICE: &str = "nothing, if that was meant; else stop one of the two";
+
+impl Diagnosis for OwnershipError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::TakenOver => TAKEN_OVER,
+            Self::TimeOuts => ErrorCode::K15,
+            Self::Unknown | Self::NotReopened(_) => ErrorCode::S16,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::TakenOver => TAKEN_OVER_ADVICE,
+            Self::TimeOuts => "look at the brokers and at this machine: disks, load, the network between",
+            Self::Unknown | Self::NotReopened(_) => "nothing: the next start asks",
+        }
+    }
 }
 
 /// What this instance knows of being the lender's one writer.
@@ -69,17 +108,16 @@ impl Ownership {
     ) -> ControlFlow<StopReason, Outcome> {
         self.is_certain = false;
         let mut is_repeated = backoff.try_count() > 0;
-        let mut after = policy::after_sink(error);
-        let mut why = chain(error);
-        let mut advice = policy::sink_advice(error);
+        let (mut after, mut failure) = (policy::after_sink(error), Failure::of(error));
         loop {
-            if let AfterSink::Stop(exit) = after {
+            if let AfterSink::Stop(_) = after {
                 sink.abandon();
-                return ControlFlow::Break(StopReason::because(exit, format!("{why} → {advice}")));
+                return ControlFlow::Break(failure.into());
             }
             let wait = backoff.next(None);
             if backoff.is_worth_a_line() {
-                tracing::warn!(lender = self.monitor.lender, advice, "degraded, reopening: {why}");
+                let (lender, code, advice) = (&self.monitor.lender, failure.code(), failure.advice());
+                tracing::warn!(lender, %code, advice, "degraded, reopening: {}", failure.text());
             }
             if std::mem::take(&mut is_repeated) {
                 self.wait_for_kafka(wait).await;
@@ -94,14 +132,13 @@ impl Ownership {
                     tracing::info!(lender = self.monitor.lender, ?outcome, "reopened");
                     return ControlFlow::Continue(outcome);
                 }
-                Ok(None) => return ControlFlow::Break(StopReason::taken_over()),
+                Ok(None) => return ControlFlow::Break(OwnershipError::TakenOver.into()),
                 Err(error) => {
-                    (after, why) = (policy::after_reopening(&error), chain(&error));
-                    advice = policy::sink_advice(&error);
                     if self.shutdown.is_requested() {
                         // What is committed is not known now; the next start asks.
-                        return ControlFlow::Break(StopReason::because(Exit::Done, why));
+                        return ControlFlow::Break(OwnershipError::NotReopened(error).into());
                     }
+                    (after, failure) = (policy::after_reopening(&error), Failure::of(&error));
                     self.wait_for_kafka(wait).await;
                 }
             }
@@ -124,9 +161,9 @@ impl Ownership {
         while begun.elapsed() < PATIENCE && !self.shutdown.is_requested() {
             match sink.committed() {
                 // A reset is somebody else's doing as well.
-                Ok(Committed::Reset) => return ControlFlow::Break(StopReason::taken_over()),
+                Ok(Committed::Reset) => return ControlFlow::Break(OwnershipError::TakenOver.into()),
                 Ok(Committed::Record(record)) if !record.has_owner_of(held) => {
-                    return ControlFlow::Break(StopReason::taken_over());
+                    return ControlFlow::Break(OwnershipError::TakenOver.into());
                 }
                 Ok(Committed::Record(_) | Committed::Nothing) | Err(_) => {}
             }
@@ -137,14 +174,12 @@ impl Ownership {
         }
         if self.shutdown.is_requested() {
             // Whether somebody took over is not known; a producer made now would fence them.
-            let why = "ending, and whether another instance took over is not known";
-            return ControlFlow::Break(StopReason::because(Exit::Done, why));
+            return ControlFlow::Break(OwnershipError::Unknown.into());
         }
         self.own_time_outs.retain(|at| at.elapsed() < TIME_OUT_WINDOW);
         self.own_time_outs.push(Instant::now());
         if self.own_time_outs.len() > TIME_OUTS {
-            let why = "transactions ran out of time again and again, and no other instance took over";
-            return ControlFlow::Break(StopReason::because(Exit::Failed, why));
+            return ControlFlow::Break(OwnershipError::TimeOuts.into());
         }
         tracing::warn!(
             lender = self.monitor.lender,
@@ -162,10 +197,12 @@ impl Ownership {
         match sink.partitions() {
             Ok(found) if found == held.partitions => {}
             Ok(found) => {
-                let why = partitions_changed(&held.partitions, &found);
-                return ControlFlow::Break(StopReason::because(Exit::Usage, why));
+                return ControlFlow::Break(PartitionsChanged::new(&held.partitions, &found).into());
             }
-            Err(error) => tracing::warn!(lender = self.monitor.lender, "{}", chain(&error)),
+            Err(error) => {
+                let (lender, code, advice) = (&self.monitor.lender, error.code(), error.advice());
+                tracing::warn!(lender, %code, advice, "{}", chain(&error));
+            }
         }
         ControlFlow::Continue(())
     }
@@ -173,7 +210,7 @@ impl Ownership {
     /// Releases the lender at its end, if it is known to be this instance's.
     pub fn end<S: Sink>(&self, sink: &S, held: &Record, public_id: &str, stop: &StopReason) {
         self.monitor.pulse.enter("ending", work_limit());
-        if stop.exit != Exit::TakenOver && self.is_certain {
+        if stop.exit() != Exit::TakenOver && self.is_certain {
             release(sink, held, public_id, &self.monitor.lender);
         }
     }
@@ -204,8 +241,11 @@ pub fn release<S: Sink>(sink: &S, held: &Record, public_id: &str, lender: &str) 
         Ok(()) => tracing::debug!(lender, "released"),
         Err(error) => {
             sink.abandon();
+            let (code, advice) = (error.code(), error.advice());
             tracing::warn!(
                 lender,
+                %code,
+                advice,
                 "not released, it counts as alive for a while: {}",
                 chain(&error)
             );

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::exit::{Diagnosis, ErrorCode};
+
 /// Whether a topic that is in both has another number of partitions.
 pub fn are_spread_anew(recorded: &str, found: &str) -> bool {
     let counts = |text: &str| -> BTreeMap<String, String> {
@@ -15,7 +17,27 @@ pub fn are_spread_anew(recorded: &str, found: &str) -> bool {
     counts(recorded).iter().any(differs)
 }
 
-/// What a changed partition count means, in one sentence.
-pub fn partitions_changed(recorded: &str, found: &str) -> String {
-    format!("the partitions were {recorded} and are {found}: keys would move and lose their order")
+/// Why nothing more is written: the counts are others.
+#[derive(Debug, thiserror::Error)]
+#[error("the partitions were {recorded} and are {found}: keys would move and lose their order")]
+pub struct PartitionsChanged {
+    pub recorded: String,
+    pub found: String,
+}
+
+impl PartitionsChanged {
+    pub fn new(recorded: &str, found: &str) -> Self {
+        let (recorded, found) = (recorded.to_owned(), found.to_owned());
+        Self { recorded, found }
+    }
+}
+
+impl Diagnosis for PartitionsChanged {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::S06
+    }
+
+    fn advice(&self) -> &str {
+        "recreate the topic with the old count, or write to a new one: kafka.topics.accounts and `cursor reset`"
+    }
 }

@@ -13,7 +13,7 @@ use super::batch::{Batch, BatchItem};
 use crate::clock::Tick;
 use crate::index::{Index, Key};
 use crate::progress::{Timestamp, Walk};
-use crate::reader::{Ask, Entry, Page, Reconciled};
+use crate::reader::{Ask, Entry, NotReconciled, Page};
 use crate::upstream::Client;
 
 /// Whom upstream has shown, while everything is read once more.
@@ -33,8 +33,9 @@ pub(super) struct Deletion {
     pub items: Vec<BatchItem>,
     /// For the order of requests and answers.
     pub client: Arc<Client>,
-    pub outcome: Reconciled,
-    pub answer: oneshot::Sender<Reconciled>,
+    /// How many, or why none.
+    pub outcome: Result<usize, NotReconciled>,
+    pub answer: oneshot::Sender<Result<usize, NotReconciled>>,
 }
 
 impl Reconciliation {
@@ -91,31 +92,43 @@ impl Reconciliation {
 impl Deletion {
     /// Everything of it is committed.
     pub fn done(self, lender: &str) {
-        tracing::info!(lender, "reconciled: {}", self.outcome);
+        match &self.outcome {
+            Ok(count) => tracing::info!(
+                lender,
+                "reconciled: {count} accounts that upstream does not show any more were deleted"
+            ),
+            Err(error) => tracing::info!(lender, "reconciled: {error}"),
+        }
         let _ = self.answer.send(self.outcome);
     }
 }
 
 /// What is to become of those that are unseen: a deletion of all of them, in batches of `max_rows` with the time `at` behind
 /// them, or why there is none.
-fn end(index: &Index, unnamed: u64, max_share: f64, max_rows: usize, at: Timestamp) -> (Reconciled, Vec<BatchItem>) {
+fn end(
+    index: &Index,
+    unnamed: u64,
+    max_share: f64,
+    max_rows: usize,
+    at: Timestamp,
+) -> (Result<usize, NotReconciled>, Vec<BatchItem>) {
     let gone: Vec<String> = index.unseen().map(|key: Key| key.to_string()).collect();
     let (unseen, held) = (gone.len(), index.len());
     if unseen > 0 && unnamed > 0 {
-        let refused = Reconciled::Unnamed { rows: unnamed, unseen };
-        return (refused, Vec::new());
+        let refused = NotReconciled::Unnamed { rows: unnamed, unseen };
+        return (Err(refused), Vec::new());
     }
-    if Reconciled::is_too_many(unseen, held, max_share) {
-        let refused = Reconciled::TooMany {
+    if NotReconciled::is_too_many(unseen, held, max_share) {
+        let refused = NotReconciled::TooMany {
             unseen,
             held,
             max_share,
         };
-        return (refused, Vec::new());
+        return (Err(refused), Vec::new());
     }
     let deletions = gone.chunks(max_rows).map(|gone| BatchItem::Delete(gone.to_vec()));
     let items = deletions.chain([BatchItem::Reconciled(at)]).collect();
-    (Reconciled::Deleted { count: unseen }, items)
+    (Ok(unseen), items)
 }
 
 /// Whose row it is, if that can be read.

@@ -7,11 +7,15 @@ use tokio::sync::watch;
 use super::batch::{Batch, BatchItem};
 use super::plan::{MAX_LINES, Plan};
 use crate::account::shortened;
+use crate::exit::ErrorCode;
 use crate::index::Index;
 use crate::metrics::LenderMetrics;
 use crate::progress::{Progress, Record, Walk};
 use crate::sink::Records;
 use crate::watchdog::Pulse;
+
+/// The code of a row that cannot be an account.
+const DEAD_LETTER: ErrorCode = ErrorCode::L03;
 
 /// Who hears what becomes of a lender.
 #[derive(Clone)]
@@ -106,12 +110,13 @@ impl Monitor {
                 lender,
                 public_id = public_id.as_deref(),
                 request_id,
+                code = %DEAD_LETTER,
                 "dead letter: {}",
                 letter.reason
             );
         }
         if more > 0 {
-            tracing::warn!(lender, "{more} more dead letters in the same transaction");
+            tracing::warn!(lender, code = %DEAD_LETTER, "{more} more dead letters in the same transaction");
         }
     }
 

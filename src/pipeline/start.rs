@@ -19,7 +19,7 @@ use super::main_loop::Pipeline;
 use crate::avro::Frame;
 use crate::backoff::{AfterTry, Patience};
 use crate::config;
-use crate::exit::chain;
+use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
 use crate::kafka::{self, Cluster};
 use crate::metrics::LenderMetrics;
@@ -141,7 +141,7 @@ impl Starter {
             let mut outcomes = Vec::new();
             while let Some((topic, lenders)) = next() {
                 let outcome = self.patiently(|| read(&topic, &lenders));
-                outcomes.push((topic, outcome.map_err(|error| SharedFailure::of(&error))));
+                outcomes.push((topic, outcome.map_err(SharedFailure::of)));
             }
             outcomes
         };
@@ -165,7 +165,7 @@ impl Starter {
             AfterSink::LookForClaim | AfterSink::Stop(_) => AfterTry::GiveUp,
         };
         let say = |error: &SinkError, _| {
-            tracing::warn!(advice = policy::sink_advice(error), "starting: {}", chain(error));
+            tracing::warn!(code = %error.code(), advice = error.advice(), "starting: {}", chain(error));
         };
         Patience::For(PATIENCE).retry_blocking(LONGEST_WAIT, &self.shutdown, call, after, say)
     }

@@ -1,55 +1,57 @@
 //! How did a lender end?
 
-use crate::exit::{Exit, chain};
+use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
 use crate::reader::ReaderExit;
 
 /// How a lender ended.
 #[derive(Debug)]
 pub struct StopReason {
-    pub exit: Exit,
     /// Why, if it did not end as it was asked to.
-    pub why: Option<String>,
+    pub failure: Option<Failure>,
     /// Its credentials were refused: it may run again once they are mended.
     pub is_failed: bool,
 }
 
 impl StopReason {
-    pub fn because(exit: Exit, why: impl Into<String>) -> Self {
-        Self {
-            exit,
-            why: Some(why.into()),
-            is_failed: false,
-        }
-    }
-
     pub fn as_asked() -> Self {
         Self {
-            exit: Exit::Done,
-            why: None,
+            failure: None,
             is_failed: false,
         }
-    }
-
-    pub fn taken_over() -> Self {
-        Self::because(
-            Exit::TakenOver,
-            "another instance took the lender over; this one writes nothing more",
-        )
     }
 
     pub fn lost_reader() -> Self {
-        Self::because(Exit::Failed, "its reader ended without a word, which is a defect")
+        let what = "its reader ended without a word";
+        ProcessError::Defect { what }.into()
+    }
+
+    pub fn exit(&self) -> Exit {
+        self.failure.as_ref().map_or(Exit::Done, Failure::exit)
     }
 
     /// What follows from how its reader ended.
     pub fn of_reader(ended: &ReaderExit) -> Self {
-        if matches!(ended, ReaderExit::CaughtUp) {
-            return Self::as_asked();
+        match ended {
+            ReaderExit::CaughtUp => Self::as_asked(),
+            ReaderExit::Failed(error) => Self {
+                failure: Some(Failure::of(error)),
+                is_failed: error.is_failed(),
+            },
         }
+    }
+}
+
+impl From<Failure> for StopReason {
+    fn from(failure: Failure) -> Self {
         Self {
-            exit: ended.exit(),
-            why: Some(format!("{} → {}", chain(ended), ended.advice())),
-            is_failed: ended.is_failed(),
+            failure: Some(failure),
+            is_failed: false,
         }
+    }
+}
+
+impl<E: Diagnosis> From<E> for StopReason {
+    fn from(error: E) -> Self {
+        Failure::from(error).into()
     }
 }

@@ -4,11 +4,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::stop::StopReason;
-use crate::exit::Exit;
+use crate::exit::ProcessError;
 
 /// Runs a lender's loop on a thread of its own, to its end.
 pub async fn on_thread(lender: &str, running: impl Future<Output = StopReason> + Send + 'static) -> StopReason {
-    let failed = |why: String| StopReason::because(Exit::Failed, why);
     let (ended, end) = oneshot::channel();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new()
@@ -17,9 +16,10 @@ pub async fn on_thread(lender: &str, running: impl Future<Output = StopReason> +
             // Nobody waits any more only when the process is ending.
             let _ = ended.send(runtime.block_on(running));
         });
-    if let Err(error) = thread {
-        return failed(format!("starting a thread: {error}"));
+    if let Err(source) = thread {
+        let doing = "starting a thread";
+        return ProcessError::System { doing, source }.into();
     }
-    end.await
-        .unwrap_or_else(|_| failed("its thread ended without a word, which is a defect".to_owned()))
+    let what = "its thread ended without a word";
+    end.await.unwrap_or_else(|_| ProcessError::Defect { what }.into())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::clock::Tick;
+use crate::exit::{Diagnosis, ErrorCode};
 use crate::progress::Timestamp;
 use crate::upstream::Client;
 
@@ -19,7 +20,8 @@ pub enum Ask {
         at: Timestamp,
         max_share: f64,
         client: Arc<Client>,
-        answer: oneshot::Sender<Reconciled>,
+        /// How many were deleted, or why none.
+        answer: oneshot::Sender<Result<usize, NotReconciled>>,
     },
 }
 
@@ -33,11 +35,9 @@ impl std::fmt::Debug for Ask {
     }
 }
 
-/// What became of the accounts that upstream does not show.
+/// Why none of the accounts that upstream does not show was deleted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Reconciled {
-    #[error("{count} accounts that upstream does not show any more were deleted")]
-    Deleted { count: usize },
+pub enum NotReconciled {
     #[error(
         "nothing was deleted: upstream does not show {unseen} of {held} accounts, which is more than the share {max_share} that \
          may go"
@@ -50,22 +50,29 @@ pub enum Reconciled {
     Unnamed { rows: u64, unseen: usize },
 }
 
-impl Reconciled {
+impl NotReconciled {
     /// Whether more than the share `max_share` of those held would be deleted.
     pub fn is_too_many(unseen: usize, held: usize, max_share: f64) -> bool {
         unseen as f64 > max_share * held as f64
     }
+}
 
-    /// What to do about it; `None` where all is well.
-    pub fn advice(&self) -> Option<&'static str> {
+impl Diagnosis for NotReconciled {
+    fn code(&self) -> ErrorCode {
         match self {
-            Self::Deleted { .. } => None,
-            Self::TooMany { .. } => Some(
+            Self::TooMany { .. } => ErrorCode::U18,
+            Self::Unnamed { .. } => ErrorCode::U19,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::TooMany { .. } => {
                 "see with `d02-source verify` which they are; if upstream is right, run `d02-source reconcile --max-deletes` \
-                 with a larger share",
-            ),
+                 with a larger share"
+            }
             Self::Unnamed { .. } => {
-                Some("see them with `d02-source tail --topic dead-letters`, and ask the vendor to mend them")
+                "see them with `d02-source tail --topic dead-letters`, and ask the vendor to mend them"
             }
         }
     }

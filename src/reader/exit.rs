@@ -1,55 +1,85 @@
 //! How does a reader end by itself?
 
-use super::ask::Reconciled;
+use super::ask::NotReconciled;
 use crate::avro::EncodeError;
-use crate::exit::Exit;
+use crate::exit::{Diagnosis, ErrorCode, Exit};
 use crate::policy::{self, AfterRequest};
+use crate::sink::SinkError;
 use crate::upstream::UpstreamError;
 
-/// Why a reader ended by itself.
-#[derive(Debug, thiserror::Error)]
+/// How a reader ended by itself.
+#[derive(Debug)]
 pub enum ReaderExit {
     /// Everything is read, as it was asked for.
-    #[error("caught up")]
     CaughtUp,
+    Failed(ReaderError),
+}
+
+/// Why a reader cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     #[error("the reading is stuck: {0}")]
     Stuck(String),
     #[error(transparent)]
-    NotReconciled(Reconciled),
+    NotReconciled(#[from] NotReconciled),
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The dead letters to be replayed.
-    #[error("reading the dead letters: {0}")]
-    Letters(String),
+    #[error("reading the dead letters")]
+    Letters(#[source] SinkError),
 }
 
-impl ReaderExit {
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::CaughtUp => Exit::Done,
-            Self::Upstream(_) | Self::Stuck(_) => Exit::Refused,
-            Self::NotReconciled(_) | Self::Encode(_) | Self::Letters(_) => Exit::Failed,
-        }
+impl<E: Into<ReaderError>> From<E> for ReaderExit {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
     }
+}
 
-    /// What to do about it, for the person who reads the log.
-    pub fn advice(&self) -> &'static str {
-        match self {
-            Self::CaughtUp => "nothing",
-            Self::Upstream(error) => policy::request_advice(error),
-            Self::NotReconciled(reconciled) => reconciled.advice().unwrap_or("nothing"),
-            Self::Stuck(_) => "nothing was skipped; ask the vendor's support with the request id, then run it again",
-            Self::Letters(_) => {
-                "check that the brokers are up, then run it again: what is written is not written twice"
-            }
-            Self::Encode(_) => "this is a defect of the source: report it with this line",
-        }
-    }
-
+impl ReaderError {
     /// Whether the lender may run again once its credentials are mended.
     pub fn is_failed(&self) -> bool {
         matches!(self, Self::Upstream(error) if policy::after_request(error) == AfterRequest::Fail)
     }
 }
+
+impl Diagnosis for ReaderError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Upstream(error) => error.code(),
+            Self::Stuck(_) => STUCK,
+            Self::NotReconciled(error) => error.code(),
+            Self::Encode(error) => error.code(),
+            Self::Letters(error) => error.code(),
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::Upstream(error) => error.advice(),
+            Self::Stuck(_) => STUCK_ADVICE,
+            Self::NotReconciled(error) => error.advice(),
+            Self::Encode(error) => error.advice(),
+            Self::Letters(_) => {
+                "check that the brokers are up, then run it again: what is written is not written twice"
+            }
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            // It reads on for as long as there is any other way.
+            Self::Upstream(_) => Exit::Refused,
+            // What was tried so far stays; the rest is tried by running it again.
+            Self::Letters(_) => Exit::Failed,
+            Self::Stuck(_) | Self::NotReconciled(_) | Self::Encode(_) => self.code().exit(),
+        }
+    }
+}
+
+/// The code of a place that cannot be read.
+pub(super) const STUCK: ErrorCode = ErrorCode::U14;
+
+/// What to do about it.
+pub(super) const STUCK_ADVICE: &str = "nothing is skipped; give the vendor's support the position and the request id";

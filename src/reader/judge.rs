@@ -13,12 +13,16 @@ use super::page::{DeadRow, EncodedRow, Entry, MAX_CURSOR, Page, PageTail, Span, 
 use crate::account::{self, Digest, JsonType, Rules, Scratch};
 use crate::avro::{EncodeError, Encoder};
 use crate::clock;
+use crate::exit::ErrorCode;
 use crate::metrics::LenderMetrics;
 use crate::progress::{Step, Timestamp, Walk};
 use crate::upstream::{Answer, PageBody, PageRequest, RequestId, UpstreamError};
 
 /// A row that is dated further ahead of its own answer is counted and warned about.
 const AHEAD_TOLERANCE: i64 = 1_000;
+
+/// The code of a field that upstream changed for all rows.
+const DRIFTS: ErrorCode = ErrorCode::U15;
 
 /// Whether a row is dated ahead of upstream's clock.
 fn is_ahead(updated_at: i64, date: Timestamp) -> bool {
@@ -310,6 +314,7 @@ impl RowEncoder {
                 tracing::error!(
                     lender,
                     field,
+                    code = %DRIFTS,
                     advice,
                     "upstream changed `{field}`: it is {found} in {last} of the last {window} rows and does not fit; since \
                      {since} in {row_count} rows, {what}"

@@ -40,9 +40,9 @@ mod replay;
 mod shares;
 mod walk;
 
-pub use ask::{Ask, Reconciled};
-pub use exit::ReaderExit;
+pub use ask::{Ask, NotReconciled};
+pub use exit::{ReaderError, ReaderExit};
 pub use incoming::{Incoming, Item};
-pub use page::{EncodedRow, Entry, Page};
+pub use page::{DISCARDED, EncodedRow, Entry, Page};
 pub use reading::{Reader, ReaderSettings, Until};
 pub use replay::{Closed, Letters, Replay, ReplaySettings};

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::account::{Digest, Rejected};
 use crate::clock::Tick;
+use crate::exit::{Diagnosis, ErrorCode};
 use crate::progress::Step;
 
 /// Longer tokens fit neither a URL nor the cursor record.
@@ -102,6 +103,9 @@ impl Page {
     }
 }
 
+/// The code of a page that does not count.
+pub const DISCARDED: ErrorCode = ErrorCode::U08;
+
 /// Why a page does not count.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
@@ -125,4 +129,23 @@ pub enum Unverified {
     TooManyRows,
     #[error("`nextCursor` has {length} bytes, {MAX_CURSOR} are plenty")]
     LongCursor { length: usize },
+}
+
+impl Diagnosis for Unverified {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Bound { .. }
+            | Self::Order { .. }
+            | Self::Outside { .. }
+            | Self::SameCursor
+            | Self::Repeated
+            | Self::Empty
+            | Self::TooManyRows
+            | Self::LongCursor { .. } => DISCARDED,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        "the page is discarded and asked for again; tell the vendor's support if it lasts"
+    }
 }

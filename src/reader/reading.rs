@@ -7,7 +7,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::ask::Reconciled;
 pub use super::context::Until;
 use super::context::WalkContext;
 use super::count::{MAX_COUNTED, count_snapshot};
@@ -126,10 +125,8 @@ impl Reader {
                     let reconciled = self.reconcile().await?;
                     // What came meanwhile, too.
                     self.walk_and_sweep().await;
-                    match reconciled {
-                        Reconciled::Deleted { .. } => Err(ReaderExit::CaughtUp),
-                        refused => Err(ReaderExit::NotReconciled(refused)),
-                    }
+                    reconciled?;
+                    Err(ReaderExit::CaughtUp)
                 };
                 self.beside(first, &polled).await
             }

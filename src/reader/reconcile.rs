@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::ask::{Ask, Reconciled};
+use super::ask::{Ask, NotReconciled};
 use super::exit::ReaderExit;
 use super::incoming::Item;
 use super::reading::Reader;
 use super::walk::RangeKind;
 use crate::clock::Tick;
+use crate::exit::Diagnosis;
 use crate::failpoint::{self, Rule};
 use crate::progress::{Range, Timestamp};
 
@@ -31,16 +32,16 @@ impl Reader {
             let last = self.committed.borrow().reconciled.unwrap_or(self.context.clock());
             let since = Duration::from_millis(u64::try_from(self.context.clock().0 - last.0).unwrap_or(0));
             tokio::time::sleep(interval.saturating_sub(since)).await;
-            let reconciled = self.reconcile().await?;
-            if let Some(advice) = reconciled.advice() {
-                tracing::error!(lender = &*self.context.name, advice, "{reconciled}");
+            if let Err(error) = self.reconcile().await? {
+                let (code, advice) = (error.code(), error.advice());
+                tracing::error!(lender = &*self.context.name, %code, advice, "{error}");
                 tokio::time::sleep(interval).await;
             }
         }
     }
 
     /// Reads everything once more; returns once what is gone is deleted, or why it is not.
-    pub(super) async fn reconcile(self: &Arc<Self>) -> Result<Reconciled, ReaderExit> {
+    pub(super) async fn reconcile(self: &Arc<Self>) -> Result<Result<usize, NotReconciled>, ReaderExit> {
         const PASSES: u32 = 2;
         let (since, at) = (self.context.client.tick(), self.context.clock());
         tracing::info!(
@@ -74,7 +75,7 @@ impl Reader {
         self.wait_for_walk(&self.swept_at).await;
     }
 
-    async fn delete(&self, at: Timestamp) -> Reconciled {
+    async fn delete(&self, at: Timestamp) -> Result<usize, NotReconciled> {
         let (client, max_share) = (
             Arc::clone(&self.context.client),
             self.context.upstream.reconcile_max_deletes,

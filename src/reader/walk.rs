@@ -9,14 +9,14 @@ use tokio::sync::oneshot;
 
 use super::ahead::{Ahead, in_background};
 use super::context::{Until, WalkContext};
-use super::exit::ReaderExit;
+use super::exit::{ReaderError, ReaderExit, STUCK, STUCK_ADVICE};
 use super::incoming::Item;
 use super::judge::{Judge, NoPage, PageFault};
 use super::page::{Page, PageTail};
 use super::shares::Shares;
 use crate::account::shortened;
 use crate::backoff::Backoff;
-use crate::exit::chain;
+use crate::exit::{Diagnosis, chain};
 use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
 use crate::progress::{Range, Timestamp, Walk};
@@ -338,7 +338,7 @@ impl OneWalk {
         let may_hurry = matches!(fault, PageFault::Unverified(..)) || self.cursor.is_some();
         // A query that takes upstream too long, though it is for one row.
         let mut is_unmanageable = false;
-        let (text, advice, retry_after) = match fault {
+        let (text, (code, advice), retry_after) = match fault {
             PageFault::Upstream(error) => {
                 let mut asked_for = None;
                 match policy::after_request(&error) {
@@ -353,7 +353,7 @@ impl OneWalk {
                     }
                     AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error.into()),
                 }
-                (chain(&error), policy::request_advice(&error), asked_for)
+                (chain(&error), (error.code(), error.advice().to_owned()), asked_for)
             }
             // Nothing is wrong: no wait, no line.
             PageFault::PerhapsRepeated => {
@@ -364,15 +364,15 @@ impl OneWalk {
             PageFault::Unverified(unverified, request_id) => {
                 self.doubtful_count += 1;
                 metrics.unverified_pages_total.inc();
-                let advice = "the page is discarded and asked for again; tell the vendor's support if it lasts";
-                (format!("{unverified}{request_id}"), advice, None)
+                let said = (unverified.code(), unverified.advice().to_owned());
+                (format!("{unverified}{request_id}"), said, None)
             }
         };
         metrics.retries_total.inc();
         let wait = self.backoff.next(retry_after);
         if self.backoff.is_worth_a_line() {
             let (lender, try_count) = (&*context.name, self.backoff.try_count());
-            tracing::warn!(lender, try_count, wait = ?wait, advice, "{text}");
+            tracing::warn!(lender, try_count, wait = ?wait, %code, advice, "{text}");
         }
         // Whoever has begun to ask for less goes on with it at once.
         let is_doubtful = self.doubtful_count >= TRIES_BEFORE_FRESH_WALK || is_unmanageable && self.span.is_some();
@@ -459,17 +459,17 @@ impl OneWalk {
         let position = self.highest.or(self.since).map(|at| at.to_string());
         let position = position.unwrap_or_else(|| "the oldest row".to_owned());
         let (lender, behind) = (&*context.name, self.last_id.as_deref().map(shortened));
-        let advice = "nothing is skipped; give the vendor's support the position and the request id";
         if context.until != Until::Asked {
             let behind = behind.map(|id| format!(", behind account {id}")).unwrap_or_default();
-            return Err(ReaderExit::Stuck(format!("at {position}{behind}: {text}")));
+            return Err(ReaderError::Stuck(format!("at {position}{behind}: {text}")).into());
         }
         if self.backoff.is_worth_a_line() {
             tracing::error!(
                 lender,
                 position,
                 behind = behind.as_deref(),
-                advice,
+                code = %STUCK,
+                advice = STUCK_ADVICE,
                 "stuck, tried on: {text}"
             );
         }

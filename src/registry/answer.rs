@@ -271,6 +271,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Diagnosis;
 
     fn answer(doing: &'static str, status: u16, body: &str) -> RegistryAnswer {
         RegistryAnswer {

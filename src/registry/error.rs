@@ -1,7 +1,7 @@
 //! Why is there no answer to a question to the registry, and what should a person do?
 
 use crate::config::SecretError;
-use crate::exit::Exit;
+use crate::exit::{Diagnosis, ErrorCode};
 use crate::tls::CertificateError;
 
 /// Why the registry did not do what it was asked for. No text holds a secret.
@@ -54,9 +54,24 @@ pub enum RegistryError {
     NotAvro { id: u32, kind: String },
 }
 
-impl RegistryError {
-    /// What a person should do about it; `run` repeats the request meanwhile.
-    pub fn advice(&self) -> &'static str {
+impl Diagnosis for RegistryError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoUrl => ErrorCode::R01,
+            Self::Ca(_) | Self::Http(_) => ErrorCode::R02,
+            Self::Secret { .. } => ErrorCode::R03,
+            Self::Unavailable { .. } => ErrorCode::R04,
+            Self::Refused { .. } => ErrorCode::R05,
+            Self::Incompatible { .. } => ErrorCode::R06,
+            Self::NotRegistered { .. } => ErrorCode::R07,
+            Self::Invalid { .. } => ErrorCode::R08,
+            Self::NoAnswerForm { .. } => ErrorCode::R09,
+            Self::UnknownId { .. } => ErrorCode::R10,
+            Self::NotAvro { .. } => ErrorCode::R11,
+        }
+    }
+
+    fn advice(&self) -> &str {
         match self {
             Self::NoUrl => "set schema_registry.url",
             Self::Ca(_) => "correct schema_registry.ca_file: a PEM file with the registry's CA",
@@ -86,24 +101,6 @@ impl RegistryError {
             }
             Self::UnknownId { .. } => "correct schema_registry.url: the record was written with another registry's ids",
             Self::NotAvro { .. } => "nothing of d02-source's is written so: find out who wrote the record",
-        }
-    }
-
-    /// The exit code of a command that needs the answer: whether asking again may mend it.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Unavailable { .. } => Exit::Failed,
-            Self::NoUrl
-            | Self::Ca(_)
-            | Self::Http(_)
-            | Self::Secret { .. }
-            | Self::Incompatible { .. }
-            | Self::NotRegistered { .. }
-            | Self::Refused { .. }
-            | Self::Invalid { .. }
-            | Self::NoAnswerForm { .. }
-            | Self::UnknownId { .. }
-            | Self::NotAvro { .. } => Exit::Usage,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::exit::{Diagnosis, ErrorCode};
 use crate::kafka::{self, ClusterError};
 use crate::progress::RecordError;
 
@@ -40,6 +41,33 @@ pub enum SinkError {
         lender: String,
         other: String,
     },
+}
+
+impl Diagnosis for SinkError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Kafka(error) => error.code(),
+            Self::Doubtful { .. } => ErrorCode::K13,
+            Self::Emptied { .. } => ErrorCode::S01,
+            Self::CursorRecord { .. } => ErrorCode::S02,
+            Self::ForeignRecord { .. } => ErrorCode::S03,
+            Self::TwoLenders { .. } => ErrorCode::S04,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::Kafka(error) => error.advice(),
+            Self::Doubtful { .. } => "nothing, if it is rare; if it comes again and again, the brokers are slow",
+            Self::Emptied { .. } => {
+                "if the records were meant to go, `d02-source cursor reset` says so, and the next start reads from the \
+                 beginning; else restore the topic"
+            }
+            Self::CursorRecord { .. } => "run the version that wrote it, or `d02-source cursor reset`",
+            Self::ForeignRecord { .. } => "give d02-source a topic of its own: kafka.topics.accounts",
+            Self::TwoLenders { .. } => "put {lender} in kafka.topics.accounts: two lenders share keys",
+        }
+    }
 }
 
 impl From<ClusterError> for SinkError {

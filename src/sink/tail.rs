@@ -14,9 +14,10 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::record::TopicRecord;
-use crate::exit::Exit;
+use crate::exit::{Diagnosis, ErrorCode, Exit};
 use crate::kafka::{
-    self, AclOperation, Cluster, ClusterError, Context, Isolation, LastReported, is_passing, read_error, watermarks,
+    self, AclOperation, Cluster, ClusterError, Context, Isolation, LastReported, NO_ANSWER, NO_TOPIC, NO_TOPIC_ADVICE,
+    UNREACHABLE, is_passing, read_error, watermarks,
 };
 use crate::shutdown::Shutdown;
 
@@ -95,50 +96,37 @@ impl From<ClusterError> for TailError {
     }
 }
 
-impl TailError {
-    /// What a person should do about it.
-    pub fn advice(&self) -> &'static str {
+impl Diagnosis for TailError {
+    fn code(&self) -> ErrorCode {
         match self {
-            Self::Kafka(kafka::Error::Cluster(_)) => "correct kafka.properties",
-            Self::Unreachable { .. } => {
-                "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties"
+            Self::Kafka(error) => error.code(),
+            Self::Unreachable { last_reported, .. } | Self::Stalled { last_reported, .. } => {
+                last_reported.code_or(NO_ANSWER)
             }
-            Self::NoTopic { .. } | Self::Kafka(kafka::Error::NoTopic { .. }) => {
-                "check kafka.topics and kafka.bootstrap_servers; `d02-source setup` creates the topics; one that may not \
-                 be described looks missing too"
-            }
-            Self::Kafka(kafka::Error::Denied { .. }) => "grant READ on it, which implies DESCRIBE",
-            Self::Stalled { .. }
-            | Self::Kafka(
-                kafka::Error::Call { .. }
-                | kafka::Error::Read { .. }
-                | kafka::Error::Delivery { .. }
-                | kafka::Error::Authentication { .. }
-                | kafka::Error::TimedOut { .. }
-                | kafka::Error::EndNotReached { .. },
-            ) => "check that the brokers are up, then try again",
-            Self::Kafka(kafka::Error::Interrupted) => "nothing",
+            Self::NoTopic { .. } => NO_TOPIC,
         }
     }
 
-    /// The process's exit code.
-    pub fn exit(&self) -> Exit {
+    fn advice(&self) -> &str {
         match self {
-            Self::NoTopic { .. }
-            | Self::Kafka(kafka::Error::Cluster(_) | kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. }) => {
-                Exit::Usage
+            Self::Kafka(error) => error.advice(),
+            Self::Unreachable { last_reported, .. } => last_reported.advice_or(UNREACHABLE),
+            Self::Stalled { last_reported, .. } => {
+                last_reported.advice_or("check that the brokers are up, then try again")
             }
-            Self::Unreachable { .. }
-            | Self::Stalled { .. }
-            | Self::Kafka(
-                kafka::Error::Call { .. }
-                | kafka::Error::Read { .. }
-                | kafka::Error::Delivery { .. }
-                | kafka::Error::Authentication { .. }
-                | kafka::Error::TimedOut { .. }
-                | kafka::Error::EndNotReached { .. },
-            ) => Exit::Failed,
-            Self::Kafka(kafka::Error::Interrupted) => Exit::Done,
+            Self::NoTopic { .. } => NO_TOPIC_ADVICE,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            // Whoever only reads may try again, whatever a broker said.
+            Self::Kafka(kafka::Error::Call { .. } | kafka::Error::Read { .. } | kafka::Error::Delivery { .. }) => {
+                Exit::Failed
+            }
+            Self::Kafka(_) | Self::Unreachable { .. } | Self::Stalled { .. } | Self::NoTopic { .. } => {
+                self.code().exit()
+            }
         }
     }
 }
@@ -217,10 +205,7 @@ impl TopicTail {
     ///
     /// # Errors
     /// When reading fails, or is interrupted, or `take` fails.
-    pub fn read_all<E: From<TailError>>(
-        &self,
-        mut take: impl FnMut(TopicRecord) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn read_all<E: From<TailError>>(&self, mut take: impl FnMut(TopicRecord) -> Result<(), E>) -> Result<(), E> {
         for (topic, parts) in &self.topics {
             let whole = parts
                 .iter()

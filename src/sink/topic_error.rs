@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::exit::Exit;
-use crate::kafka::{Acl, ClusterError, GRANT, LastReported, code, may_pass};
+use crate::exit::{Diagnosis, ErrorCode};
+use crate::kafka::{Acl, ClusterError, GRANT, LastReported, NO_ANSWER, NOT_GRANTED, UNREACHABLE, code, may_pass};
 
 /// A dead letter without its row, or a cursor record with all its ranges, takes no more.
 pub(super) const MIN_MAX_MESSAGE: usize = 64 << 10;
@@ -64,21 +64,46 @@ pub enum TopicError {
 }
 
 impl TopicError {
-    /// What a person should do about it.
-    pub fn advice(&self) -> &str {
+    /// The code of topics that are missing.
+    pub const MISSING: ErrorCode = ErrorCode::T01;
+}
+
+impl Diagnosis for TopicError {
+    fn code(&self) -> ErrorCode {
         match self {
-            Self::Cluster(_) => "correct kafka.properties",
+            Self::Cluster(error) => error.code(),
+            Self::CleanupSetting { .. } | Self::SmallSetting { .. } => ErrorCode::T04,
+            Self::Unreachable { last_reported, .. } => last_reported.code_or(NO_ANSWER),
+            Self::Missing { .. } => Self::MISSING,
+            Self::CleanupPolicy { .. } => ErrorCode::T02,
+            Self::TooSmall { .. } => ErrorCode::T03,
+            Self::Denied { .. } => NOT_GRANTED,
+            Self::NoSettings { .. } => ErrorCode::T05,
+            Self::NoSetting { .. } => ErrorCode::T06,
+            Self::Kafka {
+                source, last_reported, ..
+            } => match code(source) {
+                Some(code) if !may_pass(code) => ErrorCode::T07,
+                _ => last_reported.code_or(NO_ANSWER),
+            },
+            Self::NotReady { .. } => ErrorCode::T08,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::Cluster(error) => error.advice(),
             Self::SmallSetting { .. } => "raise it, or leave it out",
             Self::CleanupSetting { .. } => "leave it out: the latest record of every key has to stay",
-            Self::Unreachable { .. } => {
-                "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties"
-            }
+            Self::Unreachable { last_reported, .. } => last_reported.advice_or(UNREACHABLE),
             Self::Missing { .. } => {
                 "run it, or set kafka.create_topics = true; a topic that may not be described looks missing too"
             }
             Self::CleanupPolicy { advice, .. } => advice,
             Self::Denied { .. } | Self::NoSettings { .. } => GRANT,
-            Self::Kafka { source, .. } => match code(source) {
+            Self::Kafka {
+                source, last_reported, ..
+            } => match code(source) {
                 Some(RDKafkaErrorCode::InvalidReplicationFactor) => {
                     "set kafka.topic_settings.*.replication_factor to no more than there are brokers"
                 }
@@ -88,31 +113,11 @@ impl TopicError {
                     | RDKafkaErrorCode::InvalidConfig
                     | RDKafkaErrorCode::PolicyViolation,
                 ) => "correct kafka.topic_settings to what this cluster allows, or have the topic created by its owner",
-                _ => "check that the brokers are up, then start again",
+                _ => last_reported.advice_or("check that the brokers are up, then start again"),
             },
             Self::NotReady { .. } => "check that the brokers are up, then start again",
             Self::NoSetting { .. } => "check that the brokers are Kafka 2.4 or newer",
             Self::TooSmall { .. } => "raise it with kafka-configs.sh, or take out the override of this topic",
-        }
-    }
-
-    /// The process's exit code: whether a restart may mend it.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Cluster(_)
-            | Self::CleanupSetting { .. }
-            | Self::SmallSetting { .. }
-            | Self::Missing { .. }
-            | Self::Denied { .. }
-            | Self::CleanupPolicy { .. }
-            | Self::NoSettings { .. }
-            | Self::NoSetting { .. }
-            | Self::TooSmall { .. } => Exit::Usage,
-            Self::Unreachable { .. } | Self::NotReady { .. } => Exit::Failed,
-            Self::Kafka { source, .. } => match code(source) {
-                Some(code) if !may_pass(code) => Exit::Usage,
-                _ => Exit::Failed,
-            },
         }
     }
 }
@@ -120,6 +125,7 @@ impl TopicError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
 
     #[test]
     fn missing_topics_are_named_with_the_command_that_creates_them() {

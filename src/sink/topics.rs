@@ -12,6 +12,7 @@ use std::fmt;
 
 use super::topic_error::{MIN_MAX_MESSAGE, TopicError};
 use crate::config::{self, TopicSetting};
+use crate::exit::ErrorCode;
 
 const CLEANUP_POLICY: &str = "cleanup.policy";
 const COMPACT: &str = "compact";
@@ -53,6 +54,10 @@ pub struct TopicDifference {
     pub advice: String,
     /// "is" or "are": what is wanted.
     verb: &'static str,
+}
+
+impl TopicDifference {
+    pub const CODE: ErrorCode = ErrorCode::T10;
 }
 
 impl fmt::Display for TopicDifference {
@@ -349,6 +354,7 @@ fn is_same(name: &str, one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Diagnosis;
     use crate::exit::Exit;
 
     const SERVERS: &str = "localhost:9092";

@@ -22,7 +22,7 @@ use super::token::{MIN_PAUSE, Token};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config;
-use crate::exit::chain;
+use crate::exit::{Diagnosis, chain};
 use crate::progress::Timestamp;
 
 /// What the login answered.
@@ -176,10 +176,11 @@ impl Auth {
                 let wait = early.backoff.next(retry_after(&error)).max(MIN_PAUSE);
                 early.not_before = Some(Instant::now() + wait);
                 if early.backoff.is_worth_a_line() {
-                    let error = chain(&error);
+                    let (code, error) = (error.code(), chain(&error));
                     tracing::warn!(
                         lender,
                         ?wait,
+                        %code,
                         error,
                         "refreshing the token early: the old one is still used"
                     );

@@ -3,7 +3,14 @@
 use std::time::Duration;
 
 use super::response::RequestId;
+use crate::exit::{Diagnosis, ErrorCode};
 use crate::tls::CertificateError;
+
+/// The code of an upstream that does not answer.
+pub const NO_ANSWER: ErrorCode = ErrorCode::U01;
+
+/// The code of a token that is another lender's.
+pub const OTHER_TOKEN: ErrorCode = ErrorCode::U10;
 
 /// Why a request brought no page. Each text ends with upstream's request id where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -71,4 +78,56 @@ pub enum ClientError {
     Ca(#[source] CertificateError),
     #[error("setting up HTTP")]
     Http(#[source] reqwest::Error),
+}
+
+impl Diagnosis for UpstreamError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Network { .. } => NO_ANSWER,
+            Self::Status { status: 404, .. } => ErrorCode::U02,
+            Self::Status { status: 500, .. } => ErrorCode::U03,
+            Self::Status { status: 504, .. } => ErrorCode::U04,
+            Self::Status { .. } => ErrorCode::U05,
+            Self::TooLarge { .. } => ErrorCode::U06,
+            Self::NoEnvelope { .. } => ErrorCode::U07,
+            Self::Credentials { .. } => ErrorCode::U09,
+            Self::Forbidden { .. } => OTHER_TOKEN,
+            Self::OtherLender { .. } => ErrorCode::U11,
+            Self::Secret { .. } => ErrorCode::U12,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::Network { .. } => {
+                "check upstream.base_url, proxy, DNS and upstream.ca_file, and whether upstream is up"
+            }
+            Self::NoEnvelope { .. } => {
+                "something between here and upstream answers for it: check upstream.base_url and proxy"
+            }
+            Self::Status { status: 404, .. } => "upstream does not serve D02 to this lender: ask the vendor",
+            Self::Status { .. } => "if it lasts, ask the vendor's support with the request id",
+            Self::TooLarge { .. } => {
+                "a smaller upstream.page_size makes smaller answers; a single large row needs a larger upstream.max_body"
+            }
+            Self::Credentials { .. } => "check email and password of the lender, and with the vendor that it is active",
+            Self::Secret { .. } => "mount the secret where password_file points, readable for this process",
+            Self::Forbidden { .. } => "check lenders.*.subdomain and public_id: they belong to different lenders",
+            Self::OtherLender { .. } => "correct lenders.*.public_id, or the subdomain whose login this is",
+        }
+    }
+}
+
+impl Diagnosis for ClientError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Ca(_) | Self::Http(_) => ErrorCode::U13,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::Ca(_) | Self::Http(_) => "correct upstream.ca_file or upstream.proxy",
+        }
+    }
 }

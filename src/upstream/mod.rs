@@ -25,7 +25,7 @@ pub use client::Client;
 #[cfg(test)]
 pub use connection::Execution;
 pub use connection::{Answer, Transport, http_client};
-pub use error::{ClientError, UpstreamError};
+pub use error::{ClientError, NO_ANSWER, OTHER_TOKEN, UpstreamError};
 pub use request::PageRequest;
 pub use response::{PageBody, RequestId};
 pub use route::Route;

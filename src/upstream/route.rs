@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::rate::{Rate, Turn};
 use crate::clock::{self, NOTABLE_SKEW};
 use crate::config;
+use crate::exit::ErrorCode;
 use crate::metrics::LenderMetrics;
 
 /// An answer that took longer says little about the clock: half of that is how wrong it can be.
@@ -19,6 +20,9 @@ const MOVED: f64 = 60.0;
 
 /// Between two warnings. A clock that jumps about must not fill the log.
 const PAUSE: Duration = Duration::from_secs(600);
+
+/// The code of clocks that differ by so much that it is warned about.
+const CLOCKS_DIFFER: ErrorCode = ErrorCode::U16;
 
 /// One lender's way to upstream, from one login to the next.
 pub struct Route {
@@ -61,6 +65,7 @@ impl Route {
             let lender = &*self.lender;
             tracing::warn!(
                 lender,
+                code = %CLOCKS_DIFFER,
                 advice = "let NTP set the clock of this machine, or tell the vendor if it is theirs that is wrong",
                 "{}: ages shown here are wrong by that; what is read is not, its bounds come from upstream's Date",
                 shown(seconds)

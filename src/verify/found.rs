@@ -18,7 +18,7 @@ impl Report {
         match &self.found {
             Ok(found) if found.is_equal() => Exit::Done,
             Ok(_) => Exit::Failed,
-            Err(failure) => failure.exit,
+            Err(failure) => failure.exit(),
         }
     }
 }

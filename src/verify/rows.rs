@@ -14,11 +14,10 @@ use crate::account::{Digest, Op, Reason};
 use crate::avro::{Encoder, Frame};
 use crate::backoff::Patience;
 use crate::config::{Config, Encoding};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Diagnosis, ErrorCode, Failure, ProcessError};
 use crate::failpoint;
 use crate::login;
 use crate::metrics::LenderMetrics;
-use crate::policy::{self, AfterRequest};
 use crate::progress::{Progress, Range, Step, Timestamp, Walk};
 use crate::reader::{Entry, Item, Page, Reader, ReaderExit, ReaderSettings, Until};
 use crate::sink::{AccountRecord, Topic, account_size};
@@ -30,6 +29,23 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Accounts are asked for again by their times, in no more ranges than this: each costs a request, so that of many
 /// accounts what lies between them is read too.
 const MOST_RANGES: usize = 200;
+
+/// Upstream is given up.
+#[derive(Debug, thiserror::Error)]
+#[error("upstream brought nothing further for {}", humantime::format_duration(*.patience))]
+struct NothingFurther {
+    patience: Duration,
+}
+
+impl Diagnosis for NothingFurther {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::U17
+    }
+
+    fn advice(&self) -> &str {
+        "the warnings above say why; check upstream.base_url and that upstream is up, then verify again"
+    }
+}
 
 /// A row as upstream shows it.
 pub enum SeenRow<'a> {
@@ -70,14 +86,7 @@ impl<'a> UpstreamRows<'a> {
         let route = Arc::new(Route::new(lender, &config.upstream));
         let patience = Patience::For(patience(config));
         let logged_in = login::log_in(http, config, lender, &metrics, &route, patience).await;
-        let (client, login) = logged_in.map_err(|error| {
-            let exit = match policy::after_request(&error) {
-                AfterRequest::Fail => Exit::Refused,
-                AfterRequest::Stop(exit) => exit,
-                AfterRequest::Retry { .. } | AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => Exit::Failed,
-            };
-            Failure::of(exit, &error, policy::request_advice(&error))
-        })?;
+        let (client, login) = logged_in?;
         let rows = Self {
             client: Arc::new(client),
             config,
@@ -174,24 +183,15 @@ impl<'a> UpstreamRows<'a> {
                     self.metrics.ranges.inc();
                 }
                 Ok(Some(Item::End(ReaderExit::CaughtUp))) => return Ok(begun),
-                Ok(Some(Item::End(ended))) => return Err(Failure::of(ended.exit(), &ended, ended.advice())),
+                Ok(Some(Item::End(ReaderExit::Failed(error)))) => return Err(error.into()),
                 Ok(None) => {
                     if let Some(Err(panicked)) = reading.join_next().await {
                         std::panic::resume_unwind(panicked.into_panic());
                     }
-                    return Err(Failure::new(
-                        Exit::Failed,
-                        "the reading of upstream ended without a word",
-                    ));
+                    let what = "the reading of upstream ended without a word";
+                    return Err(ProcessError::Defect { what }.into());
                 }
-                Err(_) => {
-                    let message = format!(
-                        "upstream brought nothing further for {}\n  → the warnings above say why; check upstream.base_url \
-                         and that upstream is up, then verify again",
-                        humantime::format_duration(patience)
-                    );
-                    return Err(Failure::new(Exit::Failed, message));
-                }
+                Err(_) => return Err(NothingFurther { patience }.into()),
             }
         }
     }

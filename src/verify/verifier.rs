@@ -34,7 +34,7 @@ pub async fn reports(config: &Config, limit: usize) -> Result<Vec<Report>, Failu
     for lender in config.lenders.keys() {
         let found = verifier.verify(lender).await;
         if let Err(failure) = &found {
-            eprintln!("error: {lender}: {}", failure.message);
+            eprintln!("error: {lender}: {failure}");
         }
         reports.push(Report {
             lender: lender.clone(),

@@ -1,11 +1,9 @@
 //! May the source read and write what it has to?
 
-use super::ask::{ask, once, sink_exit};
+use super::ask::ask;
 use super::finding::Notes;
-use crate::exit::{Exit, chain};
-use crate::kafka::{self, Acl, AclOperation, Cluster, GRANT, denied_reads, denied_writes};
-use crate::policy;
-use crate::sink::{Role, SinkError, UsableTopic};
+use crate::kafka::{self, Acl, AclOperation, Cluster, GRANT, NOT_GRANTED, denied_reads, denied_writes};
+use crate::sink::{Role, UsableTopic};
 
 /// Gives those of the topics to which it is denied.
 type Tried = fn(&Cluster, &[String]) -> Result<Vec<String>, kafka::Error>;
@@ -31,9 +29,7 @@ pub(super) async fn authorization(
         match ask(move |_| tried(&cluster, &topics)).await {
             Ok(topics) => denied.extend(topics.into_iter().map(|topic| (operation, topic))),
             Err(error) => {
-                let error = SinkError::from(error);
-                let (what, advice) = (format!("authorization, {operation}"), once(policy::sink_advice(&error)));
-                notes.error(sink_exit(&error), what, chain(&error), "an answer", advice);
+                notes.failure(&error.into(), format!("authorization, {operation}"), "an answer");
                 return Vec::new();
             }
         }
@@ -42,7 +38,8 @@ pub(super) async fn authorization(
         let acl = Acl::of_topic(*operation, topic);
         let what = format!("ACLs of topic {topic}");
         let wanted = "READ, but for `changes`, and WRITE";
-        notes.error(Exit::Usage, what, format!("{acl} is not granted"), wanted, GRANT);
+        let found = format!("{acl} is not granted");
+        notes.error(NOT_GRANTED.exit(), NOT_GRANTED, what, found, wanted, GRANT);
     }
     let found = match (denied.is_empty(), usable.is_empty(), creates_some) {
         (true, true, true) => "CREATE, tried without creating; READ and WRITE can be tried once the topics are there",

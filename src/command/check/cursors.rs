@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ask::{ask, once};
+use super::ask::ask;
 use super::finding::Notes;
 use crate::config::Config;
-use crate::exit::chain;
 use crate::kafka::Cluster;
 use crate::pipeline::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
 use crate::progress::{Record, RecordKey};
@@ -33,14 +32,8 @@ pub(super) async fn cursors(
         match records {
             Err(error) => {
                 let what = format!("cursor records in {topic}");
-                let error = StartError::from(error);
-                notes.error(
-                    error.exit(),
-                    what,
-                    chain(&error),
-                    "records that can be read",
-                    once(error.advice()),
-                );
+                let failure = StartError::from(error).into();
+                notes.failure(&failure, what, "records that can be read");
             }
             Ok(records) => lenders
                 .iter()
@@ -78,7 +71,7 @@ fn cursor(
             Ok(found) => notes.ok(&*what, found),
             Err(error) => {
                 let wanted = "a record that `run` can go on from";
-                notes.error(error.exit(), &*what, chain(&error), wanted, once(error.advice()));
+                notes.failure(&error.into(), &*what, wanted);
             }
         }
     }

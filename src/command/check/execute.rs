@@ -10,8 +10,7 @@ use tokio::time::timeout;
 use super::finding::{self, Finding, Notes};
 use super::{kafka, registry, upstream};
 use crate::config::{Config, ConfigErrors, Loaded, OAuth, Property, SecretSource};
-use crate::exit::Exit;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::failpoint;
 use crate::selection::keep_lender;
 
@@ -79,15 +78,7 @@ pub async fn execute(args: Args, loaded: Result<Loaded, ConfigErrors>) -> Result
 
 fn wrong(notes: &mut Notes, errors: &ConfigErrors) {
     for error in &errors.0 {
-        let advice =
-            "correct it; docs/operations/errors.md has each of these messages, and config/d02-source.toml every key";
-        notes.error(
-            Exit::Usage,
-            "loaded",
-            error.to_string(),
-            "a value that can be used",
-            advice,
-        );
+        notes.failure(&Failure::of(error), "loaded", "a value that can be used");
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::hide;
-use crate::exit::Exit;
+use crate::exit::{ErrorCode, Exit, Failure};
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Finding {
     pub wanted: Option<String>,
     /// As `wanted`.
     pub advice: Option<String>,
+    /// Of an error that `run` would meet.
+    pub code: Option<ErrorCode>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,9 @@ impl Finding {
         if let Some(advice) = &self.advice {
             write(&mut text, format_args!("\n    → {advice}"));
         }
+        if let Some(code) = &self.code {
+            write(&mut text, format_args!(" (d02-source explain {code})"));
+        }
         text
     }
 
@@ -77,6 +82,7 @@ impl Finding {
             "found": self.found,
             "wanted": self.wanted,
             "advice": self.advice,
+            "code": self.code.map(ErrorCode::name),
         });
         if let Some(lender) = &self.lender {
             json["lender"] = json!(lender);
@@ -111,7 +117,7 @@ impl Notes {
     }
 
     pub fn ok(&mut self, what: impl Into<String>, found: impl Into<String>) {
-        self.push(what.into(), Status::Ok, found.into(), None, None);
+        self.push(what.into(), Status::Ok, found.into(), None, None, None);
     }
 
     pub fn warning(
@@ -122,29 +128,45 @@ impl Notes {
         advice: impl Into<String>,
     ) {
         let (wanted, advice) = (Some(wanted.into()), Some(advice.into()));
-        self.push(what.into(), Status::Warning, found.into(), wanted, advice);
+        self.push(what.into(), Status::Warning, found.into(), wanted, advice, None);
+    }
+
+    /// An error that `run` would meet.
+    pub fn failure(&mut self, failure: &Failure, what: impl Into<String>, wanted: impl Into<String>) {
+        let (exit, code) = (failure.exit(), failure.code());
+        self.error(exit, code, what, failure.text(), wanted, failure.advice());
     }
 
     pub fn error(
         &mut self,
         exit: Exit,
+        code: impl Into<Option<ErrorCode>>,
         what: impl Into<String>,
         found: impl Into<String>,
         wanted: impl Into<String>,
         advice: impl Into<String>,
     ) {
         let (wanted, advice) = (Some(wanted.into()), Some(advice.into()));
-        self.push(what.into(), Status::Error(exit), found.into(), wanted, advice);
+        let status = Status::Error(exit);
+        self.push(what.into(), status, found.into(), wanted, advice, code.into());
     }
 
     /// Says that it did not end within `limit`.
     pub fn gave_up(&mut self, limit: Duration, advice: &str) {
         let limit = humantime::format_duration(limit);
         let found = format!("no end within {limit}");
-        self.error(Exit::Failed, self.doing, found, "an answer", advice);
+        self.error(Exit::Failed, None, self.doing, found, "an answer", advice);
     }
 
-    fn push(&mut self, what: String, status: Status, found: String, wanted: Option<String>, advice: Option<String>) {
+    fn push(
+        &mut self,
+        what: String,
+        status: Status,
+        found: String,
+        wanted: Option<String>,
+        advice: Option<String>,
+        code: Option<ErrorCode>,
+    ) {
         self.findings.push(Finding {
             area: self.area,
             lender: self.lender.clone(),
@@ -153,6 +175,7 @@ impl Notes {
             found: one_line(&found),
             wanted: wanted.as_deref().map(one_line),
             advice: advice.as_deref().map(one_line),
+            code,
         });
     }
 }
@@ -257,16 +280,25 @@ mod tests {
         );
         notes.doing("login");
         notes.gave_up(Duration::from_secs(60), "check it");
-        notes.error(Exit::Refused, "page", "404", "a page", "ask the vendor");
+        notes.error(
+            Exit::Refused,
+            ErrorCode::ALL[0],
+            "page",
+            "404",
+            "a page",
+            "ask the vendor",
+        );
         assert!(
             text(&notes.findings)
                 .contains("✗ upstream acme, login: no end within 1m; wanted: an answer\n    → check it")
         );
+        assert!(text(&notes.findings).contains("; wanted: a page\n    → ask the vendor (d02-source explain C01)\n"));
         assert_eq!(exit(&notes.findings), Exit::Refused);
         let json = json(&notes.findings);
         assert_eq!(json["overall"]["status"], "error");
         assert_eq!(json["overall"]["exit_code"], 4);
         assert_eq!(json["findings"][1]["lender"], "acme");
+        assert_eq!(json["findings"][3]["code"], "C01");
     }
 
     #[test]

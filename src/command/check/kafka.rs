@@ -5,22 +5,20 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::ask::{ask, once, sink_exit};
+use super::ask::ask;
 use super::authorization::authorization;
 use super::cursors::cursors;
 use super::finding::Notes;
 use super::records::{WrittenSchema, records};
 use crate::config::Config;
-use crate::exit::{Exit, chain};
-use crate::kafka::{self, Cluster, NO_TOKEN, code, transaction_timeout};
-use crate::policy;
+use crate::exit::{Diagnosis, Exit, Failure, chain};
+use crate::kafka::{self, Cluster, REFUSED, Refusal, UNREACHABLE, code, transaction_timeout};
 use crate::sink::{
     Brokers, InspectedTopic, Role, SinkError, TopicError, TopicState, UsableTopic, inspect_topics, try_transactional_id,
 };
 
 /// What to do about brokers that do not answer.
-pub(super) const AWAY: &str =
-    "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties";
+pub(super) const AWAY: &str = UNREACHABLE;
 
 /// Looks at the cluster; `seen` gets the schemas of records that are there. Ends where nothing more can be known.
 pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<WrittenSchema>, config: &Config, limit: Duration) {
@@ -59,84 +57,19 @@ pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<WrittenSchema>, conf
 
 /// No topic could be looked at. A broker that was reached and refuses says why through librdkafka's reports alone.
 fn away(notes: &mut Notes, error: &TopicError) {
-    let found = chain(error);
+    let failure = Failure::of(error);
     let TopicError::Unreachable { last_reported, .. } = error else {
-        return notes.error(
-            error.exit(),
-            "brokers",
-            found,
-            "a client that can be set up",
-            error.advice(),
-        );
+        return notes.failure(&failure, "brokers", "a client that can be set up");
     };
-    match refusal(last_reported.0.as_deref().unwrap_or_default()) {
-        Refusal::Tls => {
-            let advice = "correct security.protocol and the ssl settings in kafka.properties (ssl.ca.location)";
-            let wanted = "TLS with a certificate that is trusted";
-            notes.error(Exit::Usage, "TLS", found, wanted, advice);
-        }
-        Refusal::Credentials => {
-            let advice = "correct user name, password and sasl.mechanism in kafka.properties, or have the brokers' owner \
-                          change theirs";
-            notes.error(
-                Exit::Usage,
-                "authentication",
-                found,
-                "credentials that the brokers accept",
-                advice,
-            );
-        }
-        Refusal::Token { is_away: true } => {
-            let advice = "check that the authorization server is up, sasl.oauthbearer.token.endpoint.url, https.ca.location and \
-                          a proxy";
-            notes.error(Exit::Failed, "authentication", found, "a token", advice);
-        }
-        Refusal::Token { is_away: false } => {
-            let advice = "correct client.id, client.secret and scope of sasl.oauthbearer in kafka.properties, or ask the owner \
-                          of the authorization server";
-            notes.error(Exit::Usage, "authentication", found, "a token", advice);
-        }
-        Refusal::None => notes.error(Exit::Failed, "brokers", found, "an answer", AWAY),
-    }
-}
-
-/// Who refuses this client, by what librdkafka reports.
-#[derive(Debug, PartialEq, Eq)]
-enum Refusal {
-    Tls,
-    Credentials,
-    Token {
-        is_away: bool,
-    },
-    /// Nobody: nobody answers.
-    None,
-}
-
-fn refusal(reason: &str) -> Refusal {
-    // `sasl_ssl://host:9093/bootstrap: ` says only what was asked for.
-    let said = match reason.split_once("://") {
-        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, said)| said),
-        None => reason,
+    // `run` may have come before the brokers' owner; whoever looks is to mend it.
+    let (exit, what, wanted) = match last_reported.refusal() {
+        Some(Refusal::Tls) => (Exit::Usage, "TLS", "TLS with a certificate that is trusted"),
+        Some(Refusal::Credentials) => (Exit::Usage, "authentication", "credentials that the brokers accept"),
+        Some(Refusal::TokenRefused) => (Exit::Usage, "authentication", "a token"),
+        Some(Refusal::NoToken) => (Exit::Failed, "authentication", "a token"),
+        None => (Exit::Failed, "brokers", "an answer"),
     };
-    let said = said.to_lowercase();
-    let has = |signs: &[&str]| signs.iter().any(|sign| said.contains(sign));
-    if has(&[&NO_TOKEN.to_lowercase()]) {
-        Refusal::Token {
-            is_away: has(&["no answer from"]),
-        }
-    } else if has(&[
-        "ssl handshake",
-        "certificate",
-        "ssl transport",
-        "ssl alert",
-        "ssl error",
-    ]) {
-        Refusal::Tls
-    } else if has(&["authentication", "sasl"]) {
-        Refusal::Credentials
-    } else {
-        Refusal::None
-    }
+    notes.error(exit, failure.code(), what, failure.text(), wanted, failure.advice());
 }
 
 /// What the brokers say of themselves.
@@ -165,6 +98,7 @@ fn settings(notes: &mut Notes, config: &Config, brokers: &Brokers) {
             let found = format!("transaction.max.timeout.ms is {most}");
             notes.error(
                 Exit::Usage,
+                REFUSED,
                 "transaction time-out",
                 found,
                 format!("at least {wanted}"),
@@ -224,11 +158,11 @@ fn topics(notes: &mut Notes, config: &Config, inspected: Vec<InspectedTopic>) ->
                 let advice = "run `d02-source setup`, or set kafka.create_topics = true; a topic that may not be described \
                               looks missing too";
                 let found = "missing, and kafka.create_topics is off";
-                notes.error(Exit::Usage, &*what, found, "the topic", advice);
+                notes.error(Exit::Usage, TopicError::MISSING, &*what, found, "the topic", advice);
             }
             Err(error) => {
                 let (found, wanted) = unusable(&error, role);
-                notes.error(error.exit(), &*what, found, wanted, error.advice());
+                notes.error(error.exit(), error.code(), &*what, found, wanted, error.advice());
             }
         }
     }
@@ -308,10 +242,11 @@ async fn transaction(notes: &mut Notes, config: &Config, cluster: &Cluster) {
             let wanted = transaction_timeout().as_millis();
             format!("raise it on every broker: transaction.max.timeout.ms={wanted}")
         }
-        _ => once(policy::sink_advice(&error)).to_owned(),
+        _ => error.advice().to_owned(),
     };
     notes.error(
-        sink_exit(&error),
+        error.exit(),
+        error.code(),
         "transaction",
         chain(&error),
         format!("WRITE on the transactional id {id}"),
@@ -338,39 +273,6 @@ mod tests {
         ] {
             assert_eq!(is_before_3_7(version), is_old, "{version}");
         }
-    }
-
-    #[test]
-    fn who_does_not_let_it_in_is_told_from_who_is_away() {
-        let broker = "sasl_ssl://broker:9093/bootstrap: ";
-        for (reason, told) in [
-            (
-                "Connect to ipv4#10.0.0.1:9093 failed: Connection refused (after 0ms in state CONNECT)",
-                Refusal::None,
-            ),
-            (
-                "Failed to resolve 'broker:9093': Name or service not known",
-                Refusal::None,
-            ),
-            (
-                "SASL authentication error: Authentication failed (after 3ms in state AUTH_REQ)",
-                Refusal::Credentials,
-            ),
-            (
-                "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed",
-                Refusal::Tls,
-            ),
-        ] {
-            assert_eq!(refusal(&format!("{broker}{reason}")), told, "{reason}");
-        }
-        let token = |why: &str| format!("Failed to acquire SASL OAUTHBEARER token: no token for Kafka: {why}");
-        let away = refusal(&token("no answer from the authorization server: error sending request"));
-        assert_eq!(away, Refusal::Token { is_away: true });
-        let refused = refusal(&token(
-            "the authorization server answered 401 Unauthorized (invalid_client)",
-        ));
-        assert_eq!(refused, Refusal::Token { is_away: false });
-        assert_eq!(refusal(""), Refusal::None);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use super::ask::ask;
 use super::finding::Notes;
 use crate::avro::{Framed, unframe};
-use crate::exit::chain;
 use crate::kafka::Cluster;
 use crate::sink::{Role, TopicTail};
 
@@ -45,13 +44,7 @@ pub(super) async fn records(
             }
             Err(error) => {
                 let what = format!("records in {}", topics.join(", "));
-                notes.error(
-                    error.exit(),
-                    what,
-                    chain(&error),
-                    "records that can be read",
-                    error.advice(),
-                );
+                notes.failure(&error.into(), what, "records that can be read");
             }
         }
     }

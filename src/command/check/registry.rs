@@ -3,7 +3,7 @@
 use super::finding::Notes;
 use super::records::WrittenSchema;
 use crate::config::{Config, Encoding};
-use crate::exit::{Exit, chain};
+use crate::exit::Exit;
 use crate::registry::{Registry, WANTED_LEVEL};
 use crate::subjects::{NO_REGISTRY, SubjectFinding, subjects};
 
@@ -20,28 +20,25 @@ pub(super) async fn check(notes: &mut Notes, config: &Config) {
         Ok(registry) => registry,
         Err(error) => {
             let wanted = "a registry that can be asked";
-            return notes.error(error.exit(), "registry", chain(&error), wanted, error.advice());
+            return notes.failure(&error.into(), "registry", wanted);
         }
     };
     let subjects = match subjects(config, None) {
         Ok(subjects) => subjects,
-        Err(failure) => {
-            let advice = "correct kafka.topics and avro.subject_strategy";
-            return notes.error(failure.exit, "subjects", failure.message, "subjects", advice);
-        }
+        Err(error) => return notes.failure(&error.into(), "subjects", "subjects"),
     };
     for subject in subjects {
         let found = SubjectFinding::of(&registry, subject, config.schema_registry.auto_register).await;
         let (what, (_, state)) = (format!("subject {}", found.subject), found.state());
-        match found.advice() {
+        match found.failure() {
             None => notes.ok(&*what, state),
-            Some(advice) => {
+            Some(failure) => {
                 let wanted = if found.exit == Exit::Failed {
                     "an answer"
                 } else {
                     "the schema, or one that it is compatible with"
                 };
-                notes.error(found.exit, &*what, state, wanted, advice);
+                notes.error(failure.exit(), failure.code(), &*what, state, wanted, failure.advice());
             }
         }
         if let Some((level, warning)) = found.compatibility() {
@@ -70,7 +67,7 @@ pub(super) async fn records(notes: &mut Notes, config: &Config, seen: &[WrittenS
             Ok(_) => notes.ok(what, format!("schema {schema_id} of the last one is known")),
             Err(error) => {
                 let wanted = format!("schema {schema_id} of the last record");
-                notes.error(error.exit(), what, chain(&error), wanted, error.advice());
+                notes.failure(&error.into(), what, wanted);
             }
         }
     }

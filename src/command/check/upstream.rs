@@ -7,11 +7,14 @@ use super::finding::{Finding, Notes};
 use super::page::{Look, listed};
 use crate::clock::{self, NOTABLE_SKEW};
 use crate::config::{Config, Tolerance};
-use crate::exit::{Exit, chain};
+use crate::exit::{Exit, Failure};
 use crate::metrics::{LenderMetrics, Metrics};
-use crate::policy::{self, AfterRequest};
+use crate::pipeline::DeadLetterStop;
 use crate::progress::Timestamp;
-use crate::upstream::{Client, Login, PageRequest, Route, Transport, UpstreamError, http_client};
+use crate::reader::DISCARDED;
+use crate::upstream::{
+    Client, Login, NO_ANSWER, OTHER_TOKEN, PageRequest, Route, Transport, UpstreamError, http_client,
+};
 
 /// What to do about an upstream that does not answer.
 pub(super) const AWAY: &str = "check upstream.base_url, proxy, DNS and upstream.ca_file, and whether upstream is up";
@@ -27,14 +30,7 @@ pub(super) fn http(config: &Config, limit: Duration) -> Result<Arc<dyn Transport
         Ok(http) => Ok(Arc::new(http)),
         Err(error) => {
             let mut notes = Notes::new("upstream", None);
-            let advice = "correct upstream.ca_file or upstream.proxy";
-            notes.error(
-                Exit::Usage,
-                "HTTP",
-                chain(&error),
-                "a client that can be set up",
-                advice,
-            );
+            notes.failure(&error.into(), "HTTP", "a client that can be set up");
             Err(notes.findings.remove(0))
         }
     }
@@ -60,7 +56,7 @@ pub(super) async fn check(notes: &mut Notes, config: &Config, http: Arc<dyn Tran
                         "https" => "a connection, over TLS with a certificate that is trusted",
                         _ => "a connection",
                     };
-                    notes.error(Exit::Failed, "connection", chain(&error), wanted, AWAY);
+                    notes.failure(&Failure::of(&error), "connection", wanted);
                 }
                 UpstreamError::Network { .. } | UpstreamError::Secret { .. } => refused(notes, "login", &error),
                 UpstreamError::OtherLender { .. } => {
@@ -107,7 +103,8 @@ async fn resolves(notes: &mut Notes, config: &Config) -> bool {
             return true;
         }
         Ok(None) => notes.error(
-            Exit::Failed,
+            NO_ANSWER.exit(),
+            NO_ANSWER,
             "name",
             format!("{host} has no address"),
             "an address",
@@ -115,7 +112,7 @@ async fn resolves(notes: &mut Notes, config: &Config) -> bool {
         ),
         Err(error) => {
             let found = format!("{host} does not resolve: {error}");
-            notes.error(Exit::Failed, "name", found, "an address", AWAY);
+            notes.error(NO_ANSWER.exit(), NO_ANSWER, "name", found, "an address", AWAY);
         }
     }
     false
@@ -131,35 +128,19 @@ fn connected(notes: &mut Notes, config: &Config) {
 }
 
 fn refused(notes: &mut Notes, what: &str, error: &UpstreamError) {
-    let exit = match policy::after_request(error) {
-        AfterRequest::Fail => Exit::Refused,
-        AfterRequest::Stop(exit) => exit,
-        AfterRequest::Retry { .. } | AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => Exit::Failed,
+    let wanted = match error {
+        UpstreamError::Network { .. } => "an answer",
+        UpstreamError::NoEnvelope { .. } => "an answer of the Exports API's",
+        UpstreamError::Status { status: 404, .. } => "the dataset D02",
+        UpstreamError::Status { .. } => "status 200",
+        UpstreamError::TooLarge { .. } => "a page of no more bytes than that",
+        UpstreamError::Credentials { .. } => "credentials that upstream accepts",
+        UpstreamError::Secret { .. } => "a password",
+        UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => {
+            "the same lender in login, token and public_id"
+        }
     };
-    // `run` tries again what may pass; here nothing is.
-    let (wanted, advice) = match error {
-        UpstreamError::Network { .. } => ("an answer", AWAY),
-        UpstreamError::NoEnvelope { .. } => (
-            "an answer of the Exports API's",
-            "something between here and upstream answers for it: check upstream.base_url and proxy",
-        ),
-        UpstreamError::Status { status: 404, .. } => ("the dataset D02", policy::request_advice(error)),
-        UpstreamError::Status { .. } => (
-            "status 200",
-            "try again; if it lasts, ask the vendor's support with the request id",
-        ),
-        UpstreamError::TooLarge { .. } => (
-            "a page of no more bytes than that",
-            "set a smaller upstream.page_size; a single large row needs a larger upstream.max_body",
-        ),
-        UpstreamError::Credentials { .. } => ("credentials that upstream accepts", policy::request_advice(error)),
-        UpstreamError::Secret { .. } => ("a password", policy::request_advice(error)),
-        UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => (
-            "the same lender in login, token and public_id",
-            policy::request_advice(error),
-        ),
-    };
-    notes.error(exit, what, chain(error), wanted, advice);
+    notes.failure(&Failure::of(error), what, wanted);
 }
 
 /// Whether the token is for the lender that the login answered: with another one every page is refused.
@@ -178,7 +159,14 @@ fn claimed(notes: &mut Notes, client: &Client, login: &Login, lender: &str, is_g
         Some(claim) => {
             let found = format!("the login answered lender {public_id}, its token is for lender {claim}");
             let advice = "check lenders.*.subdomain; if it is right, ask the vendor";
-            notes.error(Exit::Refused, "lender", found, "one lender in both", advice);
+            notes.error(
+                OTHER_TOKEN.exit(),
+                OTHER_TOKEN,
+                "lender",
+                found,
+                "one lender in both",
+                advice,
+            );
             false
         }
         None => {
@@ -219,7 +207,14 @@ async fn page(notes: &mut Notes, config: &Config, client: &Client, login: &Login
     match (body.rows.is_empty(), body.are_too_many, &body.next_cursor) {
         (_, true, _) => {
             let found = format!("more than {rows}{id}");
-            notes.error(Exit::Failed, "page", found, "no more than a page can have", TELL);
+            notes.error(
+                Exit::Failed,
+                DISCARDED,
+                "page",
+                found,
+                "no more than a page can have",
+                TELL,
+            );
         }
         (true, _, Some(_)) => {
             let found = format!("no rows, but more are said to follow{id}");
@@ -238,7 +233,7 @@ async fn page(notes: &mut Notes, config: &Config, client: &Client, login: &Login
         let shown = |at: Option<Timestamp>| at.map_or("null".to_owned(), |at| at.to_string());
         let found = format!("since {}, until {}{id}", shown(body.since), shown(body.until));
         let wanted = format!("since {since}, until {until}, as asked for");
-        notes.error(Exit::Failed, "bounds", found, wanted, TELL);
+        notes.error(Exit::Failed, DISCARDED, "bounds", found, wanted, TELL);
     }
     if look.row_count > 0 {
         rows_of(notes, config, &look, &id.to_string());
@@ -252,11 +247,12 @@ fn rows_of(notes: &mut Notes, config: &Config, look: &Look, request_id: &str) {
         (0, 0) => notes.ok("order", "`updated_at` never goes back, and lies within the bounds"),
         (0, outside) => {
             let found = format!("{} lie outside of what was asked for{request_id}", of(outside));
-            notes.error(Exit::Failed, "order", found, "rows within the bounds", TELL);
+            notes.error(Exit::Failed, DISCARDED, "order", found, "rows within the bounds", TELL);
         }
         (disorder, _) => {
             let found = format!("{} are older than the one before{request_id}", of(disorder));
-            notes.error(Exit::Failed, "order", found, "rows in the order of `updated_at`", TELL);
+            let wanted = "rows in the order of `updated_at`";
+            notes.error(Exit::Failed, DISCARDED, "order", found, wanted, TELL);
         }
     }
     let found = match look.tied_count {
@@ -329,10 +325,16 @@ fn dead_letters(notes: &mut Notes, config: &Config, look: &Look) {
         &config.errors,
         "`run` stops this lender: let the vendor mend the rows, or loosen it",
     );
-    let (is_too_many, limit) = match (errors.tolerance, errors.max_dead_letters_per_hour) {
-        (Tolerance::None, _) => (true, "errors.tolerance = \"none\" allows no dead letter"),
-        (Tolerance::All, Some(most)) => (dead > most, "more than errors.max_dead_letters_per_hour allows"),
-        (Tolerance::All, None) => (false, ""),
+    let (stop, limit) = match (errors.tolerance, errors.max_dead_letters_per_hour) {
+        (Tolerance::None, _) => (
+            Some(DeadLetterStop::FIRST),
+            "errors.tolerance = \"none\" allows no dead letter",
+        ),
+        (Tolerance::All, Some(most)) => (
+            (dead > most).then_some(DeadLetterStop::TOO_MANY),
+            "more than errors.max_dead_letters_per_hour allows",
+        ),
+        (Tolerance::All, None) => (None, ""),
     };
     let kinds = [
         ("amounts", "no exact whole number of minor units", &look.inexact_amounts),
@@ -340,9 +342,10 @@ fn dead_letters(notes: &mut Notes, config: &Config, look: &Look) {
     ];
     for (what, odd, counts) in kinds.into_iter().filter(|(_, _, counts)| !counts.is_empty()) {
         let found = format!("{odd}, which makes dead letters: {}", listed(counts));
-        if is_too_many {
+        if let Some(code) = stop {
             notes.error(
-                Exit::Usage,
+                code.exit(),
+                code,
                 what,
                 format!("{found}; {limit}"),
                 "rows that are accounts",

@@ -12,15 +12,55 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::config::Config;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::kafka::{Cluster, uninterrupted};
 use crate::login::public_id_of;
-use crate::pipeline::{are_spread_anew, key_of, partitions_changed, refuse_living};
+use crate::pipeline::{PartitionsChanged, are_spread_anew, key_of, refuse_living};
 use crate::progress::{Record, RecordKey, Timestamp};
 use crate::selection::require_lender;
 use crate::sink::{
     CursorRecords, Records, Sink, SinkError, Topics, Transactions, UsableTopic, Watchers, partitions_text, ready_topics,
 };
+
+/// Why a record is not changed.
+#[derive(Debug, thiserror::Error)]
+enum ChangeError {
+    #[error("{lender}: there is no cursor record: it has not been read yet, or was reset")]
+    NoRecord { lender: String },
+    #[error("{lender}: it is read up to {read}, and {to} is not before that: what lies between would be lost")]
+    NotBefore {
+        lender: String,
+        read: String,
+        to: Timestamp,
+    },
+    #[error("reading {file}")]
+    File { file: String, source: std::io::Error },
+    #[error("{file}: {why}")]
+    Import {
+        file: String,
+        why: String,
+        advice: &'static str,
+    },
+}
+
+impl Diagnosis for ChangeError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoRecord { .. } => ErrorCode::S13,
+            Self::NotBefore { .. } => ErrorCode::S14,
+            Self::File { .. } | Self::Import { .. } => ErrorCode::S15,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::NoRecord { .. } => "`d02-source run` reads it from the beginning",
+            Self::NotBefore { .. } => "choose an earlier time",
+            Self::File { .. } => "correct the path, or let this user read the file",
+            Self::Import { advice, .. } => advice,
+        }
+    }
+}
 
 /// A lender whose record is to be changed.
 pub(super) struct Lender<'a> {
@@ -66,7 +106,7 @@ impl<'a> Lender<'a> {
             return Ok(());
         }
         let advice = "stop it, or take the lender over from it with --force";
-        refuse_living(self.config, records, &self.key, advice)
+        Ok(refuse_living(self.config, records, &self.key, advice)?)
     }
 
     /// Takes the lender from whoever has it, and hands its producer and the records on that stand then.
@@ -116,13 +156,10 @@ impl<'a> Lender<'a> {
         .await
     }
 
-    fn nothing(&self) -> Failure {
-        let message = format!(
-            "{}: there is no cursor record: it has not been read yet, or was reset\n  → `d02-source run` reads it from the \
-             beginning",
-            self.name
-        );
-        Failure::new(Exit::Usage, message)
+    fn nothing(&self) -> ChangeError {
+        ChangeError::NoRecord {
+            lender: self.name.to_owned(),
+        }
     }
 }
 
@@ -150,9 +187,12 @@ pub(super) async fn reset(config: &Config, lender: &str, force: bool) -> Result<
 
 pub(super) async fn set(config: &Config, lender: &str, to: Timestamp, force: bool) -> Result<Exit, Failure> {
     let lender = Lender::find(config, lender).await?;
-    let (name, nothing) = (lender.name.to_owned(), lender.nothing().message);
+    let name = lender.name.to_owned();
     let rewound = move |record: Option<Record>| {
-        let mut record = record.ok_or_else(|| Failure::new(Exit::Usage, nothing.clone()))?;
+        let lender = name.clone();
+        let Some(mut record) = record else {
+            return Err(ChangeError::NoRecord { lender }.into());
+        };
         if record.progress.rewind(to) {
             return Ok(record);
         }
@@ -160,13 +200,7 @@ pub(super) async fn set(config: &Config, lender: &str, to: Timestamp, force: boo
             .progress
             .read
             .map_or_else(|| "nothing".to_owned(), |read| read.to_string());
-        Err(Failure::new(
-            Exit::Usage,
-            format!(
-                "{name}: it is read up to {read}, and {to} is not before that: what lies between would be lost\n  → choose an \
-                 earlier time"
-            ),
-        ))
+        Err(ChangeError::NotBefore { lender, read, to }.into())
     };
     let record = lender.commit(force, rewound).await?;
     let since = record.progress.ranges.last().and_then(|range| range.since);
@@ -203,11 +237,9 @@ pub(super) async fn export(config: &Config, lender: &str) -> Result<Exit, Failur
 pub(super) async fn import(config: &Config, lender: &str, file: &Path, force: bool) -> Result<Exit, Failure> {
     let text = read_file(file)?;
     let lender = Lender::find(config, lender).await?;
-    let refused = |why: String, advice: &str| {
-        Err(Failure::new(
-            Exit::Usage,
-            format!("{}: {why}\n  → {advice}", file.display()),
-        ))
+    let refused = |why: String, advice: &'static str| {
+        let file = file.display().to_string();
+        Err(ChangeError::Import { file, why, advice }.into())
     };
     const NO_EXPORT: &str = "give it what `d02-source cursor export` printed, unchanged";
     let exported: Exported = match serde_json::from_str(&text) {
@@ -241,7 +273,7 @@ pub(super) async fn import(config: &Config, lender: &str, file: &Path, force: bo
     }
     if are_spread_anew(&record.partitions, &lender.partitions) {
         return refused(
-            partitions_changed(&record.partitions, &lender.partitions),
+            PartitionsChanged::new(&record.partitions, &lender.partitions).to_string(),
             "create the topics with the old counts; without an import, the next run reads everything",
         );
     }
@@ -265,9 +297,9 @@ fn read_file(file: &Path) -> Result<String, Failure> {
     };
     match read {
         Ok(_) => Ok(text),
-        Err(error) => Err(Failure::new(
-            Exit::Usage,
-            format!("reading {}: {error}", file.display()),
-        )),
+        Err(source) => {
+            let file = file.display().to_string();
+            Err(ChangeError::File { file, source }.into())
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
+use crate::exit::{Diagnosis, ErrorCode, INTERRUPTED};
 use crate::registry::RegistryError;
 use crate::simulator::StartError;
 use crate::testbed::TestbedError;
@@ -40,10 +41,28 @@ pub enum DemoError {
     NeverOpen { tries: u32 },
     #[error("interrupted")]
     Interrupted,
+    #[error("demo has a configuration of its own")]
+    Configured,
 }
 
-impl DemoError {
-    pub fn advice(&self) -> &'static str {
+impl Diagnosis for DemoError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Testbed(_)
+            | Self::Simulator(_)
+            | Self::Io { .. }
+            | Self::Kafka { .. }
+            | Self::Registry(_)
+            | Self::Decode(_)
+            | Self::TookTooLong { .. }
+            | Self::SourceEnded { .. }
+            | Self::NeverOpen { .. } => ErrorCode::B03,
+            Self::Interrupted => INTERRUPTED,
+            Self::Configured => ErrorCode::C19,
+        }
+    }
+
+    fn advice(&self) -> &str {
         match self {
             Self::Testbed(_) | Self::Io { .. } => {
                 "see the message; the first start also fetches Kafka and a registry by Maven"
@@ -55,6 +74,7 @@ impl DemoError {
             Self::SourceEnded { .. } => "its last lines, above, say why",
             Self::Decode(_) => "this is a defect: report it",
             Self::Interrupted => "nothing",
+            Self::Configured => "leave out --config and --set",
         }
     }
 }

@@ -8,4 +8,5 @@ mod reader;
 mod stage;
 mod verdict;
 
+pub use error::DemoError;
 pub use play::{Args, execute};

@@ -42,7 +42,7 @@ pub async fn execute(args: Args) -> Result<Exit, Failure> {
     match played {
         Ok(true) => Ok(Exit::Done),
         Ok(false) | Err(DemoError::Interrupted) => Ok(Exit::Failed),
-        Err(error) => Err(Failure::of(Exit::Failed, &error, error.advice())),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use tokio::runtime::Handle;
 
+use super::error::PrintError;
 use super::line::{self, Content};
 use crate::avro::{DecodeError, Decoder, Framed, unframe};
 use crate::config::{Config, SchemaRegistry};
-use crate::exit::Failure;
-use crate::exit::{Exit, chain};
+use crate::exit::{Failure, chain};
 use crate::registry::{Registry, RegistryError};
 
 /// The schemas met so far, each asked for once.
@@ -63,14 +63,12 @@ impl Decoders {
     fn fetch(&mut self, schema_id: u32) -> Result<Result<Decoder, String>, Failure> {
         let registry = match &mut self.registry {
             Some(registry) => registry,
-            none => none.insert(
-                Registry::new(&self.settings).map_err(|error| Failure::of(Exit::Usage, &error, error.advice()))?,
-            ),
+            none => none.insert(Registry::new(&self.settings)?),
         };
         match self.runtime.block_on(registry.schema(schema_id)) {
             Ok(schema) => Ok(Decoder::new(&schema).map_err(|error| chain(&error))),
             Err(error @ (RegistryError::UnknownId { .. } | RegistryError::NotAvro { .. })) => Ok(Err(chain(&error))),
-            Err(error) => Err(Failure::of(Exit::Failed, &error, error.advice())),
+            Err(error) => Err(PrintError::Schema(error).into()),
         }
     }
 }

@@ -8,11 +8,12 @@ use tokio::runtime::Handle;
 
 use super::args::{Args, Format};
 use super::decoders::Decoders;
+use super::error::PrintError;
 use super::kind::Kind;
 use super::printer::{Printer, Stop};
 use super::table::Table;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{ErrorCode, Exit, Failure};
 use crate::kafka::Cluster;
 use crate::selection::topic_names;
 use crate::shutdown::{self, Shutdown};
@@ -23,6 +24,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Records without `-n`.
 const DEFAULT_LINES: usize = 10;
+
+/// The code of records that cannot be seen yet.
+const HIDDEN: ErrorCode = ErrorCode::K16;
 
 pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     let topics = topics(&args, &config)?;
@@ -43,23 +47,20 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
 
 /// The names of the topics that are asked for.
 fn topics(args: &Args, config: &Config) -> Result<Vec<String>, Failure> {
-    let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
     let topics = &config.kafka.topics;
     if !args.changed.is_empty() && args.topic != Kind::Changes {
-        return usage("--changed chooses among the records of `changes` only\n  → add --topic changes");
+        return Err(PrintError::ChangedElsewhere.into());
     }
     let (key, pattern) = match args.topic {
         Kind::Accounts => ("kafka.topics.accounts", &topics.accounts),
         Kind::Changes => match &topics.changes {
             Some(changes) => ("kafka.topics.changes", changes),
-            None => {
-                return usage("`changes` is turned off: kafka.topics.changes is \"\"\n  → set it to the topic's name");
-            }
+            None => return Err(PrintError::ChangesOff.into()),
         },
         Kind::DeadLetters => ("kafka.topics.dead_letters", &topics.dead_letters),
         Kind::Cursor => ("kafka.topics.cursor", &topics.cursor),
     };
-    topic_names(key, pattern, args.lender.as_deref(), config)
+    Ok(topic_names(key, pattern, args.lender.as_deref(), config)?)
 }
 
 fn tail(args: &Args, config: &Config, topics: &[String], shutdown: Shutdown, runtime: Handle) -> Result<Exit, Failure> {
@@ -75,13 +76,10 @@ fn tail(args: &Args, config: &Config, topics: &[String], shutdown: Shutdown, run
     // What was printed before an error is worth seeing.
     let flushed = printer.out.flush().map_err(Stop::from);
     match read.and(flushed) {
-        Ok(()) if !args.follow && printer.undecodable > 0 => Err(Failure::new(
-            Exit::Failed,
-            format!(
-                "{} of {} records cannot be decoded; their lines say why",
-                printer.undecodable, printer.count
-            ),
-        )),
+        Ok(()) if !args.follow && printer.undecodable > 0 => {
+            let (count, all) = (printer.undecodable, printer.count);
+            Err(PrintError::Undecodable { count, all }.into())
+        }
         Ok(()) | Err(Stop::Ended) => Ok(Exit::Done),
         Err(Stop::Failed(failure)) => Err(failure),
     }
@@ -119,6 +117,7 @@ fn read(
             partition = hidden.partition,
             from_offset = hidden.from,
             end_offset = hidden.end,
+            code = %HIDDEN,
             "an open transaction hides the end of the partition; --follow shows what is committed once it ends"
         );
     }

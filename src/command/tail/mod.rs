@@ -5,6 +5,7 @@ mod cell;
 mod change;
 mod decoders;
 mod dpd;
+mod error;
 mod execute;
 mod kind;
 mod line;

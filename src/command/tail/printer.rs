@@ -8,7 +8,7 @@ use super::kind::Kind;
 use super::line::{self, Content};
 use super::table::{self, Table};
 use crate::clock;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Failure, ProcessError};
 use crate::kafka;
 use crate::sink::{TailError, TopicRecord};
 
@@ -23,7 +23,7 @@ impl From<TailError> for Stop {
     fn from(error: TailError) -> Self {
         match error {
             TailError::Kafka(kafka::Error::Interrupted) => Self::Ended,
-            error => Self::Failed(Failure::of(error.exit(), &error, error.advice())),
+            error => Self::Failed(error.into()),
         }
     }
 }
@@ -32,10 +32,7 @@ impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::BrokenPipe => Self::Ended,
-            _ => Self::Failed(Failure::new(
-                Exit::Failed,
-                format!("writing to standard output: {error}"),
-            )),
+            _ => Self::Failed(ProcessError::Output(error).into()),
         }
     }
 }

@@ -21,7 +21,10 @@ fn lender_json(report: &Report) -> Value {
     let found = match &report.found {
         Ok(found) => found,
         Err(failure) => {
-            return json!({ "lender": report.lender, "error": failure.message, "exit": failure.exit.code() });
+            return json!({
+                "lender": report.lender, "error": failure.text(), "code": failure.code().name(),
+                "advice": failure.advice(), "exit": failure.exit().code(),
+            });
         }
     };
     let dead: Vec<Value> = found.dead.listed.iter().map(dead_json).collect();
@@ -318,7 +321,11 @@ mod tests {
             held_count: 7,
             ..Findings::default()
         };
-        let failure = Failure::new(Exit::Refused, "upstream refused the credentials");
+        let failure = Failure::from(crate::upstream::UpstreamError::OtherLender {
+            lender: "gamma".to_owned(),
+            wanted: "1".to_owned(),
+            found: "2".to_owned(),
+        });
         [("acme", Ok(found())), ("beta", Ok(clean)), ("gamma", Err(failure))]
             .map(|(lender, found)| Report {
                 lender: lender.to_owned(),

@@ -1,0 +1,45 @@
+//! Why is not everything printed that was asked for?
+
+use crate::exit::{Diagnosis, ErrorCode, Exit};
+use crate::registry::RegistryError;
+
+/// Why not everything is printed that was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PrintError {
+    #[error("--changed chooses among the records of `changes` only")]
+    ChangedElsewhere,
+    #[error("`changes` is turned off: kafka.topics.changes is \"\"")]
+    ChangesOff,
+    #[error("{count} of {all} records cannot be decoded; their lines say why")]
+    Undecodable { count: u64, all: u64 },
+    #[error(transparent)]
+    Schema(RegistryError),
+}
+
+impl Diagnosis for PrintError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::ChangedElsewhere => ErrorCode::C18,
+            Self::ChangesOff => ErrorCode::C17,
+            Self::Undecodable { .. } => ErrorCode::S18,
+            Self::Schema(error) => error.code(),
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::ChangedElsewhere => "add --topic changes",
+            Self::ChangesOff => "set it to the topic's name",
+            Self::Undecodable { .. } => "find out who wrote them",
+            Self::Schema(error) => error.advice(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            // Whoever only reads may try again.
+            Self::Schema(_) => Exit::Failed,
+            Self::ChangedElsewhere | Self::ChangesOff | Self::Undecodable { .. } => self.code().exit(),
+        }
+    }
+}
