@@ -15,7 +15,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The waits between the tries of one request.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     delays: ExponentialBackoff,
     try_count: u32,
 }
@@ -36,26 +36,26 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next wait: between the delay and twice the delay, which grows from 200 ms to half a minute.
-    pub fn next(&mut self, retry_after: Option<Duration>) -> Duration {
+    pub(crate) fn next(&mut self, retry_after: Option<Duration>) -> Duration {
         self.try_count = self.try_count.saturating_add(1);
         let delay = self.delays.next().unwrap_or(MAX_DELAY).min(MAX_DELAY);
         delay.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
     }
 
     /// Tries so far that failed.
-    pub fn try_count(&self) -> u32 {
+    pub(crate) fn try_count(&self) -> u32 {
         self.try_count
     }
 
     /// Whether this failure is worth a line in the log: the first, second, fourth, eighth …, then one in sixteen.
-    pub fn is_worth_a_line(&self) -> bool {
+    pub(crate) fn is_worth_a_line(&self) -> bool {
         self.try_count.is_power_of_two() && self.try_count <= 16 || self.try_count.is_multiple_of(16)
     }
 }
 
 /// How long a call is tried that may yet succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub(crate) enum Patience {
     Once,
     For(Duration),
     Endless,
@@ -63,7 +63,7 @@ pub enum Patience {
 
 /// What follows a try that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterTry {
+pub(crate) enum AfterTry {
     /// Another one, after `at_least` if that was asked for.
     Retry {
         at_least: Option<Duration>,
@@ -77,7 +77,7 @@ impl Patience {
     ///
     /// # Errors
     /// The last one.
-    pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
+    pub(crate) async fn retry<T, E, F: Future<Output = Result<T, E>>>(
         self,
         mut call: impl FnMut() -> F,
         after: impl Fn(&E) -> AfterTry,
@@ -99,7 +99,7 @@ impl Patience {
     ///
     /// # Errors
     /// As there.
-    pub fn retry_blocking<T, E>(
+    pub(crate) fn retry_blocking<T, E>(
         self,
         longest: Duration,
         shutdown: &Shutdown,

@@ -8,7 +8,7 @@
 
 /// A rule that the model test breaks on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// A fresh walk begins at the highest row handed over, not behind it.
     BoundaryInclusive,
     /// A batch that did not land is committed again with its rows, not its marks alone.
@@ -33,18 +33,18 @@ thread_local! {
 
 /// Whether the model test, and nothing else, has this rule broken.
 #[cfg(test)]
-pub fn is_broken(rule: Rule) -> bool {
+pub(crate) fn is_broken(rule: Rule) -> bool {
     BROKEN.get() == Some(rule)
 }
 
 #[cfg(not(test))]
-pub fn is_broken(_rule: Rule) -> bool {
+pub(crate) fn is_broken(_rule: Rule) -> bool {
     false
 }
 
 /// Waits here if a test asked for it.
 #[cfg(debug_assertions)]
-pub fn reach(name: &str) {
+pub(crate) fn reach(name: &str) {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
@@ -73,7 +73,7 @@ pub fn reach(_name: &str) {}
 
 /// A duration that a test may shorten by the variable `name`, in milliseconds.
 #[cfg(debug_assertions)]
-pub fn shortened(name: &str, usual: std::time::Duration) -> std::time::Duration {
+pub(crate) fn shortened(name: &str, usual: std::time::Duration) -> std::time::Duration {
     let asked = std::env::var(name).ok().and_then(|text| text.parse().ok());
     asked.map_or(usual, std::time::Duration::from_millis)
 }

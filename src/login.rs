@@ -14,7 +14,7 @@ use crate::upstream::{Client, ClientError, Login, Route, Transport, UpstreamErro
 ///
 /// # Errors
 /// When upstream refuses, or the patience is over.
-pub async fn log_in(
+pub(crate) async fn log_in(
     http: &Arc<dyn Transport>,
     config: &Config,
     lender: &str,
@@ -56,7 +56,7 @@ pub async fn log_in(
 ///
 /// # Errors
 /// When its settings cannot be used.
-pub fn transport(config: &Config) -> Result<Arc<dyn Transport>, ClientError> {
+pub(crate) fn transport(config: &Config) -> Result<Arc<dyn Transport>, ClientError> {
     Ok(Arc::new(http_client(&config.upstream)?))
 }
 
@@ -87,7 +87,7 @@ impl Diagnosis for NoPublicId {
 ///
 /// # Errors
 /// When there is no login.
-pub async fn public_id_of(config: &Config, lender: &str) -> Result<String, Failure> {
+pub(crate) async fn public_id_of(config: &Config, lender: &str) -> Result<String, Failure> {
     if let Some(public_id) = &config.lenders[lender].public_id {
         return Ok(public_id.clone());
     }

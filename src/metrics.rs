@@ -23,7 +23,7 @@ use crate::progress::Timestamp;
 
 /// Prometheus's own text format: each of its versions reads it, every agent beside it does, and `promtool check metrics`
 /// checks it, which it does not do for OpenMetrics.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Stands before every name.
 const PREFIX: &str = "d02";
@@ -32,7 +32,7 @@ const PREFIX: &str = "d02";
 const NO_ANSWER: &str = "none";
 
 /// For what is no whole number.
-pub type FloatGauge = Gauge<f64, AtomicU64>;
+pub(crate) type FloatGauge = Gauge<f64, AtomicU64>;
 
 /// What only grows. Its family is named like its samples; that of prometheus-client's own lacks the `_total`, as OpenMetrics
 /// wants it.
@@ -81,7 +81,7 @@ type OfLender<M> = Family<LenderLabel, M, fn() -> M>;
 
 /// One metric, for those who look for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Described {
+pub(crate) struct Described {
     pub name: &'static str,
     pub kind: &'static str,
     pub labels: &'static str,
@@ -103,7 +103,7 @@ macro_rules! lender_metrics {
         => at a scrape: $($scraped_kind:ident $scraped:ident $scraped_help:literal;)*
     ) => {
         /// The metrics of all lenders.
-        pub struct Metrics {
+        pub(crate) struct Metrics {
             registry: Registry,
             lenders: Mutex<BTreeMap<String, LenderMetrics>>,
             requests_total: Family<RequestLabel, Counter>,
@@ -133,7 +133,7 @@ macro_rules! lender_metrics {
         }
 
         impl Metrics {
-            pub fn new() -> Self {
+            pub(crate) fn new() -> Self {
                 let mut metrics = Self {
                     registry: Registry::with_prefix(PREFIX),
                     lenders: Mutex::default(),
@@ -155,7 +155,7 @@ macro_rules! lender_metrics {
             }
 
             /// The metrics of a lender, which are there from then on.
-            pub fn lender(&self, lender: &str) -> LenderMetrics {
+            pub(crate) fn lender(&self, lender: &str) -> LenderMetrics {
                 let label = LenderLabel { lender: lender.to_owned() };
                 let new = || LenderMetrics {
                     lender: lender.to_owned(),
@@ -169,7 +169,7 @@ macro_rules! lender_metrics {
 
         /// Every metric there is, in the order of the table in docs/operations/metrics.md.
         #[cfg(test)]
-        pub const DESCRIBED: &[Described] = &[
+        pub(crate) const DESCRIBED: &[Described] = &[
             REQUESTS,
             $(Described { name: stringify!($name), kind: stringify!($kind), labels: "lender", help: $help },)*
             $(Described {
@@ -283,7 +283,7 @@ struct LastTimes {
 
 impl Metrics {
     /// All metrics in the form of [`CONTENT_TYPE`].
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         for metrics in self.lenders().values() {
             self.bring_up_to_date(metrics, clock::now());
         }
@@ -293,7 +293,7 @@ impl Metrics {
     }
 
     /// Says whether a lender is ready, as of now.
-    pub fn show_ready(&self, lender: &str, is_ready: bool) {
+    pub(crate) fn show_ready(&self, lender: &str, is_ready: bool) {
         let label = LenderLabel {
             lender: lender.to_owned(),
         };

@@ -12,7 +12,7 @@ use crate::upstream::UpstreamError;
 
 /// What the reader does after a request that brought no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterRequest {
+pub(crate) enum AfterRequest {
     /// Wait, at least as long as upstream asks for, and ask again.
     Retry { retry_after: Option<Duration> },
     /// As `Retry`, with half the page size.
@@ -25,7 +25,7 @@ pub enum AfterRequest {
     Stop(Exit),
 }
 
-pub fn after_request(error: &UpstreamError) -> AfterRequest {
+pub(crate) fn after_request(error: &UpstreamError) -> AfterRequest {
     match error {
         UpstreamError::Network { .. } | UpstreamError::NoEnvelope { .. } => AfterRequest::Retry { retry_after: None },
         UpstreamError::Status {
@@ -46,7 +46,7 @@ pub fn after_request(error: &UpstreamError) -> AfterRequest {
 
 /// What the pipeline does after a call to Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterSink {
+pub(crate) enum AfterSink {
     /// The one way back for everything uncertain: a new producer, then read what is committed.
     Reopen,
     /// Another producer has our transactional id, or our own transaction ran out of time: look for a claim first.
@@ -54,7 +54,7 @@ pub enum AfterSink {
     Stop(Exit),
 }
 
-pub fn after_sink(error: &SinkError) -> AfterSink {
+pub(crate) fn after_sink(error: &SinkError) -> AfterSink {
     match error {
         SinkError::Kafka(
             kafka::Error::Call { source, .. }
@@ -78,7 +78,7 @@ pub fn after_sink(error: &SinkError) -> AfterSink {
 
 /// What the pipeline does after a new producer could not be made: a secret's file that is being replaced may be gone for a
 /// moment, which a start does not wait for.
-pub fn after_reopening(error: &SinkError) -> AfterSink {
+pub(crate) fn after_reopening(error: &SinkError) -> AfterSink {
     match error {
         SinkError::Kafka(kafka::Error::Cluster(ClusterError::Secret { .. })) => AfterSink::Reopen,
         error => after_sink(error),

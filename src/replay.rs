@@ -22,7 +22,7 @@ use crate::supervisor::{instance_id, registry_of};
 use crate::watchdog::Pulse;
 
 /// Tries the dead letters of lenders again.
-pub struct Replayer<'a> {
+pub(crate) struct Replayer<'a> {
     config: &'a Config,
     cluster: Cluster,
     checked: Vec<UsableTopic>,
@@ -36,7 +36,7 @@ impl<'a> Replayer<'a> {
     ///
     /// # Errors
     /// When they cannot be used.
-    pub async fn new(config: &'a Config, shutdown: Shutdown) -> Result<Self, Failure> {
+    pub(crate) async fn new(config: &'a Config, shutdown: Shutdown) -> Result<Self, Failure> {
         let cluster = Cluster::new(config);
         let checked = ready_topics(&cluster, config, false).await?;
         Ok(Self {
@@ -49,7 +49,7 @@ impl<'a> Replayer<'a> {
         })
     }
 
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.shutdown.is_requested()
     }
 
@@ -57,7 +57,7 @@ impl<'a> Replayer<'a> {
     ///
     /// # Errors
     /// When they cannot all be tried.
-    pub async fn replay(
+    pub(crate) async fn replay(
         &self,
         lender: &str,
         is_dry: bool,

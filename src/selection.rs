@@ -5,7 +5,7 @@ use crate::exit::{Diagnosis, ErrorCode};
 
 /// Why it is not known which lender or topic is meant.
 #[derive(Debug, thiserror::Error)]
-pub enum SelectionError {
+pub(crate) enum SelectionError {
     #[error("no lender `{lender}` in the configuration; there are: {}", .known.join(", "))]
     NoSuchLender { lender: String, known: Vec<String> },
     #[error("--lender chooses nothing: {key} is {pattern:?}, which all lenders share")]
@@ -33,14 +33,14 @@ impl Diagnosis for SelectionError {
 }
 
 /// What stands for the lender in the name of a topic.
-pub const LENDER: &str = "{lender}";
+pub(crate) const LENDER: &str = "{lender}";
 
 /// The topics that `pattern`, the value of `key`, names: of one lender if it is asked for, else of all of them. Needs no
 /// lender in the configuration where none stands in the name, or where `lender` says whose topic.
 ///
 /// # Errors
 /// When that lender is none of the configuration's, or nothing says whose topic.
-pub fn topic_names(
+pub(crate) fn topic_names(
     key: &str,
     pattern: &str,
     lender: Option<&str>,
@@ -80,7 +80,7 @@ pub fn topic_names(
 ///
 /// # Errors
 /// When it is none of the configuration's.
-pub fn keep_lender(config: &mut Config, lender: Option<&str>) -> Result<(), SelectionError> {
+pub(crate) fn keep_lender(config: &mut Config, lender: Option<&str>) -> Result<(), SelectionError> {
     if let Some(lender) = lender {
         require_lender(config, lender)?;
         config.lenders.retain(|name, _| name == lender);
@@ -90,7 +90,7 @@ pub fn keep_lender(config: &mut Config, lender: Option<&str>) -> Result<(), Sele
 
 /// # Errors
 /// When the lender is none of the configuration's.
-pub fn require_lender(config: &Config, lender: &str) -> Result<(), SelectionError> {
+pub(crate) fn require_lender(config: &Config, lender: &str) -> Result<(), SelectionError> {
     if config.lenders.contains_key(lender) {
         return Ok(());
     }

@@ -15,13 +15,13 @@ const CUT_OFF: ErrorCode = ErrorCode::P10;
 
 /// The asking side.
 #[derive(Debug)]
-pub struct ShutdownSender(watch::Sender<u32>);
+pub(crate) struct ShutdownSender(watch::Sender<u32>);
 
 /// The asked side; clones see the same count.
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<u32>);
+pub(crate) struct Shutdown(watch::Receiver<u32>);
 
-pub fn channel() -> (ShutdownSender, Shutdown) {
+pub(crate) fn channel() -> (ShutdownSender, Shutdown) {
     let (sender, receiver) = watch::channel(0);
     (ShutdownSender(sender), Shutdown(receiver))
 }
@@ -30,7 +30,7 @@ pub fn channel() -> (ShutdownSender, Shutdown) {
 ///
 /// # Errors
 /// When they cannot be listened for.
-pub fn listen_for_signals(sender: ShutdownSender) -> Result<(), ProcessError> {
+pub(crate) fn listen_for_signals(sender: ShutdownSender) -> Result<(), ProcessError> {
     let doing = "listening for signals";
     let failed = |source| ProcessError::System { doing, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -50,7 +50,7 @@ pub fn listen_for_signals(sender: ShutdownSender) -> Result<(), ProcessError> {
 
 /// The work itself ends when it is asked to; this is the bound on how long that may take. `None`: it took longer, or was
 /// asked a second time.
-pub async fn bounded<T>(mut asked: Shutdown, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn bounded<T>(mut asked: Shutdown, work: impl Future<Output = T>) -> Option<T> {
     let over = async {
         asked.requested().await;
         tokio::time::timeout(LIMIT, asked.insisted()).await.is_ok()
@@ -67,29 +67,29 @@ pub async fn bounded<T>(mut asked: Shutdown, work: impl Future<Output = T>) -> O
 
 impl ShutdownSender {
     /// Asks to end; a second time: at once.
-    pub fn request(&self) {
+    pub(crate) fn request(&self) {
         self.0.send_modify(|count| *count += 1);
     }
 }
 
 impl Shutdown {
-    pub fn is_requested(&self) -> bool {
+    pub(crate) fn is_requested(&self) -> bool {
         *self.0.borrow() > 0
     }
 
     /// Whether it was asked for twice: nothing is worth waiting for any more.
-    pub fn is_insisted(&self) -> bool {
+    pub(crate) fn is_insisted(&self) -> bool {
         *self.0.borrow() > 1
     }
 
     /// Waits for `wait`, or until it was requested.
-    pub async fn sleep(&mut self, wait: Duration) {
+    pub(crate) async fn sleep(&mut self, wait: Duration) {
         // Nothing follows from which of the two it was.
         let _ = tokio::time::timeout(wait, self.requested()).await;
     }
 
     /// Blocks for `wait`, or until it was requested.
-    pub fn block(&self, wait: Duration) {
+    pub(crate) fn block(&self, wait: Duration) {
         /// A request is noticed this soon.
         const STEP: Duration = Duration::from_millis(100);
         let until = Instant::now() + wait;
@@ -103,12 +103,12 @@ impl Shutdown {
     }
 
     /// Returns once it was requested; never, if nobody can any more.
-    pub async fn requested(&mut self) {
+    pub(crate) async fn requested(&mut self) {
         self.reached(1).await;
     }
 
     /// Returns once it was asked for twice; never, if nobody can any more.
-    pub async fn insisted(&mut self) {
+    pub(crate) async fn insisted(&mut self) {
         self.reached(2).await;
     }
 

@@ -9,7 +9,7 @@ use crate::registry::{self, Compatibility, CompatibilityVerdict, Registered, Reg
 use crate::selection::{LENDER, SelectionError, topic_names};
 
 /// A subject with the schema that belongs there.
-pub struct Subject {
+pub(crate) struct Subject {
     pub name: String,
     pub schema: &'static Definition,
 }
@@ -18,7 +18,7 @@ pub struct Subject {
 ///
 /// # Errors
 /// When nothing says for whose topics.
-pub fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, SelectionError> {
+pub(crate) fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, SelectionError> {
     let (strategy, names) = (config.avro.subject_strategy, &config.kafka.topics);
     let patterns = [Some(&names.accounts), names.changes.as_ref()];
     let is_one_of_lenders = patterns.into_iter().flatten().any(|pattern| pattern.contains(LENDER));
@@ -43,11 +43,11 @@ pub fn subjects(config: &Config, lender: Option<&str>) -> Result<Vec<Subject>, S
     Ok(subjects)
 }
 
-pub const NO_REGISTRY: &str =
+pub(crate) const NO_REGISTRY: &str =
     "avro.encoding is \"single-object\": values carry the schema's fingerprint, no registry is asked";
 
 /// Registers the schema if it is not there, whatever `auto_register` says; where it then stands, and which of both it was.
-pub async fn registered(
+pub(crate) async fn registered(
     registry: &Registry,
     Subject { name, schema }: &Subject,
 ) -> Result<(Registered, &'static str), RegistryError> {
@@ -61,13 +61,13 @@ pub async fn registered(
 }
 
 /// `id 7, version 1`.
-pub fn place(registered: &Registered) -> String {
+pub(crate) fn place(registered: &Registered) -> String {
     let version = registered.version.map(|version| format!(", version {version}"));
     format!("id {}{}", registered.id, version.unwrap_or_default())
 }
 
 /// What `schema check` found out about a subject.
-pub struct SubjectFinding {
+pub(crate) struct SubjectFinding {
     pub subject: String,
     state: SubjectState,
     /// `None`: not asked, because the registry had given no answer before.
@@ -76,7 +76,7 @@ pub struct SubjectFinding {
 }
 
 impl SubjectFinding {
-    pub async fn of(registry: &Registry, subject: Subject, auto_register: bool) -> Self {
+    pub(crate) async fn of(registry: &Registry, subject: Subject, auto_register: bool) -> Self {
         let state = match state(registry, &subject, auto_register).await {
             Ok(state) => state,
             Err(error) => SubjectState::Unknown(error),
@@ -101,7 +101,7 @@ impl SubjectFinding {
     }
 
     /// What it is called in JSON, and in words.
-    pub fn state(&self) -> (&'static str, String) {
+    pub(crate) fn state(&self) -> (&'static str, String) {
         match &self.state {
             SubjectState::Registered(registered) => ("registered", format!("registered, {}", place(registered))),
             SubjectState::Acceptable => ("acceptable", "not registered yet; `run` registers it".to_owned()),
@@ -124,7 +124,7 @@ impl SubjectFinding {
     }
 
     /// The error that `run` would meet, and wait.
-    pub fn failure(&self) -> Option<Failure> {
+    pub(crate) fn failure(&self) -> Option<Failure> {
         let subject = self.subject.clone();
         match &self.state {
             SubjectState::Registered(_) | SubjectState::Acceptable => None,
@@ -138,7 +138,7 @@ impl SubjectFinding {
     }
 
     /// Which compatibility is in force, and why that is worth a warning.
-    pub fn compatibility(&self) -> Option<(String, Option<String>)> {
+    pub(crate) fn compatibility(&self) -> Option<(String, Option<String>)> {
         const WHY: &str = "a later version of the schema may be one that not every consumer can read";
         let (level, whose, mend) = match self.compatibility.as_ref()? {
             Ok(Compatibility::OfSubject(level)) => {
@@ -163,7 +163,7 @@ impl SubjectFinding {
         Some((format!("compatibility {level}, {whose}"), warning))
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let ((_, state), sign) = (self.state(), if self.exit == Exit::Done { '✓' } else { '✗' });
         let mut lines = vec![format!("{sign} {}: {state}", self.subject)];
         lines.extend(self.failure().map(|failure| format!("    → {}", failure.way_on())));
@@ -175,7 +175,7 @@ impl SubjectFinding {
         lines.join("\n")
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let (state, words) = self.state();
         let (id, version) = match &self.state {
             SubjectState::Registered(Registered { id, version }) => (Some(id), *version),

@@ -38,7 +38,7 @@ const FAILED_WAIT: Duration = Duration::from_secs(60);
 const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
 
 /// What the lenders of the process share.
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     config: Config,
     http: Arc<dyn Transport>,
     checked: Vec<UsableTopic>,
@@ -72,7 +72,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When nothing can be run: the port is taken, the topics cannot be used.
-    pub async fn run(until: Until, config: Config, metrics: Arc<Metrics>) -> Result<Exit, Failure> {
+    pub(crate) async fn run(until: Until, config: Config, metrics: Arc<Metrics>) -> Result<Exit, Failure> {
         let (sender, shutdown) = shutdown::channel();
         shutdown::listen_for_signals(sender)?;
         let lenders: Vec<String> = config.lenders.keys().cloned().collect();
@@ -413,7 +413,7 @@ async fn report(metrics: Arc<Metrics>, lenders: Vec<String>) {
 }
 
 /// The registry, where one is needed.
-pub fn registry_of(config: &Config) -> Result<Option<Arc<Registry>>, Failure> {
+pub(crate) fn registry_of(config: &Config) -> Result<Option<Arc<Registry>>, Failure> {
     match config.avro.encoding {
         Encoding::Confluent => Registry::new(&config.schema_registry)
             .map(|registry| Some(Arc::new(registry)))
@@ -423,7 +423,7 @@ pub fn registry_of(config: &Config) -> Result<Option<Arc<Registry>>, Failure> {
 }
 
 /// 128 random bits in hex: no two processes share it.
-pub fn instance_id() -> String {
+pub(crate) fn instance_id() -> String {
     let mut bytes = [0; 16];
     openssl::rand::rand_bytes(&mut bytes).expect("the system has randomness");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

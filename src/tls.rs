@@ -6,7 +6,7 @@ use reqwest::Certificate;
 
 /// Why a file of certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
+pub(crate) enum CertificateError {
     #[error("{path} cannot be read")]
     Read { path: String, source: std::io::Error },
     #[error("{path} holds no PEM certificate that can be used")]
@@ -17,7 +17,7 @@ pub enum CertificateError {
 ///
 /// # Errors
 /// When it cannot be read or holds none.
-pub fn certificates(path: &Path) -> Result<Vec<Certificate>, CertificateError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate>, CertificateError> {
     let shown = || path.display().to_string();
     let pem = std::fs::read(path).map_err(|source| CertificateError::Read { path: shown(), source })?;
     match Certificate::from_pem_bundle(&pem) {

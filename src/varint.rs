@@ -1,7 +1,7 @@
 //! Whole numbers in as few bytes as they need: seven bits a byte, the lowest first, as Avro has them.
 
 /// Takes one from the front; `None` where there is none, or it is longer than 64 bits.
-pub fn take(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for (place, byte) in bytes.iter().enumerate().take(10) {
         if place == 9 && *byte > 1 {
@@ -16,7 +16,7 @@ pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-pub fn put(mut number: u64, bytes: &mut Vec<u8>) {
+pub(crate) fn put(mut number: u64, bytes: &mut Vec<u8>) {
     while number > 0x7F {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -25,11 +25,11 @@ pub fn put(mut number: u64, bytes: &mut Vec<u8>) {
 }
 
 /// Small numbers of either sign become small ones without: 0, −1, 1, −2, …
-pub fn zigzag(number: i64) -> u64 {
+pub(crate) fn zigzag(number: i64) -> u64 {
     (number << 1 ^ number >> 63) as u64
 }
 
-pub fn unzigzag(number: u64) -> i64 {
+pub(crate) fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 

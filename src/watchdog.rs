@@ -39,7 +39,7 @@ const FAILED: i32 = 1;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a step may take that waits for nobody.
-pub fn work_limit() -> Duration {
+pub(crate) fn work_limit() -> Duration {
     *WORK_LIMIT
 }
 
@@ -53,7 +53,7 @@ struct Doing {
 /// A loop's own account of what it does; clones are of the same loop. One that nobody made by [`Watchdog::watch`] is watched by
 /// nobody.
 #[derive(Debug, Clone, Default)]
-pub struct Pulse(Arc<Mutex<Beat>>);
+pub(crate) struct Pulse(Arc<Mutex<Beat>>);
 
 #[derive(Debug, Default)]
 struct Beat {
@@ -64,12 +64,12 @@ struct Beat {
 
 impl Pulse {
     /// From now on the loop does `what`, which takes no longer than `limit`.
-    pub fn enter(&self, what: &'static str, limit: Duration) {
+    pub(crate) fn enter(&self, what: &'static str, limit: Duration) {
         self.set(Some(Doing { what, limit }));
     }
 
     /// Within a step, `what` until the guard is dropped; then the step goes on, with all of its time.
-    pub fn during(&self, what: &'static str, limit: Duration) -> During<'_> {
+    pub(crate) fn during(&self, what: &'static str, limit: Duration) -> During<'_> {
         let before = self.set(Some(Doing { what, limit }));
         During { pulse: self, before }
     }
@@ -83,7 +83,7 @@ impl Pulse {
 
 /// A step within another one.
 #[must_use]
-pub struct During<'a> {
+pub(crate) struct During<'a> {
     pulse: &'a Pulse,
     before: Option<Doing>,
 }
@@ -139,7 +139,7 @@ struct WatchedLoop {
 
 /// Watches the loops of the process.
 #[derive(Default)]
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     watched: Mutex<Vec<WatchedLoop>>,
     late: Mutex<Vec<String>>,
     is_over: AtomicBool,
@@ -150,7 +150,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(self: &Arc<Self>) -> io::Result<Watching> {
+    pub(crate) fn start(self: &Arc<Self>) -> io::Result<Watching> {
         let watchdog = Arc::clone(self);
         std::thread::Builder::new()
             .name("watchdog".to_owned())
@@ -159,7 +159,7 @@ impl Watchdog {
     }
 
     /// The pulse of one more loop, watched for as long as it lives.
-    pub fn watch(&self, name: String) -> Pulse {
+    pub(crate) fn watch(&self, name: String) -> Pulse {
         let pulse = Pulse::default();
         lock(&self.watched).push(WatchedLoop {
             name,
@@ -170,7 +170,7 @@ impl Watchdog {
     }
 
     /// The loops that are late, and what they are at.
-    pub fn late(&self) -> Vec<String> {
+    pub(crate) fn late(&self) -> Vec<String> {
         lock(&self.late).clone()
     }
 
@@ -231,7 +231,7 @@ impl Watchdog {
 
 /// While it lives, a watchdog looks.
 #[must_use]
-pub struct Watching(Arc<Watchdog>);
+pub(crate) struct Watching(Arc<Watchdog>);
 
 impl Drop for Watching {
     fn drop(&mut self) {
@@ -240,7 +240,7 @@ impl Drop for Watching {
 }
 
 /// Turns for as long as the runtime that it is spawned on does.
-pub async fn turn(pulse: Pulse) {
+pub(crate) async fn turn(pulse: Pulse) {
     loop {
         failpoint::reach("in_the_runtime");
         pulse.enter("waiting for a timer", INTERVAL);

@@ -15,7 +15,7 @@ use super::process::own_cpu;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub struct Ceiling {
+pub(crate) struct Ceiling {
     pub wall: Duration,
     pub cpu: Duration,
 }
@@ -44,7 +44,7 @@ impl ProducerContext for Deliveries {
 }
 
 /// Writes the records of `topics` once more, to topics of the same form, in transactions of so many records of each.
-pub fn produce(servers: &str, topics: &[String], rows_a_transaction: usize) -> Ceiling {
+pub(crate) fn produce(servers: &str, topics: &[String], rows_a_transaction: usize) -> Ceiling {
     let copies: Vec<(String, Vec<Record>)> = topics
         .iter()
         .map(|topic| {

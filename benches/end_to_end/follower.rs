@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MEASURED: Duration = Duration::from_secs(20);
 
 /// The age of every change that arrives, in milliseconds by this machine's clock, which is upstream's too.
-pub fn delays(servers: &str, source: &Source) -> Vec<i64> {
+pub(crate) fn delays(servers: &str, source: &Source) -> Vec<i64> {
     let running = source.run();
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", servers)

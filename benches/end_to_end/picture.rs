@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// One horizontal bar a value, with its label before and its value behind it.
-pub fn bars(title: &str, values: &[(String, f64)]) -> String {
+pub(crate) fn bars(title: &str, values: &[(String, f64)]) -> String {
     const LABEL: f64 = 190.0;
     const BAR: f64 = 360.0;
     const ROW: f64 = 28.0;

@@ -10,7 +10,7 @@ use d02_source::testbed::Testbed;
 
 /// What one run of the program took.
 #[derive(Debug)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// From its start to its end.
     pub wall: Duration,
     /// From the claim and the restore of the index to its end.
@@ -27,7 +27,7 @@ pub struct Figures {
 }
 
 /// One source with topics of its own.
-pub struct Source {
+pub(crate) struct Source {
     name: String,
     config: PathBuf,
     environment: Vec<(&'static str, &'static str)>,
@@ -35,7 +35,7 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn new(testbed: &Testbed, base_url: &str, name: &str) -> Self {
+    pub(crate) fn new(testbed: &Testbed, base_url: &str, name: &str) -> Self {
         let name = format!("bench-{}-{name}", std::process::id());
         let toml = format!(
             "name = \"{name}\"\n[upstream]\nbase_url = \"{base_url}\"\n[lenders.lender-1]\nemail = \
@@ -57,23 +57,23 @@ impl Source {
     }
 
     /// Runs with these variables too.
-    pub fn with(mut self, environment: &[(&'static str, &'static str)]) -> Self {
+    pub(crate) fn with(mut self, environment: &[(&'static str, &'static str)]) -> Self {
         self.environment.extend(environment);
         self
     }
 
     /// Runs with this `--set` too.
-    pub fn set(mut self, assignment: String) -> Self {
+    pub(crate) fn set(mut self, assignment: String) -> Self {
         self.settings.extend(["--set".to_owned(), assignment]);
         self
     }
 
-    pub fn topic(&self, what: &str) -> String {
+    pub(crate) fn topic(&self, what: &str) -> String {
         format!("{}.{what}", self.name)
     }
 
     /// `run`, until the guard is dropped.
-    pub fn run(&self) -> Running {
+    pub(crate) fn run(&self) -> Running {
         let child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
             .arg("--config")
             .arg(&self.config)
@@ -86,7 +86,7 @@ impl Source {
     }
 
     /// `run --until-caught-up`, to its good end.
-    pub fn catch_up(&self) -> Figures {
+    pub(crate) fn catch_up(&self) -> Figures {
         let (cpu_before, begun) = (children_cpu(), Instant::now());
         let mut child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
             .arg("--config")
@@ -142,7 +142,7 @@ impl Source {
 }
 
 /// A program that runs until this is dropped.
-pub struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -202,7 +202,7 @@ fn children_cpu() -> Duration {
 }
 
 /// User and system time of this process.
-pub fn own_cpu() -> Duration {
+pub(crate) fn own_cpu() -> Duration {
     cpu(13..15)
 }
 

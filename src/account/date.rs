@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate};
 
 /// Milliseconds since the epoch of an RFC 3339 time with 0–9 fractional digits; finer digits are cut.
-pub fn instant(text: &str) -> Option<i64> {
+pub(crate) fn instant(text: &str) -> Option<i64> {
     // chrono also takes a space for the `T`, more than nine digits, and a minus that is not ASCII's.
     let separator = *text.as_bytes().get(10)?;
     let fraction = text.get(19..)?.strip_prefix('.');
@@ -15,7 +15,7 @@ pub fn instant(text: &str) -> Option<i64> {
 }
 
 /// Days since 1970-01-01 of a day written DD/MM/YYYY, if it is a real one.
-pub fn day(text: &str) -> Option<i32> {
+pub(crate) fn day(text: &str) -> Option<i32> {
     let bytes: &[u8; 10] = text.as_bytes().try_into().ok()?;
     let number = |digits: &[u8]| {
         digits.iter().try_fold(0u32, |sum, digit| {

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 /// What stands in a member, as far as a log may say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JsonType {
+pub(crate) enum JsonType {
     Absent,
     Null,
     Boolean,
@@ -20,7 +20,7 @@ pub enum JsonType {
 
 impl JsonType {
     /// The type of a row's member; of the last one, where it is there more than once.
-    pub fn of(json: &RawValue, field: &str) -> Self {
+    pub(crate) fn of(json: &RawValue, field: &str) -> Self {
         let members = Members::of(json).unwrap_or_default();
         let member = members.iter().rev().find(|(name, _)| name == field);
         match member.map(|(_, raw)| raw.get().as_bytes()[0]) {
@@ -50,7 +50,7 @@ impl fmt::Display for JsonType {
 }
 
 /// A name or id of upstream's as it may stand in a line or a header: the first 200 characters of it.
-pub fn shortened(text: &str) -> Cow<'_, str> {
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     const MAX_CHARS: usize = 200;
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
@@ -75,11 +75,11 @@ pub(super) type MemberList<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
 pub(super) struct Members;
 
 impl Members {
-    pub fn of(json: &RawValue) -> Option<MemberList<'_>> {
+    pub(super) fn of(json: &RawValue) -> Option<MemberList<'_>> {
         Self::parse(json.get())
     }
 
-    pub fn parse(json: &str) -> Option<MemberList<'_>> {
+    pub(super) fn parse(json: &str) -> Option<MemberList<'_>> {
         serde_json::Deserializer::from_str(json).deserialize_map(Self).ok()
     }
 }

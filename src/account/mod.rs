@@ -20,16 +20,22 @@ mod rules;
 mod tests;
 mod tracked;
 
-pub use date::{day, instant};
-pub use digest::Digest;
-pub use fields::{Account, Op};
-pub use member::{JsonType, shortened};
-pub use number::AmountTolerance;
-pub use rejected::{Reason, Rejected};
 #[cfg(test)]
 use row::Row;
-pub use row::{Scratch, read_row};
-pub use rules::{Extra, Rules};
 #[cfg(test)]
-pub use tracked::tests::contents;
-pub use tracked::{AMOUNT_COUNT, Changed, Content, Tracked};
+pub(crate) use tracked::tests::contents;
+
+pub(crate) use date::{day, instant};
+pub(crate) use digest::Digest;
+pub(crate) use fields::{Account, Op};
+pub(crate) use member::{JsonType, shortened};
+pub(crate) use number::AmountTolerance;
+pub(crate) use rejected::{Reason, Rejected};
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use row::{Scratch, read_row};
+pub(crate) use rules::Extra;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use rules::Rules;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use tracked::Changed;
+pub(crate) use tracked::{AMOUNT_COUNT, Content, Tracked};

@@ -32,7 +32,7 @@ pub(super) struct Decimal<'a> {
 }
 
 impl<'a> Decimal<'a> {
-    pub fn of(raw: &'a str) -> Self {
+    pub(super) fn of(raw: &'a str) -> Self {
         let unsigned = raw.strip_prefix('-').unwrap_or(raw);
         let (mantissa, power) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

@@ -43,7 +43,7 @@ const NAMES: [&str; 13] = [
 ];
 
 /// How many of [`Changed::NAMES`], from the first on, are amounts.
-pub const AMOUNT_COUNT: usize = 8;
+pub(crate) const AMOUNT_COUNT: usize = 8;
 
 const CURRENCY: usize = 8;
 const DUE_DATE: usize = 9;
@@ -153,7 +153,7 @@ impl Serialize for Changed {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -170,7 +170,7 @@ pub mod tests {
     }
 
     /// Any content that an account can have.
-    pub fn contents() -> impl Strategy<Value = Content<'static>> {
+    pub(crate) fn contents() -> impl Strategy<Value = Content<'static>> {
         let amounts = prop::array::uniform8(any::<Option<i64>>());
         let numbers = (any::<Option<i64>>(), any::<Option<i64>>(), any::<u64>());
         (amounts, texts(), due_dates(), texts(), numbers).prop_map(|(amounts, currency, due_date, status, numbers)| {

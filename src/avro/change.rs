@@ -64,7 +64,7 @@ impl ChangeEncoder {
 }
 
 /// What stands before the account in `after`, a union of null and an account; alone where there is none.
-pub const fn after(is_there: bool) -> u8 {
+pub(crate) const fn after(is_there: bool) -> u8 {
     // The branch's place, as Avro writes a long.
     if is_there { 2 } else { 0 }
 }

@@ -21,7 +21,7 @@ use super::definition::{ACCOUNT, CHANGE};
 
 /// A value without its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framed<'a> {
+pub(crate) enum Framed<'a> {
     Confluent { schema_id: u32, datum: &'a [u8] },
     SingleObject { fingerprint: [u8; 8], datum: &'a [u8] },
 }
@@ -53,7 +53,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// When `value` begins with neither.
-pub fn unframe(value: &[u8]) -> Result<Framed<'_>, DecodeError> {
+pub(crate) fn unframe(value: &[u8]) -> Result<Framed<'_>, DecodeError> {
     if let Some((frame, datum)) = value.split_first_chunk::<5>()
         && let [0, id @ ..] = frame
     {
@@ -251,7 +251,7 @@ fn or_number<S: Serializer>(serializer: S, text: Option<String>, number: i64) ->
 }
 
 /// `0x` and two digits a byte.
-pub fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold("0x".to_owned(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a String takes everything");
         text

@@ -12,7 +12,7 @@ pub static ACCOUNT: Definition =
     });
 
 /// The values of `changes`.
-pub static CHANGE: Definition = Definition::new(
+pub(crate) static CHANGE: Definition = Definition::new(
     "cleargrid.d02.AccountChange",
     include_str!("../../avro/account_change.avsc"),
     || Parsed::of(CHANGE.text),
@@ -70,7 +70,7 @@ impl Definition {
 }
 
 /// Whether values of both schemas are the same bytes: their canonical forms are.
-pub fn is_laid_out_as(schema: &str, other: &str) -> bool {
+pub(crate) fn is_laid_out_as(schema: &str, other: &str) -> bool {
     let [schema, other] = [schema, other].map(Schema::parse_str);
     matches!((schema, other), (Ok(schema), Ok(other)) if schema.canonical_form() == other.canonical_form())
 }

@@ -15,9 +15,19 @@ mod encode;
 mod frame;
 mod layout;
 
-pub use change::{ChangeEncoder, ChangeHead, after};
-pub use decode::{DecodeError, Decoded, Decoder, Framed, hexadecimal, unframe};
-pub use definition::{ACCOUNT, CHANGE, Definition, is_laid_out_as};
-pub use encode::{EncodeError, Encoder};
+pub(crate) use change::after;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use change::{ChangeEncoder, ChangeHead};
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use decode::Decoder;
+pub(crate) use decode::{DecodeError, Decoded, Framed, hexadecimal, unframe};
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use definition::ACCOUNT;
+pub(crate) use definition::{CHANGE, Definition, is_laid_out_as};
+pub(crate) use encode::EncodeError;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use encode::Encoder;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
 pub use frame::Frame;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
 pub use layout::Layout;

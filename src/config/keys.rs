@@ -8,7 +8,7 @@ use super::values::NUMBER_OF_ROWS_MAX;
 
 /// One key of the configuration.
 #[derive(Debug)]
-pub struct ConfigKey {
+pub(super) struct ConfigKey {
     /// The dotted name, `*` for a part that the operator chooses.
     pub name: &'static str,
     /// What may stand in it.
@@ -41,12 +41,12 @@ impl ConfigKey {
     }
 
     /// Whether its values stay out of every message and dump.
-    pub fn is_secret(&self) -> bool {
+    pub(super) fn is_secret(&self) -> bool {
         matches!(self.kind, ValueKind::Secret)
     }
 
     /// Whether `KEY_file` exists beside it.
-    pub fn has_file(&self) -> bool {
+    pub(super) fn has_file(&self) -> bool {
         matches!(self.kind, ValueKind::Secret | ValueKind::Property)
     }
 }
@@ -80,7 +80,7 @@ const fn number(min: f64, below: f64, why: &'static str) -> ValueKind {
 const PARTITIONS: ValueKind = whole(1, 10_000, "");
 
 /// What the reference file says over a table of keys.
-pub const TABLES: &[(&str, &str)] = &[
+pub(super) const TABLES: &[(&str, &str)] = &[
     (
         "lenders.*",
         "One table a lender; its name (lower-case letters, digits, hyphens) stands in logs, labels and the cursor's \
@@ -110,7 +110,7 @@ pub const TABLES: &[(&str, &str)] = &[
 ];
 
 /// Every key there is, in the order of the reference file.
-pub const KEYS: &[ConfigKey] = &[
+pub(super) const KEYS: &[ConfigKey] = &[
     key("name", ValueKind::Name).defaults_to("d02-source").reason(
         "Who this source is: the prefix of every transactional.id and a part of the cursor's key. Never \
                  change it on a running set-up: another name starts from the beginning and does not fence the \

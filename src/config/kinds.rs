@@ -9,7 +9,7 @@ use super::values::{
 
 /// What may stand in a key. Every kind is read from text, so that a file, a variable and `--set` mean the same.
 #[derive(Debug, Clone, Copy)]
-pub enum ValueKind {
+pub(super) enum ValueKind {
     /// Letters, digits, `.`, `_`, `-`: safe in a transactional id and in a connector name.
     Name,
     Whole {
@@ -62,7 +62,7 @@ pub enum ValueKind {
 
 /// Which URLs a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UrlRule {
+pub(super) enum UrlRule {
     /// `https`, or `http` to this machine only: the login sends a password.
     Upstream,
     /// `https` or `http`, no user name or password in it.
@@ -73,7 +73,7 @@ pub enum UrlRule {
 
 impl ValueKind {
     /// Whether this text may stand in the key.
-    pub fn accepts(&self, text: &str) -> bool {
+    pub(super) fn accepts(&self, text: &str) -> bool {
         match *self {
             ValueKind::Name => parse_name(text).is_some(),
             ValueKind::Whole { min, max, .. } => text.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)),
@@ -101,7 +101,7 @@ impl ValueKind {
     }
 
     /// Whether a bare number or boolean of TOML may stand for the text; elsewhere it would lose digits (`007`, `1e5`).
-    pub fn takes_bare_scalars(&self) -> bool {
+    pub(super) fn takes_bare_scalars(&self) -> bool {
         matches!(
             self,
             ValueKind::Whole { .. }
@@ -116,7 +116,7 @@ impl ValueKind {
     }
 
     /// The value as a message may show it: what could be a password inside a URL is left out.
-    pub fn shown(&self, text: &str) -> String {
+    pub(super) fn shown(&self, text: &str) -> String {
         match self {
             ValueKind::Url(_) => shown_url(text),
             _ => text.to_owned(),

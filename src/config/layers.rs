@@ -80,23 +80,23 @@ pub(super) struct Values {
 
 impl Values {
     /// The value of a key, read by the parser that its kind uses; `None` where there is none.
-    pub fn get<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub(super) fn get<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.entries.get(name).and_then(|entry| parse(&entry.text))
     }
 
     /// The value of a key that has a default.
-    pub fn need<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> T {
+    pub(super) fn need<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> T {
         self.get(name, parse)
             .expect("a key with a default has a value, and every value was checked by its kind")
     }
 
     /// Whether somebody gave the key or its `KEY_file`, also if the value was refused.
-    pub fn is_given(&self, name: &str) -> bool {
+    pub(super) fn is_given(&self, name: &str) -> bool {
         let has = |name: &str| self.entries.contains_key(name) || self.refused.contains(name);
         has(name) || has(&format!("{name}_file"))
     }
 
-    pub fn layer(&self, name: &str) -> String {
+    pub(super) fn layer(&self, name: &str) -> String {
         self.entries.get(name).map_or(DEFAULT, |entry| &entry.layer).to_owned()
     }
 }

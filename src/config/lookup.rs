@@ -4,7 +4,7 @@ use super::keys::{ConfigKey, KEYS};
 use super::kinds::ValueKind;
 
 /// Finds a key by its parts; `None` when there is no such key. Answers its full dotted name too.
-pub fn locate(parts: &[String]) -> Option<(String, &'static ConfigKey)> {
+pub(super) fn locate(parts: &[String]) -> Option<(String, &'static ConfigKey)> {
     let full = parts.join(".");
     if let Some(found) = KEYS.iter().find(|k| k.name == full) {
         return Some((full, found));
@@ -35,7 +35,7 @@ fn is_file_of(given: &str, secret: &str) -> bool {
 }
 
 /// Whether this is the name of a table, which may be empty.
-pub fn is_table(parts: &[String]) -> bool {
+pub(super) fn is_table(parts: &[String]) -> bool {
     if let [lenders, _] = parts
         && lenders == "lenders"
     {
@@ -46,7 +46,7 @@ pub fn is_table(parts: &[String]) -> bool {
 }
 
 /// The known key that looks most like this one.
-pub fn nearest(parts: &[String]) -> String {
+pub(super) fn nearest(parts: &[String]) -> String {
     let given = parts.join(".");
     let last = parts.last().map(String::as_str).unwrap_or_default();
     // What the operator chose freely is taken as it is, where the table around it is near enough.
@@ -83,7 +83,7 @@ pub fn nearest(parts: &[String]) -> String {
 }
 
 /// The table and the name in it. Names that are not ours (Kafka's) keep their dots.
-pub fn split(full: &str) -> (String, String) {
+pub(super) fn split(full: &str) -> (String, String) {
     let levels = match full.split('.').collect::<Vec<_>>().as_slice() {
         ["kafka", "properties", ..] => 2,
         ["kafka", "topic_settings", ..] => 3,

@@ -22,7 +22,6 @@ mod toml;
 mod validate;
 mod values;
 
-pub use crate::account::Extra;
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Layers, process_environment};
 pub use load::{http_listen, load};

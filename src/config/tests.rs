@@ -16,6 +16,7 @@ use super::layers;
 use super::lookup::locate;
 use super::values::{parse_duration, parse_size};
 use super::*;
+use crate::account::Extra;
 
 /// One lender, so that the rest of a test is about what it is about.
 const LENDER: &str = "[lenders.acme]\nemail = \"a@b.example\"\npassword_file = \"/run/secrets/acme\"\n";

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::kinds::ValueKind;
 
 /// Number or boolean without quotes, but only where nothing is lost: "+5" and "007" stay text.
-pub fn bare(kind: ValueKind, text: &str) -> Value {
+pub(super) fn bare(kind: ValueKind, text: &str) -> Value {
     let bare = serde_json::from_str(text).ok().filter(|bare: &Value| {
         kind.takes_bare_scalars()
             && (bare.is_number() || bare.is_boolean())
@@ -14,7 +14,7 @@ pub fn bare(kind: ValueKind, text: &str) -> Value {
     bare.unwrap_or_else(|| json!(kind.shown(text)))
 }
 
-pub fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if !name.is_empty() && name.chars().all(bare) {
         name.to_owned()
@@ -24,6 +24,6 @@ pub fn key(name: &str) -> String {
 }
 
 /// JSON's escapes are TOML's too; only DEL must be escaped in TOML and is not in JSON.
-pub fn value(value: &Value) -> String {
+pub(super) fn value(value: &Value) -> String {
     value.to_string().replace('\u{7f}', "\\u007F")
 }

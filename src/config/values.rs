@@ -16,14 +16,14 @@ use crate::account::Extra;
 
 /// The largest `transaction.max_rows`. Larger ones gain nothing (the commit is a few per cent of the time from 20,000
 /// rows on) and everything in them is kept until the commit is known.
-pub const NUMBER_OF_ROWS_MAX: i64 = 100_000;
+pub(super) const NUMBER_OF_ROWS_MAX: i64 = 100_000;
 
 /// The largest secret file, in bytes. A token of an identity provider has a few thousand; a path that was meant for
 /// something else must not fill the memory.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Stands in a dump where a secret would.
-pub const REDACTED: &str = "(redacted)";
+pub(super) const REDACTED: &str = "(redacted)";
 
 /// A secret in the configuration itself, or in a file. `Debug` shows the path and never the secret.
 #[derive(Debug, Clone)]
@@ -114,7 +114,7 @@ impl Property {
 }
 
 /// Whether the value of a librdkafka property is kept out of messages and dumps. By its name, and rather one too many.
-pub fn is_secret_property(name: &str) -> bool {
+pub(super) fn is_secret_property(name: &str) -> bool {
     // `pem` for the keys that librdkafka takes inline, `oauthbearer.config` because client secrets stand in it.
     const SIGNS: [&str; 9] = [
         "password",
@@ -131,65 +131,65 @@ pub fn is_secret_property(name: &str) -> bool {
     SIGNS.iter().any(|sign| name.contains(sign))
 }
 
-pub fn parse_name(text: &str) -> Option<String> {
+pub(super) fn parse_name(text: &str) -> Option<String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     ((1..=100).contains(&text.len()) && text.chars().all(fine)).then(|| text.to_owned())
 }
 
-pub fn parse_flag(text: &str) -> Option<bool> {
+pub(super) fn parse_flag(text: &str) -> Option<bool> {
     text.parse().ok()
 }
 
-pub fn parse_duration(text: &str) -> Option<Duration> {
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok()
 }
 
 /// Bytes. Powers of 1024 with an `i` (`MiB`), of 1000 without; a bare number is refused, as for durations.
-pub fn parse_size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let unit = text.ends_with(['b', 'B']);
     unit.then(|| text.parse::<bytesize::ByteSize>().ok())
         .flatten()
         .map(|size| size.as_u64())
 }
 
-pub fn parse_url(text: &str) -> Option<Url> {
+pub(super) fn parse_url(text: &str) -> Option<Url> {
     Url::parse(text).ok()
 }
 
-pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+pub(super) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
 }
 
-pub fn parse_address(text: &str) -> Option<SocketAddr> {
+pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }
 
-pub fn parse_email(text: &str) -> Option<String> {
+pub(super) fn parse_email(text: &str) -> Option<String> {
     let (user, host) = text.split_once('@')?;
     (parse_word(text).is_some() && !user.is_empty() && !host.is_empty()).then(|| text.to_owned())
 }
 
-pub fn parse_word(text: &str) -> Option<String> {
+pub(super) fn parse_word(text: &str) -> Option<String> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '?' | '#');
     (!text.is_empty() && !text.contains(odd)).then(|| text.to_owned())
 }
 
-pub fn parse_user(text: &str) -> Option<String> {
+pub(super) fn parse_user(text: &str) -> Option<String> {
     (!text.is_empty() && !text.contains(|c: char| c == ':' || c.is_control())).then(|| text.to_owned())
 }
 
-pub fn parse_path(text: &str) -> Option<PathBuf> {
+pub(super) fn parse_path(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
 /// Brokers as librdkafka takes them, without the spaces that it would take for a part of a name.
-pub fn parse_servers(text: &str) -> Option<String> {
+pub(super) fn parse_servers(text: &str) -> Option<String> {
     let servers: Vec<&str> = text.split(',').map(str::trim).collect();
     let fine = |server: &&str| !server.is_empty() && !server.contains(char::is_whitespace);
     servers.iter().all(fine).then(|| servers.join(","))
 }
 
-pub fn parse_extra(text: &str) -> Option<Extra> {
+pub(super) fn parse_extra(text: &str) -> Option<Extra> {
     match text {
         "all" => return Some(Extra::All),
         "none" => return Some(Extra::None),
@@ -228,7 +228,7 @@ impl fmt::Debug for Proxy {
 }
 
 /// A URL as a message may show it: without user name, password, query and fragment, also when it is no valid URL.
-pub fn shown_url(text: &str) -> String {
+pub(super) fn shown_url(text: &str) -> String {
     let (scheme, rest) = match text.find("://") {
         Some(at) => text.split_at(at + 3),
         None => ("", text),

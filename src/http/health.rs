@@ -11,7 +11,7 @@ use crate::metrics::{LenderMetrics, Metrics};
 
 /// Where a lender stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It logs in, waits for the registry, or is restored.
     Starting,
     Running,
@@ -21,7 +21,7 @@ pub enum Standing {
 }
 
 /// The health of all lenders.
-pub struct Health {
+pub(crate) struct Health {
     stale_after: Duration,
     metrics: Arc<Metrics>,
     lenders: BTreeMap<String, LenderHealth>,
@@ -34,7 +34,11 @@ struct LenderHealth {
 
 impl Health {
     /// `stale_after`: how long a lender may stand still and be called ready.
-    pub fn new<'a>(lenders: impl Iterator<Item = &'a String>, stale_after: Duration, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new<'a>(
+        lenders: impl Iterator<Item = &'a String>,
+        stale_after: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let lender = |name: &String| {
             let lender = LenderHealth {
                 standing: Mutex::new(Standing::Starting),
@@ -49,13 +53,13 @@ impl Health {
         }
     }
 
-    pub fn set(&self, lender: &str, standing: Standing) {
+    pub(crate) fn set(&self, lender: &str, standing: Standing) {
         let lender = self.lenders.get(lender).expect("every configured lender is there");
         *lender.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     /// Whether every lender is ready, and of each whether and why not. Tells the metrics, too.
-    pub fn report(&self) -> (bool, Value) {
+    pub(crate) fn report(&self) -> (bool, Value) {
         let mut lenders = serde_json::Map::new();
         let mut are_ready = true;
         for (name, lender) in &self.lenders {

@@ -13,6 +13,6 @@ mod health;
 mod server;
 mod site;
 
-pub use health::{Health, Standing};
-pub use server::{Server, reachable};
-pub use site::Site;
+pub(crate) use health::{Health, Standing};
+pub(crate) use server::{Server, reachable};
+pub(crate) use site::Site;

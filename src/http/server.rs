@@ -29,7 +29,7 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Where a client on this machine finds what listens on `address`: nobody can connect to "all addresses" (`0.0.0.0`).
-pub fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -40,7 +40,7 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
-pub enum HttpError {
+pub(crate) enum HttpError {
     #[error("listening on {listen} (http.listen)")]
     Listen { listen: SocketAddr, source: io::Error },
     #[error("reading the secret of http.token")]
@@ -66,7 +66,7 @@ impl Diagnosis for HttpError {
 }
 
 /// A port that is ours, with nobody behind it yet.
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     token: Option<SecretSource>,
 }
@@ -76,7 +76,7 @@ impl Server {
     ///
     /// # Errors
     /// When the port cannot be had, or the token not be read.
-    pub async fn bind(config: &config::Http) -> Result<Option<Self>, HttpError> {
+    pub(crate) async fn bind(config: &config::Http) -> Result<Option<Self>, HttpError> {
         let Some(listen) = config.listen else { return Ok(None) };
         let failed = |source| HttpError::Listen { listen, source };
         if let Some(token) = &config.token {
@@ -93,7 +93,7 @@ impl Server {
     }
 
     /// Answers until it is dropped.
-    pub async fn serve(self, site: Arc<Site>) {
+    pub(crate) async fn serve(self, site: Arc<Site>) {
         let token = self.token.map(Arc::new);
         let mut connections = JoinSet::new();
         loop {

@@ -16,7 +16,7 @@ use crate::metrics::{self, Metrics};
 use crate::watchdog::Watchdog;
 
 /// What there is to see.
-pub struct Site {
+pub(crate) struct Site {
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub watchdog: Arc<Watchdog>,

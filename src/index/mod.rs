@@ -11,8 +11,14 @@ mod pending;
 mod store;
 mod version;
 
-pub use decision::{RowVersion, Verdict};
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use decision::RowVersion;
+pub(crate) use decision::Verdict;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
 pub use image::Index;
-pub use key::Key;
+pub(crate) use key::Key;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
 pub use pending::PendingVersions;
-pub use version::{Held, Version};
+pub(crate) use version::Held;
+#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
+pub use version::Version;

@@ -16,7 +16,7 @@ use crate::account::{self, AMOUNT_COUNT, Content, Tracked};
 use crate::varint;
 
 /// The smallest content: flags and rest.
-pub const MIN_SIZE: usize = 10;
+pub(super) const MIN_SIZE: usize = 10;
 
 const CURRENCY: u16 = 1 << AMOUNT_COUNT;
 const DUE_DATE: u16 = CURRENCY << 1;
@@ -29,7 +29,7 @@ const DELINQUENT_DAYS: u16 = IS_CODE << 1;
 
 /// Texts by number. Currencies and labels are few; what an upstream invents beyond that stands with its account.
 #[derive(Debug, Default)]
-pub struct Labels {
+pub(super) struct Labels {
     texts: Vec<Box<str>>,
     numbers: HashMap<Box<str>, u64>,
 }
@@ -39,7 +39,7 @@ impl Labels {
     const LONGEST: usize = 64;
 
     /// Bytes that it takes, about.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.texts.iter().map(|text| 2 * text.len() + 64).sum()
     }
 
@@ -73,7 +73,7 @@ impl Labels {
     }
 }
 
-pub fn pack(content: &Content<'_>, labels: &mut Labels, bytes: &mut Vec<u8>) {
+pub(super) fn pack(content: &Content<'_>, labels: &mut Labels, bytes: &mut Vec<u8>) {
     let start = bytes.len();
     let mut flags = 0;
     bytes.extend_from_slice(&[0; 2]);
@@ -117,7 +117,7 @@ pub fn pack(content: &Content<'_>, labels: &mut Labels, bytes: &mut Vec<u8>) {
     bytes[start..start + 2].copy_from_slice(&flags.to_le_bytes());
 }
 
-pub fn unpack<'s>(mut bytes: &'s [u8], labels: &'s Labels) -> Content<'s> {
+pub(super) fn unpack<'s>(mut bytes: &'s [u8], labels: &'s Labels) -> Content<'s> {
     let left = &mut bytes;
     let flags = u16::from_le_bytes(take_chunk(left));
     let rest = u64::from_le_bytes(take_chunk(left));

@@ -18,7 +18,7 @@ use crate::varint;
 
 /// Versions by key.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     places: HashTable<SlotPlace>,
     slots: Slots,
     labels: Labels,
@@ -40,34 +40,34 @@ impl Default for Store {
 }
 
 impl Store {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.places.len()
     }
 
     /// Makes room in the table: one that grows leaves its smaller predecessors behind with the allocator.
-    pub fn reserve(&mut self, count: usize) {
+    pub(super) fn reserve(&mut self, count: usize) {
         let (slots, seed) = (&self.slots, self.seed);
         self.places
             .reserve(count, |place| hash(seed, key_bytes(slots.get(*place))));
     }
 
     /// Bytes that it takes, with what is made room for.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.places.allocation_size() + self.slots.size() + self.labels.size()
     }
 
-    pub fn get(&self, key: &Key) -> Option<Held> {
+    pub(super) fn get(&self, key: &Key) -> Option<Held> {
         self.find(key).map(|place| Slot::of(self.slots.get(place)).held)
     }
 
     /// What is remembered of the version's content, if anything is.
-    pub fn content(&self, key: &Key) -> Option<Content<'_>> {
+    pub(super) fn content(&self, key: &Key) -> Option<Content<'_>> {
         let slot = Slot::of(self.slots.get(self.find(key)?));
         (!slot.content.is_empty()).then(|| packed::unpack(slot.content, &self.labels))
     }
 
     /// Gives what was held before.
-    pub fn insert(&mut self, key: &Key, held: Held, content: Option<&Content<'_>>) -> Option<Held> {
+    pub(super) fn insert(&mut self, key: &Key, held: Held, content: Option<&Content<'_>>) -> Option<Held> {
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         put_key(key, &mut bytes);
@@ -104,26 +104,26 @@ impl Store {
     }
 
     /// Marks every account as unseen; one that is inserted is seen.
-    pub fn forget_seen(&mut self) {
+    pub(super) fn forget_seen(&mut self) {
         for place in &self.places {
             self.slots.get_mut(*place)[0] |= UNSEEN;
         }
     }
 
-    pub fn see(&mut self, key: &Key) {
+    pub(super) fn see(&mut self, key: &Key) {
         if let Some(place) = self.find(key) {
             self.slots.get_mut(place)[0] &= !UNSEEN;
         }
     }
 
     /// The accounts that nobody has seen.
-    pub fn unseen(&self) -> impl Iterator<Item = Key> {
+    pub(super) fn unseen(&self) -> impl Iterator<Item = Key> {
         let slots = self.places.iter().map(|place| self.slots.get(*place));
         slots.filter(|slot| slot[0] & UNSEEN != 0).map(key_of)
     }
 
     /// Gives what was held.
-    pub fn remove(&mut self, key: &Key) -> Option<Held> {
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Held> {
         let mut bytes = Vec::new();
         put_key(key, &mut bytes);
         let slots = &mut self.slots;

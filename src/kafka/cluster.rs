@@ -22,13 +22,13 @@ use crate::metrics::LenderMetrics;
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a transaction may be open: a minute, which a test may shorten.
-pub fn transaction_timeout() -> Duration {
+pub(crate) fn transaction_timeout() -> Duration {
     failpoint::shortened("D02_TEST_TRANSACTION_TIMEOUT", TRANSACTION_TIMEOUT)
 }
 
 /// Kafka as the configuration describes it.
 #[derive(Clone)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     name: String,
     kafka: config::Kafka,
     tokens: Option<Arc<KafkaTokens>>,
@@ -42,7 +42,7 @@ pub(crate) enum Isolation {
 }
 
 impl Cluster {
-    pub fn new(config: &config::Config) -> Self {
+    pub(crate) fn new(config: &config::Config) -> Self {
         Self {
             name: config.name.clone(),
             kafka: config.kafka.clone(),

@@ -77,7 +77,7 @@ impl Context {
     }
 
     /// Errors reported so far: what moves during a commit makes it doubtful.
-    pub fn error_count(&self) -> u64 {
+    pub(crate) fn error_count(&self) -> u64 {
         self.reports.error_count.load(Ordering::SeqCst)
     }
 
@@ -86,30 +86,30 @@ impl Context {
     }
 
     /// Hears why no broker can authenticate this client.
-    pub fn authentication_failed(&self, reason: &str) {
+    pub(crate) fn authentication_failed(&self, reason: &str) {
         self.error(KafkaError::Global(RDKafkaErrorCode::Authentication), reason);
     }
 
     /// Whether a broker has refused this client's credentials lately: librdkafka says the same again after 30 s.
-    pub fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         const LATELY: Duration = Duration::from_secs(60);
         lock(&self.reports.refused_at).is_some_and(|at| at.elapsed() < LATELY)
     }
 
-    pub fn last_reported(&self) -> LastReported {
+    pub(crate) fn last_reported(&self) -> LastReported {
         LastReported(lock(&self.reports.last_error).clone())
     }
 
-    pub fn sending(&self) {
+    pub(crate) fn sending(&self) {
         lock(&self.reports.deliveries).outstanding += 1;
     }
 
-    pub fn not_sent(&self) {
+    pub(crate) fn not_sent(&self) {
         lock(&self.reports.deliveries).outstanding -= 1;
     }
 
     /// Waits until nothing is outstanding or a record failed, at most `limit`; `true` if nothing is.
-    pub fn wait_for_deliveries(&self, limit: Duration) -> Result<bool, (String, KafkaError)> {
+    pub(crate) fn wait_for_deliveries(&self, limit: Duration) -> Result<bool, (String, KafkaError)> {
         let deadline = Instant::now() + limit;
         let mut deliveries = lock(&self.reports.deliveries);
         loop {

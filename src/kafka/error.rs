@@ -11,31 +11,32 @@ use crate::config::SecretError;
 use crate::exit::{Diagnosis, ErrorCode, INTERRUPTED};
 
 /// The code of whoever names an ACL that is missing.
-pub const NOT_GRANTED: ErrorCode = ErrorCode::K09;
+pub(crate) const NOT_GRANTED: ErrorCode = ErrorCode::K09;
 
 /// What to do where an ACL is named that is missing.
-pub const GRANT: &str = "grant it to this user: docs/operations/kafka.md has the kafka-acls.sh lines, under \"ACLs\"";
+pub(crate) const GRANT: &str =
+    "grant it to this user: docs/operations/kafka.md has the kafka-acls.sh lines, under \"ACLs\"";
 
 /// The code of what the brokers refuse, now and later.
-pub const REFUSED: ErrorCode = ErrorCode::K10;
+pub(crate) const REFUSED: ErrorCode = ErrorCode::K10;
 
 /// The code of brokers that do not answer in time.
-pub const NO_ANSWER: ErrorCode = ErrorCode::K04;
+pub(crate) const NO_ANSWER: ErrorCode = ErrorCode::K04;
 
 /// What to do about brokers that do not answer anybody.
-pub const UNREACHABLE: &str =
+pub(crate) const UNREACHABLE: &str =
     "check that the brokers are up, kafka.bootstrap_servers, and the security settings in kafka.properties";
 
 /// The code of a topic that is not there, or hidden.
-pub const NO_TOPIC: ErrorCode = ErrorCode::T09;
+pub(crate) const NO_TOPIC: ErrorCode = ErrorCode::T09;
 
 /// What to do about it.
-pub const NO_TOPIC_ADVICE: &str = "check kafka.topics and kafka.bootstrap_servers; `d02-source setup` creates the topics; one that \
+pub(crate) const NO_TOPIC_ADVICE: &str = "check kafka.topics and kafka.bootstrap_servers; `d02-source setup` creates the topics; one that \
                                    may not be described looks missing too";
 
 /// Why a call to Kafka did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("{doing}{last_reported}")]
     Call {
         doing: &'static str,
@@ -92,7 +93,7 @@ pub enum Error {
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
+pub(crate) enum ClusterError {
     #[error("reading the secret of kafka.properties.\"{key}\"")]
     Secret { key: String, source: SecretError },
     /// Without the value, which rdkafka's own error shows.
@@ -104,7 +105,7 @@ pub enum ClusterError {
 
 /// What the error of a call means for whoever made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallFault {
+pub(crate) enum CallFault {
     /// Another producer has the transactional id, or the broker ended our transaction.
     Fenced,
     /// Now and later.
@@ -115,7 +116,7 @@ pub enum CallFault {
 }
 
 impl CallFault {
-    pub fn of(error: &KafkaError) -> Self {
+    pub(crate) fn of(error: &KafkaError) -> Self {
         match code(error) {
             Some(
                 RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch | RDKafkaErrorCode::ProducerFenced,
@@ -228,7 +229,7 @@ pub(crate) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
 
 /// What the broker's authorizer is to allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Acl {
+pub(crate) enum Acl {
     Topic {
         operation: AclOperation,
         topic: String,
@@ -241,7 +242,7 @@ pub enum Acl {
 
 /// Of a topic, in Kafka's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AclOperation {
+pub(crate) enum AclOperation {
     Read,
     Write,
     Create,
@@ -250,7 +251,7 @@ pub enum AclOperation {
 }
 
 impl Acl {
-    pub fn of_topic(operation: AclOperation, topic: &str) -> Self {
+    pub(crate) fn of_topic(operation: AclOperation, topic: &str) -> Self {
         let topic = topic.to_owned();
         Self::Topic { operation, topic }
     }

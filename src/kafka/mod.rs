@@ -20,17 +20,17 @@ mod probe;
 mod read;
 mod reported;
 
-pub use blocking::{blocking, uninterrupted};
+pub(crate) use blocking::{blocking, uninterrupted};
 pub(crate) use cluster::Isolation;
-pub use cluster::{Cluster, transaction_timeout};
+pub(crate) use cluster::{Cluster, transaction_timeout};
 pub(crate) use context::{Context, authorize};
-pub use error::{
+pub(crate) use error::{
     Acl, AclOperation, CallFault, ClusterError, Error, GRANT, NO_ANSWER, NO_TOPIC, NO_TOPIC_ADVICE, NOT_GRANTED,
     REFUSED, UNREACHABLE,
 };
 pub(crate) use error::{code, is_denied, is_passing, may_pass};
 pub(crate) use headers::{NotText, header, headers};
-pub use probe::{denied_reads, denied_writes};
-pub use read::Offsets;
+pub(crate) use probe::{denied_reads, denied_writes};
+pub(crate) use read::Offsets;
 pub(crate) use read::{Watermarks, partition_count, read_error, read_to_end, watermarks};
-pub use reported::{LastReported, Refusal};
+pub(crate) use reported::{LastReported, Refusal};

@@ -105,7 +105,7 @@ impl TokenError {
 }
 
 impl KafkaTokens {
-    pub fn new(oauth: OAuth) -> Self {
+    pub(super) fn new(oauth: OAuth) -> Self {
         Self {
             oauth,
             asking: Mutex::default(),
@@ -114,7 +114,7 @@ impl KafkaTokens {
     }
 
     /// A token that is good for a while; blocks while one is asked for, by whomever, for little more than [`TIMEOUT`].
-    pub fn token(&self) -> Result<OAuthToken, Arc<TokenError>> {
+    pub(super) fn token(&self) -> Result<OAuthToken, Arc<TokenError>> {
         if let Some(known) = self.known().answer(clock::now().timestamp_millis()) {
             return known;
         }
@@ -146,7 +146,7 @@ impl KafkaTokens {
     }
 
     /// A broker did not take it.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.known().held = None;
     }
 

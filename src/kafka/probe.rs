@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When a broker gives another answer, or none.
-pub fn denied_writes(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, Error> {
+pub(crate) fn denied_writes(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, Error> {
     let producer = cluster.refused_producer()?;
     let mut denied = Vec::new();
     for topic in topics {
@@ -66,7 +66,7 @@ fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, 
 ///
 /// # Errors
 /// As [`denied_writes`].
-pub fn denied_reads(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, Error> {
+pub(crate) fn denied_reads(cluster: &Cluster, topics: &[String]) -> Result<Vec<String>, Error> {
     let reader = cluster.reader(Isolation::ReadCommitted)?;
     let mut denied = Vec::new();
     for topic in topics {

@@ -46,7 +46,7 @@ struct PartitionRead {
 }
 
 /// How far a topic was read: the offset that is read next, by partition.
-pub type Offsets = BTreeMap<i32, i64>;
+pub(crate) type Offsets = BTreeMap<i32, i64>;
 
 /// Reads a topic up to the end it had when this was called, each partition from its offset in `from` on, else whole.
 ///

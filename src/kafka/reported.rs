@@ -5,15 +5,15 @@ use std::fmt;
 use crate::exit::ErrorCode;
 
 /// What each reason begins with why there is no bearer token.
-pub const NO_TOKEN: &str = "no token for Kafka";
+pub(super) const NO_TOKEN: &str = "no token for Kafka";
 
 /// What librdkafka last reported of its connections: the calls themselves often say no more than "timed out".
 #[derive(Debug, Clone, Default)]
-pub struct LastReported(pub Option<String>);
+pub(crate) struct LastReported(pub Option<String>);
 
 /// Who refuses this client: nobody lets it in until that is mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     Credentials,
     /// A side of TLS does not take the other's certificate.
     Tls,
@@ -23,7 +23,7 @@ pub enum Refusal {
 
 impl LastReported {
     /// `None`: nobody does, as far as is known.
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         let reason = self.0.as_deref()?;
         // `sasl_ssl://host:9093/bootstrap: ` says only what was asked for.
         let said = match reason.split_once("://") {
@@ -57,18 +57,18 @@ impl LastReported {
 
 impl LastReported {
     /// The code of who refuses, else `code`.
-    pub fn code_or(&self, code: ErrorCode) -> ErrorCode {
+    pub(crate) fn code_or(&self, code: ErrorCode) -> ErrorCode {
         self.refusal().map_or(code, Refusal::code)
     }
 
     /// What to do about who refuses, else `advice`.
-    pub fn advice_or(&self, advice: &'static str) -> &'static str {
+    pub(crate) fn advice_or(&self, advice: &'static str) -> &'static str {
         self.refusal().map_or(advice, Refusal::advice)
     }
 }
 
 impl Refusal {
-    pub fn code(self) -> ErrorCode {
+    pub(crate) fn code(self) -> ErrorCode {
         match self {
             Self::Credentials => ErrorCode::K05,
             Self::Tls => ErrorCode::K06,
@@ -77,7 +77,7 @@ impl Refusal {
         }
     }
 
-    pub fn advice(self) -> &'static str {
+    pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Credentials => {
                 "correct user name, password and sasl.mechanism in kafka.properties, or have the brokers' owner change theirs; \

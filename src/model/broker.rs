@@ -30,7 +30,7 @@ enum Fate {
 
 /// Where crashes come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crashes {
+pub(super) enum Crashes {
     Never,
     /// One commit in so many meets a fate other than landing.
     OneIn(u32),
@@ -43,7 +43,7 @@ pub enum Crashes {
 
 /// The latest record of a key.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub(super) struct Held {
     pub version: Version,
     pub value: Vec<u8>,
 }
@@ -72,10 +72,10 @@ struct State {
 
 /// Clones are the same broker.
 #[derive(Clone)]
-pub struct Broker(Arc<Mutex<State>>);
+pub(super) struct Broker(Arc<Mutex<State>>);
 
 impl Broker {
-    pub fn new(rng: Rng, crashes: Crashes) -> Self {
+    pub(super) fn new(rng: Rng, crashes: Crashes) -> Self {
         Self(Arc::new(Mutex::new(State {
             crashes,
             rng,
@@ -100,7 +100,7 @@ impl Broker {
     }
 
     /// From now on every commit lands, but for the one that is to crash.
-    pub fn calm(&self) {
+    pub(super) fn calm(&self) {
         let mut state = self.state();
         if let Crashes::OneIn(_) = state.crashes {
             state.crashes = Crashes::Never;
@@ -108,59 +108,59 @@ impl Broker {
     }
 
     /// While it is away, every call fails.
-    pub fn set_away(&self, is_away: bool) {
+    pub(super) fn set_away(&self, is_away: bool) {
         self.state().is_away = is_away;
     }
 
     /// From now on deletions are judged by what upstream shows.
-    pub fn watch(&self, upstream: Handle) {
+    pub(super) fn watch(&self, upstream: Handle) {
         self.state().upstream = Some(upstream);
     }
 
-    pub fn keys(&self) -> Vec<String> {
+    pub(super) fn keys(&self) -> Vec<String> {
         self.state().accounts.keys().cloned().collect()
     }
 
     /// Forgets a violation that a test meant.
-    pub fn forgive(&self) {
+    pub(super) fn forgive(&self) {
         self.state().violation = None;
     }
 
-    pub fn violate(&self, promise: Promise, what: String) {
+    pub(super) fn violate(&self, promise: Promise, what: String) {
         let violation = Violation { promise, what };
         self.state().violation.get_or_insert(violation);
     }
 
-    pub fn violation(&self) -> Option<Violation> {
+    pub(super) fn violation(&self) -> Option<Violation> {
         self.state().violation.clone()
     }
 
-    pub fn commit_count(&self) -> u64 {
+    pub(super) fn commit_count(&self) -> u64 {
         self.state().commit_count
     }
 
-    pub fn change_count(&self) -> u64 {
+    pub(super) fn change_count(&self) -> u64 {
         self.state().change_count
     }
 
-    pub fn crash_count(&self) -> u64 {
+    pub(super) fn crash_count(&self) -> u64 {
         self.state().crash_count
     }
 
-    pub fn fence_count(&self) -> u64 {
+    pub(super) fn fence_count(&self) -> u64 {
         self.state().fence_count
     }
 
-    pub fn latest(&self, key: &str) -> Option<Held> {
+    pub(super) fn latest(&self, key: &str) -> Option<Held> {
         self.state().accounts.get(key).cloned()
     }
 
-    pub fn has_dead_letter(&self, digest: Digest) -> bool {
+    pub(super) fn has_dead_letter(&self, digest: Digest) -> bool {
         self.state().dead_letters.contains(&digest)
     }
 
     /// What a start restores.
-    pub fn restore(&self) -> (Index, DeadLetterDigests) {
+    pub(super) fn restore(&self) -> (Index, DeadLetterDigests) {
         let state = self.state();
         let (mut index, mut dead_letters) = (Index::default(), DeadLetterDigests::default());
         let layout = Layout::current();
@@ -177,7 +177,7 @@ impl Broker {
     }
 
     /// A new process's producer, which fences all before it.
-    pub fn producer(&self, topics: Topics) -> Producer {
+    pub(super) fn producer(&self, topics: Topics) -> Producer {
         let broker = self.clone();
         let number = broker.state().init();
         Producer {
@@ -405,7 +405,7 @@ impl Change {
 }
 
 /// The producer of one process.
-pub struct Producer {
+pub(super) struct Producer {
     broker: Broker,
     topics: Topics,
     number: u64,
@@ -414,7 +414,7 @@ pub struct Producer {
 
 impl Producer {
     /// Set once the process has crashed: whatever it still does changes nothing.
-    pub fn is_dead(&self) -> Arc<AtomicBool> {
+    pub(super) fn is_dead(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_dead)
     }
 
@@ -487,7 +487,7 @@ impl Sink for Producer {
     fn abandon(&self) {}
 }
 
-pub fn topics() -> Topics {
+pub(super) fn topics() -> Topics {
     let topic = |name: &str| Topic {
         name: name.to_owned(),
         max_message: 1 << 20,

@@ -17,7 +17,7 @@ use crate::simulator::{Effect, Endpoint, Fault, Handle, RetryAfter};
 use crate::upstream::{Execution, Transport};
 
 /// Carries requests to a simulator of the same thread.
-pub struct InProcess {
+pub(super) struct InProcess {
     pub simulator: Handle,
     /// Until the first byte of the answer.
     pub timeout: Duration,
@@ -53,7 +53,7 @@ impl hyper::body::Body for Broken {
 
 /// What may happen upstream, in the measure that a seed draws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     Change,
     /// Several accounts at once, all with one time.
     ChangeMany,
@@ -78,7 +78,7 @@ pub enum Event {
     Down,
 }
 
-pub const EVENTS: [Event; 18] = [
+pub(super) const EVENTS: [Event; 18] = [
     Event::Change,
     Event::ChangeMany,
     Event::Late,
@@ -100,7 +100,7 @@ pub const EVENTS: [Event; 18] = [
 ];
 
 /// Makes things happen. Every content is a new one, so that a version that is written twice shows.
-pub struct World {
+pub(super) struct World {
     pub simulator: Handle,
     pub rng: Rng,
     pub late_window: Duration,
@@ -111,7 +111,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(simulator: Handle, rng: Rng, late_window: Duration) -> Self {
+    pub(super) fn new(simulator: Handle, rng: Rng, late_window: Duration) -> Self {
         Self {
             simulator,
             rng,
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Accounts as they were before anybody read: spread over a span, many with one time.
-    pub fn fill(&mut self, row_count: u32, span: Duration) {
+    pub(super) fn fill(&mut self, row_count: u32, span: Duration) {
         let now = self.simulator.now_ms();
         let span = i64::try_from(span.as_millis()).expect("seconds");
         let times: Vec<i64> = (0..row_count / 2 + 1)
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    pub fn insert_at(&mut self, at: i64) {
+    pub(super) fn insert_at(&mut self, at: i64) {
         let id = self.new_id();
         self.put(&id, at);
     }
@@ -198,11 +198,11 @@ impl World {
     }
 
     /// Waits until everything that is written is visible.
-    pub async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         while self.late.join_next().await.is_some() {}
     }
 
-    pub async fn happen(&mut self, event: Event) {
+    pub(super) async fn happen(&mut self, event: Event) {
         let now = self.simulator.now_ms();
         match event {
             Event::Change => self.change(now),
@@ -276,7 +276,7 @@ impl World {
     }
 
     /// Ends everything that is wrong.
-    pub fn mend(&self) {
+    pub(super) fn mend(&self) {
         self.simulator.clear_faults();
         self.simulator.set_page_limit_504(None);
         self.simulator.set_scan_limit_504(None);

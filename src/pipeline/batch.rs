@@ -5,20 +5,20 @@ use crate::reader::Page;
 
 /// What goes into one transaction, in the reader's order; nothing: a heartbeat.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub(super) struct Batch {
     pub items: Vec<BatchItem>,
     pub row_count: usize,
 }
 
 impl Batch {
-    pub fn of(item: BatchItem) -> Self {
+    pub(super) fn of(item: BatchItem) -> Self {
         Self {
             items: vec![item],
             row_count: 0,
         }
     }
 
-    pub fn push(&mut self, page: Page) {
+    pub(super) fn push(&mut self, page: Page) {
         self.row_count += page.entries.len();
         self.items.push(BatchItem::Page(page));
     }
@@ -27,7 +27,7 @@ impl Batch {
 /// What items the progress.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are pages")]
-pub enum BatchItem {
+pub(super) enum BatchItem {
     Begin(Progress),
     Page(Page),
     Split(Split),

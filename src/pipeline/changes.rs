@@ -8,7 +8,7 @@ use crate::sink::Records;
 use crate::sink::{AccountRecord, ChangeRecord, Moved, change_size};
 
 /// Makes the records of `changes`.
-pub struct ChangeRecorder {
+pub(crate) struct ChangeRecorder {
     encoder: ChangeEncoder,
     /// Of the values that this process writes.
     layout: Layout,
@@ -18,7 +18,7 @@ pub struct ChangeRecorder {
 
 impl ChangeRecorder {
     /// `frame`: of the values of `changes`.
-    pub fn new(frame: Frame, is_initial: bool) -> Self {
+    pub(crate) fn new(frame: Frame, is_initial: bool) -> Self {
         Self {
             encoder: ChangeEncoder::new(frame),
             layout: Layout::current(),
@@ -27,14 +27,14 @@ impl ChangeRecorder {
     }
 
     /// What of an account is to be remembered. `value`: as it is written to `accounts`.
-    pub fn content<'v>(&self, value: &'v [u8]) -> Content<'v> {
+    pub(crate) fn content<'v>(&self, value: &'v [u8]) -> Content<'v> {
         self.layout.read(datum(value)).expect(ENCODED_HERE)
     }
 
     /// The record of an account that is written, its head appended to those of the batch; `None` where there is nothing to say.
     ///
     /// `held` and `before`: the version that it replaces, and what is remembered of its content.
-    pub fn change<'a>(
+    pub(crate) fn change<'a>(
         &self,
         account: AccountRecord<'a>,
         after: &Content<'_>,
@@ -77,7 +77,7 @@ impl ChangeRecorder {
     }
 
     /// The record of an account that is deleted.
-    pub fn deletion<'a>(
+    pub(crate) fn deletion<'a>(
         &self,
         account: AccountRecord<'a>,
         before: Option<&Content<'_>>,
@@ -128,7 +128,7 @@ impl ChangeRecorder {
 }
 
 /// Where the records of a batch go.
-pub struct ChangePlace<'r> {
+pub(crate) struct ChangePlace<'r> {
     /// Whose they are: its public id.
     pub lender: &'r str,
     /// What the topic takes, in bytes.

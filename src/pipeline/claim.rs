@@ -24,7 +24,7 @@ use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, Si
 const REMOVED_BY_OTHERS: ErrorCode = ErrorCode::S12;
 
 /// A lender whose claim is committed, and whose index is not restored yet.
-pub struct Claim<S = Transactions> {
+pub(crate) struct Claim<S = Transactions> {
     lender: LenderParts<S>,
     record: Record,
 }
@@ -34,7 +34,7 @@ impl<S: Sink> Claim<S> {
     ///
     /// # Errors
     /// When it cannot be committed, or another instance took the lender over.
-    pub fn commit(mut sink: S, record: Record, settings: LenderSettings<'_>) -> Result<Self, StartError> {
+    pub(crate) fn commit(mut sink: S, record: Record, settings: LenderSettings<'_>) -> Result<Self, StartError> {
         const TRIES: u32 = 3;
         let mut tries = 0;
         loop {
@@ -57,12 +57,12 @@ impl<S: Sink> Claim<S> {
     }
 
     /// How many accounts the record says there are.
-    pub fn account_count(&self) -> usize {
+    pub(super) fn account_count(&self) -> usize {
         let count = self.record.accounts.map_or(0, |(count, _)| count);
         usize::try_from(count).unwrap_or(usize::MAX)
     }
 
-    pub fn epoch(&self) -> u64 {
+    pub(super) fn epoch(&self) -> u64 {
         self.record.epoch
     }
 
@@ -70,7 +70,7 @@ impl<S: Sink> Claim<S> {
     ///
     /// # Errors
     /// When `index` is not what the record says.
-    pub fn restore(self, index: Index, dead_letters: DeadLetterDigests) -> Result<Pipeline<S>, StartError> {
+    pub(crate) fn restore(self, index: Index, dead_letters: DeadLetterDigests) -> Result<Pipeline<S>, StartError> {
         if let Err(error) = self.compare(&index) {
             self.release();
             return Err(error);
@@ -84,7 +84,7 @@ impl<S: Sink> Claim<S> {
     }
 
     /// Gives the lender back.
-    pub fn release(self) {
+    pub(super) fn release(self) {
         let lender = &self.lender;
         let public_id = &lender.decider.public_id;
         release(&lender.sink, &self.record, public_id, &lender.monitor.lender);
@@ -126,7 +126,7 @@ impl<S: Sink> Claim<S> {
 
 /// Why a lender does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error("its cursor record is of {found}, upstream.base_url is {wanted}: another source's progress")]
@@ -160,10 +160,10 @@ pub enum StartError {
 /// What keeps all lenders from starting that share a topic.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", .0.text())]
-pub struct SharedFailure(Failure);
+pub(crate) struct SharedFailure(Failure);
 
 impl SharedFailure {
-    pub fn of(error: SinkError) -> Self {
+    pub(crate) fn of(error: SinkError) -> Self {
         Self(StartError::from(error).into())
     }
 }
@@ -220,7 +220,7 @@ impl Diagnosis for StartError {
 ///
 /// # Errors
 /// When the record is of another source, or keys were spread over other partitions.
-pub fn claim_of(
+pub(crate) fn claim_of(
     committed: Committed,
     instance: &str,
     base_url: String,
@@ -263,7 +263,7 @@ pub fn claim_of(
 ///
 /// # Errors
 /// When there is one.
-pub fn refuse_live_elsewhere(
+pub(crate) fn refuse_live_elsewhere(
     key: &RecordKey,
     base_url: &str,
     heartbeat_interval: Duration,
@@ -288,7 +288,7 @@ pub fn refuse_live_elsewhere(
 }
 
 /// How long ago a living instance last wrote its record; `None` where none lives.
-pub fn living_age(written_at: i64, record: &Record, heartbeat_interval: Duration) -> Option<Duration> {
+pub(crate) fn living_age(written_at: i64, record: &Record, heartbeat_interval: Duration) -> Option<Duration> {
     let age = clock::now().timestamp_millis() - written_at;
     let age = TimeDelta::milliseconds(age).to_std().unwrap_or_default();
     record
@@ -301,7 +301,7 @@ pub fn living_age(written_at: i64, record: &Record, heartbeat_interval: Duration
 /// An instance has a lender that is to be touched.
 #[derive(Debug, thiserror::Error)]
 #[error("{connector}: instance {instance} lives, its last commit is {} old", humantime::format_duration(*.age))]
-pub struct LivingInstance {
+pub(crate) struct LivingInstance {
     connector: String,
     instance: String,
     age: Duration,
@@ -322,7 +322,7 @@ impl Diagnosis for LivingInstance {
 ///
 /// # Errors
 /// When one lives.
-pub fn refuse_living(
+pub(crate) fn refuse_living(
     config: &Config,
     records: &CursorRecords,
     key: &RecordKey,
@@ -344,7 +344,7 @@ pub fn refuse_living(
 }
 
 /// The name under which a lender's record stands: `<name>-<lender>`.
-pub fn key_of(config: &Config, lender: &str, public_id: &str) -> RecordKey {
+pub(crate) fn key_of(config: &Config, lender: &str, public_id: &str) -> RecordKey {
     let connector = format!("{}-{lender}", config.name);
     RecordKey {
         connector,

@@ -17,7 +17,7 @@ use crate::shutdown::Shutdown;
 use crate::sink::SinkError;
 
 /// Reads contents for the index; blocks while it asks for a schema.
-pub struct Contents {
+pub(super) struct Contents {
     registry: Option<Arc<Registry>>,
     runtime: Handle,
     shutdown: Shutdown,
@@ -37,7 +37,7 @@ const ADVICE: &str = "nothing is lost: the next change of such an account has no
 
 impl Contents {
     /// `own`: the ids under which this version's schema is registered.
-    pub fn new(
+    pub(super) fn new(
         registry: Option<Arc<Registry>>,
         runtime: Handle,
         shutdown: Shutdown,
@@ -58,7 +58,7 @@ impl Contents {
     ///
     /// # Errors
     /// When the process is to end while the registry is waited for.
-    pub fn of<'v>(&self, value: &'v [u8]) -> Result<Option<Content<'v>>, SinkError> {
+    pub(super) fn of<'v>(&self, value: &'v [u8]) -> Result<Option<Content<'v>>, SinkError> {
         let (layout, datum) = match unframe(value) {
             Ok(Framed::Confluent { schema_id, datum }) => (self.layout(schema_id)?, datum),
             Ok(Framed::SingleObject { fingerprint, datum }) => {

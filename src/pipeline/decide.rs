@@ -13,7 +13,7 @@ use crate::reader::{EncodedRow, Entry, Page};
 use crate::sink::{AccountRecord, DeadLetterRecord, Topic, Topics, account_size, change_size};
 
 /// What deciding needs to know of a lender, beside what is committed.
-pub struct Decider {
+pub(crate) struct Decider {
     pub public_id: String,
     pub topics: Topics,
     /// `None`: nothing is written to `changes`.

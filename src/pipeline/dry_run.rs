@@ -14,7 +14,7 @@ use crate::shutdown::Shutdown;
 use crate::watchdog::Pulse;
 
 /// Decides all that comes from a reader against what `accounts` holds, as if it were committed. `metrics` get what it would be.
-pub async fn dry_run(
+pub(crate) async fn dry_run(
     decider: &Decider,
     index: Index,
     lender: &str,

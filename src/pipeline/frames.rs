@@ -9,7 +9,7 @@ use crate::sink::{Topic, Topics};
 
 /// What stands before the values of a lender's topics.
 #[derive(Debug, Clone, Copy)]
-pub struct Frames {
+pub(crate) struct Frames {
     pub account: Frame,
     /// `None`: nothing is written to `changes`.
     pub change: Option<Frame>,
@@ -17,7 +17,12 @@ pub struct Frames {
 
 impl Frames {
     /// Asks the registry, where there is one; one that is away or refuses is waited for.
-    pub async fn find(registry: Option<&Registry>, strategy: SubjectStrategy, lender: &str, topics: &Topics) -> Self {
+    pub(crate) async fn find(
+        registry: Option<&Registry>,
+        strategy: SubjectStrategy,
+        lender: &str,
+        topics: &Topics,
+    ) -> Self {
         Self {
             account: frame(registry, strategy, lender, &topics.accounts, &ACCOUNT).await,
             change: match &topics.changes {

@@ -29,7 +29,7 @@ pub(super) enum Next {
 }
 
 impl Inbox {
-    pub fn new(incoming: Incoming) -> Self {
+    pub(super) fn new(incoming: Incoming) -> Self {
         Self {
             incoming,
             gathered: Batch::default(),
@@ -41,7 +41,7 @@ impl Inbox {
 
     /// The next batch: as large as `max_rows` while there is more; a live walk that ended by itself and at once; empty when
     /// a heartbeat is due, that long after `committed_at`.
-    pub async fn next<S>(&mut self, lender: &mut LenderParts<S>, committed_at: Instant) -> Next {
+    pub(super) async fn next<S>(&mut self, lender: &mut LenderParts<S>, committed_at: Instant) -> Next {
         let pulse = &lender.monitor.pulse;
         let heartbeat_at = committed_at + lender.settings.heartbeat_interval;
         let wait = heartbeat_at.saturating_duration_since(Instant::now()) + lender.settings.max_delay;

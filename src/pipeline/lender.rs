@@ -14,7 +14,7 @@ use crate::sink::Sink;
 use crate::watchdog::Pulse;
 
 /// How one lender is run.
-pub struct LenderSettings<'a> {
+pub(crate) struct LenderSettings<'a> {
     /// The lender's key in the configuration.
     pub lender: &'a str,
     pub public_id: &'a str,
@@ -30,7 +30,7 @@ pub struct LenderSettings<'a> {
 }
 
 /// What a loop works with.
-pub struct LenderParts<S> {
+pub(super) struct LenderParts<S> {
     pub sink: S,
     pub decider: Decider,
     pub monitor: Monitor,
@@ -40,7 +40,7 @@ pub struct LenderParts<S> {
 }
 
 impl<S: Sink> LenderParts<S> {
-    pub fn new(sink: S, settings: LenderSettings<'_>) -> Self {
+    pub(super) fn new(sink: S, settings: LenderSettings<'_>) -> Self {
         Self {
             decider: Decider {
                 public_id: settings.public_id.to_owned(),

@@ -14,7 +14,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// How many dead letters a lender may commit; without limit by default.
 #[derive(Debug, Default)]
-pub struct DeadLetterLimit {
+pub(super) struct DeadLetterLimit {
     stops_at_first: bool,
     per_hour: Option<u64>,
     /// Within the last hour: when, and how many. As long as the limit at most; empty without one.
@@ -23,7 +23,7 @@ pub struct DeadLetterLimit {
 
 /// How many more there may be until the next commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allowance {
+pub(super) enum Allowance {
     Any,
     /// Of `limit` an hour.
     Left {
@@ -34,7 +34,7 @@ pub enum Allowance {
 }
 
 impl DeadLetterLimit {
-    pub fn new(errors: &config::Errors) -> Self {
+    pub(super) fn new(errors: &config::Errors) -> Self {
         Self {
             stops_at_first: match errors.tolerance {
                 config::Tolerance::All => false,
@@ -45,7 +45,7 @@ impl DeadLetterLimit {
         }
     }
 
-    pub fn allowance(&self, now: Instant) -> Allowance {
+    pub(super) fn allowance(&self, now: Instant) -> Allowance {
         match self.per_hour {
             _ if self.stops_at_first => Allowance::None,
             None => Allowance::Any,
@@ -59,7 +59,7 @@ impl DeadLetterLimit {
     }
 
     /// So many were committed.
-    pub fn note(&mut self, count: u64, now: Instant) {
+    pub(super) fn note(&mut self, count: u64, now: Instant) {
         if self.per_hour.is_none() || count == 0 {
             return;
         }
@@ -76,7 +76,7 @@ impl DeadLetterLimit {
 
 impl Allowance {
     /// Takes one; `false`, if there is none left.
-    pub fn take(&mut self) -> bool {
+    pub(super) fn take(&mut self) -> bool {
         match self {
             Self::Any => true,
             Self::Left { count: 0, .. } | Self::None => false,
@@ -88,7 +88,7 @@ impl Allowance {
     }
 
     /// What to say of the row for which there is none left.
-    pub fn refusal(self, row: BadRow) -> DeadLetterStop {
+    pub(super) fn refusal(self, row: BadRow) -> DeadLetterStop {
         match self {
             Self::Left { limit, .. } => DeadLetterStop::TooMany { limit, row },
             Self::Any | Self::None => DeadLetterStop::First { row },
@@ -98,7 +98,7 @@ impl Allowance {
 
 /// A row that would be a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadRow {
+pub(crate) struct BadRow {
     pub reason: Reason,
     pub public_id: Option<String>,
     pub request_id: Option<String>,
@@ -114,7 +114,7 @@ impl fmt::Display for BadRow {
 
 /// Why a lender does not go on past a row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DeadLetterStop {
+pub(crate) enum DeadLetterStop {
     #[error("a row would be a dead letter, and errors.tolerance is \"none\": {row}")]
     First { row: BadRow },
     #[error("more than {limit} dead letters within an hour, the next one would be: {row}")]
@@ -122,8 +122,8 @@ pub enum DeadLetterStop {
 }
 
 impl DeadLetterStop {
-    pub const FIRST: ErrorCode = ErrorCode::L01;
-    pub const TOO_MANY: ErrorCode = ErrorCode::L02;
+    pub(crate) const FIRST: ErrorCode = ErrorCode::L01;
+    pub(crate) const TOO_MANY: ErrorCode = ErrorCode::L02;
 }
 
 /// Its exit is not [`Exit::Failed`](crate::exit::Exit::Failed): what restarts on that would meet the same row again, or bury as

@@ -23,7 +23,7 @@ use crate::reader::Incoming;
 use crate::sink::{Sink, Transactions};
 
 /// One lender, claimed and restored.
-pub struct Pipeline<S = Transactions> {
+pub(crate) struct Pipeline<S = Transactions> {
     lender: LenderParts<S>,
     /// The cursor record as committed.
     record: Record,
@@ -48,13 +48,13 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// What is committed, from now on.
-    pub fn committed(&self) -> watch::Receiver<Progress> {
+    pub(crate) fn committed(&self) -> watch::Receiver<Progress> {
         self.lender.monitor.progress()
     }
 
     /// Runs the lender until it is asked to end, cannot go on, or has caught up, and releases it. Awaits what is read, but blocks
     /// while it commits: for a thread of its own.
-    pub async fn run(mut self, incoming: Incoming) -> StopReason {
+    pub(crate) async fn run(mut self, incoming: Incoming) -> StopReason {
         let ControlFlow::Break(stop) = self.read_on(Inbox::new(incoming)).await;
         let public_id = &self.lender.decider.public_id;
         self.ownership.end(&self.lender.sink, &self.record, public_id, &stop);

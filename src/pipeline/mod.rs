@@ -48,18 +48,18 @@ mod stop;
 mod thread;
 
 #[cfg(test)]
-pub use changes::ChangeRecorder;
+pub(crate) use changes::ChangeRecorder;
 #[cfg(test)]
-pub use claim::Claim;
-pub use claim::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living};
-pub use decide::Decider;
-pub use dry_run::dry_run;
-pub use frames::Frames;
+pub(crate) use claim::Claim;
+pub(crate) use claim::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living};
+pub(crate) use decide::Decider;
+pub(crate) use dry_run::dry_run;
+pub(crate) use frames::Frames;
 #[cfg(test)]
-pub use lender::LenderSettings;
-pub use limit::DeadLetterStop;
-pub use main_loop::Pipeline;
-pub use partitions::{PartitionsChanged, are_spread_anew};
-pub use start::{Candidate, Starter};
-pub use stop::StopReason;
-pub use thread::on_thread;
+pub(crate) use lender::LenderSettings;
+pub(crate) use limit::DeadLetterStop;
+pub(crate) use main_loop::Pipeline;
+pub(crate) use partitions::{PartitionsChanged, are_spread_anew};
+pub(crate) use start::{Candidate, Starter};
+pub(crate) use stop::StopReason;
+pub(crate) use thread::on_thread;

@@ -19,14 +19,14 @@ use crate::watchdog::work_limit;
 
 /// What reading the cursor back says of an attempted commit.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     Landed,
     NotLanded,
 }
 
 /// Why an instance is the lender's writer no longer, or gives it up.
 #[derive(Debug, thiserror::Error)]
-pub enum OwnershipError {
+pub(super) enum OwnershipError {
     #[error("another instance took the lender over; this one writes nothing more")]
     TakenOver,
     #[error("transactions ran out of time again and again, and no other instance took over")]
@@ -64,7 +64,7 @@ impl Diagnosis for OwnershipError {
 }
 
 /// What this instance knows of being the lender's one writer.
-pub struct Ownership {
+pub(super) struct Ownership {
     monitor: Monitor,
     shutdown: Shutdown,
     own_time_outs: Vec<Instant>,
@@ -78,7 +78,7 @@ pub struct Ownership {
 
 impl Ownership {
     /// Of a lender whose claim is committed.
-    pub fn new<S>(lender: &LenderParts<S>) -> Self {
+    pub(super) fn new<S>(lender: &LenderParts<S>) -> Self {
         Self {
             monitor: lender.monitor.clone(),
             shutdown: lender.shutdown.clone(),
@@ -99,7 +99,7 @@ impl Ownership {
     ///
     /// `held`: the last record that is known to be committed. `backoff`: of this batch. What fails again and again after
     /// reopening well waits longer and longer, too.
-    pub async fn reopen<S: Sink>(
+    pub(super) async fn reopen<S: Sink>(
         &mut self,
         sink: &mut S,
         error: &SinkError,
@@ -189,7 +189,7 @@ impl Ownership {
     }
 
     /// Once in a heartbeat's interval: more partitions would spread keys anew and break their order.
-    pub fn check_partitions<S: Sink>(&mut self, sink: &S, held: &Record) -> ControlFlow<StopReason> {
+    pub(super) fn check_partitions<S: Sink>(&mut self, sink: &S, held: &Record) -> ControlFlow<StopReason> {
         if self.checked_at.elapsed() < self.interval {
             return ControlFlow::Continue(());
         }
@@ -208,7 +208,7 @@ impl Ownership {
     }
 
     /// Releases the lender at its end, if it is known to be this instance's.
-    pub fn end<S: Sink>(&self, sink: &S, held: &Record, public_id: &str, stop: &StopReason) {
+    pub(super) fn end<S: Sink>(&self, sink: &S, held: &Record, public_id: &str, stop: &StopReason) {
         self.monitor.pulse.enter("ending", work_limit());
         if stop.exit() != Exit::TakenOver && self.is_certain {
             release(sink, held, public_id, &self.monitor.lender);
@@ -231,7 +231,7 @@ fn try_reopen<S: Sink>(sink: &mut S, held: &Record, attempted: &Record) -> Resul
 
 /// Commits a last cursor record that says the lender is free; tried once, because a producer made anew would fence
 /// whoever took over meanwhile.
-pub fn release<S: Sink>(sink: &S, held: &Record, public_id: &str, lender: &str) {
+pub(super) fn release<S: Sink>(sink: &S, held: &Record, public_id: &str, lender: &str) {
     let record = Record {
         instance: None,
         sequence: held.sequence + 1,

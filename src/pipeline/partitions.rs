@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::exit::{Diagnosis, ErrorCode};
 
 /// Whether a topic that is in both has another number of partitions.
-pub fn are_spread_anew(recorded: &str, found: &str) -> bool {
+pub(crate) fn are_spread_anew(recorded: &str, found: &str) -> bool {
     let counts = |text: &str| -> BTreeMap<String, String> {
         let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
         pairs
@@ -20,13 +20,13 @@ pub fn are_spread_anew(recorded: &str, found: &str) -> bool {
 /// Why nothing more is written: the counts are others.
 #[derive(Debug, thiserror::Error)]
 #[error("the partitions were {recorded} and are {found}: keys would move and lose their order")]
-pub struct PartitionsChanged {
+pub(crate) struct PartitionsChanged {
     pub recorded: String,
     pub found: String,
 }
 
 impl PartitionsChanged {
-    pub fn new(recorded: &str, found: &str) -> Self {
+    pub(crate) fn new(recorded: &str, found: &str) -> Self {
         let (recorded, found) = (recorded.to_owned(), found.to_owned());
         Self { recorded, found }
     }

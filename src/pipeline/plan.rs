@@ -8,11 +8,11 @@ use crate::progress::{Progress, Record, Timestamp};
 use crate::sink::{DeadLetterDigests, Records};
 
 /// Lines of one kind that a transaction may add to the log: an upstream that turns to rubbish must not fill it.
-pub const MAX_LINES: usize = 10;
+pub(super) const MAX_LINES: usize = 10;
 
 /// What is held of one lender: the image of what is committed.
 #[derive(Default)]
-pub struct Holdings {
+pub(super) struct Holdings {
     pub index: Index,
     pub dead_letters: DeadLetterDigests,
     /// The lowest `updated_at` of a row that is left for the next sweep.
@@ -20,7 +20,7 @@ pub struct Holdings {
 }
 
 /// What one transaction will write, and what is true once it is committed.
-pub struct Plan<'a> {
+pub(super) struct Plan<'a> {
     pub records: Records<'a>,
     pub progress: Progress,
     /// Count and checksum of the accounts.
@@ -44,7 +44,7 @@ pub struct Plan<'a> {
 
 /// What became of the rows of a batch, beside its records.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
+pub(super) struct Tally {
     pub repeated: u64,
     pub stale: u64,
     pub undecided: u64,
@@ -63,7 +63,7 @@ pub struct Tally {
 
 impl Plan<'_> {
     /// One that writes nothing yet.
-    pub fn new(holdings: &Holdings, progress: &Progress, allowance: Allowance) -> Self {
+    pub(super) fn new(holdings: &Holdings, progress: &Progress, allowance: Allowance) -> Self {
         Self {
             records: Records::default(),
             progress: progress.clone(),
@@ -81,13 +81,13 @@ impl Plan<'_> {
     }
 
     /// As if a rule were broken that the model test looks for: the marks without their rows.
-    pub fn lose_rows(&mut self, index: &Index) {
+    pub(super) fn lose_rows(&mut self, index: &Index) {
         (self.records, self.news) = (Records::default(), PendingVersions::default());
         self.accounts = index.with(&self.news);
     }
 
     /// Whether committing it would change more than the sequence of `committed`.
-    pub fn changes(&self, committed: &Record) -> bool {
+    pub(super) fn changes(&self, committed: &Record) -> bool {
         !self.records.accounts.is_empty()
             || !self.records.dead_letters.is_empty()
             || self.progress != committed.progress
@@ -95,7 +95,7 @@ impl Plan<'_> {
     }
 
     /// The cursor record that is committed with it, `committed` being the one before.
-    pub fn record(&self, committed: &Record) -> Record {
+    pub(super) fn record(&self, committed: &Record) -> Record {
         Record {
             sequence: committed.sequence + 1,
             progress: self.progress.clone(),
@@ -107,7 +107,7 @@ impl Plan<'_> {
 
 impl Holdings {
     /// Makes a committed plan part of what is held. `now`: what is requested later shows what comes after a deletion.
-    pub fn remember(&mut self, plan: Plan<'_>, now: Tick) {
+    pub(super) fn remember(&mut self, plan: Plan<'_>, now: Tick) {
         self.index.remember(plan.news, now);
         plan.dead_letters
             .into_iter()

@@ -40,7 +40,7 @@ pub(super) struct Deletion {
 
 impl Reconciliation {
     /// Answers what a reader asks; gives what is to be committed before the last answer. `max_rows`: of a transaction.
-    pub fn answer(&mut self, ask: Ask, index: &mut Index, max_rows: usize) -> Option<Deletion> {
+    pub(super) fn answer(&mut self, ask: Ask, index: &mut Index, max_rows: usize) -> Option<Deletion> {
         match ask {
             Ask::Begin { since, done } => {
                 index.forget_seen();
@@ -72,7 +72,7 @@ impl Reconciliation {
     }
 
     /// Notes whom a committed batch has shown.
-    pub fn see(&mut self, batch: &Batch, index: &mut Index) {
+    pub(super) fn see(&mut self, batch: &Batch, index: &mut Index) {
         let Some(shown) = &mut self.0 else { return };
         for item in &batch.items {
             let BatchItem::Page(page) = item else { continue };
@@ -91,7 +91,7 @@ impl Reconciliation {
 
 impl Deletion {
     /// Everything of it is committed.
-    pub fn done(self, lender: &str) {
+    pub(super) fn done(self, lender: &str) {
         match &self.outcome {
             Ok(count) => tracing::info!(
                 lender,

@@ -19,7 +19,7 @@ const DEAD_LETTER: ErrorCode = ErrorCode::L03;
 
 /// Who hears what becomes of a lender.
 #[derive(Clone)]
-pub struct Monitor {
+pub(super) struct Monitor {
     /// Its key in the configuration, for the log.
     pub lender: String,
     pub metrics: LenderMetrics,
@@ -30,7 +30,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    pub fn new(lender: &str, metrics: LenderMetrics, pulse: Pulse) -> Self {
+    pub(super) fn new(lender: &str, metrics: LenderMetrics, pulse: Pulse) -> Self {
         Self {
             lender: lender.to_owned(),
             metrics,
@@ -40,12 +40,12 @@ impl Monitor {
     }
 
     /// What is committed, from now on.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
+    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
     /// A transaction is committed.
-    pub fn committed(&self, plan: &Plan<'_>, record: &Record, took: Duration) {
+    pub(super) fn committed(&self, plan: &Plan<'_>, record: &Record, took: Duration) {
         self.metrics.transactions_total.inc();
         self.metrics.transaction_seconds.observe(took.as_secs_f64());
         self.metrics.transaction_records.observe(plan.records.count() as f64);
@@ -67,7 +67,7 @@ impl Monitor {
     }
 
     /// What a committed plan says of the rows.
-    pub fn tell(&self, plan: &Plan<'_>) {
+    pub(super) fn tell(&self, plan: &Plan<'_>) {
         let (metrics, tally) = (&self.metrics, &plan.tally);
         metrics.records_total.inc_by(plan.records.accounts.len() as u64);
         metrics.deleted_accounts_total.inc_by(tally.deleted);
@@ -135,7 +135,7 @@ impl Monitor {
     }
 
     /// Tells the metrics what is held and what is left, and who reads what is committed.
-    pub fn show(&self, index: &Index, progress: &Progress) {
+    pub(super) fn show(&self, index: &Index, progress: &Progress) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.accounts.set(count(index.len()));
         self.metrics.index_bytes.set(count(index.size()));

@@ -33,7 +33,7 @@ use crate::sink::{
 use crate::watchdog::Pulse;
 
 /// A lender that logged in and is to be started.
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Its key in the configuration.
     pub lender: String,
     pub public_id: String,
@@ -45,7 +45,7 @@ pub struct Candidate {
 }
 
 /// Everything that the lenders of one process share.
-pub struct Starter {
+pub(crate) struct Starter {
     pub cluster: Cluster,
     pub config: config::Config,
     pub instance: String,
@@ -59,7 +59,7 @@ type Claimed = (Candidate, Result<Claim, StartError>);
 
 impl Starter {
     /// Starts lenders together; blocks. One that is refused does not hold back the others.
-    pub fn start(&self, candidates: Vec<Candidate>) -> Vec<(String, Result<Pipeline, StartError>)> {
+    pub(crate) fn start(&self, candidates: Vec<Candidate>) -> Vec<(String, Result<Pipeline, StartError>)> {
         let fenced = self.fence(candidates);
         let records = self.each_topic(
             fenced.iter().map(|(candidate, _)| candidate),

@@ -5,7 +5,7 @@ use crate::reader::ReaderExit;
 
 /// How a lender ended.
 #[derive(Debug)]
-pub struct StopReason {
+pub(crate) struct StopReason {
     /// Why, if it did not end as it was asked to.
     pub failure: Option<Failure>,
     /// Its credentials were refused: it may run again once they are mended.
@@ -13,24 +13,24 @@ pub struct StopReason {
 }
 
 impl StopReason {
-    pub fn as_asked() -> Self {
+    pub(crate) fn as_asked() -> Self {
         Self {
             failure: None,
             is_failed: false,
         }
     }
 
-    pub fn lost_reader() -> Self {
+    pub(crate) fn lost_reader() -> Self {
         let what = "its reader ended without a word";
         ProcessError::Defect { what }.into()
     }
 
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         self.failure.as_ref().map_or(Exit::Done, Failure::exit)
     }
 
     /// What follows from how its reader ended.
-    pub fn of_reader(ended: &ReaderExit) -> Self {
+    pub(crate) fn of_reader(ended: &ReaderExit) -> Self {
         match ended {
             ReaderExit::CaughtUp => Self::as_asked(),
             ReaderExit::Failed(error) => Self {

@@ -7,7 +7,7 @@ use super::stop::StopReason;
 use crate::exit::ProcessError;
 
 /// Runs a lender's loop on a thread of its own, to its end.
-pub async fn on_thread(lender: &str, running: impl Future<Output = StopReason> + Send + 'static) -> StopReason {
+pub(crate) async fn on_thread(lender: &str, running: impl Future<Output = StopReason> + Send + 'static) -> StopReason {
     let (ended, end) = oneshot::channel();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new()

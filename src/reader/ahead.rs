@@ -8,7 +8,7 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use crate::upstream::{Answer, Client, PageRequest, UpstreamError};
 
 /// A request under way; dropped, it is given up.
-pub struct Ahead {
+pub(super) struct Ahead {
     pub request: PageRequest,
     pub answer: JoinHandle<Result<Answer, UpstreamError>>,
     abort: AbortHandle,
@@ -21,7 +21,7 @@ impl Drop for Ahead {
 }
 
 impl Ahead {
-    pub fn start(client: &Arc<Client>, request: PageRequest) -> Self {
+    pub(super) fn start(client: &Arc<Client>, request: PageRequest) -> Self {
         let (client, asked) = (Arc::clone(client), request.clone());
         let answer = tokio::spawn(async move { client.page(&asked).await });
         let abort = answer.abort_handle();
@@ -31,7 +31,7 @@ impl Ahead {
 
 /// Does work that takes a while on a thread where it may. A runtime of one thread does it in its order: what the model
 /// test does must follow from its seed.
-pub fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub(super) fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::CurrentThread => tokio::spawn(async { work() }),
         _ => spawn_blocking(work),

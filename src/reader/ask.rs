@@ -10,7 +10,7 @@ use crate::progress::Timestamp;
 use crate::upstream::Client;
 
 /// What a reader asks the pipeline, behind everything that it handed over before.
-pub enum Ask {
+pub(crate) enum Ask {
     /// From now on, accounts count as seen by what is requested after `since`.
     Begin { since: Tick, done: oneshot::Sender<()> },
     /// How many accounts are unseen?
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Ask {
 
 /// Why none of the accounts that upstream does not show was deleted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum NotReconciled {
+pub(crate) enum NotReconciled {
     #[error(
         "nothing was deleted: upstream does not show {unseen} of {held} accounts, which is more than the share {max_share} that \
          may go"
@@ -52,7 +52,7 @@ pub enum NotReconciled {
 
 impl NotReconciled {
     /// Whether more than the share `max_share` of those held would be deleted.
-    pub fn is_too_many(unseen: usize, held: usize, max_share: f64) -> bool {
+    pub(crate) fn is_too_many(unseen: usize, held: usize, max_share: f64) -> bool {
         unseen as f64 > max_share * held as f64
     }
 }

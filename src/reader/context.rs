@@ -10,7 +10,7 @@ use crate::progress::Timestamp;
 use crate::upstream::Client;
 
 /// What every walk of a lender needs.
-pub struct WalkContext {
+pub(super) struct WalkContext {
     pub client: Arc<Client>,
     pub encoder: Arc<RowEncoder>,
     /// The lender's key in the configuration, for the log.
@@ -25,7 +25,7 @@ pub struct WalkContext {
 
 /// How long it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub(crate) enum Until {
     /// For ever.
     Asked,
     CaughtUp,
@@ -34,11 +34,11 @@ pub enum Until {
 }
 
 impl WalkContext {
-    pub fn clock(&self) -> Timestamp {
+    pub(super) fn clock(&self) -> Timestamp {
         Timestamp(self.clock.load(Ordering::Relaxed))
     }
 
-    pub fn note_clock(&self, clock: Timestamp) {
+    pub(super) fn note_clock(&self, clock: Timestamp) {
         self.clock.fetch_max(clock.0, Ordering::Relaxed);
     }
 }

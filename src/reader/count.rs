@@ -7,10 +7,10 @@ use crate::progress::Progress;
 use crate::upstream::{Client, PageRequest};
 
 /// The rows of more ranges are not counted: it costs upstream a query each.
-pub const MAX_COUNTED: usize = 64;
+pub(super) const MAX_COUNTED: usize = 64;
 
 /// Asks how many rows the snapshot has left, for the people who watch it; tried once.
-pub async fn count_snapshot(client: Arc<Client>, progress: Progress) {
+pub(super) async fn count_snapshot(client: Arc<Client>, progress: Progress) {
     let metrics = client.metrics();
     let mut count = metrics.snapshot_rows_read_total.get();
     for range in &progress.ranges {

@@ -78,7 +78,7 @@ impl Drift {
     /// Takes what did not fit in a page of `row_count` rows; gives what is worth a line now. `is_again`: they were read before,
     /// or nearly all of them. Each poll reads the newest row again and each sweep the latest, so a few would come to many: they
     /// begin no drift, but go on with one or end it.
-    pub fn note(&mut self, unfit: &[Unfit], row_count: u64, is_again: bool, now: Timestamp) -> Vec<DriftNotice> {
+    pub(super) fn note(&mut self, unfit: &[Unfit], row_count: u64, is_again: bool, now: Timestamp) -> Vec<DriftNotice> {
         if is_again && row_count < LEAST_ROWS {
             for one in &mut self.drifting {
                 if unfit.iter().any(|unfit| unfit.field == one.field) {
@@ -149,7 +149,7 @@ impl Drift {
     }
 
     /// The fields that drift now.
-    pub fn fields(&self) -> Vec<&'static str> {
+    pub(super) fn fields(&self) -> Vec<&'static str> {
         self.drifting.iter().map(|one| one.field).collect()
     }
 }

@@ -9,7 +9,7 @@ use crate::upstream::UpstreamError;
 
 /// How a reader ended by itself.
 #[derive(Debug)]
-pub enum ReaderExit {
+pub(crate) enum ReaderExit {
     /// Everything is read, as it was asked for.
     CaughtUp,
     Failed(ReaderError),
@@ -17,7 +17,7 @@ pub enum ReaderExit {
 
 /// Why a reader cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub enum ReaderError {
+pub(crate) enum ReaderError {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     #[error("the reading is stuck: {0}")]
@@ -39,7 +39,7 @@ impl<E: Into<ReaderError>> From<E> for ReaderExit {
 
 impl ReaderError {
     /// Whether the lender may run again once its credentials are mended.
-    pub fn is_failed(&self) -> bool {
+    pub(crate) fn is_failed(&self) -> bool {
         matches!(self, Self::Upstream(error) if policy::after_request(error) == AfterRequest::Fail)
     }
 }

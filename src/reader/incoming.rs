@@ -17,7 +17,7 @@ pub(super) const MAX_BUFFERED_LIVE: u32 = 16 << 20;
 
 /// What the reader hands to the pipeline, in order.
 #[derive(Debug)]
-pub enum Item {
+pub(crate) enum Item {
     /// The first snapshot begins: T0 by upstream's clock.
     Begin(Progress),
     Page(Page),
@@ -30,7 +30,7 @@ pub enum Item {
 
 /// What comes from a reader.
 #[derive(Debug)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     live: mpsc::UnboundedReceiver<Item>,
     rest: mpsc::UnboundedReceiver<Item>,
 }
@@ -48,7 +48,7 @@ impl Incoming {
     }
 
     /// The next item; `None` when the reader is gone. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Item> {
+    pub(crate) async fn next(&mut self) -> Option<Item> {
         tokio::select! {
             // What is live is what people wait for: it does not stand behind a snapshot.
             biased;
@@ -59,7 +59,7 @@ impl Incoming {
     }
 
     /// Whether something live waits.
-    pub fn is_live_waiting(&self) -> bool {
+    pub(crate) fn is_live_waiting(&self) -> bool {
         !self.live.is_empty()
     }
 }
@@ -72,20 +72,20 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub fn new(size: u32) -> (Self, mpsc::UnboundedReceiver<Item>) {
+    pub(super) fn new(size: u32) -> (Self, mpsc::UnboundedReceiver<Item>) {
         let (items, received) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(size as usize));
         (Self { items, room, size }, received)
     }
 
     /// Waits for room, then hands a page over.
-    pub async fn hand_over(&self, mut page: Page) {
+    pub(super) async fn hand_over(&self, mut page: Page) {
         let size = u32::try_from(page.size()).unwrap_or(u32::MAX).clamp(1, self.size);
         page._room = self.room.clone().acquire_many_owned(size).await.ok();
         self.send(Item::Page(page));
     }
 
-    pub fn send(&self, item: Item) {
+    pub(super) fn send(&self, item: Item) {
         // Nobody listens any more only when the lender has ended already.
         let _ = self.items.send(item);
     }

@@ -76,7 +76,7 @@ pub(super) fn large_value(max_message: usize) -> usize {
 
 impl Judge {
     /// Verifies and encodes; tells the next cursor as soon as it is known.
-    pub fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Page, NoPage> {
+    pub(super) fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Page, NoPage> {
         let body = match answer.page() {
             Ok(body) => body,
             Err(error) => return Err(PageFault::Upstream(error).into()),
@@ -351,7 +351,7 @@ pub(super) struct Encoded {
 
 impl Encoded {
     /// Takes one row; gives its `updated_at`, if it has a usable one.
-    pub fn take(&mut self, json: &RawValue, how: &RowEncoder) -> Result<Option<i64>, EncodeError> {
+    pub(super) fn take(&mut self, json: &RawValue, how: &RowEncoder) -> Result<Option<i64>, EncodeError> {
         match account::read_row(json, &how.lender, &how.rules, &mut self.scratch) {
             Ok(row) => {
                 let public_id = self.put(row.account.public_id.as_bytes());

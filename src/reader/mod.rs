@@ -40,9 +40,9 @@ mod replay;
 mod shares;
 mod walk;
 
-pub use ask::{Ask, NotReconciled};
-pub use exit::{ReaderError, ReaderExit};
-pub use incoming::{Incoming, Item};
-pub use page::{DISCARDED, EncodedRow, Entry, Page};
-pub use reading::{Reader, ReaderSettings, Until};
-pub use replay::{Closed, Letters, Replay, ReplaySettings};
+pub(crate) use ask::{Ask, NotReconciled};
+pub(crate) use exit::{ReaderError, ReaderExit};
+pub(crate) use incoming::{Incoming, Item};
+pub(crate) use page::{DISCARDED, EncodedRow, Entry, Page};
+pub(crate) use reading::{Reader, ReaderSettings, Until};
+pub(crate) use replay::{Closed, Letters, Replay, ReplaySettings};

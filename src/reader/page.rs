@@ -14,7 +14,7 @@ use crate::progress::Step;
 pub(super) const MAX_CURSOR: usize = 4096;
 
 /// A verified page whose rows are encoded.
-pub struct Page {
+pub(crate) struct Page {
     pub step: Step,
     pub entries: Vec<Entry>,
     /// Keys, values and dead rows, one after another.
@@ -41,17 +41,17 @@ pub(super) struct PageTail {
 
 /// A part of a page's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     pub(super) start: u32,
     pub(super) end: u32,
 }
 
-pub enum Entry {
+pub(crate) enum Entry {
     Account(EncodedRow),
     DeadLetter(DeadRow),
 }
 
-pub struct EncodedRow {
+pub(crate) struct EncodedRow {
     pub public_id: Span,
     pub value: Span,
     pub updated_at: i64,
@@ -63,7 +63,7 @@ pub struct EncodedRow {
     pub json: Option<Span>,
 }
 
-pub struct DeadRow {
+pub(crate) struct DeadRow {
     pub json: Span,
     pub rejected: Box<Rejected>,
     pub digest: Digest,
@@ -82,15 +82,15 @@ impl fmt::Debug for Page {
 }
 
 impl Page {
-    pub fn text(&self, span: Span) -> &str {
+    pub(crate) fn text(&self, span: Span) -> &str {
         std::str::from_utf8(self.bytes(span)).expect("only text is read as text")
     }
 
-    pub fn bytes(&self, span: Span) -> &[u8] {
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         &self.bytes[span.start as usize..span.end as usize]
     }
 
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }
 
@@ -104,11 +104,11 @@ impl Page {
 }
 
 /// The code of a page that does not count.
-pub const DISCARDED: ErrorCode = ErrorCode::U08;
+pub(crate) const DISCARDED: ErrorCode = ErrorCode::U08;
 
 /// Why a page does not count.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unverified {
+pub(super) enum Unverified {
     #[error("`meta` says {found} for `{bound}`, asked was {asked}")]
     Bound {
         bound: &'static str,

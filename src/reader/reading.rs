@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use super::context::Until;
+pub(crate) use super::context::Until;
 use super::context::WalkContext;
 use super::count::{MAX_COUNTED, count_snapshot};
 use super::exit::ReaderExit;
@@ -24,7 +24,7 @@ use crate::progress::{Progress, Range, Timestamp};
 use crate::upstream::Client;
 
 /// Reads one lender's rows.
-pub struct Reader {
+pub(crate) struct Reader {
     pub(super) context: WalkContext,
     /// As committed.
     pub(super) committed: watch::Receiver<Progress>,
@@ -36,7 +36,7 @@ pub struct Reader {
 }
 
 /// What a reader is made of.
-pub struct ReaderSettings<'a> {
+pub(crate) struct ReaderSettings<'a> {
     pub client: Arc<Client>,
     pub encoder: Encoder,
     pub rules: Rules,
@@ -52,7 +52,7 @@ pub struct ReaderSettings<'a> {
 }
 
 impl Reader {
-    pub fn new(settings: ReaderSettings<'_>) -> (Self, Incoming) {
+    pub(crate) fn new(settings: ReaderSettings<'_>) -> (Self, Incoming) {
         let (incoming, [live, rest]) = Incoming::new([MAX_BUFFERED_LIVE, MAX_BUFFERED]);
         let metrics = settings.client.metrics().clone();
         let context = WalkContext {
@@ -87,7 +87,7 @@ impl Reader {
     /// last item.
     ///
     /// `clock`: upstream's, where T0 is to be taken from it.
-    pub async fn run(self, clock: Option<Timestamp>, start_from: Option<Timestamp>) {
+    pub(crate) async fn run(self, clock: Option<Timestamp>, start_from: Option<Timestamp>) {
         let reader = Arc::new(self);
         if let Err(ended) = reader.read(clock, start_from).await {
             // Behind everything: what is live is taken first.

@@ -22,7 +22,7 @@ const MAX_ROWS: usize = 200;
 const MAX_BYTES: usize = 1 << 20;
 
 /// What a replay is made of.
-pub struct ReplaySettings<'a> {
+pub(crate) struct ReplaySettings<'a> {
     pub encoder: Encoder,
     pub rules: Rules,
     /// The lender's key in the configuration.
@@ -35,7 +35,7 @@ pub struct ReplaySettings<'a> {
 }
 
 /// Makes pages of one lender's dead letters.
-pub struct Replay {
+pub(crate) struct Replay {
     encoder: RowEncoder,
     way: Outlet,
     page: Encoded,
@@ -44,7 +44,7 @@ pub struct Replay {
 
 /// What was found of dead letters, beside those that became accounts.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Letters {
+pub(crate) struct Letters {
     /// All of them.
     pub count: u64,
     /// The row was too large for the topic, so it is not in it.
@@ -54,10 +54,10 @@ pub struct Letters {
 }
 
 /// Nobody listens any more.
-pub struct Closed;
+pub(crate) struct Closed;
 
 impl Replay {
-    pub fn new(settings: ReplaySettings<'_>) -> (Self, Incoming) {
+    pub(crate) fn new(settings: ReplaySettings<'_>) -> (Self, Incoming) {
         let (incoming, [_, way]) = Incoming::new([1, MAX_BUFFERED]);
         let encoder = RowEncoder {
             rules: settings.rules,
@@ -81,7 +81,7 @@ impl Replay {
     ///
     /// # Errors
     /// When the pipeline has ended.
-    pub fn take(&mut self, runtime: &Handle, value: &[u8]) -> Result<(), Closed> {
+    pub(crate) fn take(&mut self, runtime: &Handle, value: &[u8]) -> Result<(), Closed> {
         if self.way.items.is_closed() {
             return Err(Closed);
         }
@@ -117,7 +117,7 @@ impl Replay {
     }
 
     /// Hands over what is left, and ends as the reading of the topic did.
-    pub fn end(mut self, runtime: &Handle, ended: ReaderExit) -> Letters {
+    pub(crate) fn end(mut self, runtime: &Handle, ended: ReaderExit) -> Letters {
         runtime.block_on(self.hand_over());
         self.way.send(Item::End(ended));
         self.letters

@@ -51,7 +51,7 @@ fn middle(position: Timestamp, stop: Timestamp) -> Option<Timestamp> {
 }
 
 impl Shares {
-    pub fn new(ranges: Vec<Range>) -> Self {
+    pub(super) fn new(ranges: Vec<Range>) -> Self {
         let state = Shared {
             pending: ranges,
             ..Shared::default()
@@ -67,7 +67,7 @@ impl Shares {
     }
 
     /// The next range to read, once there is one; `None` when everything is read.
-    pub async fn next(&self) -> Option<Range> {
+    pub(super) async fn next(&self) -> Option<Range> {
         loop {
             // Before looking, so that what changes in between is not missed.
             let changed = self.changed.notified();
@@ -92,7 +92,7 @@ impl Shares {
     ///
     /// Each split is told before anybody can take the range that it makes: its pages come behind it. Gives the `stop` of
     /// the range from now on.
-    pub fn split(&self, stop: Timestamp, position: Option<Timestamp>, mut tell: impl FnMut(Split)) -> Timestamp {
+    pub(super) fn split(&self, stop: Timestamp, position: Option<Timestamp>, mut tell: impl FnMut(Split)) -> Timestamp {
         let mut state = self.state();
         let splits = state.split(stop, position);
         splits.iter().for_each(|split| tell(*split));
@@ -106,12 +106,12 @@ impl Shares {
     }
 
     /// The range that ends at `stop` does not get on at the moment.
-    pub fn paused(&self, stop: Timestamp) {
+    pub(super) fn paused(&self, stop: Timestamp) {
         self.state().of(stop).is_paused = true;
     }
 
     /// The range that ends at `stop` is read.
-    pub fn ended(&self, stop: Timestamp) {
+    pub(super) fn ended(&self, stop: Timestamp) {
         self.state().running.retain(|part| part.stop != stop);
         self.changed.notify_waiters();
     }

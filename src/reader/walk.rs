@@ -107,14 +107,14 @@ pub(super) struct Walked {
 
 impl Walked {
     /// Returns once everything that was read is committed: whoever reads on before reads for nothing.
-    pub async fn committed(self) {
+    pub(super) async fn committed(self) {
         // Never a value: the sender is dropped.
         let _ = self.committed.await;
     }
 }
 
 impl OneWalk {
-    pub fn range(range: &Range, kind: RangeKind) -> Self {
+    pub(super) fn range(range: &Range, kind: RangeKind) -> Self {
         Self {
             walk: match kind {
                 RangeKind::Snapshot => Walk::Range(range.stop),
@@ -131,7 +131,7 @@ impl OneWalk {
         }
     }
 
-    pub fn sweep(since: Option<Timestamp>, until: Timestamp) -> Self {
+    pub(super) fn sweep(since: Option<Timestamp>, until: Timestamp) -> Self {
         Self {
             walk: Walk::Sweep,
             until: Some(until),
@@ -140,7 +140,7 @@ impl OneWalk {
         }
     }
 
-    pub fn live(since: Option<Timestamp>) -> Self {
+    pub(super) fn live(since: Option<Timestamp>) -> Self {
         Self {
             walk: Walk::Live,
             since,
@@ -168,7 +168,7 @@ impl OneWalk {
     ///
     /// # Errors
     /// When the lender cannot go on.
-    pub async fn run(mut self, context: &WalkContext, shares: Option<&Shares>) -> Result<Walked, ReaderExit> {
+    pub(super) async fn run(mut self, context: &WalkContext, shares: Option<&Shares>) -> Result<Walked, ReaderExit> {
         let mut ahead: Option<Ahead> = None;
         loop {
             let request = self.request(context);

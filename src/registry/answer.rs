@@ -20,7 +20,7 @@ const MAX_MESSAGE: usize = 1_000;
 
 /// A schema as it is registered under a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct Registered {
+pub(crate) struct Registered {
     pub id: u32,
     /// Within the subject; not every registry says it.
     pub version: Option<u32>,
@@ -28,7 +28,7 @@ pub struct Registered {
 
 /// Whether a schema may follow those of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CompatibilityVerdict {
+pub(crate) enum CompatibilityVerdict {
     Compatible,
     /// With the registry's reasons, if it gives any.
     Incompatible(Vec<String>),
@@ -38,7 +38,7 @@ pub enum CompatibilityVerdict {
 
 /// Which compatibility is in force for a subject, as the registry names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Compatibility {
+pub(crate) enum Compatibility {
     OfSubject(String),
     OfRegistry(String),
 }

@@ -17,7 +17,7 @@ use crate::tls;
 
 /// The level that every subject of d02-source's should have: each version is readable with each other one, so consumers
 /// and source are upgraded in any order, and a topic that holds records of several versions is read whole.
-pub const WANTED_LEVEL: &str = "FULL_TRANSITIVE";
+pub(crate) const WANTED_LEVEL: &str = "FULL_TRANSITIVE";
 
 /// Connecting takes no longer, or something is wrong.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// A schema registry with Confluent's API.
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     http: reqwest::Client,
     url: Url,
     auto_register: bool,
@@ -50,7 +50,7 @@ enum Credentials {
 }
 
 /// The name under which a schema is registered, as Confluent's serialisers form it.
-pub fn subject(strategy: SubjectStrategy, topic: &str, record_name: &str) -> String {
+pub(crate) fn subject(strategy: SubjectStrategy, topic: &str, record_name: &str) -> String {
     match strategy {
         SubjectStrategy::TopicName => format!("{topic}-value"),
         SubjectStrategy::RecordName => record_name.to_owned(),
@@ -63,7 +63,7 @@ impl Registry {
     ///
     /// # Errors
     /// When there is no URL, or the CA file cannot be used.
-    pub fn new(config: &config::SchemaRegistry) -> Result<Self, RegistryError> {
+    pub(crate) fn new(config: &config::SchemaRegistry) -> Result<Self, RegistryError> {
         let url = config
             .url
             .clone()
@@ -105,7 +105,7 @@ impl Registry {
     ///
     /// # Errors
     /// Whenever there is no id; every error may be mended while the caller waits.
-    pub async fn schema_id(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+    pub(crate) async fn schema_id(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let key = (subject.to_owned(), schema.to_owned());
         if let Some(id) = self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(*id);
@@ -126,7 +126,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the registry does not say.
-    pub async fn look_up(&self, subject: &str, schema: &str) -> Result<Option<Registered>, RegistryError> {
+    pub(crate) async fn look_up(&self, subject: &str, schema: &str) -> Result<Option<Registered>, RegistryError> {
         let url = below(&self.url, &["subjects", subject]);
         let look_up = async |url| {
             let request = json_body(self.http.post(url), &json!({ "schema": schema }));
@@ -145,7 +145,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the registry does not take it, or gives no answer.
-    pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+    pub(crate) async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let url = below(&self.url, &["subjects", subject, "versions"]);
         let request = json_body(self.http.post(url), &json!({ "schema": schema }));
         let answer = self.ask(request, "registering", of_subject(subject)).await?;
@@ -156,7 +156,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the registry does not say.
-    pub async fn compare(&self, subject: &str, schema: &str) -> Result<CompatibilityVerdict, RegistryError> {
+    pub(crate) async fn compare(&self, subject: &str, schema: &str) -> Result<CompatibilityVerdict, RegistryError> {
         let compare = async |path: &[&str]| {
             let mut url = below(&self.url, path);
             url.set_query(Some("verbose=true"));
@@ -177,7 +177,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the registry does not say.
-    pub async fn compatibility(&self, subject: &str) -> Result<Compatibility, RegistryError> {
+    pub(crate) async fn compatibility(&self, subject: &str) -> Result<Compatibility, RegistryError> {
         let of = self.http.get(below(&self.url, &["config", subject]));
         let answer = self.ask(of, READING_LEVEL, format!("subject {subject}")).await?;
         if let Some(level) = answer.subject_level()? {
@@ -192,7 +192,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the registry refuses, or does not have a compatibility for each subject.
-    pub async fn set_wanted_level(&self, subject: &str) -> Result<(), RegistryError> {
+    pub(crate) async fn set_wanted_level(&self, subject: &str) -> Result<(), RegistryError> {
         let url = below(&self.url, &["config", subject]);
         let request = json_body(self.http.put(url), &json!({ "compatibility": WANTED_LEVEL }));
         let answer = self.ask(request, "setting the compatibility of", format!("subject {subject}"));
@@ -203,7 +203,7 @@ impl Registry {
     ///
     /// # Errors
     /// Whenever there is no such text.
-    pub async fn schema(&self, id: u32) -> Result<String, RegistryError> {
+    pub(crate) async fn schema(&self, id: u32) -> Result<String, RegistryError> {
         let url = below(&self.url, &["schemas", "ids", &id.to_string()]);
         let answer = self.ask(self.http.get(url), "fetching", format!("schema {id}")).await?;
         answer.schema(id)

@@ -6,7 +6,7 @@ use crate::tls::CertificateError;
 
 /// Why the registry did not do what it was asked for. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
+pub(crate) enum RegistryError {
     #[error("schema_registry.url is not set, or cannot have a path")]
     NoUrl,
     #[error("reading schema_registry.ca_file")]

@@ -14,6 +14,6 @@ mod answer;
 mod client;
 mod error;
 
-pub use answer::{Compatibility, CompatibilityVerdict, Registered};
-pub use client::{Registry, WANTED_LEVEL, subject};
-pub use error::RegistryError;
+pub(crate) use answer::{Compatibility, CompatibilityVerdict, Registered};
+pub(crate) use client::{Registry, WANTED_LEVEL, subject};
+pub(crate) use error::RegistryError;

@@ -54,77 +54,77 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn control(&self) -> MutexGuard<'_, Control> {
+    pub(super) fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().expect("nothing panics while it holds the lock")
     }
 
-    pub fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub fn request_id(&self) -> String {
+    pub(super) fn request_id(&self) -> String {
         format!("req_{:016x}", self.secret.wrapping_add(self.next_number()))
     }
 
-    pub fn next_effect(&self, endpoint: Endpoint, subdomain: &str, cursor: bool, until: bool) -> Option<Effect> {
+    pub(super) fn next_effect(&self, endpoint: Endpoint, subdomain: &str, cursor: bool, until: bool) -> Option<Effect> {
         let mut control = self.control();
         let effect = control.script.take(endpoint, subdomain, cursor, until)?;
         control.counts.fault_count += 1;
         Some(effect)
     }
 
-    pub fn touch(&self, lender: usize, count: usize, rng: &mut Rng) -> Vec<String> {
+    pub(super) fn touch(&self, lender: usize, count: usize, rng: &mut Rng) -> Vec<String> {
         let ids = self.lenders[lender].touch(&self.clock, count, rng);
         self.control().counts.change_count += ids.len() as u64;
         ids
     }
 
-    pub fn insert(&self, lender: usize, count: usize) -> Vec<String> {
+    pub(super) fn insert(&self, lender: usize, count: usize) -> Vec<String> {
         let ids = self.lenders[lender].insert(&self.clock, count);
         self.control().counts.insert_count += ids.len() as u64;
         ids
     }
 
-    pub fn delete(&self, lender: usize, count: usize, rng: &mut Rng) -> Vec<String> {
+    pub(super) fn delete(&self, lender: usize, count: usize, rng: &mut Rng) -> Vec<String> {
         let ids = self.lenders[lender].delete(count, rng);
         self.control().counts.delete_count += ids.len() as u64;
         ids
     }
 
-    pub fn change_late(&self, lender: usize, count: usize, by: Duration, rng: &mut Rng) -> Vec<String> {
+    pub(super) fn change_late(&self, lender: usize, count: usize, by: Duration, rng: &mut Rng) -> Vec<String> {
         self.lenders[lender].change_late(&self.clock, count, by, rng)
     }
 
     /// Gives when the next late change becomes visible.
-    pub fn reveal(&self, lender: usize, now: Instant, most: usize) -> Option<Instant> {
+    pub(super) fn reveal(&self, lender: usize, now: Instant, most: usize) -> Option<Instant> {
         let (count, next) = self.lenders[lender].reveal(now, most);
         self.control().counts.late_count += count;
         next
     }
 
-    pub fn change_ahead(&self, lender: usize, count: usize, by: Duration, rng: &mut Rng) -> Vec<String> {
+    pub(super) fn change_ahead(&self, lender: usize, count: usize, by: Duration, rng: &mut Rng) -> Vec<String> {
         let ids = self.lenders[lender].change_ahead(&self.clock, count, by, rng);
         self.control().counts.ahead_count += ids.len() as u64;
         ids
     }
 
-    pub fn vanish(&self, lender: usize, filter: &Filter, after: Option<&Key>, limit: usize, count: usize) {
+    pub(super) fn vanish(&self, lender: usize, filter: &Filter, after: Option<&Key>, limit: usize, count: usize) {
         let gone = self.lenders[lender].vanish(filter, after, limit, count);
         self.control().counts.delete_count += gone;
     }
 
-    pub fn remove(&self, lender: usize, id: &str) -> bool {
+    pub(super) fn remove(&self, lender: usize, id: &str) -> bool {
         let removed = self.lenders[lender].write().remove(id);
         self.control().counts.delete_count += u64::from(removed);
         removed
     }
 
-    pub fn pending_late_count(&self) -> usize {
+    pub(super) fn pending_late_count(&self) -> usize {
         let pending = self.lenders.iter().map(|lender| lender.read().late_count());
         pending.sum()
     }
 
-    pub fn log(&self, request: RequestLog, row_count: usize) {
+    pub(super) fn log(&self, request: RequestLog, row_count: usize) {
         let mut control = self.control();
         control.counts.request_count += 1;
         control.counts.row_count += row_count as u64;

@@ -32,14 +32,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// A topic as [`inspect_topics`] finds it.
 #[derive(Debug)]
-pub struct InspectedTopic {
+pub(crate) struct InspectedTopic {
     pub role: Role,
     pub name: String,
     pub state: Result<TopicState, TopicError>,
 }
 
 #[derive(Debug)]
-pub enum TopicState {
+pub(crate) enum TopicState {
     Usable(UsableTopic),
     /// There is none, and it would be created so.
     Missing {
@@ -51,7 +51,7 @@ pub enum TopicState {
 
 /// The brokers as one of them shows itself.
 #[derive(Debug)]
-pub struct Brokers {
+pub(crate) struct Brokers {
     pub count: usize,
     /// Of one broker, by Kafka's names; `None` where they may not be read.
     pub settings: Option<BTreeMap<String, String>>,
@@ -61,7 +61,7 @@ pub struct Brokers {
 ///
 /// # Errors
 /// When the cluster does not answer, or a topic is missing, may not be described, or must not be used as it is.
-pub async fn ensure_topics(
+pub(super) async fn ensure_topics(
     cluster: &Cluster,
     kafka: &config::Kafka,
     lenders: &[&str],
@@ -100,7 +100,7 @@ pub async fn ensure_topics(
 ///
 /// # Errors
 /// When the cluster does not answer within `limit`, or a client cannot be set up.
-pub async fn inspect_topics(
+pub(crate) async fn inspect_topics(
     cluster: &Cluster,
     kafka: &config::Kafka,
     lenders: &[&str],

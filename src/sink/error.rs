@@ -8,7 +8,7 @@ use crate::progress::RecordError;
 
 /// Why a batch was not committed, or what is committed cannot be said.
 #[derive(Debug, thiserror::Error)]
-pub enum SinkError {
+pub(crate) enum SinkError {
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
     /// The commit succeeded, but a repeated EndTxn may still be under way: docs/delivery.md, "Reopen".

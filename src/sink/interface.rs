@@ -6,7 +6,7 @@ use super::topics::Topics;
 use crate::progress::Record;
 
 /// What the loop needs of Kafka for one lender. The second implementation is the model test's memory.
-pub trait Sink {
+pub(crate) trait Sink {
     fn topics(&self) -> &Topics;
 
     /// Commits `records` and the `progress` that they are, or nothing (Atomic).
@@ -39,7 +39,7 @@ pub trait Sink {
 
 /// What the cursor topic says of a lender.
 #[derive(Debug, Clone)]
-pub enum Committed {
+pub(crate) enum Committed {
     Nothing,
     /// A tombstone: the next start reads from the beginning.
     Reset,
@@ -47,7 +47,7 @@ pub enum Committed {
 }
 
 impl Committed {
-    pub fn record(self) -> Option<Record> {
+    pub(crate) fn record(self) -> Option<Record> {
         match self {
             Self::Record(record) => Some(*record),
             Self::Nothing | Self::Reset => None,

@@ -23,17 +23,19 @@ mod topics;
 mod transaction;
 mod versions;
 
-pub use admin::{Brokers, InspectedTopic, TopicState, inspect_topics};
-pub use error::SinkError;
-pub use interface::{Committed, Sink};
-pub use ready::ready_topics;
-pub use record::{
+pub(crate) use admin::{Brokers, InspectedTopic, TopicState, inspect_topics};
+pub(crate) use error::SinkError;
+pub(crate) use interface::{Committed, Sink};
+pub(crate) use ready::ready_topics;
+pub(crate) use record::{
     AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, TopicRecord, account_size, change_size, header,
     partitions_text,
 };
-pub use recovery::{ContentOf, CursorRecords, DeadLetterDigests, StoredCursor, restore_accounts, restore_dead_letters};
-pub use tail::{TailError, TopicTail};
-pub use topic_error::TopicError;
-pub use topics::{Role, Topic, Topics, UsableTopic};
-pub use transaction::{Transactions, Watchers, try_transactional_id};
-pub use versions::{DeadLetters, read_dead_letters, read_versions};
+pub(crate) use recovery::{
+    ContentOf, CursorRecords, DeadLetterDigests, StoredCursor, restore_accounts, restore_dead_letters,
+};
+pub(crate) use tail::{TailError, TopicTail};
+pub(crate) use topic_error::TopicError;
+pub(crate) use topics::{Role, Topic, Topics, UsableTopic};
+pub(crate) use transaction::{Transactions, Watchers, try_transactional_id};
+pub(crate) use versions::{DeadLetters, read_dead_letters, read_versions};

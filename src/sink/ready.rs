@@ -10,7 +10,11 @@ use crate::kafka::Cluster;
 ///
 /// # Errors
 /// As [`ensure_topics`].
-pub async fn ready_topics(cluster: &Cluster, config: &Config, create: bool) -> Result<Vec<UsableTopic>, Failure> {
+pub(crate) async fn ready_topics(
+    cluster: &Cluster,
+    config: &Config,
+    create: bool,
+) -> Result<Vec<UsableTopic>, Failure> {
     let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
     let checked = ensure_topics(cluster, &config.kafka, &lenders, create).await?;
     for topic in &checked {

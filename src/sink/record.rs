@@ -21,37 +21,37 @@ use crate::index::Version;
 use crate::kafka::{self, NotText};
 
 /// The names of the headers; whoever writes or reads one takes it from here.
-pub mod header {
+pub(crate) mod header {
     /// Why an account was written, in one letter: [`crate::account::Op`].
-    pub const OP: &str = "__op";
+    pub(crate) const OP: &str = "__op";
     /// The row's `updated_at`, in milliseconds since the epoch.
-    pub const SOURCE_TS_MS: &str = "__source_ts_ms";
+    pub(crate) const SOURCE_TS_MS: &str = "__source_ts_ms";
     /// The public id of the row's lender.
-    pub const LENDER: &str = "d02.lender";
+    pub(crate) const LENDER: &str = "d02.lender";
     /// Of the row's content.
-    pub const DIGEST: &str = "d02.digest";
+    pub(crate) const DIGEST: &str = "d02.digest";
     /// A JSON array of the fields that did not fit.
-    pub const INVALID: &str = "d02.invalid";
+    pub(crate) const INVALID: &str = "d02.invalid";
     /// `true` where a newer version was held: upstream went back in time.
-    pub const REGRESSED: &str = "d02.regressed";
+    pub(crate) const REGRESSED: &str = "d02.regressed";
     /// In `changes`, a JSON array of the fields that differ.
-    pub const CHANGED: &str = "d02.changed";
+    pub(crate) const CHANGED: &str = "d02.changed";
     /// In `changes`, where the due date moved: the one before.
-    pub const PREVIOUS_DUE_DATE: &str = "d02.previous_due_date";
+    pub(crate) const PREVIOUS_DUE_DATE: &str = "d02.previous_due_date";
     /// In `changes`, where the due date moved: the one now.
-    pub const DUE_DATE: &str = "d02.due_date";
+    pub(crate) const DUE_DATE: &str = "d02.due_date";
     /// In `dead-letters`, the field that cannot be read.
-    pub const FIELD: &str = "d02.field";
+    pub(crate) const FIELD: &str = "d02.field";
     /// In `dead-letters`, upstream's id of the request that brought the row.
-    pub const REQUEST_ID: &str = "d02.request_id";
+    pub(crate) const REQUEST_ID: &str = "d02.request_id";
     /// In `dead-letters`, the bytes of a row that is too large for its topic.
-    pub const SIZE: &str = "d02.size";
+    pub(crate) const SIZE: &str = "d02.size";
     /// In `dead-letters`, in Kafka Connect's words.
-    pub const ERROR_TOPIC: &str = "__connect.errors.topic";
-    pub const ERROR_CONNECTOR: &str = "__connect.errors.connector.name";
-    pub const ERROR_STAGE: &str = "__connect.errors.stage";
-    pub const ERROR_CLASS: &str = "__connect.errors.exception.class.name";
-    pub const ERROR_MESSAGE: &str = "__connect.errors.exception.message";
+    pub(crate) const ERROR_TOPIC: &str = "__connect.errors.topic";
+    pub(crate) const ERROR_CONNECTOR: &str = "__connect.errors.connector.name";
+    pub(crate) const ERROR_STAGE: &str = "__connect.errors.stage";
+    pub(crate) const ERROR_CLASS: &str = "__connect.errors.exception.class.name";
+    pub(crate) const ERROR_MESSAGE: &str = "__connect.errors.exception.message";
 }
 
 /// What [`header::REGRESSED`] says, where it is there.
@@ -65,7 +65,7 @@ const HEADER_OVERHEAD: usize = 5 + 5;
 
 /// What one transaction writes beside its cursor record.
 #[derive(Debug, Default)]
-pub struct Records<'a> {
+pub(crate) struct Records<'a> {
     pub accounts: Vec<AccountRecord<'a>>,
     pub changes: Vec<ChangeRecord<'a>>,
     /// What stands before `after` in the values of `changes`, one after another.
@@ -74,7 +74,7 @@ pub struct Records<'a> {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct AccountRecord<'a> {
+pub(crate) struct AccountRecord<'a> {
     pub public_id: &'a str,
     /// Framed Avro; nothing where the account was deleted, whose record is a tombstone.
     pub value: &'a [u8],
@@ -96,7 +96,7 @@ impl AccountRecord<'_> {
 
 /// What `changes` says of an account that is written to `accounts`.
 #[derive(Debug, Clone)]
-pub struct ChangeRecord<'a> {
+pub(crate) struct ChangeRecord<'a> {
     pub account: AccountRecord<'a>,
     /// The place of its head in [`Records::heads`].
     pub head: Range<usize>,
@@ -109,19 +109,19 @@ pub struct ChangeRecord<'a> {
 
 /// The due dates of two versions, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
+pub(crate) struct Moved {
     pub previous: Option<String>,
     pub now: Option<String>,
 }
 
 impl Records<'_> {
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.accounts.len() + self.changes.len() + self.dead_letters.len()
     }
 
     /// Puts the value of a change together.
-    pub fn change_value(&self, change: &ChangeRecord<'_>, value: &mut Vec<u8>) {
+    pub(crate) fn change_value(&self, change: &ChangeRecord<'_>, value: &mut Vec<u8>) {
         value.clear();
         value.extend_from_slice(&self.heads[change.head.clone()]);
         value.push(avro::after(!change.account.is_tombstone()));
@@ -130,7 +130,7 @@ impl Records<'_> {
 }
 
 #[derive(Debug, Clone)]
-pub struct DeadLetterRecord<'a> {
+pub(crate) struct DeadLetterRecord<'a> {
     pub public_id: Option<&'a str>,
     /// The row's JSON, byte for byte.
     pub json: &'a [u8],
@@ -187,13 +187,13 @@ impl DeadLetterRecord<'_> {
 }
 
 /// Partition counts as they stand in the cursor record.
-pub fn partitions_text(accounts: usize, changes: Option<usize>) -> String {
+pub(crate) fn partitions_text(accounts: usize, changes: Option<usize>) -> String {
     let changes = changes.map(|count| format!(",changes={count}")).unwrap_or_default();
     format!("accounts={accounts}{changes}")
 }
 
 /// The size of the largest batch that holds this account alone.
-pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
+pub(crate) fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
     let invalid = account
         .invalid
         .map_or(0, |names| header::INVALID.len() + names.len() + HEADER_OVERHEAD);
@@ -209,7 +209,7 @@ pub fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
 }
 
 /// The size of the largest batch that holds this change alone.
-pub fn change_size(change: &ChangeRecord<'_>, lender: &str) -> usize {
+pub(crate) fn change_size(change: &ChangeRecord<'_>, lender: &str) -> usize {
     let size = account_size(&change.account, lender) - change.account.value.len();
     let headers: usize = change_texts(change)
         .iter()
@@ -338,7 +338,7 @@ impl<'m> DeadLetterHeader<'m> {
 
 /// A record as it stands in its topic.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TopicRecord {
+pub(crate) struct TopicRecord {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
@@ -369,7 +369,7 @@ impl TopicRecord {
     }
 
     /// The last header of this name, if it is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().flatten().rfind(|(found, _)| found == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }

@@ -21,7 +21,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// The last record of one key in one partition.
 #[derive(Debug)]
-pub struct StoredCursor {
+pub(crate) struct StoredCursor {
     /// `None`: a tombstone, the cursor was reset.
     pub record: Result<Option<Record>, RecordError>,
     pub partition: i32,
@@ -32,7 +32,7 @@ pub struct StoredCursor {
 
 /// The cursor topic at one moment.
 #[derive(Debug, Default)]
-pub struct CursorRecords {
+pub(crate) struct CursorRecords {
     topic: String,
     stored: HashMap<RecordKey, BTreeMap<i32, StoredCursor>>,
     /// Partitions that are empty but once held records, with their end.
@@ -44,7 +44,7 @@ impl CursorRecords {
     ///
     /// # Errors
     /// When it cannot be read to its end.
-    pub fn read(cluster: &Cluster, topic: &str, shutdown: &Shutdown) -> Result<Self, SinkError> {
+    pub(crate) fn read(cluster: &Cluster, topic: &str, shutdown: &Shutdown) -> Result<Self, SinkError> {
         let mut stored: HashMap<RecordKey, BTreeMap<i32, StoredCursor>> = HashMap::new();
         let bounds = read_to_end(cluster, topic, &Offsets::new(), shutdown, SHUTDOWN_GRACE, |message| {
             let Some(key) = message.key().and_then(RecordKey::from_json) else {
@@ -80,14 +80,14 @@ impl CursorRecords {
     ///
     /// # Errors
     /// As there.
-    pub async fn find(cluster: &Cluster, topic: &str) -> Result<Self, SinkError> {
+    pub(crate) async fn find(cluster: &Cluster, topic: &str) -> Result<Self, SinkError> {
         let (cluster, topic) = (cluster.clone(), topic.to_owned());
         uninterrupted(move |shutdown| Self::read(&cluster, &topic, &shutdown)).await
     }
 
     /// # Errors
     /// When a partition is empty though it once was not: a record of any lender may have stood there.
-    pub fn whole(self) -> Result<Self, SinkError> {
+    pub(crate) fn whole(self) -> Result<Self, SinkError> {
         match self.emptied.first() {
             None => Ok(self),
             Some(&(partition, high)) => Err(SinkError::Emptied {
@@ -102,7 +102,7 @@ impl CursorRecords {
     ///
     /// # Errors
     /// When it is of another version, or unreadable.
-    pub fn current(&self, key: &RecordKey) -> Result<Option<(&StoredCursor, Option<&Record>)>, SinkError> {
+    pub(crate) fn current(&self, key: &RecordKey) -> Result<Option<(&StoredCursor, Option<&Record>)>, SinkError> {
         let mut current: Option<(&StoredCursor, Option<&Record>)> = None;
         for stored in self.stored.get(key).into_iter().flat_map(BTreeMap::values) {
             let record = match &stored.record {
@@ -130,7 +130,7 @@ impl CursorRecords {
     ///
     /// # Errors
     /// As there.
-    pub fn committed(&self, key: &RecordKey) -> Result<Committed, SinkError> {
+    pub(crate) fn committed(&self, key: &RecordKey) -> Result<Committed, SinkError> {
         Ok(match self.current(key)? {
             None => Committed::Nothing,
             Some((_, None)) => Committed::Reset,
@@ -140,7 +140,7 @@ impl CursorRecords {
 
     /// Where a tombstone makes the next start begin anew: every partition that holds this key, and every one that was
     /// emptied; the first, where there is neither.
-    pub fn partitions_to_reset(&self, key: &RecordKey) -> Vec<i32> {
+    pub(crate) fn partitions_to_reset(&self, key: &RecordKey) -> Vec<i32> {
         let holding = self.stored.get(key).into_iter().flat_map(BTreeMap::keys).copied();
         let emptied = self.emptied.iter().map(|(partition, _)| *partition);
         let partitions: BTreeSet<i32> = holding.chain(emptied).collect();
@@ -152,14 +152,14 @@ impl CursorRecords {
     }
 
     /// Every key with its current record, readable or not.
-    pub fn keys(&self) -> impl Iterator<Item = &RecordKey> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
         self.stored.keys()
     }
 }
 
 /// The digests of the dead letters in their topic, the newest up to a bound.
 #[derive(Debug, Default)]
-pub struct DeadLetterDigests {
+pub(crate) struct DeadLetterDigests {
     known: HashSet<Digest>,
     order: std::collections::VecDeque<Digest>,
 }
@@ -168,11 +168,11 @@ impl DeadLetterDigests {
     /// 16 MB at most; beyond it the oldest is forgotten and could appear a second time.
     const LIMIT: usize = 500_000;
 
-    pub fn contains(&self, digest: &Digest) -> bool {
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
         self.known.contains(digest)
     }
 
-    pub fn insert(&mut self, digest: Digest) {
+    pub(crate) fn insert(&mut self, digest: Digest) {
         if self.known.insert(digest) {
             self.order.push_back(digest);
             if self.order.len() > Self::LIMIT {
@@ -186,7 +186,7 @@ impl DeadLetterDigests {
 ///
 /// # Errors
 /// When it cannot be read to its end.
-pub fn restore_dead_letters(
+pub(crate) fn restore_dead_letters(
     cluster: &Cluster,
     topic: &str,
     lenders: &[String],
@@ -208,14 +208,14 @@ pub fn restore_dead_letters(
 }
 
 /// What of a value of `accounts` is to be remembered, if anything is.
-pub type ContentOf<'c> = &'c (dyn for<'v> Fn(&'v [u8]) -> Result<Option<Content<'v>>, SinkError> + Sync);
+pub(crate) type ContentOf<'c> = &'c (dyn for<'v> Fn(&'v [u8]) -> Result<Option<Content<'v>>, SinkError> + Sync);
 
 /// Restores the indexes of `lenders` (public ids) from one topic; `account_count` is what is expected of each, `content`
 /// gives what is to be remembered of a value.
 ///
 /// # Errors
 /// When it cannot be read to its end, or holds what the source did not write.
-pub fn restore_accounts(
+pub(crate) fn restore_accounts(
     cluster: &Cluster,
     topic: &str,
     lenders: &[String],

@@ -36,7 +36,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// A part of a partition that an open transaction hides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HiddenOffsets {
+pub(crate) struct HiddenOffsets {
     pub topic: String,
     pub partition: i32,
     /// The last stable offset: from here on nothing is seen.
@@ -46,7 +46,7 @@ pub struct HiddenOffsets {
 
 /// Why a topic cannot be looked at.
 #[derive(Debug, thiserror::Error)]
-pub enum TailError {
+pub(crate) enum TailError {
     #[error(transparent)]
     Kafka(kafka::Error),
     #[error(
@@ -141,7 +141,7 @@ struct Bounds {
 }
 
 /// Topics opened for reading, up to the ends that they had then.
-pub struct TopicTail {
+pub(crate) struct TopicTail {
     cluster: Cluster,
     reader: BaseConsumer<Context>,
     topics: BTreeMap<String, BTreeMap<i32, Bounds>>,
@@ -154,7 +154,7 @@ impl TopicTail {
     ///
     /// # Errors
     /// When the brokers do not answer, or a topic is not there or may not be read.
-    pub fn open(
+    pub(crate) fn open(
         cluster: Cluster,
         topics: &[String],
         key: Option<Vec<u8>>,
@@ -184,7 +184,7 @@ impl TopicTail {
     }
 
     /// What cannot be seen because somebody's transaction is open.
-    pub fn hidden(&self) -> Vec<HiddenOffsets> {
+    pub(crate) fn hidden(&self) -> Vec<HiddenOffsets> {
         let mut hidden = Vec::new();
         for (topic, parts) in &self.topics {
             for (partition, bounds) in parts {
@@ -205,7 +205,10 @@ impl TopicTail {
     ///
     /// # Errors
     /// When reading fails, or is interrupted, or `take` fails.
-    pub fn read_all<E: From<TailError>>(&self, mut take: impl FnMut(TopicRecord) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn read_all<E: From<TailError>>(
+        &self,
+        mut take: impl FnMut(TopicRecord) -> Result<(), E>,
+    ) -> Result<(), E> {
         for (topic, parts) in &self.topics {
             let whole = parts
                 .iter()
@@ -219,7 +222,7 @@ impl TopicTail {
     ///
     /// # Errors
     /// When reading fails, or is interrupted.
-    pub fn last(&self, count: usize) -> Result<Vec<TopicRecord>, TailError> {
+    pub(crate) fn last(&self, count: usize) -> Result<Vec<TopicRecord>, TailError> {
         let mut found = Vec::new();
         for (topic, parts) in &self.topics {
             found.extend(self.last_of(topic, parts, count)?);
@@ -294,7 +297,10 @@ impl TopicTail {
     ///
     /// # Errors
     /// When reading fails for good (a topic that was deleted, a right that was taken away), or `take` fails.
-    pub fn follow<E: From<TailError>>(&self, mut take: impl FnMut(TopicRecord) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn follow<E: From<TailError>>(
+        &self,
+        mut take: impl FnMut(TopicRecord) -> Result<(), E>,
+    ) -> Result<(), E> {
         let reader = self.cluster.follower().map_err(TailError::from)?;
         let mut list = TopicPartitionList::new();
         for (topic, parts) in &self.topics {

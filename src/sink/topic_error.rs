@@ -12,7 +12,7 @@ pub(super) const MIN_MAX_MESSAGE: usize = 64 << 10;
 
 /// Why the topics cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TopicError {
+pub(crate) enum TopicError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("{key}.\"cleanup.policy\" is {found}, but it can only be compact")]
@@ -65,7 +65,7 @@ pub enum TopicError {
 
 impl TopicError {
     /// The code of topics that are missing.
-    pub const MISSING: ErrorCode = ErrorCode::T01;
+    pub(crate) const MISSING: ErrorCode = ErrorCode::T01;
 }
 
 impl Diagnosis for TopicError {

@@ -22,7 +22,7 @@ const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
 
 /// What a topic is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     Accounts,
     Cursor,
     Changes,
@@ -31,7 +31,7 @@ pub enum Role {
 
 /// A topic that is there and can be used.
 #[derive(Debug, Clone)]
-pub struct UsableTopic {
+pub(crate) struct UsableTopic {
     pub role: Role,
     pub name: String,
     /// Whether this call created it.
@@ -47,7 +47,7 @@ pub struct UsableTopic {
 
 /// How a topic differs from what is wanted, and what mends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicDifference {
+pub(crate) struct TopicDifference {
     /// As a clause: "it has 3 partitions".
     pub found: String,
     pub wanted: String,
@@ -57,7 +57,7 @@ pub struct TopicDifference {
 }
 
 impl TopicDifference {
-    pub const CODE: ErrorCode = ErrorCode::T10;
+    pub(crate) const CODE: ErrorCode = ErrorCode::T10;
 }
 
 impl fmt::Display for TopicDifference {
@@ -74,7 +74,7 @@ impl fmt::Display for TopicDifference {
 
 /// The topics of one lender, with what each takes.
 #[derive(Debug, Clone)]
-pub struct Topics {
+pub(crate) struct Topics {
     pub accounts: Topic,
     pub cursor: Topic,
     /// `None`: the trail is turned off.
@@ -84,7 +84,7 @@ pub struct Topics {
 
 /// One of them.
 #[derive(Debug, Clone)]
-pub struct Topic {
+pub(crate) struct Topic {
     pub name: String,
     /// `max.message.bytes`.
     pub max_message: usize,
@@ -92,7 +92,7 @@ pub struct Topic {
 
 impl Topics {
     /// The topics of one lender among `checked`, which `ensure_topics` gave for this lender too.
-    pub fn of(checked: &[UsableTopic], kafka: &config::Kafka, lender: &str) -> Self {
+    pub(crate) fn of(checked: &[UsableTopic], kafka: &config::Kafka, lender: &str) -> Self {
         let names = kafka.topics.for_lender(lender);
         let topic = |role: Role, name: &str| {
             let found = checked.iter().find(|topic| topic.role == role && topic.name == name);
@@ -111,7 +111,7 @@ impl Topics {
     }
 
     /// What every topic takes that an account's row is written to, in bytes.
-    pub fn largest_row(&self) -> usize {
+    pub(crate) fn largest_row(&self) -> usize {
         let accounts = self.accounts.max_message;
         self.changes
             .as_ref()
@@ -158,7 +158,7 @@ pub(super) fn topic_specs<'a>(kafka: &'a config::Kafka, lenders: &[&str]) -> Vec
 
 impl Role {
     /// Where its settings stand in the configuration.
-    pub fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Accounts => "kafka.topic_settings.accounts",
             Self::Cursor => "kafka.topic_settings.cursor",

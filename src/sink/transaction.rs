@@ -42,7 +42,7 @@ const CURSOR_LIMIT: Duration = Duration::from_secs(600);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
 /// The transactional producer of one lender.
-pub struct Transactions {
+pub(crate) struct Transactions {
     cluster: Cluster,
     transactional_id: String,
     topics: Topics,
@@ -54,7 +54,7 @@ pub struct Transactions {
 
 /// Who hears what the producer does.
 #[derive(Clone, Default)]
-pub struct Watchers {
+pub(crate) struct Watchers {
     pub metrics: LenderMetrics,
     /// Of the thread that calls.
     pub pulse: Pulse,
@@ -65,7 +65,7 @@ impl Transactions {
     ///
     /// # Errors
     /// When the client settings cannot be used.
-    pub fn new(
+    pub(crate) fn new(
         cluster: Cluster,
         transactional_id: String,
         topics: Topics,
@@ -111,7 +111,7 @@ impl Transactions {
         cluster.producer(transactional_id, smallest, largest, metrics.clone())
     }
 
-    pub fn key(&self) -> &RecordKey {
+    pub(crate) fn key(&self) -> &RecordKey {
         &self.key
     }
 
@@ -119,7 +119,7 @@ impl Transactions {
     ///
     /// # Errors
     /// When the coordinator cannot be reached in time, or refuses.
-    pub fn init(&self) -> Result<(), SinkError> {
+    pub(crate) fn init(&self) -> Result<(), SinkError> {
         let limit = self.patience(INIT_LIMIT);
         let _call = self.watchers.pulse.during("claiming the transactional id", limit);
         let claimed = self.producer.init_transactions(limit);
@@ -130,7 +130,7 @@ impl Transactions {
     ///
     /// # Errors
     /// When the client settings cannot be used any more (a secret file that is gone).
-    pub fn replace_producer(&mut self) -> Result<(), ClusterError> {
+    pub(crate) fn replace_producer(&mut self) -> Result<(), ClusterError> {
         let _call = self.watchers.pulse.during("replacing the producer", work_limit());
         let metrics = &self.watchers.metrics;
         self.producer = Self::producer(&self.cluster, &self.transactional_id, &self.topics, metrics)?;
@@ -141,7 +141,7 @@ impl Transactions {
     ///
     /// # Errors
     /// As for [`Sink::commit`].
-    pub fn commit_tombstones(&self, partitions: &[i32]) -> Result<(), SinkError> {
+    pub(crate) fn commit_tombstones(&self, partitions: &[i32]) -> Result<(), SinkError> {
         self.producer
             .begin_transaction()
             .map_err(|source| self.kafka("beginning a transaction", source))?;
@@ -436,7 +436,7 @@ impl Sink for Transactions {
 ///
 /// # Errors
 /// When the coordinator cannot be reached in time, or refuses.
-pub fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result<(), kafka::Error> {
+pub(crate) fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result<(), kafka::Error> {
     /// No record is ever handed to this producer.
     const SIZE: usize = 1_000_000;
     let producer = cluster.producer(transactional_id, SIZE, SIZE, LenderMetrics::default())?;

@@ -16,7 +16,7 @@ use crate::shutdown::Shutdown;
 ///
 /// # Errors
 /// When the topic cannot be read to its end, or holds what the source did not write.
-pub fn read_versions(
+pub(crate) fn read_versions(
     cluster: &Cluster,
     topic: &str,
     lender: &str,
@@ -40,7 +40,7 @@ pub fn read_versions(
 
 /// How far `dead-letters` was read.
 #[derive(Debug, Default)]
-pub struct DeadLetters {
+pub(crate) struct DeadLetters {
     pub read: Offsets,
     /// Retention has removed some: what is not there may have been.
     pub is_cut: bool,
@@ -50,7 +50,7 @@ pub struct DeadLetters {
 ///
 /// # Errors
 /// When the topic cannot be read to its end, or what `take` fails with.
-pub fn read_dead_letters(
+pub(crate) fn read_dead_letters(
     cluster: &Cluster,
     topic: &str,
     lender: &str,

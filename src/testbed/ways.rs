@@ -16,7 +16,7 @@ pub(super) enum Ways {
 }
 
 impl Ways {
-    pub fn from_environment() -> Result<Self, TestbedError> {
+    pub(super) fn from_environment() -> Result<Self, TestbedError> {
         match std::env::var(CHOICE_VARIABLE).as_deref() {
             Err(VarError::NotPresent) | Ok("") => Ok(Self::DockerOrJvm),
             Ok("docker") => Ok(Self::Docker),
@@ -31,7 +31,7 @@ impl Ways {
     }
 
     /// The engine for containers, unless they are to be had from the JVM.
-    pub fn engine(self) -> Result<Option<Arc<Engine>>, TestbedError> {
+    pub(super) fn engine(self) -> Result<Option<Arc<Engine>>, TestbedError> {
         if self == Self::Jvm {
             return Ok(None);
         }
@@ -43,7 +43,7 @@ impl Ways {
     }
 
     /// Goes on without Docker, if that may be.
-    pub fn without(self, source: DockerError) -> Result<(), TestbedError> {
+    pub(super) fn without(self, source: DockerError) -> Result<(), TestbedError> {
         if self == Self::Docker {
             return Err(TestbedError::Docker { source });
         }

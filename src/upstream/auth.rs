@@ -27,7 +27,7 @@ use crate::progress::Timestamp;
 
 /// What the login answered.
 #[derive(Debug, Clone)]
-pub struct Login {
+pub(crate) struct Login {
     pub lender_public_id: String,
     /// Upstream's clock, `None` where its answers carry no `Date`.
     pub clock: Option<Timestamp>,
@@ -95,7 +95,7 @@ struct RefreshAnswer {
 
 impl Auth {
     /// Logs in for the first time.
-    pub async fn login(
+    pub(super) async fn login(
         connection: &Connection,
         lender: &str,
         config: config::Lender,
@@ -113,7 +113,7 @@ impl Auth {
     }
 
     /// The `lenderId` claim of the token in use, where it can be read.
-    pub fn token_lender(&self) -> Option<String> {
+    pub(super) fn token_lender(&self) -> Option<String> {
         self.tokens().token.lender()
     }
 
@@ -122,18 +122,18 @@ impl Auth {
     }
 
     /// The token in use and its generation.
-    pub fn token(&self) -> (u64, SecretString) {
+    pub(super) fn token(&self) -> (u64, SecretString) {
         let tokens = self.tokens();
         (tokens.generation, tokens.token.secret.clone())
     }
 
-    pub fn email(&self) -> &str {
+    pub(super) fn email(&self) -> &str {
         &self.config.email
     }
 
     /// Waits while a token that is over or refused is replaced; refreshes one that is due. Never fails: with the token that
     /// is then in use a request goes out, and what upstream answers decides.
-    pub async fn ready(&self, connection: &Connection) {
+    pub(super) async fn ready(&self, connection: &Connection) {
         let (is_due, is_over) = {
             let (tokens, now) = (self.tokens(), Instant::now());
             (tokens.is_due(now), tokens.is_refused || tokens.token.is_over(now))
@@ -190,7 +190,7 @@ impl Auth {
     }
 
     /// Replaces the token of `generation`, which was refused, unless that happened meanwhile; `true` if it did.
-    pub async fn renew(
+    pub(super) async fn renew(
         &self,
         connection: &Connection,
         generation: u64,

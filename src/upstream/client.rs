@@ -12,7 +12,7 @@ use crate::config;
 use crate::metrics::LenderMetrics;
 
 /// A logged-in lender's way to upstream.
-pub struct Client {
+pub(crate) struct Client {
     connection: Connection,
     pub(super) auth: Auth,
     lender_public_id: String,
@@ -23,7 +23,7 @@ impl Client {
     ///
     /// # Errors
     /// When upstream cannot be reached or refuses the credentials.
-    pub async fn login(
+    pub(crate) async fn login(
         transport: Arc<dyn Transport>,
         upstream: &config::Upstream,
         lender: &str,
@@ -52,11 +52,11 @@ impl Client {
     }
 
     /// The present place in the order of requests and answers.
-    pub fn tick(&self) -> Tick {
+    pub(crate) fn tick(&self) -> Tick {
         self.connection.ticks.next()
     }
 
-    pub fn metrics(&self) -> &LenderMetrics {
+    pub(crate) fn metrics(&self) -> &LenderMetrics {
         &self.connection.metrics
     }
 
@@ -64,7 +64,7 @@ impl Client {
     ///
     /// # Errors
     /// Everything that is no 200 with a text; the text itself is judged by [`Answer::page`].
-    pub async fn page(&self, page: &PageRequest) -> Result<Answer, UpstreamError> {
+    pub(crate) async fn page(&self, page: &PageRequest) -> Result<Answer, UpstreamError> {
         let doing = "reading a page of D02";
         let url = page.url(&self.connection.base_url, &self.lender_public_id);
         let mut renewals = [Renewal::Refresh, Renewal::Login].into_iter();
@@ -123,7 +123,7 @@ impl Client {
 
 impl Client {
     /// The `lenderId` claim of the token in use, where it can be read.
-    pub fn token_lender(&self) -> Option<String> {
+    pub(crate) fn token_lender(&self) -> Option<String> {
         self.auth.token_lender()
     }
 }

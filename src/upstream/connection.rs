@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Carries a request to upstream and the answer back. The second implementation is the model test's: a simulator
 /// without a socket, in a time of its own.
-pub trait Transport: Send + Sync {
+pub(crate) trait Transport: Send + Sync {
     fn execute(&self, request: Request) -> Execution<'_>;
 }
 
@@ -37,7 +37,7 @@ impl Transport for reqwest::Client {
 }
 
 /// An answer under way.
-pub type Execution<'a> = Pin<Box<dyn Future<Output = reqwest::Result<Response>> + Send + 'a>>;
+pub(crate) type Execution<'a> = Pin<Box<dyn Future<Output = reqwest::Result<Response>> + Send + 'a>>;
 
 /// What every request of a lender shares.
 pub(super) struct Connection {
@@ -50,7 +50,7 @@ pub(super) struct Connection {
 }
 
 /// A 200 with its body, read as UTF-8.
-pub struct Answer {
+pub(crate) struct Answer {
     text: String,
     pub request_id: RequestId,
     /// Upstream's clock when the answer was computed, at the latest: `Date` minus the time the request took.
@@ -67,7 +67,7 @@ impl Connection {
     /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error, in which `secret`, which the request
     /// holds, is not repeated.
     /// `_turn` was waited for before, so that neither the time-out nor what is measured here includes the wait.
-    pub async fn send(
+    pub(super) async fn send(
         &self,
         _turn: Turn,
         doing: &'static str,
@@ -156,7 +156,7 @@ impl Answer {
     ///
     /// # Errors
     /// When the text is no success envelope.
-    pub fn page(&self) -> Result<PageBody<'_>, UpstreamError> {
+    pub(crate) fn page(&self) -> Result<PageBody<'_>, UpstreamError> {
         response::page(&self.text).map_err(|what| UpstreamError::NoEnvelope {
             doing: "reading a page of D02",
             what,
@@ -208,7 +208,7 @@ fn date(response: &Response) -> Option<DateTime<Utc>> {
 ///
 /// # Errors
 /// When `upstream.ca_file` cannot be used.
-pub fn http_client(upstream: &config::Upstream) -> Result<reqwest::Client, ClientError> {
+pub(crate) fn http_client(upstream: &config::Upstream) -> Result<reqwest::Client, ClientError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("d02-source/", env!("CARGO_PKG_VERSION")))
         // A redirect could carry the token to another host, or off TLS.

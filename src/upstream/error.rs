@@ -7,14 +7,14 @@ use crate::exit::{Diagnosis, ErrorCode};
 use crate::tls::CertificateError;
 
 /// The code of an upstream that does not answer.
-pub const NO_ANSWER: ErrorCode = ErrorCode::U01;
+pub(crate) const NO_ANSWER: ErrorCode = ErrorCode::U01;
 
 /// The code of a token that is another lender's.
-pub const OTHER_TOKEN: ErrorCode = ErrorCode::U10;
+pub(crate) const OTHER_TOKEN: ErrorCode = ErrorCode::U10;
 
 /// Why a request brought no page. Each text ends with upstream's request id where there is one.
 #[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
+pub(crate) enum UpstreamError {
     #[error("{doing}: no answer")]
     Network {
         doing: &'static str,
@@ -73,7 +73,7 @@ pub enum UpstreamError {
 
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     #[error("reading upstream.ca_file")]
     Ca(#[source] CertificateError),
     #[error("setting up HTTP")]

@@ -20,12 +20,12 @@ mod response;
 mod route;
 mod token;
 
-pub use auth::Login;
-pub use client::Client;
+pub(crate) use auth::Login;
+pub(crate) use client::Client;
 #[cfg(test)]
-pub use connection::Execution;
-pub use connection::{Answer, Transport, http_client};
-pub use error::{ClientError, NO_ANSWER, OTHER_TOKEN, UpstreamError};
-pub use request::PageRequest;
-pub use response::{PageBody, RequestId};
-pub use route::Route;
+pub(crate) use connection::Execution;
+pub(crate) use connection::{Answer, Transport, http_client};
+pub(crate) use error::{ClientError, NO_ANSWER, OTHER_TOKEN, UpstreamError};
+pub(crate) use request::PageRequest;
+pub(crate) use response::{PageBody, RequestId};
+pub(crate) use route::Route;

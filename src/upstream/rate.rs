@@ -26,7 +26,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub fn new(per_second: f64) -> Self {
+    pub(super) fn new(per_second: f64) -> Self {
         let interval = Duration::from_secs_f64(1.0 / per_second);
         let burst = per_second.floor().max(1.0);
         Self {
@@ -37,7 +37,7 @@ impl Rate {
     }
 
     /// Waits for a turn, behind all who wait already.
-    pub async fn turn(&self) -> Turn {
+    pub(super) async fn turn(&self) -> Turn {
         let mut next_at = self.next_at.lock().await;
         // The clock may be younger than the lead: the bucket is full then.
         let full_at = Instant::now().checked_sub(self.lead);
@@ -50,7 +50,7 @@ impl Rate {
 
 impl Turn {
     /// Where there is no limit.
-    pub fn free() -> Self {
+    pub(super) fn free() -> Self {
         Self(())
     }
 }

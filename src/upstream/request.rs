@@ -6,7 +6,7 @@ use crate::progress::Timestamp;
 
 /// One page of a walk. `since`, `until` and `cursor` belong together; `limit` may change under a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageRequest {
+pub(crate) struct PageRequest {
     /// Inclusive.
     pub since: Option<Timestamp>,
     /// Exclusive.

@@ -14,7 +14,7 @@ use crate::progress::Timestamp;
 
 /// Upstream's id of a request, for the vendor's support; prints as nothing where there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RequestId(pub Option<String>);
+pub(crate) struct RequestId(pub Option<String>);
 
 impl RequestId {
     pub(super) fn of(text: Option<&str>) -> Self {
@@ -32,7 +32,7 @@ impl fmt::Display for RequestId {
 }
 
 /// A page as it came, not yet verified.
-pub struct PageBody<'a> {
+pub(crate) struct PageBody<'a> {
     pub rows: Vec<&'a RawValue>,
     pub next_cursor: Option<String>,
     /// Rows of the whole filter, where upstream was asked for them and counted them all.

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(600);
 const CLOCKS_DIFFER: ErrorCode = ErrorCode::U16;
 
 /// One lender's way to upstream, from one login to the next.
-pub struct Route {
+pub(crate) struct Route {
     /// Its key in the configuration, for the log.
     lender: String,
     rate: Option<Rate>,
@@ -37,7 +37,7 @@ pub struct Route {
 struct Warned(Option<(f64, Instant)>);
 
 impl Route {
-    pub fn new(lender: &str, upstream: &config::Upstream) -> Self {
+    pub(crate) fn new(lender: &str, upstream: &config::Upstream) -> Self {
         Self {
             lender: lender.to_owned(),
             rate: upstream.max_requests_per_second.map(Rate::new),

@@ -37,7 +37,7 @@ struct LenderClaim {
 
 impl Token {
     /// `clock`: upstream's when it was made, for a token that does not say itself.
-    pub fn new(secret: SecretString, clock: Timestamp, received_at: Instant) -> Self {
+    pub(super) fn new(secret: SecretString, clock: Timestamp, received_at: Instant) -> Self {
         let life = life(secret.expose_secret(), clock);
         let after = |wait: Duration| received_at.checked_add(wait);
         Self {
@@ -47,17 +47,17 @@ impl Token {
         }
     }
 
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due_at.is_some_and(|at| at <= now)
     }
 
     /// Whether upstream will refuse it.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub(super) fn is_over(&self, now: Instant) -> bool {
         self.over_at.is_some_and(|at| at <= now)
     }
 
     /// Its `lenderId`.
-    pub fn lender(&self) -> Option<String> {
+    pub(super) fn lender(&self) -> Option<String> {
         claims(self.secret.expose_secret()).map(|LenderClaim { lender_id }| lender_id)
     }
 }

@@ -5,7 +5,7 @@ use super::table::ListedVersion;
 
 /// What is wrong with an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FindingKind {
+pub(crate) enum FindingKind {
     /// UpstreamSide has it, `accounts` does not.
     Missing,
     /// `accounts` holds an older version than upstream showed a look ago.
@@ -21,7 +21,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Missing,
         Self::Stale,
         Self::Different,
@@ -31,7 +31,7 @@ impl FindingKind {
     ];
 
     /// Its name in JSON.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Stale => "stale",
@@ -43,7 +43,7 @@ impl FindingKind {
     }
 
     /// Its name in a table.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Changed => "changed",
             other => other.name(),
@@ -51,7 +51,7 @@ impl FindingKind {
     }
 
     /// In words, for people.
-    pub fn meaning(self) -> &'static str {
+    pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Missing => "upstream has them, the topic does not",
             Self::Stale => "the topic holds an older version",
@@ -63,19 +63,19 @@ impl FindingKind {
     }
 
     /// Whether it is one: an account that only changed is none.
-    pub fn is_difference(self) -> bool {
+    pub(crate) fn is_difference(self) -> bool {
         self != Self::Changed
     }
 
     /// Whether a source that reads everything again writes what is wrong.
-    pub fn is_repaired_by_reading(self) -> bool {
+    pub(crate) fn is_repaired_by_reading(self) -> bool {
         matches!(self, Self::Missing | Self::Stale | Self::Different)
     }
 }
 
 /// An account upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamSide {
+pub(super) enum UpstreamSide {
     Absent,
     Account(ListedVersion),
     /// Its row cannot be an account: what the topic holds is the last good record.
@@ -84,7 +84,7 @@ pub enum UpstreamSide {
 
 /// Both sides of an account at one look: upstream first, then the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub(super) struct Look {
     pub upstream: UpstreamSide,
     pub held: Option<ListedVersion>,
 }
@@ -93,7 +93,7 @@ pub struct Look {
 ///
 /// Between the two a source had the time to write what the earlier one saw upstream. What changed later may still be on
 /// its way.
-pub fn finding(before: Look, now: Look) -> Option<FindingKind> {
+pub(super) fn finding(before: Look, now: Look) -> Option<FindingKind> {
     let is_still = before == now;
     let certain = |kind: FindingKind, is_certain: bool| Some(if is_certain { kind } else { FindingKind::Changed });
     match (now.upstream, now.held) {

@@ -8,13 +8,13 @@ use crate::exit::{Exit, Failure};
 use crate::progress::Timestamp;
 
 /// One lender's outcome.
-pub struct Report {
+pub(crate) struct Report {
     pub lender: String,
     pub found: Result<Findings, Failure>,
 }
 
 impl Report {
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match &self.found {
             Ok(found) if found.is_equal() => Exit::Done,
             Ok(_) => Exit::Failed,
@@ -25,7 +25,7 @@ impl Report {
 
 /// What was found of one lender.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub(crate) struct Findings {
     pub public_id: String,
     pub topic: String,
     pub dead_letters_topic: String,
@@ -47,23 +47,23 @@ pub struct Findings {
 }
 
 impl Findings {
-    pub fn is_equal(&self) -> bool {
+    pub(crate) fn is_equal(&self) -> bool {
         let is_wrong = |kind: &FindingKind| kind.is_difference() && self.count(*kind) > 0;
         !FindingKind::ALL.iter().any(is_wrong) && (self.unburied_count == 0 || self.is_cut)
     }
 
-    pub fn count(&self, kind: FindingKind) -> usize {
+    pub(crate) fn count(&self, kind: FindingKind) -> usize {
         self.kinds.get(&kind).map_or(0, |counted| counted.count)
     }
 
-    pub fn changed_count(&self) -> usize {
+    pub(crate) fn changed_count(&self) -> usize {
         self.count(FindingKind::Changed) + self.moved_count
     }
 }
 
 /// All of something counted, the first of it listed.
 #[derive(Debug)]
-pub struct Counted<T> {
+pub(crate) struct Counted<T> {
     pub count: usize,
     pub listed: Vec<T>,
 }
@@ -79,7 +79,7 @@ impl<T> Default for Counted<T> {
 
 impl<T: Ord> Counted<T> {
     /// Counts it, and lists it while fewer than `limit` stand before it.
-    pub fn add(&mut self, item: T, limit: usize) {
+    pub(crate) fn add(&mut self, item: T, limit: usize) {
         /// So many more are kept until they are sorted out.
         const SPARE: usize = 1_000;
         self.count += 1;
@@ -90,7 +90,7 @@ impl<T: Ord> Counted<T> {
     }
 
     /// Keeps the first `limit` in order.
-    pub fn list(&mut self, limit: usize) {
+    pub(crate) fn list(&mut self, limit: usize) {
         self.listed.sort_unstable();
         self.listed.truncate(limit);
     }
@@ -98,7 +98,7 @@ impl<T: Ord> Counted<T> {
 
 /// An account that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listed {
+pub(crate) struct Listed {
     pub public_id: String,
     pub upstream_at: Option<Timestamp>,
     pub held_at: Option<Timestamp>,
@@ -106,7 +106,7 @@ pub struct Listed {
 
 /// A row that cannot be an account.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeadRowFinding {
+pub(crate) struct DeadRowFinding {
     /// Those that are not come first.
     pub is_buried: bool,
     pub public_id: Option<String>,

@@ -24,7 +24,7 @@ use crate::sink::{CursorRecords, DeadLetters, SinkError, Topics, read_dead_lette
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// Everything that looking at one lender needs.
-pub struct Looking<'a> {
+pub(super) struct Looking<'a> {
     pub rows: &'a UpstreamRows<'a>,
     pub config: &'a Config,
     pub lender: &'a str,
@@ -111,7 +111,7 @@ struct LookState {
 impl Looking<'_> {
     /// # Errors
     /// When upstream or Kafka cannot be read.
-    pub async fn run(&self, clock: Option<Timestamp>, limit: usize) -> Result<Findings, Failure> {
+    pub(super) async fn run(&self, clock: Option<Timestamp>, limit: usize) -> Result<Findings, Failure> {
         let mut state = self.first(clock).await?;
         let cursor = self.cursor().await?;
         let mut look_count = 0;

@@ -25,8 +25,8 @@ mod rows;
 mod table;
 mod verifier;
 
-pub use finding::FindingKind;
-pub use found::{DeadRowFinding, Findings, Listed, Report};
+pub(crate) use finding::FindingKind;
+pub(crate) use found::{DeadRowFinding, Findings, Listed, Report};
 #[cfg(test)]
-pub use repair::Repair;
-pub use verifier::reports;
+pub(crate) use repair::Repair;
+pub(crate) use verifier::reports;

@@ -4,7 +4,7 @@ use crate::progress::{Progress, Timestamp};
 
 /// What the cursor topic says of the lender.
 #[derive(Debug, Clone)]
-pub enum Cursor {
+pub(crate) enum Cursor {
     /// No source has read it yet.
     None,
     /// The next run reads from the beginning.
@@ -17,12 +17,12 @@ pub enum Cursor {
 }
 
 impl Cursor {
-    pub fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         matches!(self, Self::Record { lives: true, .. })
     }
 
     /// Whether a source that goes on from here reads a row of this time yet.
-    pub fn is_ahead(&self, updated_at: i64) -> bool {
+    pub(crate) fn is_ahead(&self, updated_at: i64) -> bool {
         let at = Timestamp(updated_at);
         match self {
             Self::None | Self::Reset => true,
@@ -39,7 +39,7 @@ impl Cursor {
 
 /// The way on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Repair {
+pub(crate) struct Repair {
     /// In their order.
     pub commands: Vec<String>,
     pub notes: Vec<&'static str>,
@@ -47,7 +47,7 @@ pub struct Repair {
 
 /// What was found, as far as the way on depends on it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Need {
+pub(crate) struct Need {
     /// Whether a source that reads everything again would write something.
     pub reading: bool,
     /// Whether all of that still lies ahead of the source.
@@ -59,7 +59,7 @@ pub struct Need {
 }
 
 impl Repair {
-    pub fn of(lender: &str, cursor: &Cursor, need: Need) -> Self {
+    pub(crate) fn of(lender: &str, cursor: &Cursor, need: Need) -> Self {
         let mut repair = Self::default();
         if need.reading {
             let run = || "d02-source run".to_owned();

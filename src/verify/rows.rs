@@ -48,7 +48,7 @@ impl Diagnosis for NothingFurther {
 }
 
 /// A row as upstream shows it.
-pub enum SeenRow<'a> {
+pub(super) enum SeenRow<'a> {
     Account {
         public_id: &'a str,
         version: ListedVersion,
@@ -64,7 +64,7 @@ pub enum SeenRow<'a> {
 }
 
 /// One lender's rows.
-pub struct UpstreamRows<'a> {
+pub(super) struct UpstreamRows<'a> {
     client: Arc<Client>,
     config: &'a Config,
     lender: &'a str,
@@ -76,7 +76,7 @@ pub struct UpstreamRows<'a> {
 
 impl<'a> UpstreamRows<'a> {
     /// Logs in; what may pass is tried again for a while.
-    pub async fn log_in(
+    pub(super) async fn log_in(
         http: &Arc<dyn Transport>,
         config: &'a Config,
         lender: &'a str,
@@ -98,7 +98,7 @@ impl<'a> UpstreamRows<'a> {
         Ok((rows, login))
     }
 
-    pub fn public_id(&self) -> &str {
+    pub(super) fn public_id(&self) -> &str {
         &self.public_id
     }
 
@@ -107,7 +107,11 @@ impl<'a> UpstreamRows<'a> {
     ///
     /// # Errors
     /// When upstream refuses, brings nothing for too long, or a place in it cannot be read.
-    pub async fn all(&self, clock: Option<Timestamp>, take: impl FnMut(SeenRow<'_>)) -> Result<Timestamp, Failure> {
+    pub(super) async fn all(
+        &self,
+        clock: Option<Timestamp>,
+        take: impl FnMut(SeenRow<'_>),
+    ) -> Result<Timestamp, Failure> {
         // `start_from` leaves out nothing here: what is older counts where the topic holds it.
         let begun = self.read(Progress::default(), clock, take).await?;
         Ok(begun.unwrap_or_else(|| Timestamp::from(crate::clock::now())))
@@ -117,7 +121,7 @@ impl<'a> UpstreamRows<'a> {
     ///
     /// # Errors
     /// As above.
-    pub async fn again(
+    pub(super) async fn again(
         &self,
         times: &BTreeSet<i64>,
         since: Timestamp,

@@ -11,7 +11,7 @@ use crate::index::Key;
 
 /// What tells one version of an account from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListedVersion {
+pub(super) struct ListedVersion {
     /// Milliseconds since the epoch.
     pub updated_at: i64,
     pub digest: Digest,
@@ -19,7 +19,7 @@ pub struct ListedVersion {
 
 /// Which of two versions of one account stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
+pub(super) enum Keep {
     /// The one that was put last: a topic's order is the truth.
     Last,
     /// The highest `updated_at`, of equal ones the last: a row that moves while all are read is seen twice, in any order.
@@ -28,14 +28,14 @@ pub enum Keep {
 
 /// One side.
 #[derive(Debug)]
-pub struct Table {
+pub(super) struct Table {
     keep: Keep,
     by_object_id: Entries<[u8; 12]>,
     by_text: Entries<Box<str>>,
 }
 
 impl Table {
-    pub fn new(keep: Keep) -> Self {
+    pub(super) fn new(keep: Keep) -> Self {
         Self {
             keep,
             by_object_id: Entries(Vec::new()),
@@ -44,7 +44,7 @@ impl Table {
     }
 
     /// `None`: from here on there is no such account.
-    pub fn put(&mut self, public_id: &str, version: Option<ListedVersion>) {
+    pub(super) fn put(&mut self, public_id: &str, version: Option<ListedVersion>) {
         let version = Packed::from(version);
         match Key::new(public_id) {
             Key::ObjectId(key) => self.by_object_id.put(key, version, self.keep),
@@ -53,18 +53,18 @@ impl Table {
     }
 
     /// Sorts, so that it can be looked into.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.by_object_id.settle(self.keep);
         self.by_text.settle(self.keep);
     }
 
     /// Of a settled table.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_object_id.0.len() + self.by_text.0.len()
     }
 
     /// From a settled table.
-    pub fn get(&self, key: &Key) -> Option<ListedVersion> {
+    pub(super) fn get(&self, key: &Key) -> Option<ListedVersion> {
         match key {
             Key::ObjectId(key) => self.by_object_id.get(key),
             Key::Other(key) => self.by_text.get(key),
@@ -73,7 +73,11 @@ impl Table {
 }
 
 /// Goes through two settled tables; `each` gets every account of either, and its version on both sides.
-pub fn merge(upstream: &Table, held: &Table, mut each: impl FnMut(Key, Option<ListedVersion>, Option<ListedVersion>)) {
+pub(super) fn merge(
+    upstream: &Table,
+    held: &Table,
+    mut each: impl FnMut(Key, Option<ListedVersion>, Option<ListedVersion>),
+) {
     merge_entries(&upstream.by_object_id, &held.by_object_id, |key, ours, theirs| {
         each(Key::ObjectId(*key), ours, theirs);
     });

@@ -18,7 +18,7 @@ use crate::upstream::Transport;
 ///
 /// # Errors
 /// When nothing can be compared: the topics cannot be used. What keeps one lender from it stands in its report.
-pub async fn reports(config: &Config, limit: usize) -> Result<Vec<Report>, Failure> {
+pub(crate) async fn reports(config: &Config, limit: usize) -> Result<Vec<Report>, Failure> {
     let http = login::transport(config)?;
     let cluster = Cluster::new(config);
     let checked = ready_topics(&cluster, config, false).await?;

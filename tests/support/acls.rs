@@ -17,7 +17,7 @@ const DELETE_ACLS: i16 = 31;
 const VERSION: i16 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     Read = 3,
     Write = 4,
     Create = 5,
@@ -25,7 +25,7 @@ pub enum Operation {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource {
+pub(crate) enum Resource {
     Topic(String),
     /// All ids that begin so.
     TransactionalIds(String),
@@ -33,19 +33,19 @@ pub enum Resource {
 
 /// One right of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Right {
+pub(crate) struct Right {
     pub operation: Operation,
     pub resource: Resource,
 }
 
 impl Right {
-    pub fn to(operation: Operation, topic: &str) -> Self {
+    pub(crate) fn to(operation: Operation, topic: &str) -> Self {
         let resource = Resource::Topic(topic.to_owned());
         Self { operation, resource }
     }
 }
 
-pub fn add(servers: &str, user: &str, right: &Right) {
+pub(crate) fn add(servers: &str, user: &str, right: &Right) {
     let answer = ask(servers, CREATE_ACLS, user, right);
     // Throttle time, how many results, the first one's error.
     assert_eq!(number(&answer, 4), 1, "{answer:?}");
@@ -53,14 +53,14 @@ pub fn add(servers: &str, user: &str, right: &Right) {
 }
 
 /// Whether the broker knows of it: it answers a creation before it acts by it.
-pub fn is_known(servers: &str, user: &str, right: &Right) -> bool {
+pub(crate) fn is_known(servers: &str, user: &str, right: &Right) -> bool {
     let answer = ask(servers, DESCRIBE_ACLS, user, right);
     // Throttle time, error, its message, which is empty, and how many resources have rights that match.
     assert_eq!(answer[4..8], [0, 0, 0, 0], "{answer:?}");
     number(&answer, 8) > 0
 }
 
-pub fn remove(servers: &str, user: &str, right: &Right) {
+pub(crate) fn remove(servers: &str, user: &str, right: &Right) {
     let answer = ask(servers, DELETE_ACLS, user, right);
     assert_eq!(number(&answer, 4), 1, "{answer:?}");
     assert_eq!(answer[8..10], [0, 0], "{answer:?}");

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use super::RUNTIME;
 
-pub struct AuthorizationServer {
+pub(crate) struct AuthorizationServer {
     address: SocketAddr,
     directory: TempDir,
     state: Arc<Mutex<State>>,
@@ -29,7 +29,7 @@ struct State {
 
 impl AuthorizationServer {
     /// Gives every client that knows `secret` tokens with a life of `life`.
-    pub fn start(secret: &str, life: Duration) -> Self {
+    pub(crate) fn start(secret: &str, life: Duration) -> Self {
         let authority = Authority::new("authorization").expect("an authority");
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("ca.pem"), authority.pem()).expect("written");
@@ -66,20 +66,20 @@ impl AuthorizationServer {
         self.state.lock().expect("the state")
     }
 
-    pub fn set_secret(&self, secret: &str) {
+    pub(crate) fn set_secret(&self, secret: &str) {
         secret.clone_into(&mut self.state().secret);
     }
 
-    pub fn set_away(&self, is_away: bool) {
+    pub(crate) fn set_away(&self, is_away: bool) {
         self.state().is_away = is_away;
     }
 
-    pub fn answers(&self) -> Vec<u16> {
+    pub(crate) fn answers(&self) -> Vec<u16> {
         self.state().answers.clone()
     }
 
     /// What a client of it is configured with beside its secret.
-    pub fn environment(&self, client_id: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn environment(&self, client_id: &str) -> Vec<(&'static str, String)> {
         vec![
             ("D02__KAFKA__PROPERTIES__SASL_MECHANISM", "OAUTHBEARER".to_owned()),
             ("D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_METHOD", "oidc".to_owned()),

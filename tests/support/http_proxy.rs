@@ -10,13 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::RUNTIME;
 
-pub struct HttpProxy {
+pub(crate) struct HttpProxy {
     address: SocketAddr,
     tunnels: Arc<Mutex<Vec<String>>>,
 }
 
 impl HttpProxy {
-    pub fn start(user: &str, password: &str) -> Self {
+    pub(crate) fn start(user: &str, password: &str) -> Self {
         let listener = RUNTIME.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("an address");
         let wanted = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
@@ -31,12 +31,12 @@ impl HttpProxy {
     }
 
     /// With what it takes for user and password.
-    pub fn url(&self, user: &str, password: &str) -> String {
+    pub(crate) fn url(&self, user: &str, password: &str) -> String {
         format!("http://{user}:{password}@{}", self.address)
     }
 
     /// Hosts and ports, one a tunnel.
-    pub fn tunnels(&self) -> Vec<String> {
+    pub(crate) fn tunnels(&self) -> Vec<String> {
         self.tunnels.lock().expect("the tunnels").clone()
     }
 }

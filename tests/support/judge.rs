@@ -12,7 +12,7 @@ use super::{RUNTIME, testbed};
 
 /// Once and In order, for every key.
 #[track_caller]
-pub fn once_and_in_order(records: &[Record]) {
+pub(crate) fn once_and_in_order(records: &[Record]) {
     let mut last: HashMap<&str, i64> = HashMap::new();
     let mut seen: HashMap<(&str, &[u8]), i64> = HashMap::new();
     let mut partition_of: HashMap<&str, i32> = HashMap::new();
@@ -46,7 +46,7 @@ pub fn once_and_in_order(records: &[Record]) {
 
 /// The latest record of every account is what upstream shows.
 #[track_caller]
-pub fn complete(records: &[Record], rows: &[StoredRow]) {
+pub(crate) fn complete(records: &[Record], rows: &[StoredRow]) {
     let latest = latest(records);
     let good: Vec<_> = rows.iter().filter(|row| !matches!(row.kind, RowKind::Bad(_))).collect();
     let missing: Vec<_> = good
@@ -73,7 +73,7 @@ pub fn complete(records: &[Record], rows: &[StoredRow]) {
 }
 
 /// What a compacted topic would keep.
-pub fn latest(records: &[Record]) -> HashMap<&str, &Record> {
+pub(crate) fn latest(records: &[Record]) -> HashMap<&str, &Record> {
     let mut latest: HashMap<&str, &Record> = HashMap::new();
     for record in records {
         latest.insert(record.key(), record);
@@ -84,7 +84,7 @@ pub fn latest(records: &[Record]) -> HashMap<&str, &Record> {
 
 /// Every promise that a quiet upstream lets one check, and the content by a reader that knows only the registry.
 #[track_caller]
-pub fn everything(records: &[Record], rows: &[StoredRow]) {
+pub(crate) fn everything(records: &[Record], rows: &[StoredRow]) {
     once_and_in_order(records);
     complete(records, rows);
     let mut reader = RegistryReader::default();
@@ -99,7 +99,7 @@ pub fn everything(records: &[Record], rows: &[StoredRow]) {
 ///
 /// `accounts` and `changes`: whole topics, from which nothing was removed.
 #[track_caller]
-pub fn trail(changes: &[Record], accounts: &[Record]) {
+pub(crate) fn trail(changes: &[Record], accounts: &[Record]) {
     let mut reader = RegistryReader::default();
     let mut trail: HashMap<&str, VecDeque<&Record>> = HashMap::new();
     for change in changes {
@@ -245,12 +245,12 @@ type Fields = BTreeMap<String, Value>;
 
 /// Decodes Confluent-framed Avro with nothing but the registry.
 #[derive(Default)]
-pub struct RegistryReader {
+pub(crate) struct RegistryReader {
     schemas: HashMap<u32, Schema>,
 }
 
 impl RegistryReader {
-    pub fn read(&mut self, record: &Record) -> Fields {
+    pub(crate) fn read(&mut self, record: &Record) -> Fields {
         let value = record.value.as_deref().expect("no tombstone");
         assert_eq!(value[0], 0, "the magic byte");
         let id = u32::from_be_bytes(value[1..5].try_into().expect("four bytes"));

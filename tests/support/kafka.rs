@@ -14,7 +14,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::{PATIENCE, RUNTIME, wait_for};
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Record {
+pub(crate) struct Record {
     pub partition: i32,
     pub offset: i64,
     pub key: Option<String>,
@@ -23,36 +23,36 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         self.key.as_deref().expect("a key")
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .unwrap_or_else(|| panic!("no header {name} in {:?}", self.headers))
     }
 
-    pub fn updated_at(&self) -> i64 {
+    pub(crate) fn updated_at(&self) -> i64 {
         self.header("__source_ts_ms").parse().expect("a number")
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.value.clone().expect("a value")).expect("text")
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(self.value.as_deref().expect("a value")).expect("JSON")
     }
 }
 
 /// Every committed record, partition by partition.
-pub fn committed(servers: &str, topic: &str) -> Vec<Record> {
+pub(crate) fn committed(servers: &str, topic: &str) -> Vec<Record> {
     read(servers, topic, "read_committed")
 }
 
 /// Aborted records too.
-pub fn uncommitted(servers: &str, topic: &str) -> Vec<Record> {
+pub(crate) fn uncommitted(servers: &str, topic: &str) -> Vec<Record> {
     read(servers, topic, "read_uncommitted")
 }
 
@@ -69,7 +69,7 @@ fn consumer(servers: &str, isolation: &str) -> BaseConsumer {
         .expect("a consumer")
 }
 
-pub fn partitions(servers: &str, topic: &str) -> Vec<i32> {
+pub(crate) fn partitions(servers: &str, topic: &str) -> Vec<i32> {
     partitions_by(&consumer(servers, "read_uncommitted"), topic)
 }
 
@@ -83,7 +83,7 @@ fn partitions_by(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
 }
 
 /// The watermarks of each partition; what is written moves them, markers of transactions too.
-pub fn ends(servers: &str, topic: &str) -> Vec<(i32, i64, i64)> {
+pub(crate) fn ends(servers: &str, topic: &str) -> Vec<(i32, i64, i64)> {
     ends_by(&consumer(servers, "read_uncommitted"), topic)
 }
 
@@ -111,7 +111,7 @@ fn ends_by(consumer: &BaseConsumer, topic: &str) -> Vec<(i32, i64, i64)> {
 }
 
 /// Partitions of whose end a reader of committed records sees less than another one: a transaction is open there.
-pub fn hidden(servers: &str, topic: &str) -> Vec<i32> {
+pub(crate) fn hidden(servers: &str, topic: &str) -> Vec<i32> {
     let committed = consumer(servers, "read_committed");
     let is_hidden = |(partition, _, high): &(i32, i64, i64)| {
         let (_, stable) = watermarks(&committed, topic, *partition);
@@ -126,7 +126,7 @@ fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
 }
 
 /// What has come into a topic, for a test that looks again and again: each look reads what is new. Judges read everything anew.
-pub struct Follower {
+pub(crate) struct Follower {
     topic: String,
     servers: String,
     consumer: BaseConsumer,
@@ -135,7 +135,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub fn new(servers: &str, topic: &str) -> Self {
+    pub(crate) fn new(servers: &str, topic: &str) -> Self {
         Self {
             topic: topic.to_owned(),
             servers: servers.to_owned(),
@@ -146,7 +146,7 @@ impl Follower {
     }
 
     /// Every committed record. What was below the ends of a look was read by it: it waits for what is open there.
-    pub fn committed(&mut self) -> &[Record] {
+    pub(crate) fn committed(&mut self) -> &[Record] {
         let ends = ends_by(&self.consumer, &self.topic);
         if ends != self.ends {
             let begin = |(partition, low, high): &(i32, i64, i64)| {
@@ -228,7 +228,7 @@ fn record(message: &impl Message) -> Record {
 }
 
 /// A producer of the test's own.
-pub fn producer(servers: &str, settings: &[(&str, &str)]) -> BaseProducer {
+pub(crate) fn producer(servers: &str, settings: &[(&str, &str)]) -> BaseProducer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers);
     for (key, value) in settings {
@@ -238,7 +238,7 @@ pub fn producer(servers: &str, settings: &[(&str, &str)]) -> BaseProducer {
 }
 
 /// Writes one record, outside of any transaction.
-pub fn write(servers: &str, topic: &str, partition: i32, key: &str, value: Option<&str>) {
+pub(crate) fn write(servers: &str, topic: &str, partition: i32, key: &str, value: Option<&str>) {
     let producer = producer(servers, &[]);
     let mut record = BaseRecord::<str, str>::to(topic)
         .key(key)
@@ -250,7 +250,7 @@ pub fn write(servers: &str, topic: &str, partition: i32, key: &str, value: Optio
 }
 
 /// Writes key, value and headers of each record, into its partition.
-pub fn write_records(servers: &str, topic: &str, records: &[Record]) {
+pub(crate) fn write_records(servers: &str, topic: &str, records: &[Record]) {
     let producer = producer(servers, &[]);
     for record in records {
         let headers = record
@@ -272,21 +272,21 @@ pub fn write_records(servers: &str, topic: &str, records: &[Record]) {
     producer.flush(PATIENCE).expect("written");
 }
 
-pub fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
+pub(crate) fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new()
         .set("bootstrap.servers", servers)
         .create()
         .expect("an admin client")
 }
 
-pub fn add_partitions(servers: &str, topic: &str, count: usize) {
+pub(crate) fn add_partitions(servers: &str, topic: &str, count: usize) {
     let added = NewPartitions::new(topic, count);
     let answer = async { admin(servers).create_partitions([&added], &AdminOptions::new()).await };
     RUNTIME.block_on(answer).expect("an answer");
 }
 
 /// The names of all topics.
-pub fn topics(servers: &str) -> Vec<String> {
+pub(crate) fn topics(servers: &str) -> Vec<String> {
     let metadata = consumer(servers, "read_uncommitted").fetch_metadata(None, PATIENCE);
     let metadata = metadata.expect("metadata");
     metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()

@@ -17,7 +17,7 @@ use std::time::Duration;
 const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
 
 /// Listens on a loopback port as long as the tests run. Bind it first, start the broker with its port, then `forward_to` the broker.
-pub struct KafkaProxy {
+pub(crate) struct KafkaProxy {
     port: u16,
     shared: Arc<Shared>,
 }
@@ -40,11 +40,11 @@ struct Connections {
 
 impl KafkaProxy {
     /// Listens on a port of the system's choice.
-    pub fn bind() -> Self {
+    pub(crate) fn bind() -> Self {
         Self::bind_to(0)
     }
 
-    pub fn bind_to(port: u16) -> Self {
+    pub(crate) fn bind_to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the proxy's port should be free");
         let port = listener.local_addr().expect("a bound listener has an address").port();
         let shared = Arc::new(Shared::default());
@@ -58,27 +58,27 @@ impl KafkaProxy {
         Self { port, shared }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// The value for `bootstrap.servers` of whoever is to go through the proxy.
-    pub fn bootstrap_servers(&self) -> String {
+    pub(crate) fn bootstrap_servers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// Until this is called every connection is closed at once.
-    pub fn forward_to(&self, broker: String) {
+    pub(crate) fn forward_to(&self, broker: String) {
         *lock(&self.shared.broker) = Some(broker);
     }
 
     /// While on: EndTxn requests reach the broker, its answers do not come back. All of them, for librdkafka repeats the request.
-    pub fn swallow_end_txn_responses(&self, on: bool) {
+    pub(crate) fn swallow_end_txn_responses(&self, on: bool) {
         self.shared.swallow.store(on, SeqCst);
     }
 
     /// While on: the broker is away. Open connections are closed and new ones too.
-    pub fn cut(&self, on: bool) {
+    pub(crate) fn cut(&self, on: bool) {
         let mut connections = lock(&self.shared.connections);
         connections.cut = on;
         if on {
@@ -89,18 +89,18 @@ impl KafkaProxy {
     }
 
     /// Holds EndTxn requests, and what follows them on their connection, for so long before the broker gets them.
-    pub fn delay_end_txn_requests(&self, delay: Duration) {
+    pub(crate) fn delay_end_txn_requests(&self, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).expect("a test's delay fits 64 bits");
         self.shared.delay_ms.store(delay_ms, SeqCst);
     }
 
     /// How many EndTxn requests were forwarded since the proxy was bound.
-    pub fn end_txn_requests(&self) -> u64 {
+    pub(crate) fn end_txn_requests(&self) -> u64 {
         self.shared.end_txn_requests.load(SeqCst)
     }
 
     /// How many EndTxn responses the broker gave in vain.
-    pub fn swallowed_end_txn_responses(&self) -> u64 {
+    pub(crate) fn swallowed_end_txn_responses(&self) -> u64 {
         self.shared.swallowed.load(SeqCst)
     }
 }

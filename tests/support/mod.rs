@@ -1,18 +1,18 @@
 //! A broker, a registry, an upstream, the process under test, and an independent reader that judges it.
 
-pub mod acls;
-pub mod authorization;
-pub mod http_proxy;
-pub mod judge;
-pub mod kafka;
-pub mod kafka_proxy;
-pub mod registry;
-pub mod rows;
-pub mod secrets;
-pub mod secured;
-pub mod shown;
-pub mod source;
-pub mod world;
+pub(crate) mod acls;
+pub(crate) mod authorization;
+pub(crate) mod http_proxy;
+pub(crate) mod judge;
+pub(crate) mod kafka;
+pub(crate) mod kafka_proxy;
+pub(crate) mod registry;
+pub(crate) mod rows;
+pub(crate) mod secrets;
+pub(crate) mod secured;
+pub(crate) mod shown;
+pub(crate) mod source;
+pub(crate) mod world;
 
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
@@ -21,24 +21,24 @@ use d02_source::testbed::Testbed;
 use tokio::runtime::Runtime;
 
 /// Longer than anything takes that works, on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The simulators of all tests.
-pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
 /// One broker and one registry for all tests; a topic a test.
-pub fn testbed() -> &'static Testbed {
+pub(crate) fn testbed() -> &'static Testbed {
     static TESTBED: OnceLock<Testbed> = OnceLock::new();
     TESTBED.get_or_init(|| Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error))))
 }
 
 /// Lets time pass that is what a test is about: nothing happens meanwhile that could be waited for instead.
-pub fn nothing_happens_for(how_long: Duration) {
+pub(crate) fn nothing_happens_for(how_long: Duration) {
     std::thread::sleep(how_long);
 }
 
 /// Waits until `condition` gives a value.
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         let looked = Instant::now();

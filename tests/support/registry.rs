@@ -17,7 +17,7 @@ const NEVER: u16 = 0;
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// Asks the registry itself; status and body, null if that is no JSON.
-pub fn ask(method: &str, path: &str, body: &str) -> (u16, Value) {
+pub(crate) fn ask(method: &str, path: &str, body: &str) -> (u16, Value) {
     let method = method.parse().expect("a method");
     let url = format!("{}{path}", testbed().schema_registry_url());
     let request = reqwest::Client::new()
@@ -32,7 +32,7 @@ pub fn ask(method: &str, path: &str, body: &str) -> (u16, Value) {
 
 /// Registers `schema` as somebody else would; gives its id.
 #[track_caller]
-pub fn register(subject: &str, schema: &str) -> u32 {
+pub(crate) fn register(subject: &str, schema: &str) -> u32 {
     let body = serde_json::json!({ "schema": schema }).to_string();
     let (status, answer) = ask("POST", &format!("/subjects/{subject}/versions"), &body);
     assert_eq!(status, 200, "{answer}");
@@ -43,19 +43,19 @@ pub fn register(subject: &str, schema: &str) -> u32 {
 }
 
 #[track_caller]
-pub fn set_compatibility(subject: &str, level: &str) {
+pub(crate) fn set_compatibility(subject: &str, level: &str) {
     let body = serde_json::json!({ "compatibility": level }).to_string();
     let (status, answer) = ask("PUT", &format!("/config/{subject}"), &body);
     assert_eq!(status, 200, "{answer}");
 }
 
 /// The level of a subject that was given one.
-pub fn compatibility(subject: &str) -> Value {
+pub(crate) fn compatibility(subject: &str) -> Value {
     ask("GET", &format!("/config/{subject}"), "").1["compatibilityLevel"].clone()
 }
 
 /// The versions of a subject; none where there is no such subject.
-pub fn versions(subject: &str) -> Vec<i64> {
+pub(crate) fn versions(subject: &str) -> Vec<i64> {
     let (status, answer) = ask("GET", &format!("/subjects/{subject}/versions"), "");
     match status {
         200 => serde_json::from_value(answer).expect("numbers"),
@@ -64,7 +64,7 @@ pub fn versions(subject: &str) -> Vec<i64> {
 }
 
 /// A port before the registry. Nobody listens on it until it is opened.
-pub struct Door {
+pub(crate) struct Door {
     socket: Mutex<Option<TcpSocket>>,
     address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
@@ -83,7 +83,7 @@ struct Guard {
 type Refused = Arc<Mutex<Option<(String, u16)>>>;
 
 impl Door {
-    pub fn closed() -> Self {
+    pub(crate) fn closed() -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
         let address = socket.local_addr().expect("an address");
@@ -97,7 +97,7 @@ impl Door {
     }
 
     /// Open over TLS to whoever sends this header `authorization`.
-    pub fn guarded(certified: &Certified, authorization: &str) -> Self {
+    pub(crate) fn guarded(certified: &Certified, authorization: &str) -> Self {
         let guard = Guard {
             acceptor: certified.acceptor().expect("an acceptor"),
             authorization: Mutex::new(authorization.to_owned()),
@@ -111,13 +111,13 @@ impl Door {
     }
 
     /// From now on, whoever sends this one.
-    pub fn let_in(&self, authorization: &str) {
+    pub(crate) fn let_in(&self, authorization: &str) {
         let guard = self.guard.as_ref().expect("a guard");
         authorization.clone_into(&mut guard.authorization.lock().expect("who is let in"));
     }
 
     /// Open, but requests that begin with `begin` (`PUT /`) are answered with `status`.
-    pub fn refusing(begin: &str, status: u16) -> Self {
+    pub(crate) fn refusing(begin: &str, status: u16) -> Self {
         let door = Self::closed();
         *door.refused.lock().expect("what is refused") = Some((begin.to_owned(), status));
         door.open();
@@ -125,23 +125,23 @@ impl Door {
     }
 
     /// Open, but requests that begin with `begin` get no answer.
-    pub fn silent_at(begin: &str) -> Self {
+    pub(crate) fn silent_at(begin: &str) -> Self {
         Self::refusing(begin, NEVER)
     }
 
     /// Refuses nothing any more.
-    pub fn admit(&self) {
+    pub(crate) fn admit(&self) {
         *self.refused.lock().expect("what is refused") = None;
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let registry = testbed().schema_registry_url();
         let path = registry.splitn(4, '/').nth(3).unwrap_or_default();
         let scheme = if self.guard.is_some() { "https" } else { "http" };
         format!("{scheme}://{}/{path}", self.address)
     }
 
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         let socket = self.socket.lock().expect("the socket").take().expect("still closed");
         let (heard, refused, guard) = (Arc::clone(&self.heard), Arc::clone(&self.refused), self.guard.clone());
         RUNTIME.spawn(async move {
@@ -164,12 +164,12 @@ impl Door {
     }
 
     /// Methods and paths of all requests so far, below the registry's own path.
-    pub fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().expect("the requests").clone()
     }
 
     /// Those that would change something in the registry.
-    pub fn writes(&self) -> Vec<String> {
+    pub(crate) fn writes(&self) -> Vec<String> {
         let writes = |request: &String| {
             request.starts_with("PUT ") || request.starts_with("POST /subjects/") && request.ends_with("/versions")
         };

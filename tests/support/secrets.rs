@@ -4,7 +4,7 @@
 const BEGINNINGS: [&str; 4] = ["secret-", "hunter2", "planted-", "Bearer "];
 
 /// The first line of `text` that has a secret.
-pub fn first_in(text: &str) -> Option<&str> {
+pub(crate) fn first_in(text: &str) -> Option<&str> {
     let has_password = |line: &str| BEGINNINGS.iter().any(|beginning| line.contains(beginning));
     text.lines().find(|line| has_password(line) || has_token(line))
 }
@@ -19,6 +19,6 @@ fn has_token(line: &str) -> bool {
 }
 
 #[track_caller]
-pub fn none_in(text: &str) {
+pub(crate) fn none_in(text: &str) {
     assert_eq!(first_in(text), None, "a secret is printed");
 }

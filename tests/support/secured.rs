@@ -28,16 +28,16 @@ const USERS: [(&str, &str); 6] = [
 ];
 
 /// Of whoever shows a certificate.
-pub const CERTIFIED: &str = "certified";
+pub(crate) const CERTIFIED: &str = "certified";
 
-pub struct Secured {
+pub(crate) struct Secured {
     broker: Broker,
     authority: Authority,
     directory: TempDir,
 }
 
 /// One for all tests; a user and topics a test.
-pub fn secured() -> &'static Secured {
+pub(crate) fn secured() -> &'static Secured {
     static SECURED: OnceLock<Secured> = OnceLock::new();
     SECURED.get_or_init(Secured::start)
 }
@@ -109,27 +109,27 @@ impl Secured {
     }
 
     /// For who may do everything.
-    pub fn servers(&self) -> String {
+    pub(crate) fn servers(&self) -> String {
         self.broker.bootstrap_servers()
     }
 
     /// Where `listener` is.
-    pub fn address(&self, listener: &str) -> String {
+    pub(crate) fn address(&self, listener: &str) -> String {
         self.broker.listener_address(listener)
     }
 
     /// The certificate that is to be trusted.
-    pub fn ca_file(&self) -> String {
+    pub(crate) fn ca_file(&self) -> String {
         self.directory.path().join("ca.pem").display().to_string()
     }
 
     /// A certificate by which a client is `user`.
-    pub fn certificate(&self, user: &str) -> Certified {
+    pub(crate) fn certificate(&self, user: &str) -> Certified {
         self.authority.client(user).expect("a certificate")
     }
 
     /// What `user` is configured with.
-    pub fn sasl(&self, mechanism: &str, user: &str, password: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn sasl(&self, mechanism: &str, user: &str, password: &str) -> Vec<(&'static str, String)> {
         vec![
             ("D02__KAFKA__BOOTSTRAP_SERVERS", self.address("SECURED")),
             ("D02__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_SSL".to_owned()),
@@ -141,7 +141,7 @@ impl Secured {
     }
 
     /// What a client of the authorization server is configured with.
-    pub fn vouched(&self, server: &AuthorizationServer, user: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn vouched(&self, server: &AuthorizationServer, user: &str) -> Vec<(&'static str, String)> {
         let mut environment = server.environment(user);
         environment.extend([
             ("D02__KAFKA__BOOTSTRAP_SERVERS", self.address("SECURED")),
@@ -152,7 +152,7 @@ impl Secured {
     }
 
     /// What whoever has this certificate is configured with.
-    pub fn mutual(&self, world: &World, certified: &Certified) -> Vec<(&'static str, String)> {
+    pub(crate) fn mutual(&self, world: &World, certified: &Certified) -> Vec<(&'static str, String)> {
         let path = |file: &str, text: &str| {
             let path = world.path(file);
             std::fs::write(&path, text).expect("written");
@@ -174,7 +174,7 @@ impl Secured {
     }
 
     /// Gives `user` another SCRAM password, as its owner does.
-    pub fn set_password(&self, user: &str, password: &str) {
+    pub(crate) fn set_password(&self, user: &str, password: &str) {
         let servers = self.servers();
         let config = format!("SCRAM-SHA-512=[password={password}]");
         let arguments = [
@@ -195,13 +195,13 @@ impl Secured {
     }
 
     /// What one of [`USERS`] is configured with.
-    pub fn of(&self, user: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn of(&self, user: &str) -> Vec<(&'static str, String)> {
         let (user, password) = USERS.into_iter().find(|(name, _)| *name == user).expect("a user");
         self.sasl("SCRAM-SHA-512", user, password)
     }
 
     /// Gives `user` the rights that docs/operations/kafka.md asks for, by the very commands that stand there.
-    pub fn grant_as_documented(&self, user: &str, world: &World) {
+    pub(crate) fn grant_as_documented(&self, user: &str, world: &World) {
         for arguments in self.documented_for(user, world) {
             let run = self.broker.run_tool("org.apache.kafka.tools.AclCommand", &arguments);
             run.unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
@@ -209,7 +209,7 @@ impl Secured {
     }
 
     /// The same rights without the tool, a JVM a command: for tests that are about something else.
-    pub fn grant(&self, user: &str, world: &World) {
+    pub(crate) fn grant(&self, user: &str, world: &World) {
         let commands = self.documented_for(user, world).into_iter();
         let rights: Vec<Right> = commands.flat_map(|arguments| rights(&arguments)).collect();
         let servers = self.servers();
@@ -240,11 +240,11 @@ impl Secured {
         commands.into_iter().map(for_world).collect()
     }
 
-    pub fn take_away(&self, user: &str, right: &Right) {
+    pub(crate) fn take_away(&self, user: &str, right: &Right) {
         acls::remove(&self.servers(), user, right);
     }
 
-    pub fn give_back(&self, user: &str, right: &Right) {
+    pub(crate) fn give_back(&self, user: &str, right: &Right) {
         acls::add(&self.servers(), user, right);
     }
 }
@@ -294,7 +294,7 @@ fn rights(arguments: &[String]) -> Vec<Right> {
 }
 
 /// As a command takes them.
-pub fn borrowed<'a>(environment: &'a [(&str, String)]) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn borrowed<'a>(environment: &'a [(&str, String)]) -> Vec<(&'a str, &'a str)> {
     environment
         .iter()
         .map(|(name, value)| (*name, value.as_str()))

@@ -8,7 +8,7 @@ use super::secrets;
 use super::world::World;
 
 /// A command that has ended.
-pub struct Shown {
+pub(crate) struct Shown {
     pub code: Option<i32>,
     pub out: String,
     pub log: String,
@@ -16,7 +16,7 @@ pub struct Shown {
 
 impl Shown {
     #[track_caller]
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let shown = Self {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).expect("text"),
@@ -28,19 +28,19 @@ impl Shown {
     }
 
     /// Its lines of JSON.
-    pub fn lines(&self) -> Vec<Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         self.out.lines().map(line).collect()
     }
 
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.log, self.out);
         self
     }
 }
 
-pub fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
+pub(crate) fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_d02-source"));
     command
         .args(args)
@@ -50,12 +50,12 @@ pub fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
 }
 
 /// Without any configuration.
-pub fn bare(args: &[&str]) -> Shown {
+pub(crate) fn bare(args: &[&str]) -> Shown {
     Shown::of(command(args, &[]).output().expect("it runs"))
 }
 
 /// With the configuration of `world`.
-pub fn shown(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Shown {
+pub(crate) fn shown(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Shown {
     let config = world.config();
     let args: Vec<&str> = ["--config", &config].into_iter().chain(args.iter().copied()).collect();
     Shown::of(command(&args, environment).output().expect("it runs"))

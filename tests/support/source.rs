@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, secrets, wait_for};
 
-pub struct Source {
+pub(crate) struct Source {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
     reader: JoinHandle<()>,
 }
 
 impl Source {
-    pub fn spawn(args: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn spawn(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_d02-source"));
         command
             .args(args)
@@ -33,12 +33,12 @@ impl Source {
         Self { child, lines, reader }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.lines.lock().expect("the lines").join("\n")
     }
 
     /// Waits for a line that contains `text`.
-    pub fn wait_for_line(&mut self, text: &str) {
+    pub(crate) fn wait_for_line(&mut self, text: &str) {
         let begun = Instant::now();
         while !self.log().contains(text) {
             let is_over = self.reader.is_finished();
@@ -52,12 +52,12 @@ impl Source {
         }
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
     }
 
     /// Waits for the end; gives the exit code.
-    pub fn exit_code(&mut self) -> i32 {
+    pub(crate) fn exit_code(&mut self) -> i32 {
         let log = Arc::clone(&self.lines);
         let status = wait_for("the process ends", || {
             let status = self.child.try_wait().expect("a child");
@@ -72,18 +72,18 @@ impl Source {
 
     /// Expects an end with `code`.
     #[track_caller]
-    pub fn expect_exit(&mut self, code: i32) {
+    pub(crate) fn expect_exit(&mut self, code: i32) {
         let found = self.exit_code();
         assert_eq!(found, code, "{}", self.log());
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("reaped");
     }
 
     /// Waits until a signal is heard, and no longer ends it by the system's hand.
-    pub fn wait_until_it_listens(&self) {
+    pub(crate) fn wait_until_it_listens(&self) {
         /// SIGINT, the later of the two, and SIGTERM, as bits of the mask.
         const BOTH: u64 = 1 << (2 - 1) | 1 << (15 - 1);
         wait_for("it listens for signals", || {
@@ -94,12 +94,12 @@ impl Source {
     }
 
     /// Memory that the process holds now.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         self.status("VmRSS:") * 1024
     }
 
     /// Threads, without those of tokio's pool, which grows as it is needed and shrinks after a while.
-    pub fn thread_count(&self) -> u64 {
+    pub(crate) fn thread_count(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
         // One that ends meanwhile has no name any more.
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
@@ -107,7 +107,7 @@ impl Source {
     }
 
     /// Open files and sockets.
-    pub fn descriptor_count(&self) -> u64 {
+    pub(crate) fn descriptor_count(&self) -> u64 {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs");
         open.count() as u64
     }
@@ -123,7 +123,7 @@ impl Source {
         line.trim().to_owned()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args([&format!("-{name}"), &self.child.id().to_string()])
             .status();

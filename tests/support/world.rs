@@ -14,7 +14,7 @@ use super::kafka::{self, Follower, Record};
 use super::source::Source;
 use super::{PATIENCE, RUNTIME, testbed, wait_for};
 
-pub struct World {
+pub(crate) struct World {
     pub simulator: Simulator,
     pub name: String,
     pub servers: String,
@@ -24,11 +24,11 @@ pub struct World {
 
 impl World {
     /// Lenders with so many rows each.
-    pub fn new(rows: &[u32]) -> Self {
+    pub(crate) fn new(rows: &[u32]) -> Self {
         Self::with(options(rows))
     }
 
-    pub fn with(options: Options) -> Self {
+    pub(crate) fn with(options: Options) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
         let simulator = RUNTIME.block_on(Simulator::start(options)).expect("a simulator");
@@ -43,21 +43,21 @@ impl World {
     }
 
     /// Uses another broker than the shared one.
-    pub fn on(mut self, servers: &str) -> Self {
+    pub(crate) fn on(mut self, servers: &str) -> Self {
         self.servers = servers.to_owned();
         self
     }
 
-    pub fn topic(&self, kind: &str) -> String {
+    pub(crate) fn topic(&self, kind: &str) -> String {
         format!("{}.{kind}", self.name)
     }
 
-    pub fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.directory.path().join(file)
     }
 
     /// Writes the configuration; gives its path.
-    pub fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         let handle = self.simulator.handle();
         let mut toml = format!(
             "name = \"{name}\"\n[upstream]\nbase_url = \"{url}\"\npoll_interval = \"100ms\"\nsnapshot_parallelism = 1\n{ca}\
@@ -89,14 +89,14 @@ impl World {
         path.display().to_string()
     }
 
-    pub fn command(&self, args: &[&str], environment: &[(&str, &str)]) -> Source {
+    pub(crate) fn command(&self, args: &[&str], environment: &[(&str, &str)]) -> Source {
         let config = self.config();
         let args: Vec<&str> = ["--config", &config].into_iter().chain(args.iter().copied()).collect();
         Source::spawn(&args, environment)
     }
 
     /// The topics in which a transaction is open, or its marker still on its way.
-    pub fn open_topics(&self) -> Vec<String> {
+    pub(crate) fn open_topics(&self) -> Vec<String> {
         let topics = ["accounts", "changes", "cursor", "dead"].map(|kind| self.topic(kind));
         let is_open = |topic: &String| !kafka::hidden(&self.servers, topic).is_empty();
         topics.into_iter().filter(is_open).collect()
@@ -104,7 +104,7 @@ impl World {
 
     /// Stops a process where none of its transactions is open: SIGCONT lets it go on. A broker that is alone, killed between
     /// deciding on a commit and telling the partitions, never tells them.
-    pub fn stop_between_transactions(&self, source: &Source) {
+    pub(crate) fn stop_between_transactions(&self, source: &Source) {
         wait_for("it stands between two transactions", || {
             source.signal("STOP");
             std::thread::sleep(Duration::from_millis(100));
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Takes the first lender's transactional id, as the next start does: what a killed process left open is ended by it.
-    pub fn fence(&self) -> BaseProducer {
+    pub(crate) fn fence(&self) -> BaseProducer {
         let id = format!("{}.{}", self.name, self.lender(0).public_id);
         let producer = kafka::producer(&self.servers, &[("transactional.id", &id)]);
         producer.init_transactions(PATIENCE).expect("fenced");
@@ -125,24 +125,24 @@ impl World {
     }
 
     /// `run`.
-    pub fn run(&self) -> Source {
+    pub(crate) fn run(&self) -> Source {
         self.command(&["run"], &[])
     }
 
     /// `run --until-caught-up` with more arguments, to its good end; gives its log.
     #[track_caller]
-    pub fn catch_up(&self) -> String {
+    pub(crate) fn catch_up(&self) -> String {
         let mut source = self.command(&["run", "--until-caught-up"], &[]);
         source.expect_exit(0);
         source.log()
     }
 
-    pub fn accounts(&self) -> Vec<Record> {
+    pub(crate) fn accounts(&self) -> Vec<Record> {
         kafka::committed(&self.servers, &self.topic("accounts"))
     }
 
     /// How many account records there are; 0 while the topic is not there yet.
-    pub fn accounts_so_far(&self) -> usize {
+    pub(crate) fn accounts_so_far(&self) -> usize {
         if self.simulator.counts().row_count == 0 {
             0
         } else {
@@ -151,39 +151,39 @@ impl World {
     }
 
     /// As `accounts`, for a test that looks again and again.
-    pub fn follow_accounts<T>(&self, look: impl FnOnce(&[Record]) -> T) -> T {
+    pub(crate) fn follow_accounts<T>(&self, look: impl FnOnce(&[Record]) -> T) -> T {
         let mut follower = self.follower.lock().expect("no test goes on after a panic");
         let follower = follower.get_or_insert_with(|| Follower::new(&self.servers, &self.topic("accounts")));
         look(follower.committed())
     }
 
-    pub fn changes(&self) -> Vec<Record> {
+    pub(crate) fn changes(&self) -> Vec<Record> {
         kafka::committed(&self.servers, &self.topic("changes"))
     }
 
     /// The records of `accounts`, once `changes` has been judged by them.
     #[track_caller]
-    pub fn judged_accounts(&self) -> Vec<Record> {
+    pub(crate) fn judged_accounts(&self) -> Vec<Record> {
         let accounts = self.accounts();
         judge::trail(&self.changes(), &accounts);
         accounts
     }
 
-    pub fn cursors(&self) -> Vec<Record> {
+    pub(crate) fn cursors(&self) -> Vec<Record> {
         kafka::committed(&self.servers, &self.topic("cursor"))
     }
 
-    pub fn dead_letters(&self) -> Vec<Record> {
+    pub(crate) fn dead_letters(&self) -> Vec<Record> {
         kafka::committed(&self.servers, &self.topic("dead"))
     }
 
-    pub fn lender(&self, number: usize) -> d02_source::simulator::LenderInfo {
+    pub(crate) fn lender(&self, number: usize) -> d02_source::simulator::LenderInfo {
         self.simulator.handle().lender(number)
     }
 }
 
 /// Lenders with so many rows each, some of them in groups of equal time that are larger than a page.
-pub fn options(rows: &[u32]) -> Options {
+pub(crate) fn options(rows: &[u32]) -> Options {
     let lender = |(number, rows): (usize, &u32)| LenderOptions {
         rows: *rows,
         tie_groups: vec![1, 1, 3, 40, 1500],

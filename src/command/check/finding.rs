@@ -102,7 +102,7 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub fn new(area: &'static str, lender: Option<&str>) -> Self {
+    pub(super) fn new(area: &'static str, lender: Option<&str>) -> Self {
         Self {
             area,
             lender: lender.map(str::to_owned),
@@ -112,15 +112,15 @@ impl Notes {
     }
 
     /// Says what is looked at from now on.
-    pub fn doing(&mut self, what: &'static str) {
+    pub(super) fn doing(&mut self, what: &'static str) {
         self.doing = what;
     }
 
-    pub fn ok(&mut self, what: impl Into<String>, found: impl Into<String>) {
+    pub(super) fn ok(&mut self, what: impl Into<String>, found: impl Into<String>) {
         self.push(what.into(), Status::Ok, found.into(), None, None, None);
     }
 
-    pub fn warning(
+    pub(super) fn warning(
         &mut self,
         what: impl Into<String>,
         found: impl Into<String>,
@@ -132,12 +132,12 @@ impl Notes {
     }
 
     /// An error that `run` would meet.
-    pub fn failure(&mut self, failure: &Failure, what: impl Into<String>, wanted: impl Into<String>) {
+    pub(super) fn failure(&mut self, failure: &Failure, what: impl Into<String>, wanted: impl Into<String>) {
         let (exit, code) = (failure.exit(), failure.code());
         self.error(exit, code, what, failure.text(), wanted, failure.advice());
     }
 
-    pub fn error(
+    pub(super) fn error(
         &mut self,
         exit: Exit,
         code: impl Into<Option<ErrorCode>>,
@@ -152,7 +152,7 @@ impl Notes {
     }
 
     /// Says that it did not end within `limit`.
-    pub fn gave_up(&mut self, limit: Duration, advice: &str) {
+    pub(super) fn gave_up(&mut self, limit: Duration, advice: &str) {
         let limit = humantime::format_duration(limit);
         let found = format!("no end within {limit}");
         self.error(Exit::Failed, None, self.doing, found, "an answer", advice);

@@ -43,7 +43,13 @@ pub(super) struct Look {
 
 impl Look {
     /// Looks at `rows`, which were asked for from `since` up to, without, `until`.
-    pub fn at(rows: &[&RawValue], since: Timestamp, until: Timestamp, lender_public_id: &str, rules: &Rules) -> Self {
+    pub(super) fn at(
+        rows: &[&RawValue],
+        since: Timestamp,
+        until: Timestamp,
+        lender_public_id: &str,
+        rules: &Rules,
+    ) -> Self {
         let mut look = Self::default();
         let mut scratch = Scratch::default();
         let mut at_one_time: HashMap<i64, u64> = HashMap::new();
@@ -94,7 +100,7 @@ impl Look {
     }
 
     /// Rows that would be dead letters.
-    pub fn dead_count(&self) -> u64 {
+    pub(super) fn dead_count(&self) -> u64 {
         self.inexact_amounts.values().chain(self.rejected.values()).sum()
     }
 }

@@ -75,7 +75,7 @@ pub(super) struct Lender<'a> {
 }
 
 impl<'a> Lender<'a> {
-    pub async fn find(config: &'a Config, name: &'a str) -> Result<Self, Failure> {
+    pub(super) async fn find(config: &'a Config, name: &'a str) -> Result<Self, Failure> {
         require_lender(config, name)?;
         let public_id = public_id_of(config, name).await?;
         let cluster = Cluster::new(config);

@@ -21,7 +21,7 @@ pub(super) struct Audience {
 }
 
 impl Audience {
-    pub fn new(stage: &Stage, runtime: &Handle) -> Result<Self, DemoError> {
+    pub(super) fn new(stage: &Stage, runtime: &Handle) -> Result<Self, DemoError> {
         Ok(Self {
             follower: Follower::new(stage.servers(), stage.accounts_topic()),
             latest: HashMap::new(),
@@ -31,7 +31,7 @@ impl Audience {
         })
     }
 
-    pub fn wait_for(
+    pub(super) fn wait_for(
         &mut self,
         stage: &mut Stage,
         what: &'static str,
@@ -53,7 +53,7 @@ impl Audience {
     }
 
     /// Changes a few accounts and prints what arrives.
-    pub fn watch_changes(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
+    pub(super) fn watch_changes(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
         const CHANGES: usize = 4;
         let mut awaited: HashMap<String, Instant> = HashMap::new();
         for id in stage.change_few(CHANGES) {
@@ -80,7 +80,7 @@ impl Audience {
     }
 
     /// Decodes a value with nothing but the registry.
-    pub fn account(&mut self, record: &Record) -> Result<Account, DemoError> {
+    pub(super) fn account(&mut self, record: &Record) -> Result<Account, DemoError> {
         let Framed::Confluent { schema_id, datum } = unframe(&record.value)? else {
             return Ok(Account::default());
         };

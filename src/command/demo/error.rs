@@ -16,7 +16,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Why the demo ends early.
 #[derive(Debug, Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     #[error("starting the testbed")]
     Testbed(#[from] TestbedError),
     #[error("starting the simulator")]

@@ -8,5 +8,4 @@ mod reader;
 mod stage;
 mod verdict;
 
-pub use error::DemoError;
 pub use play::{Args, execute};

@@ -16,14 +16,14 @@ use super::error::DemoError;
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
-pub enum Isolation {
+pub(super) enum Isolation {
     ReadCommitted,
     ReadUncommitted,
 }
 
 /// A record, as far as the promises speak of it.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub(super) struct Record {
     pub key: String,
     pub value: Vec<u8>,
     pub updated_at: Option<i64>,
@@ -98,7 +98,7 @@ fn assigned(servers: &str, topic: &str, isolation: Isolation) -> Result<(BaseCon
 }
 
 /// Looks for open transactions on a topic.
-pub struct Watch {
+pub(super) struct Watch {
     topic: String,
     partitions: Vec<i32>,
     committed: BaseConsumer<Quiet>,
@@ -106,7 +106,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(servers: &str, topic: &str) -> Result<Self, DemoError> {
+    pub(super) fn new(servers: &str, topic: &str) -> Result<Self, DemoError> {
         let committed = consumer(servers, Isolation::ReadCommitted)?;
         Ok(Self {
             topic: topic.to_owned(),
@@ -117,7 +117,7 @@ impl Watch {
     }
 
     /// On how many partitions an open transaction holds back what `read_committed` consumers see.
-    pub fn open_count(&self) -> Result<usize, DemoError> {
+    pub(super) fn open_count(&self) -> Result<usize, DemoError> {
         let end = |consumer: &BaseConsumer<Quiet>, partition| {
             let watermarks = consumer.fetch_watermarks(&self.topic, partition, LIMIT);
             watermarks
@@ -135,14 +135,14 @@ impl Watch {
 }
 
 /// All records up to the end.
-pub fn all(servers: &str, topic: &str, isolation: Isolation) -> Result<Vec<Record>, DemoError> {
+pub(super) fn all(servers: &str, topic: &str, isolation: Isolation) -> Result<Vec<Record>, DemoError> {
     let mut records = Vec::new();
     each(servers, topic, isolation, |message| records.push(Record::of(message)))?;
     Ok(records)
 }
 
 /// How many records there are up to the end.
-pub fn count(servers: &str, topic: &str, isolation: Isolation) -> Result<usize, DemoError> {
+pub(super) fn count(servers: &str, topic: &str, isolation: Isolation) -> Result<usize, DemoError> {
     let mut count = 0;
     each(servers, topic, isolation, |_| count += 1)?;
     Ok(count)
@@ -174,14 +174,14 @@ fn each(
 }
 
 /// Reads a topic as it grows.
-pub struct Follower {
+pub(super) struct Follower {
     servers: String,
     topic: String,
     consumer: Option<BaseConsumer<Quiet>>,
 }
 
 impl Follower {
-    pub fn new(servers: String, topic: String) -> Self {
+    pub(super) fn new(servers: String, topic: String) -> Self {
         Self {
             servers,
             topic,
@@ -190,7 +190,7 @@ impl Follower {
     }
 
     /// The next record, or nothing for the moment.
-    pub fn next(&mut self) -> Result<Option<Record>, DemoError> {
+    pub(super) fn next(&mut self) -> Result<Option<Record>, DemoError> {
         const POLL: Duration = Duration::from_millis(50);
         let consumer = match &self.consumer {
             Some(consumer) => consumer,
@@ -214,13 +214,13 @@ impl Follower {
 
 /// An account as a person reads it.
 #[derive(Debug, Default)]
-pub struct Account {
+pub(super) struct Account {
     id: String,
     fields: serde_json::Value,
 }
 
 impl Account {
-    pub fn of(id: &str, fields: serde_json::Value) -> Self {
+    pub(super) fn of(id: &str, fields: serde_json::Value) -> Self {
         Self {
             id: id.to_owned(),
             fields,
@@ -228,7 +228,7 @@ impl Account {
     }
 
     /// Whether every member of `row` that is no null stands here with the same value.
-    pub fn has_all_of(&self, row: &serde_json::Value) -> bool {
+    pub(super) fn has_all_of(&self, row: &serde_json::Value) -> bool {
         let members = row.as_object().into_iter().flatten();
         members
             .filter(|(_, value)| !value.is_null())
@@ -244,7 +244,7 @@ impl Account {
     }
 
     /// What is different, in a line.
-    pub fn changes_since(&self, before: Option<&Self>, took: Duration) -> String {
+    pub(super) fn changes_since(&self, before: Option<&Self>, took: Duration) -> String {
         const SHOWN: [(&str, &str); 5] = [
             ("balance_amount", "balance"),
             ("paid_amount", "paid"),

@@ -12,7 +12,7 @@ use crate::shutdown::Shutdown;
 use crate::simulator::{LenderOptions, Options, RowKind, Simulator, StoredRow};
 use crate::testbed::{Output, Process, RunDirectory, Testbed, default_cache};
 
-pub const LENDER_COUNT: u32 = 2;
+pub(super) const LENDER_COUNT: u32 = 2;
 
 /// Small transactions, so that there is a good chance to meet one that is open; short pauses, so that a person sees changes
 /// arrive.
@@ -23,7 +23,7 @@ fn name() -> String {
     format!("demo-{}", std::process::id())
 }
 
-pub struct Stage {
+pub(super) struct Stage {
     // In the order in which they have to go.
     source: Option<Process>,
     pub simulator: Simulator,
@@ -34,7 +34,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn set(rows: u32, shutdown: Shutdown, runtime: &Handle) -> Result<Self, DemoError> {
+    pub(super) fn set(rows: u32, shutdown: Shutdown, runtime: &Handle) -> Result<Self, DemoError> {
         let begun = Instant::now();
         let lender = |number| LenderOptions {
             rows: rows / LENDER_COUNT,
@@ -92,15 +92,15 @@ impl Stage {
         self.directory.path().join("demo.toml").display().to_string()
     }
 
-    pub fn servers(&self) -> String {
+    pub(super) fn servers(&self) -> String {
         self.testbed.bootstrap_servers()
     }
 
-    pub fn registry_url(&self) -> String {
+    pub(super) fn registry_url(&self) -> String {
         self.testbed.schema_registry_url()
     }
 
-    pub fn registry(&self) -> Result<Registry, DemoError> {
+    pub(super) fn registry(&self) -> Result<Registry, DemoError> {
         let settings = SchemaRegistry {
             url: self.registry_url().parse().ok(),
             auto_register: false,
@@ -112,28 +112,28 @@ impl Stage {
         Ok(Registry::new(&settings)?)
     }
 
-    pub fn accounts_topic(&self) -> String {
+    pub(super) fn accounts_topic(&self) -> String {
         format!("{}.accounts", name())
     }
 
-    pub fn dead_letters_topic(&self) -> String {
+    pub(super) fn dead_letters_topic(&self) -> String {
         format!("{}.dead-letters", name())
     }
 
     /// What upstream shows, of all lenders.
-    pub fn rows(&self) -> Vec<StoredRow> {
+    pub(super) fn rows(&self) -> Vec<StoredRow> {
         (0..self.simulator.lender_count())
             .flat_map(|lender| self.simulator.rows(lender))
             .collect()
     }
 
-    pub fn account_count(&self) -> usize {
+    pub(super) fn account_count(&self) -> usize {
         let is_account = |row: &&StoredRow| !matches!(row.kind, RowKind::Bad(_));
         self.rows().iter().filter(is_account).count()
     }
 
     /// Changes `count` accounts, over the lenders; gives their ids.
-    pub fn change_few(&self, count: usize) -> Vec<String> {
+    pub(super) fn change_few(&self, count: usize) -> Vec<String> {
         let lenders = self.simulator.lender_count();
         (0..lenders)
             .flat_map(|lender| self.simulator.touch(lender, count / lenders, 7))
@@ -141,7 +141,7 @@ impl Stage {
     }
 
     /// Changes a fifth of all accounts.
-    pub fn change_many(&self, seed: u32) {
+    pub(super) fn change_many(&self, seed: u32) {
         for lender in 0..self.simulator.lender_count() {
             let count = self.simulator.row_count(lender) / 5;
             self.simulator.touch(lender, count, u64::from(seed) + 100);
@@ -171,26 +171,26 @@ impl Stage {
         Ok(Process::start("source", "env", &command, directory, Output::Terminal)?)
     }
 
-    pub fn start_source(&mut self) -> Result<(), DemoError> {
+    pub(super) fn start_source(&mut self) -> Result<(), DemoError> {
         self.source = Some(self.run(&[])?);
         Ok(())
     }
 
     /// SIGKILL; nothing of it is left when this returns.
-    pub fn kill_source(&mut self) -> Result<(), DemoError> {
+    pub(super) fn kill_source(&mut self) -> Result<(), DemoError> {
         match self.source.take() {
             Some(source) => Ok(source.kill()?),
             None => Ok(()),
         }
     }
 
-    pub fn catch_up(&self) -> Result<(), DemoError> {
+    pub(super) fn catch_up(&self) -> Result<(), DemoError> {
         Ok(self.run(&["--until-caught-up"])?.wait_for_success(PATIENCE)?)
     }
 
     /// # Errors
     /// When the source has ended, or the demo is to.
-    pub fn check(&mut self, doing: &'static str) -> Result<(), DemoError> {
+    pub(super) fn check(&mut self, doing: &'static str) -> Result<(), DemoError> {
         self.check_shutdown()?;
         if let Some(source) = &mut self.source
             && source.has_ended()?
@@ -200,7 +200,7 @@ impl Stage {
         Ok(())
     }
 
-    pub fn check_shutdown(&self) -> Result<(), DemoError> {
+    pub(super) fn check_shutdown(&self) -> Result<(), DemoError> {
         if self.shutdown.is_requested() {
             return Err(DemoError::Interrupted);
         }
@@ -208,7 +208,7 @@ impl Stage {
     }
 
     /// Runs on, with a few changes a second, until it is interrupted or something ends by itself: which of them.
-    pub fn keep(&mut self) -> DemoError {
+    pub(super) fn keep(&mut self) -> DemoError {
         const PAUSE: Duration = Duration::from_millis(500);
         if let Err(error) = self.start_source() {
             return error;

@@ -7,7 +7,7 @@ use super::reader::{Account, Record};
 use crate::simulator::{RowKind, StoredRow};
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub(super) struct Verdict {
     pub account_count: usize,
     pub missing: usize,
     /// Another `updated_at` than upstream's.
@@ -28,7 +28,7 @@ impl Verdict {
     ///
     /// # Errors
     /// When a record cannot be decoded.
-    pub fn of(
+    pub(super) fn of(
         records: &[Record],
         letters: &[Record],
         rows: &[StoredRow],

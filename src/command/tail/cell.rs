@@ -6,7 +6,7 @@ use crate::avro::hexadecimal;
 use crate::sink::{TopicRecord, header};
 
 /// Whether a character is better shown by its number: it moves the cursor, colours, or turns the text around it.
-pub fn is_unprintable(char: char) -> bool {
+pub(crate) fn is_unprintable(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

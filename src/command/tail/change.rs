@@ -105,7 +105,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     /// What is decoded of a change with these fields, the others being null.
-    pub fn content(change: Value) -> Content {
+    pub(crate) fn content(change: Value) -> Content {
         let schema = apache_avro::Schema::parse_str(CHANGE.text).expect("a schema");
         let value = types::Value::try_from(change).and_then(|value| value.resolve(&schema));
         let writer = GenericDatumWriter::builder(&schema).build().expect("a writer");

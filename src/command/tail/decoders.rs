@@ -22,7 +22,7 @@ pub(super) struct Decoders {
 }
 
 impl Decoders {
-    pub fn new(config: &Config, runtime: Handle) -> Self {
+    pub(super) fn new(config: &Config, runtime: Handle) -> Self {
         Self {
             settings: config.schema_registry.clone(),
             runtime,
@@ -34,7 +34,7 @@ impl Decoders {
 
     /// # Errors
     /// When the registry gives no answer: that is not the record's fault.
-    pub fn avro(&mut self, value: &[u8]) -> Result<Result<Content, String>, Failure> {
+    pub(super) fn avro(&mut self, value: &[u8]) -> Result<Result<Content, String>, Failure> {
         let reason = |error: DecodeError| chain(&error);
         let (decoder, schema, datum) = match unframe(value) {
             Ok(Framed::Confluent { schema_id, datum }) => {

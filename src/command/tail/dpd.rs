@@ -61,7 +61,7 @@ impl Delinquency {
     ///
     /// # Errors
     /// When there is none in it.
-    pub fn of(change: &Value) -> Result<Self, Unknown> {
+    pub(super) fn of(change: &Value) -> Result<Self, Unknown> {
         let after = match change.get("after") {
             None => return Err(Unknown::NoAccount),
             Some(Value::Null) => return Err(Unknown::Deleted),
@@ -77,7 +77,7 @@ impl Delinquency {
 
     /// # Errors
     /// When a value is missing, or the account is submitted after `day` only.
-    pub fn by_submission(&self, day: NaiveDate) -> Result<Computed, Unknown> {
+    pub(super) fn by_submission(&self, day: NaiveDate) -> Result<Computed, Unknown> {
         let at_first = self.days_on_submission.ok_or(Unknown::NoDaysOnSubmission)?;
         let submitted = self.submitted.ok_or(Unknown::NoSubmittedDate)?;
         if day < submitted {
@@ -92,7 +92,7 @@ impl Delinquency {
 
     /// # Errors
     /// When there is no due date.
-    pub fn by_due_date(&self, day: NaiveDate) -> Result<Computed, Unknown> {
+    pub(super) fn by_due_date(&self, day: NaiveDate) -> Result<Computed, Unknown> {
         let due = self.due.ok_or(Unknown::NoDueDate)?;
         Ok(Computed {
             days: DaysPastDue((day - due).num_days().into()),

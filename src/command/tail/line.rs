@@ -34,13 +34,13 @@ pub(super) enum Schema {
 }
 
 impl Content {
-    pub fn json(value: &[u8]) -> Result<Self, String> {
+    pub(super) fn json(value: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(value)
             .map(Self::Json)
             .map_err(|error| format!("it is not JSON: {error}"))
     }
 
-    pub fn json_or_text(value: &[u8]) -> Result<Self, String> {
+    pub(super) fn json_or_text(value: &[u8]) -> Result<Self, String> {
         match std::str::from_utf8(value) {
             Ok(text) => Ok(serde_json::from_str(text).map_or_else(|_| Self::Text(text.to_owned()), Self::Json)),
             Err(error) => Err(format!("it is not text: {error}")),

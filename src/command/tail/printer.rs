@@ -49,14 +49,14 @@ pub(super) struct Printer<W> {
 
 impl<W: Write> Printer<W> {
     /// The head of a table whose columns are wide enough for `rows`.
-    pub fn head(&mut self, rows: &[Vec<String>]) -> io::Result<()> {
+    pub(super) fn head(&mut self, rows: &[Vec<String>]) -> io::Result<()> {
         let Some(table) = &mut self.table else { return Ok(()) };
         rows.iter().for_each(|row| table.make_room(row));
         writeln!(self.out, "{}", table.head())
     }
 
     /// Records that are all there: a table knows its columns before it begins.
-    pub fn print_all(&mut self, records: &[TopicRecord]) -> Result<(), Stop> {
+    pub(super) fn print_all(&mut self, records: &[TopicRecord]) -> Result<(), Stop> {
         if self.table.is_none() {
             return records.iter().try_for_each(|record| self.print(record));
         }
@@ -72,7 +72,7 @@ impl<W: Write> Printer<W> {
         Ok(())
     }
 
-    pub fn print(&mut self, record: &TopicRecord) -> Result<(), Stop> {
+    pub(super) fn print(&mut self, record: &TopicRecord) -> Result<(), Stop> {
         let content = self.content(record)?;
         if self.table.is_some() {
             self.print_row(&table::cells(self.kind, record, &content))?;
@@ -89,7 +89,7 @@ impl<W: Write> Printer<W> {
     }
 
     /// Below a table, the days past due by an account's last record.
-    pub fn explain(&mut self, newest: &TopicRecord) -> Result<(), Stop> {
+    pub(super) fn explain(&mut self, newest: &TopicRecord) -> Result<(), Stop> {
         if self.table.is_some() {
             let content = self.decode(newest)?;
             let today = clock::now().date_naive();

@@ -40,7 +40,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind) -> Self {
         let place = || text("PLACE", 7);
         let written = || text("WRITTEN (UTC)", TIME);
         let columns = match kind {
@@ -104,17 +104,17 @@ impl Table {
     }
 
     /// Widens the columns so that `cells` fit.
-    pub fn make_room(&mut self, cells: &[String]) {
+    pub(super) fn make_room(&mut self, cells: &[String]) {
         for (column, cell) in self.columns.iter_mut().zip(cells) {
             column.width = column.width.max(cell.chars().count());
         }
     }
 
-    pub fn head(&self) -> String {
+    pub(super) fn head(&self) -> String {
         self.line(&self.headings().collect::<Vec<_>>())
     }
 
-    pub fn line(&self, cells: &[impl AsRef<str>]) -> String {
+    pub(super) fn line(&self, cells: &[impl AsRef<str>]) -> String {
         let mut line = String::new();
         for (column, cell) in self.columns.iter().zip(cells) {
             let (cell, width) = (cell.as_ref(), column.width);

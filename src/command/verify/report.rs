@@ -11,7 +11,7 @@ use crate::progress::Timestamp;
 use crate::verify::{DeadRowFinding, FindingKind, Findings, Listed, Report};
 
 /// One object, of all lenders.
-pub fn json(reports: &[Report]) -> Value {
+pub(super) fn json(reports: &[Report]) -> Value {
     let lenders: Vec<Value> = reports.iter().map(lender_json).collect();
     let is_equal = reports.iter().all(|report| report.exit() == Exit::Done);
     json!({ "equal": is_equal, "lenders": lenders })
@@ -64,7 +64,7 @@ fn dead_json(row: &DeadRowFinding) -> Value {
 }
 
 /// Tables for people: a line a lender, then a line for each account that is listed, then what to do.
-pub fn text(reports: &[Report], limit: usize) -> String {
+pub(super) fn text(reports: &[Report], limit: usize) -> String {
     let found: Vec<(&str, &Findings)> = reports
         .iter()
         .filter_map(|report| Some((&*report.lender, report.found.as_ref().ok()?)))
