@@ -158,10 +158,8 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Explain(args) => command::explain::execute(&args, std::io::stdout().lock()),
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
-            if !layers.files.is_empty() || !layers.set.is_empty() {
-                return Err(command::demo::DemoError::Configured.into());
-            }
-            on_runtime(command::demo::execute(args))
+            let is_configured = !layers.files.is_empty() || !layers.set.is_empty();
+            on_runtime(command::demo::execute(args, is_configured))
         }
         Command::Simulate(args) => on_runtime(async {
             command::simulate::execute(*args).await?;

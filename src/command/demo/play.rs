@@ -28,7 +28,11 @@ pub struct Args {
 }
 
 /// Runs away from the runtime's threads: a demo mostly waits for other processes.
-pub async fn execute(args: Args) -> Result<Exit, Failure> {
+/// `is_configured`: whether it was given a configuration, though it has one of its own.
+pub async fn execute(args: Args, is_configured: bool) -> Result<Exit, Failure> {
+    if is_configured {
+        return Err(DemoError::Configured.into());
+    }
     let (sender, shutdown) = shutdown::channel();
     shutdown::listen_for_signals(sender)?;
     let runtime = Handle::current();
