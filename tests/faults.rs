@@ -163,7 +163,7 @@ impl Trial {
             // Not one upon another: a token that is revoked again and again is given up, and rightly so.
             let last = requests.iter().rfind(|(_, request)| request.effect.is_some());
             let is_over = last.is_none_or(|(_, last)| trial.world.simulator.now_ms() - last.at_ms > 100);
-            if is_over && trial.world.simulator.fault_count() == 0 {
+            if is_over && are_let_in_again(requests) && trial.world.simulator.fault_count() == 0 {
                 let effect = effects.next().expect("they begin again");
                 trial.world.simulator.push_fault(script(effect, until));
             }
@@ -317,6 +317,16 @@ fn a_504_above_a_page_size_loses_and_doubles_nothing() {
     });
     trial.world.simulator.set_page_limit_504(None);
     trial.end(source);
+}
+
+/// Each request that came with a revoked token has been answered since.
+fn are_let_in_again(requests: &[(Walk, RequestLog)]) -> bool {
+    let is_answered = |number: usize, refused: &RequestLog| {
+        let mut later = requests[number..].iter();
+        later.any(|(_, later)| later.query == refused.query && later.status == Some(200))
+    };
+    let mut all = requests.iter().enumerate();
+    all.all(|(number, (_, request))| request.status != Some(401) || is_answered(number, request))
 }
 
 #[test]
