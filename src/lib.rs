@@ -27,6 +27,7 @@
 //! | | `testbed` | a broker and a registry on this machine, for the demo and the tests |
 //! | shell | `selection`, `subjects` | which lenders and topics a person means; which subjects, and what the registry says of them |
 //! | | `command` | a subcommand a file |
+//! | | `hot_path` | the steps of a row's way, for the benchmark |
 //! | | `model` | the model test: all of this on one thread, by a seed |
 
 mod account;
@@ -37,6 +38,9 @@ pub mod command;
 pub mod config;
 pub mod exit;
 mod failpoint;
+#[cfg(feature = "demo")]
+#[doc(hidden)]
+pub mod hot_path;
 mod http;
 mod index;
 mod jwt;
@@ -47,7 +51,7 @@ mod metrics;
 mod model;
 mod pipeline;
 mod policy;
-pub mod progress;
+mod progress;
 pub mod progress_bar;
 mod reader;
 mod registry;
@@ -65,11 +69,3 @@ mod upstream;
 mod varint;
 mod verify;
 mod watchdog;
-
-/// The steps of a row's way that `cargo bench --bench hot_path` measures.
-#[doc(hidden)]
-pub mod hot_path {
-    pub use crate::account::{Changed, Rules, Scratch, read_row};
-    pub use crate::avro::{ACCOUNT, ChangeEncoder, ChangeHead, Decoder, Encoder, Frame, Layout};
-    pub use crate::index::{Index, PendingVersions, RowVersion, Version};
-}

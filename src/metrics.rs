@@ -37,7 +37,7 @@ pub(crate) type FloatGauge = Gauge<f64, AtomicU64>;
 /// What only grows. Its family is named like its samples; that of prometheus-client's own lacks the `_total`, as OpenMetrics
 /// wants it.
 #[derive(Clone, Debug, Default)]
-pub struct Counter(counter::Counter);
+pub(crate) struct Counter(counter::Counter);
 
 impl Deref for Counter {
     type Target = counter::Counter;
@@ -113,7 +113,7 @@ macro_rules! lender_metrics {
 
         /// The metrics of one lender; clones count together.
         #[derive(Clone, Debug)]
-        pub struct LenderMetrics {
+        pub(crate) struct LenderMetrics {
             lender: String,
             requests_total: Family<RequestLabel, Counter>,
             times: Arc<LastTimes>,
@@ -352,7 +352,7 @@ impl Default for Metrics {
 impl LenderMetrics {
     /// Counts a request by what was answered; `None`: nothing was. Made-up codes count as their class, so that an upstream that
     /// invents some does not fill the memory.
-    pub fn count_request(&self, status: Option<u16>) {
+    pub(crate) fn count_request(&self, status: Option<u16>) {
         let status = match status {
             None => NO_ANSWER.to_owned(),
             Some(status @ (200..=208 | 300..=308 | 400..=431 | 500..=511)) => status.to_string(),
@@ -365,12 +365,12 @@ impl LenderMetrics {
     }
 
     /// A live walk was committed; `clock`: upstream's at its first answer.
-    pub fn note_live_walk(&self, clock: Timestamp) {
+    pub(crate) fn note_live_walk(&self, clock: Timestamp) {
         self.times.live_clock.fetch_max(clock.0, Ordering::Relaxed);
     }
 
     /// The marks that are committed, where there are any.
-    pub fn note_marks(&self, read: Option<Timestamp>, settled: Option<Timestamp>) {
+    pub(crate) fn note_marks(&self, read: Option<Timestamp>, settled: Option<Timestamp>) {
         for (time, mark) in [(&self.times.read, read), (&self.times.settled, settled)] {
             if let Some(mark) = mark {
                 time.store(mark.0, Ordering::Relaxed);
@@ -379,12 +379,12 @@ impl LenderMetrics {
     }
 
     /// A live walk or a sweep ended, or the snapshot moved, and that is committed.
-    pub fn note_progress(&self) {
+    pub(crate) fn note_progress(&self) {
         *self.progressed_at() = Some(Instant::now());
     }
 
     /// How long ago that was; `None` before the first time.
-    pub fn progress_age(&self) -> Option<Duration> {
+    pub(crate) fn progress_age(&self) -> Option<Duration> {
         (*self.progressed_at()).map(|at| at.elapsed())
     }
 
@@ -393,7 +393,7 @@ impl LenderMetrics {
     }
 
     /// Notes how late these versions are, which are now committed: their `updated_at` in milliseconds since the epoch.
-    pub fn note_latencies(&self, updated_at: &[i64]) {
+    pub(crate) fn note_latencies(&self, updated_at: &[i64]) {
         let now = clock::now().timestamp_millis() as f64 / 1000.0 + self.upstream_clock_skew_seconds.get();
         for updated_at in updated_at {
             let latency = now - *updated_at as f64 / 1000.0;
@@ -403,14 +403,14 @@ impl LenderMetrics {
 
     /// How much of the snapshot that was left at the start is read, 0–1; `None` without a snapshot, or where upstream
     /// does not say how much there is.
-    pub fn snapshot_share(&self) -> Option<f64> {
+    pub(crate) fn snapshot_share(&self) -> Option<f64> {
         let (read, all) = (self.snapshot_rows_read_total.get(), self.snapshot_rows.get());
         // Rows that moved meanwhile are no longer there to be read, and new ones may have come.
         (self.ranges.get() > 0 && all > 0).then(|| (read as f64 / all as f64).min(1.0))
     }
 
     /// The line that a log gets each minute and at the end: what was done since the start, and what needs a look.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let mut line = format!(
             "{} rows in {} pages, {} records in {} transactions, {} accounts",
             self.rows_total.get(),

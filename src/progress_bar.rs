@@ -33,7 +33,7 @@ impl Write for AboveBars {
 }
 
 /// Follows the snapshot of one lender, if there is one, to its end.
-pub async fn follow(lender: String, metrics: LenderMetrics) {
+pub(crate) async fn follow(lender: String, metrics: LenderMetrics) {
     if BARS.is_hidden() {
         return;
     }

@@ -23,7 +23,7 @@ fn names(record: &Record) -> Vec<String> {
 /// Changes the account, now.
 fn put(world: &World, members: &str) {
     let updated_at_ms = world.simulator.now_ms();
-    let at = d02_source::progress::Timestamp(updated_at_ms);
+    let at = d02_source::simulator::Timestamp(updated_at_ms);
     let json = format!(r#"{{"public_id":"{ID}",{members},"updated_at":"{at}"}}"#);
     world.simulator.upsert_json(0, updated_at_ms, ID, &json);
 }

@@ -44,7 +44,7 @@ fn after_a_rewind_everything_since_is_read_again_and_only_what_differs_is_writte
     for row in [&rows[500], &rows[1_500]] {
         spoil(&world, row, &[("merchant_name", "\"another\"")]);
     }
-    let at = |ms: i64| d02_source::progress::Timestamp(ms).to_string();
+    let at = |ms: i64| d02_source::simulator::Timestamp(ms).to_string();
     let (to, epoch) = (at(rows[1_000].updated_at_ms), shown_record(&world)["epoch"].clone());
     let set = cursor(&world, &["set", "lender-1", "--to", &to]).expect(0).out;
     assert_eq!(
@@ -97,7 +97,7 @@ fn a_rewind_in_the_middle_of_a_snapshot_leaves_nothing_out() {
     wait_for("some accounts", || (world.accounts_so_far() > 4_000).then_some(()));
     // So that it is not over before it is taken over.
     world.simulator.set_latency(std::time::Duration::from_secs(1));
-    let to = d02_source::progress::Timestamp(rows[3_000].updated_at_ms).to_string();
+    let to = d02_source::simulator::Timestamp(rows[3_000].updated_at_ms).to_string();
     let log = cursor(&world, &["set", "lender-1", "--to", &to]).expect(2).log;
     assert!(
         log.contains("lives, its last commit is") && log.contains("--force"),

@@ -44,7 +44,7 @@ fn hide_change(world: &World, id: &str, by_ms: i64) {
     let (updated_at_ms, mut row) = json_of(world, id);
     let at = updated_at_ms - by_ms;
     row["balance_amount"] = 4_711.into();
-    row["updated_at"] = d02_source::progress::Timestamp(at).to_string().into();
+    row["updated_at"] = d02_source::simulator::Timestamp(at).to_string().into();
     world.simulator.upsert_json(0, at, id, &row.to_string());
 }
 
@@ -85,7 +85,7 @@ fn what_changed_without_a_trace_is_written_and_what_is_gone_is_deleted() {
     // What went back goes on from there.
     let (updated_at_ms, row) = json_of(&world, &back);
     let mut row = row;
-    row["updated_at"] = d02_source::progress::Timestamp(updated_at_ms + 1_000)
+    row["updated_at"] = d02_source::simulator::Timestamp(updated_at_ms + 1_000)
         .to_string()
         .into();
     world
@@ -107,7 +107,7 @@ fn an_account_that_comes_back_is_created() {
     source.wait_for_line("claimed and restored");
     let now = world.simulator.now_ms();
     let mut row = row;
-    row["updated_at"] = d02_source::progress::Timestamp(now).to_string().into();
+    row["updated_at"] = d02_source::simulator::Timestamp(now).to_string().into();
     world.simulator.upsert_json(0, now, &id, &row.to_string());
     wait_for("it comes back", || {
         let records = world.accounts();
@@ -144,7 +144,7 @@ fn rows_that_do_not_say_whose_they_are_keep_everybody() {
     world.catch_up();
     world.simulator.delete(0, 1, 1);
     let now = world.simulator.now_ms() - 60_000;
-    let at = d02_source::progress::Timestamp(now);
+    let at = d02_source::simulator::Timestamp(now);
     world
         .simulator
         .upsert_json(0, now, "nameless", &format!(r#"{{"public_id":7,"updated_at":"{at}"}}"#));

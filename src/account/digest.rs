@@ -14,14 +14,14 @@ use super::number::Decimal;
 /// Version 1: the members without `updated_at` and without nulls (absent and null are the same), sorted by name, each as
 /// name and value; strings decoded, numbers as significant digits and power of ten, objects sorted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest(pub u64);
+pub(crate) struct Digest(pub u64);
 
 impl Digest {
     /// Names algorithm and version in the header, so that another one can never be mistaken for it.
     const NAME: &'static str = "xxh3-1:";
 
     /// The digest over bytes as received: what tells one dead letter from another.
-    pub fn of_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         Self(XxHash3_64::oneshot(bytes))
     }
 
@@ -37,7 +37,7 @@ impl Digest {
     }
 
     /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.
-    pub fn parse(header: &str) -> Option<Self> {
+    pub(crate) fn parse(header: &str) -> Option<Self> {
         let is_digest = |digits: &&str| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
         let digits = header.strip_prefix(Self::NAME).filter(is_digest)?;
         u64::from_str_radix(digits, 16).ok().map(Self)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A borrower account: the fields of `avro/account.avsc`, in its order. Amounts are minor units of `currency`.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
-pub struct Account<'a> {
+pub(crate) struct Account<'a> {
     pub public_id: Cow<'a, str>,
     pub lender_public_id: &'a str,
     pub account_reference_id: Option<Cow<'a, str>>,
@@ -43,7 +43,7 @@ pub struct Account<'a> {
 
 /// What happened to an account, in Debezium's letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Op {
+pub(crate) enum Op {
     /// Read by the first snapshot.
     Read,
     Created,
@@ -54,7 +54,7 @@ pub enum Op {
 
 impl Op {
     /// The text of the header `__op`.
-    pub fn letter(self) -> &'static str {
+    pub(crate) fn letter(self) -> &'static str {
         match self {
             Self::Read => "r",
             Self::Created => "c",

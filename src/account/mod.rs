@@ -21,8 +21,6 @@ mod tests;
 mod tracked;
 
 #[cfg(test)]
-use row::Row;
-#[cfg(test)]
 pub(crate) use tracked::tests::contents;
 
 pub(crate) use date::{day, instant};
@@ -31,11 +29,10 @@ pub(crate) use fields::{Account, Op};
 pub(crate) use member::{JsonType, shortened};
 pub(crate) use number::AmountTolerance;
 pub(crate) use rejected::{Reason, Rejected};
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use row::{Scratch, read_row};
+#[cfg(any(test, feature = "demo"))]
+pub(crate) use row::Row;
+pub(crate) use row::{Scratch, read_row};
 pub(crate) use rules::Extra;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use rules::Rules;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use tracked::Changed;
+pub(crate) use rules::Rules;
+pub(crate) use tracked::Changed;
 pub(crate) use tracked::{AMOUNT_COUNT, Content, Tracked};

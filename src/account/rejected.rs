@@ -2,7 +2,7 @@
 
 /// Why a row cannot be an account. The texts name the field, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub(crate) enum Reason {
     #[error("the row is not a JSON object")]
     NotAnObject,
     #[error("the member `{field}` appears more than once")]
@@ -21,7 +21,7 @@ pub enum Reason {
 
 impl Reason {
     /// The name that stands in `__connect.errors.exception.class.name`.
-    pub fn class_name(&self) -> &'static str {
+    pub(crate) fn class_name(&self) -> &'static str {
         match self {
             Self::NotAnObject => "cleargrid.d02.NotAnObject",
             Self::DuplicateMember { .. } => "cleargrid.d02.DuplicateMember",
@@ -34,7 +34,7 @@ impl Reason {
     }
 
     /// The D02 field at fault, if it is one.
-    pub fn field(&self) -> Option<&str> {
+    pub(crate) fn field(&self) -> Option<&str> {
         match self {
             Self::DuplicateMember { field } => Some(field),
             other => other.unfit_field(),
@@ -42,7 +42,7 @@ impl Reason {
     }
 
     /// The D02 field whose value did not fit, if that is why.
-    pub fn unfit_field(&self) -> Option<&'static str> {
+    pub(crate) fn unfit_field(&self) -> Option<&'static str> {
         match self {
             Self::NoPublicId => Some("public_id"),
             Self::NoUpdatedAt => Some("updated_at"),
@@ -54,7 +54,7 @@ impl Reason {
 
 /// A row that cannot be an account, with what of it could still be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
+pub(crate) struct Rejected {
     pub reason: Reason,
     pub public_id: Option<String>,
     /// Milliseconds since the epoch.

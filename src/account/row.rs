@@ -14,7 +14,7 @@ use super::rules::Rules;
 
 /// A row that is an account.
 #[derive(Debug)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     pub account: Account<'a>,
     /// The content as upstream sent it, without `updated_at`.
     pub digest: Digest,
@@ -30,7 +30,7 @@ pub struct Row<'a> {
 
 /// A row's members as they stand in its JSON; kept between rows so that its memory is used again.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     digest_input: Vec<u8>,
 }
 
@@ -38,7 +38,7 @@ pub struct Scratch {
 ///
 /// # Errors
 /// [`Rejected`] where docs/records.md, "What does not fit", says dead letter.
-pub fn read_row<'a>(
+pub(crate) fn read_row<'a>(
     json: &'a RawValue,
     lender_public_id: &'a str,
     rules: &Rules,

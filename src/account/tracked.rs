@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 /// `cleargrid.d02.TrackedFields` of `avro/account_change.avsc`, in its order. Amounts are minor units of `currency`.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub struct Tracked<'a> {
+pub(crate) struct Tracked<'a> {
     pub total_amount: Option<i64>,
     pub balance_amount: Option<i64>,
     pub actual_balance_amount: Option<i64>,
@@ -51,7 +51,7 @@ const STATUS: usize = 10;
 const DELINQUENT_DAYS: usize = 11;
 
 impl Tracked<'_> {
-    pub fn amounts(&self) -> [Option<i64>; AMOUNT_COUNT] {
+    pub(crate) fn amounts(&self) -> [Option<i64>; AMOUNT_COUNT] {
         [
             self.total_amount,
             self.balance_amount,
@@ -64,7 +64,7 @@ impl Tracked<'_> {
         ]
     }
 
-    pub fn set_amounts(&mut self, amounts: [Option<i64>; AMOUNT_COUNT]) {
+    pub(crate) fn set_amounts(&mut self, amounts: [Option<i64>; AMOUNT_COUNT]) {
         [
             self.total_amount,
             self.balance_amount,
@@ -80,7 +80,7 @@ impl Tracked<'_> {
 
 /// A version's content, as far as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content<'a> {
+pub(crate) struct Content<'a> {
     pub tracked: Tracked<'a>,
     /// XXH3-64 over the other fields that are not derived.
     pub rest: u64,
@@ -88,16 +88,16 @@ pub struct Content<'a> {
 
 /// The fields that differ between two versions.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Changed(u16);
+pub(crate) struct Changed(u16);
 
 impl Changed {
     /// What it can name: the tracked D02 fields, and `*` for any other.
-    pub const NAMES: [&str; 13] = NAMES;
+    pub(crate) const NAMES: [&str; 13] = NAMES;
 
     const REST: u16 = 1 << 12;
 
     /// What differs between two versions that do.
-    pub fn between(before: &Content<'_>, after: &Content<'_>) -> Self {
+    pub(crate) fn between(before: &Content<'_>, after: &Content<'_>) -> Self {
         let (from, to) = (&before.tracked, &after.tracked);
         let mut changed = 0;
         for (place, (from, to)) in from.amounts().iter().zip(to.amounts()).enumerate() {
@@ -118,15 +118,15 @@ impl Changed {
     }
 
     /// Where nothing is known of the version before.
-    pub fn unknown() -> Self {
+    pub(crate) fn unknown() -> Self {
         Self(Self::REST)
     }
 
-    pub fn has_due_date(self) -> bool {
+    pub(crate) fn has_due_date(self) -> bool {
         self.0 & 1 << DUE_DATE != 0
     }
 
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         let names = NAMES.into_iter().enumerate();
         names
             .filter(move |(place, _)| self.0 & 1 << place != 0)
@@ -136,7 +136,7 @@ impl Changed {
 
 impl Changed {
     /// The text of the header `d02.changed`.
-    pub fn to_json(self) -> Cow<'static, str> {
+    pub(crate) fn to_json(self) -> Cow<'static, str> {
         match self.0 {
             0 => Cow::Borrowed("[]"),
             _ => Cow::Owned(serde_json::to_string(&self).expect("names are always JSON")),

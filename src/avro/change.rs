@@ -14,7 +14,7 @@ use crate::account::{Changed, Tracked};
 
 /// A change without `after`: the fields of `avro/account_change.avsc`, in its order.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ChangeHead<'a> {
+pub(crate) struct ChangeHead<'a> {
     pub public_id: &'a str,
     pub lender_public_id: &'a str,
     /// A letter, as in the header `__op`.
@@ -36,13 +36,13 @@ static HEAD: LazyLock<Schema> = LazyLock::new(|| {
 });
 
 /// Writes changes as framed Avro.
-pub struct ChangeEncoder {
+pub(crate) struct ChangeEncoder {
     writer: GenericDatumWriter<'static>,
     frame: Vec<u8>,
 }
 
 impl ChangeEncoder {
-    pub fn new(frame: Frame) -> Self {
+    pub(crate) fn new(frame: Frame) -> Self {
         Self {
             writer: writer(&HEAD),
             frame: frame.bytes(&CHANGE),
@@ -53,7 +53,7 @@ impl ChangeEncoder {
     ///
     /// # Errors
     /// When it does not fit the schema, which the type rules out; `bytes` is then as before.
-    pub fn encode(&self, head: &ChangeHead<'_>, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+    pub(crate) fn encode(&self, head: &ChangeHead<'_>, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
         let start = bytes.len();
         bytes.extend_from_slice(&self.frame);
         self.writer.write_ser(bytes, head).map(drop).map_err(|error| {

@@ -28,7 +28,7 @@ pub(crate) enum Framed<'a> {
 
 /// Why a value cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
+pub(crate) enum DecodeError {
     #[error("it is empty")]
     Empty,
     #[error("it begins with {}, neither Confluent's wire format nor an Avro single object", hexadecimal(.start))]
@@ -74,14 +74,14 @@ pub(crate) fn unframe(value: &[u8]) -> Result<Framed<'_>, DecodeError> {
 
 /// Reads values that one schema wrote.
 #[derive(Debug)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     schema: Schema,
 }
 
 impl Decoder {
     /// # Errors
     /// When `schema` is no Avro schema, or refers to others.
-    pub fn new(schema: &str) -> Result<Self, DecodeError> {
+    pub(crate) fn new(schema: &str) -> Result<Self, DecodeError> {
         let schema = Schema::parse_str(schema).map_err(DecodeError::Schema)?;
         Ok(Self { schema })
     }
@@ -90,7 +90,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When it is that of no schema of this version.
-    pub fn of_fingerprint(wanted: [u8; 8]) -> Result<Self, DecodeError> {
+    pub(crate) fn of_fingerprint(wanted: [u8; 8]) -> Result<Self, DecodeError> {
         let known = [&ACCOUNT, &CHANGE]
             .into_iter()
             .find(|schema| schema.fingerprint() == wanted);
@@ -102,7 +102,7 @@ impl Decoder {
 
     /// # Errors
     /// When `datum` is not exactly one value of the schema.
-    pub fn decode(&self, datum: &[u8]) -> Result<Decoded, DecodeError> {
+    pub(crate) fn decode(&self, datum: &[u8]) -> Result<Decoded, DecodeError> {
         let reader = GenericDatumReader::builder(&self.schema)
             .build()
             .map_err(DecodeError::Schema)?;
@@ -137,7 +137,7 @@ impl Read for Bytes<'_> {
 
 /// A value, to be written as natural JSON.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Decoded(Value);
+pub(crate) struct Decoded(Value);
 
 impl Serialize for Decoded {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -6,7 +6,7 @@ use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
 
 /// The values of `accounts`.
-pub static ACCOUNT: Definition =
+pub(crate) static ACCOUNT: Definition =
     Definition::new("cleargrid.d02.Account", include_str!("../../avro/account.avsc"), || {
         Parsed::of(ACCOUNT.text)
     });
@@ -19,7 +19,7 @@ pub(crate) static CHANGE: Definition = Definition::new(
 );
 
 /// A schema of this version, as it stands in a file under `avro/`.
-pub struct Definition {
+pub(crate) struct Definition {
     /// The full name of the record, for subjects and single-object readers.
     pub name: &'static str,
     pub text: &'static str,
@@ -58,12 +58,12 @@ impl Definition {
     }
 
     /// Avro's Parsing Canonical Form, over which fingerprints are made.
-    pub fn canonical_form(&self) -> String {
+    pub(crate) fn canonical_form(&self) -> String {
         self.parsed.canonical.canonical_form()
     }
 
     /// The CRC-64-AVRO (Rabin) fingerprint, its bytes as they stand in a single object: little-endian.
-    pub fn fingerprint(&self) -> [u8; 8] {
+    pub(crate) fn fingerprint(&self) -> [u8; 8] {
         let bytes = self.parsed.canonical.fingerprint::<Rabin>().bytes;
         bytes.try_into().expect("a CRC-64 has eight bytes")
     }

@@ -10,7 +10,7 @@ use crate::exit::{DEFECT, Diagnosis, ErrorCode};
 
 #[derive(Debug, thiserror::Error)]
 #[error("encoding an account as Avro")]
-pub struct EncodeError(#[from] apache_avro::Error);
+pub(crate) struct EncodeError(#[from] apache_avro::Error);
 
 impl Diagnosis for EncodeError {
     fn code(&self) -> ErrorCode {
@@ -23,13 +23,13 @@ impl Diagnosis for EncodeError {
 }
 
 /// Writes accounts as framed Avro.
-pub struct Encoder {
+pub(crate) struct Encoder {
     writer: GenericDatumWriter<'static>,
     frame: Vec<u8>,
 }
 
 impl Encoder {
-    pub fn new(frame: Frame) -> Self {
+    pub(crate) fn new(frame: Frame) -> Self {
         Self {
             writer: writer(ACCOUNT.schema()),
             frame: frame.bytes(&ACCOUNT),
@@ -40,7 +40,7 @@ impl Encoder {
     ///
     /// # Errors
     /// When the account does not fit the schema, which the type rules out; `bytes` is then as before.
-    pub fn encode(&self, account: &Account<'_>, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+    pub(crate) fn encode(&self, account: &Account<'_>, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
         let start = bytes.len();
         bytes.extend_from_slice(&self.frame);
         match self.writer.write_ser(bytes, account) {

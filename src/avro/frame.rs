@@ -4,7 +4,7 @@ use super::definition::Definition;
 
 /// What stands before the Avro binary of every value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Frame {
+pub(crate) enum Frame {
     /// Confluent wire format with the id that the registry gave.
     Confluent { schema_id: u32 },
     /// Avro single-object encoding; needs no registry.

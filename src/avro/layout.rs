@@ -29,7 +29,7 @@ const REST: [&str; 10] = [
 
 /// How values of one writer's schema are laid out.
 #[derive(Debug)]
-pub struct Layout {
+pub(crate) struct Layout {
     fields: Vec<(Destination, Shape)>,
 }
 
@@ -102,13 +102,13 @@ impl<'v> Read<'v> {
 
 impl Layout {
     /// The layout of what this program writes.
-    pub fn current() -> Self {
+    pub(crate) fn current() -> Self {
         Self::of(ACCOUNT.schema()).expect("the schema file is a record of simple fields")
     }
 
     /// # Errors
     /// When `schema` is no Avro schema, or no version of the account's.
-    pub fn new(schema: &str) -> Result<Self, DecodeError> {
+    pub(crate) fn new(schema: &str) -> Result<Self, DecodeError> {
         Self::of(&Schema::parse_str(schema).map_err(DecodeError::Schema)?)
     }
 
@@ -134,7 +134,7 @@ impl Layout {
     ///
     /// # Errors
     /// When `datum` ends before its schema does, or does not fit it.
-    pub fn read<'v>(&self, datum: &'v [u8]) -> Result<Content<'v>, DecodeError> {
+    pub(crate) fn read<'v>(&self, datum: &'v [u8]) -> Result<Content<'v>, DecodeError> {
         let mut tracked = Tracked::default();
         let mut amounts = [None; AMOUNT_COUNT];
         let mut rest: [&[u8]; REST.len()] = [&[]; REST.len()];

@@ -16,18 +16,12 @@ mod frame;
 mod layout;
 
 pub(crate) use change::after;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use change::{ChangeEncoder, ChangeHead};
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use decode::Decoder;
+pub(crate) use change::{ChangeEncoder, ChangeHead};
+pub(crate) use decode::Decoder;
 pub(crate) use decode::{DecodeError, Decoded, Framed, hexadecimal, unframe};
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use definition::ACCOUNT;
+pub(crate) use definition::ACCOUNT;
 pub(crate) use definition::{CHANGE, Definition, is_laid_out_as};
 pub(crate) use encode::EncodeError;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use encode::Encoder;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use frame::Frame;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use layout::Layout;
+pub(crate) use encode::Encoder;
+pub(crate) use frame::Frame;
+pub(crate) use layout::Layout;

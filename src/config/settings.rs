@@ -17,86 +17,86 @@ use crate::account::{AmountTolerance, Extra, Rules};
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Who this source is: the prefix of every `transactional.id` and a part of the cursor's key.
-    pub name: String,
-    pub upstream: Upstream,
+    pub(crate) name: String,
+    pub(crate) upstream: Upstream,
     /// By the name that the operator gave; it stands in logs, labels and the cursor's key.
-    pub lenders: BTreeMap<String, Lender>,
-    pub kafka: Kafka,
-    pub transaction: Transaction,
-    pub avro: Avro,
-    pub schema_registry: SchemaRegistry,
-    pub changes: Changes,
-    pub errors: Errors,
-    pub http: Http,
+    pub(crate) lenders: BTreeMap<String, Lender>,
+    pub(crate) kafka: Kafka,
+    pub(crate) transaction: Transaction,
+    pub(crate) avro: Avro,
+    pub(crate) schema_registry: SchemaRegistry,
+    pub(crate) changes: Changes,
+    pub(crate) errors: Errors,
+    pub(crate) http: Http,
 }
 
 /// The Exports API and how hard to pull at it.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     /// `https`, or `http` to this machine only.
-    pub base_url: Url,
+    pub(crate) base_url: Url,
     /// Rows a request.
-    pub page_size: u16,
+    pub(crate) page_size: u16,
     /// From the beginning of one poll to the next.
-    pub poll_interval: Duration,
+    pub(crate) poll_interval: Duration,
     /// From sending to the last byte.
-    pub request_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     /// Bytes of one answer after decompression.
-    pub max_body: u64,
+    pub(crate) max_body: u64,
     /// How long after its `updated_at` a row may still become visible.
-    pub late_window: Duration,
+    pub(crate) late_window: Duration,
     /// Pause between two sweeps for late rows.
-    pub late_sweep_interval: Duration,
+    pub(crate) late_sweep_interval: Duration,
     /// Ranges of the snapshot read side by side.
-    pub snapshot_parallelism: usize,
+    pub(crate) snapshot_parallelism: usize,
     /// Requests a second of one lender, logins included; `None`: no limit.
-    pub max_requests_per_second: Option<f64>,
+    pub(crate) max_requests_per_second: Option<f64>,
     /// Certificates (PEM) to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// Used for upstream only.
-    pub proxy: Option<Proxy>,
+    pub(crate) proxy: Option<Proxy>,
     /// Pause between two full re-reads; `None`: there are none.
-    pub reconcile_interval: Option<Duration>,
+    pub(crate) reconcile_interval: Option<Duration>,
     /// The largest share of the accounts that a re-read may delete.
-    pub reconcile_max_deletes: f64,
+    pub(crate) reconcile_max_deletes: f64,
 }
 
 /// One lender: whose accounts to read.
 #[derive(Debug, Clone)]
 pub struct Lender {
-    pub email: String,
-    pub password: SecretSource,
+    pub(crate) email: String,
+    pub(crate) password: SecretSource,
     /// The part of the login path that names the lender; the lender's key by default.
-    pub subdomain: String,
+    pub(crate) subdomain: String,
     /// The UUID of the export path. The login answers it; if given here, the two must match.
-    pub public_id: Option<String>,
+    pub(crate) public_id: Option<String>,
     /// Older rows are ignored unless their key is known.
-    pub start_from: Option<DateTime<Utc>>,
+    pub(crate) start_from: Option<DateTime<Utc>>,
 }
 
 /// The cluster and what is ours in it.
 #[derive(Debug, Clone)]
 pub struct Kafka {
     /// `host:port`, comma separated, without spaces.
-    pub bootstrap_servers: String,
+    pub(crate) bootstrap_servers: String,
     /// Whether `run` creates missing topics.
-    pub create_topics: bool,
-    pub topics: TopicNames,
-    pub topic_settings: TopicSettings,
+    pub(crate) create_topics: bool,
+    pub(crate) topics: TopicNames,
+    pub(crate) topic_settings: TopicSettings,
     /// For librdkafka as they are; those that would break a promise were refused.
-    pub properties: BTreeMap<String, Property>,
+    pub(crate) properties: BTreeMap<String, Property>,
     /// Where `properties` ask for OAUTHBEARER.
-    pub oauth: Option<OAuth>,
+    pub(crate) oauth: Option<OAuth>,
 }
 
 /// The names of the topics. `{lender}` in one stands for the lender's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicNames {
-    pub accounts: String,
-    pub cursor: String,
+    pub(crate) accounts: String,
+    pub(crate) cursor: String,
     /// `None` turns the trail off.
-    pub changes: Option<String>,
-    pub dead_letters: String,
+    pub(crate) changes: Option<String>,
+    pub(crate) dead_letters: String,
 }
 
 impl TopicNames {
@@ -115,41 +115,41 @@ impl TopicNames {
 /// How a missing topic is created, one by one.
 #[derive(Debug, Clone)]
 pub struct TopicSettings {
-    pub accounts: TopicSetting,
-    pub cursor: TopicSetting,
-    pub changes: TopicSetting,
-    pub dead_letters: TopicSetting,
+    pub(crate) accounts: TopicSetting,
+    pub(crate) cursor: TopicSetting,
+    pub(crate) changes: TopicSetting,
+    pub(crate) dead_letters: TopicSetting,
 }
 
 /// How one missing topic is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSetting {
-    pub partitions: i32,
+    pub(crate) partitions: i32,
     /// −1 is the broker's default.
-    pub replication_factor: i32,
+    pub(crate) replication_factor: i32,
     /// By Kafka's names, the operator's over the built-in ones. `min.insync.replicas` is here only if the operator set
     /// it: it depends on the factor that the broker answers.
-    pub settings: BTreeMap<String, String>,
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 /// How much goes into one Kafka transaction.
 #[derive(Debug, Clone)]
 pub struct Transaction {
     /// Rows.
-    pub max_rows: usize,
+    pub(crate) max_rows: usize,
     /// How long decided rows wait for more before they are committed.
-    pub max_delay: Duration,
+    pub(crate) max_delay: Duration,
     /// How often an idle lender commits its cursor alone; a dead instance counts as alive for three of them.
-    pub heartbeat_interval: Duration,
+    pub(crate) heartbeat_interval: Duration,
 }
 
 /// How a record's value is written.
 #[derive(Debug, Clone)]
 pub struct Avro {
-    pub encoding: Encoding,
-    pub subject_strategy: SubjectStrategy,
+    pub(crate) encoding: Encoding,
+    pub(crate) subject_strategy: SubjectStrategy,
     /// Which members without a field of their own pass.
-    pub extra: Extra,
+    pub(crate) extra: Extra,
 }
 
 /// What stands before the Avro bytes.
@@ -174,34 +174,34 @@ pub enum SubjectStrategy {
 #[derive(Debug, Clone)]
 pub struct SchemaRegistry {
     /// May have a path; always there with [`Encoding::Confluent`].
-    pub url: Option<Url>,
+    pub(crate) url: Option<Url>,
     /// Whether `run` registers a missing schema.
-    pub auto_register: bool,
+    pub(crate) auto_register: bool,
     /// For HTTP basic authentication, with `password`.
-    pub username: Option<String>,
-    pub password: Option<SecretSource>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<SecretSource>,
     /// A bearer token, instead of user name and password.
-    pub token: Option<SecretSource>,
+    pub(crate) token: Option<SecretSource>,
     /// Certificates (PEM) to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// The trail of changes.
 #[derive(Debug, Clone)]
 pub struct Changes {
     /// Whether every account of the snapshot gets an opening record.
-    pub initial: bool,
+    pub(crate) initial: bool,
 }
 
 /// What happens to a row that does not fit.
 #[derive(Debug, Clone)]
 pub struct Errors {
-    pub tolerance: Tolerance,
-    pub bad_field: BadField,
+    pub(crate) tolerance: Tolerance,
+    pub(crate) bad_field: BadField,
     /// How far an amount may be from a whole number of minor units and still count as that.
-    pub amount_tolerance: AmountTolerance,
+    pub(crate) amount_tolerance: AmountTolerance,
     /// What would be more within an hour stops the lender; `None`: no limit.
-    pub max_dead_letters_per_hour: Option<u64>,
+    pub(crate) max_dead_letters_per_hour: Option<u64>,
 }
 
 /// Whether a dead letter stops its lender.
@@ -225,11 +225,11 @@ pub enum BadField {
 #[derive(Debug, Clone)]
 pub struct Http {
     /// `None`: no HTTP.
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
     /// Asked for by all but health and metrics, unless `listen` is loopback.
-    pub token: Option<SecretSource>,
+    pub(crate) token: Option<SecretSource>,
     /// How long a lender may stand still and be called ready.
-    pub stale_after: Duration,
+    pub(crate) stale_after: Duration,
 }
 
 impl Config {

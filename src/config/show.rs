@@ -19,7 +19,7 @@ use super::values::{REDACTED, is_secret_property};
 pub struct Loaded {
     pub config: Config,
     /// Every value that counts and where it came from, secrets already left out: for `config show`.
-    pub effective: Vec<Effective>,
+    pub(crate) effective: Vec<Effective>,
 }
 
 /// One value that counts.

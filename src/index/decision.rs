@@ -7,7 +7,7 @@ use crate::failpoint::{self, Rule};
 
 /// A row as far as deciding needs it.
 #[derive(Debug, Clone, Copy)]
-pub struct RowVersion<'a> {
+pub(crate) struct RowVersion<'a> {
     pub public_id: &'a str,
     pub updated_at: i64,
     pub created_at: Option<i64>,
@@ -21,7 +21,7 @@ pub struct RowVersion<'a> {
 
 /// What a row is against the version held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Write(Op),
     /// Same version, same content: nothing to do.
     Repeated,
@@ -35,7 +35,7 @@ pub enum Verdict {
 
 /// What is to be done with a row, and against which version that was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
+pub(crate) struct Decision {
     pub verdict: Verdict,
     pub held: Option<Held>,
     /// Whether what is to be written is older than what is held.

@@ -15,7 +15,7 @@ use crate::failpoint::{self, Rule};
 
 /// Every account of one lender that has a live record in `accounts`.
 #[derive(Debug, Default)]
-pub struct Index {
+pub(crate) struct Index {
     held: Store,
     /// Keys whose last record is a tombstone, while it is in the topic, and when that was known to be committed.
     tombstones: HashMap<Key, Tick>,
@@ -26,37 +26,34 @@ pub struct Index {
 }
 
 impl Index {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.held.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.held.len() == 0
-    }
-
     /// Bytes that it takes, without what the allocator adds.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let tombstone = size_of::<(Key, Tick)>() + 1;
         self.held.size() + self.tombstones.capacity() * tombstone
     }
 
     /// XOR over the accounts of XXH3-64 of key and `updated_at` (8 bytes little-endian).
-    pub fn checksum(&self) -> u64 {
+    pub(crate) fn checksum(&self) -> u64 {
         self.checksum
     }
 
-    pub fn get(&self, key: &Key) -> Option<Held> {
+    #[cfg(test)]
+    pub(crate) fn get(&self, key: &Key) -> Option<Held> {
         self.held.get(key)
     }
 
     /// Count and checksum as they will be once `pending` is committed.
-    pub fn with(&self, pending: &PendingVersions<'_>) -> (u64, u64) {
+    pub(crate) fn with(&self, pending: &PendingVersions<'_>) -> (u64, u64) {
         let count = self.held.len() as u64 + pending.new_count - pending.deleted.len() as u64;
         (count, self.checksum ^ pending.checksum)
     }
 
     /// With room for so many accounts: what grows instead leaves its smaller tables behind with the allocator.
-    pub fn with_capacity(account_count: usize) -> Self {
+    pub(crate) fn with_capacity(account_count: usize) -> Self {
         /// More than that is made room for as it comes; a number alone must not take gigabytes.
         const MOST: usize = 1 << 24;
         let mut index = Self::default();
@@ -65,7 +62,7 @@ impl Index {
     }
 
     /// Takes a record of `accounts`, in the topic's order. `content`: what of it is to be remembered.
-    pub fn restore(&mut self, public_id: &str, version: &Version, content: Option<&Content<'_>>) {
+    pub(crate) fn restore(&mut self, public_id: &str, version: &Version, content: Option<&Content<'_>>) {
         let key = Key::new(public_id);
         self.tombstones.remove(&key);
         self.foreign.remove(&key);
@@ -81,7 +78,7 @@ impl Index {
     }
 
     /// Takes a tombstone of `accounts`; `is_foreign`: the source did not write it.
-    pub fn restore_tombstone(&mut self, public_id: &str, is_foreign: bool) {
+    pub(crate) fn restore_tombstone(&mut self, public_id: &str, is_foreign: bool) {
         let key = Key::new(public_id);
         let before = self.held.remove(&key);
         let hash = before.map(|before| hash_of(public_id, before.updated_at));
@@ -99,7 +96,7 @@ impl Index {
     /// source did not write; how many those are.
     ///
     /// Where compaction has removed what one of them removed, only the count can tell.
-    pub fn is_what_was_committed(&self, committed: (u64, u64)) -> Option<u64> {
+    pub(crate) fn is_what_was_committed(&self, committed: (u64, u64)) -> Option<u64> {
         let (count, checksum) = (self.held.len() as u64, self.checksum);
         if committed == (count, checksum) {
             return Some(0);
@@ -115,26 +112,26 @@ impl Index {
     }
 
     /// From now on no account has been seen.
-    pub fn forget_seen(&mut self) {
+    pub(crate) fn forget_seen(&mut self) {
         self.held.forget_seen();
     }
 
     /// Upstream has shown the account.
-    pub fn see(&mut self, public_id: &str) {
+    pub(crate) fn see(&mut self, public_id: &str) {
         self.held.see(&Key::new(public_id));
     }
 
     /// The accounts that upstream has not shown since [`Index::forget_seen`] and that were held then.
-    pub fn unseen(&self) -> impl Iterator<Item = Key> {
+    pub(crate) fn unseen(&self) -> impl Iterator<Item = Key> {
         self.held.unseen()
     }
 
-    pub fn contains(&self, public_id: &str) -> bool {
+    pub(crate) fn contains(&self, public_id: &str) -> bool {
         self.held.get(&Key::new(public_id)).is_some()
     }
 
     /// Whether the account is held, or written by the batch itself.
-    pub fn holds(&self, pending: &PendingVersions<'_>, public_id: &str) -> bool {
+    pub(crate) fn holds(&self, pending: &PendingVersions<'_>, public_id: &str) -> bool {
         let key = Key::new(public_id);
         pending.written.contains_key(&key) || self.held.get(&key).is_some()
     }
@@ -142,7 +139,12 @@ impl Index {
     /// Judges one row, later rows of a batch against earlier ones.
     ///
     /// `first_snapshot_at` (milliseconds) tells an account that was there before the source from one created since.
-    pub fn judge(&self, pending: &PendingVersions<'_>, row: &RowVersion<'_>, first_snapshot_at: i64) -> Decision {
+    pub(crate) fn judge(
+        &self,
+        pending: &PendingVersions<'_>,
+        row: &RowVersion<'_>,
+        first_snapshot_at: i64,
+    ) -> Decision {
         let key = Key::new(row.public_id);
         let written = pending.written.get(&key).map(|written| written.held);
         let held = written.or_else(|| self.held.get(&key));
@@ -164,7 +166,7 @@ impl Index {
     }
 
     /// What is remembered of the content of the version that a row was judged against.
-    pub fn content<'i>(&'i self, pending: &'i PendingVersions<'_>, public_id: &str) -> Option<Content<'i>> {
+    pub(crate) fn content<'i>(&'i self, pending: &'i PendingVersions<'_>, public_id: &str) -> Option<Content<'i>> {
         let key = Key::new(public_id);
         match pending.written.get(&key) {
             Some(written) if !failpoint::is_broken(Rule::BeforeIsOfTheBatch) => written.content.clone(),
@@ -173,7 +175,7 @@ impl Index {
     }
 
     /// Notes in `pending` a row that is to be written. `content`: what of it is to be remembered.
-    pub fn note<'a>(
+    pub(crate) fn note<'a>(
         &self,
         pending: &mut PendingVersions<'a>,
         row: &RowVersion<'_>,
@@ -197,7 +199,11 @@ impl Index {
     }
 
     /// Notes in `pending` the deletion of an account; gives the version that goes, and what is remembered of its content.
-    pub fn note_deleted(&self, pending: &mut PendingVersions<'_>, key: &Key) -> Option<(Held, Option<Content<'_>>)> {
+    pub(crate) fn note_deleted(
+        &self,
+        pending: &mut PendingVersions<'_>,
+        key: &Key,
+    ) -> Option<(Held, Option<Content<'_>>)> {
         let held = self.held.get(key)?;
         pending.checksum ^= hash_of(&key.to_string(), held.updated_at);
         pending.deleted.push(key.clone());
@@ -205,7 +211,7 @@ impl Index {
     }
 
     /// Makes a committed batch part of the index. `now`: what is requested later shows what comes after it.
-    pub fn remember(&mut self, pending: PendingVersions<'_>, now: Tick) {
+    pub(crate) fn remember(&mut self, pending: PendingVersions<'_>, now: Tick) {
         self.checksum ^= pending.checksum;
         for (key, Written { held, content }) in pending.written {
             if !self.tombstones.is_empty() {
@@ -352,8 +358,8 @@ mod tests {
             decide(&index, &mut pending, &row("a", 2, 1, 1, 2), 0),
             Verdict::Write(Op::Updated)
         );
-        assert_eq!(pending.new_count(), 1);
-        assert!(index.is_empty());
+        assert_eq!(pending.new_count, 1);
+        assert_eq!(index.len(), 0);
         assert_eq!(
             decide(&index, &mut PendingVersions::default(), &row("a", 1, 1, 1, 2), 0),
             Verdict::Write(Op::Read)

@@ -4,13 +4,13 @@ use std::fmt;
 
 /// The exact key of an account; the 24 hex digits of a Mongo id take no memory of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Key {
+pub(crate) enum Key {
     ObjectId([u8; 12]),
     Other(Box<str>),
 }
 
 impl Key {
-    pub fn new(public_id: &str) -> Self {
+    pub(crate) fn new(public_id: &str) -> Self {
         object_id(public_id).map_or_else(|| Self::Other(public_id.into()), Self::ObjectId)
     }
 }

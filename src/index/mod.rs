@@ -11,14 +11,10 @@ mod pending;
 mod store;
 mod version;
 
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use decision::RowVersion;
+pub(crate) use decision::RowVersion;
 pub(crate) use decision::Verdict;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use image::Index;
+pub(crate) use image::Index;
 pub(crate) use key::Key;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use pending::PendingVersions;
+pub(crate) use pending::PendingVersions;
 pub(crate) use version::Held;
-#[allow(unreachable_pub, reason = "`hot_path` hands it on")]
-pub use version::Version;
+pub(crate) use version::Version;

@@ -8,7 +8,7 @@ use crate::account::Content;
 
 /// The accounts that one batch writes, not yet known to be committed.
 #[derive(Debug, Default)]
-pub struct PendingVersions<'a> {
+pub(crate) struct PendingVersions<'a> {
     pub(super) written: HashMap<Key, Written<'a>>,
     pub(super) deleted: Vec<Key>,
     pub(super) new_count: u64,
@@ -19,11 +19,4 @@ pub struct PendingVersions<'a> {
 pub(super) struct Written<'a> {
     pub(super) held: Held,
     pub(super) content: Option<Content<'a>>,
-}
-
-impl PendingVersions<'_> {
-    /// Accounts that the index did not know.
-    pub fn new_count(&self) -> u64 {
-        self.new_count
-    }
 }

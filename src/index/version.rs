@@ -5,7 +5,7 @@ use crate::clock::Tick;
 
 /// The version of an account that `accounts` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// Milliseconds since the epoch.
     pub updated_at: i64,
     pub digest: Digest,
@@ -17,7 +17,7 @@ pub struct Held {
 
 /// A version as a record of `accounts` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     /// Milliseconds since the epoch.
     pub updated_at: i64,
     pub digest: Digest,

@@ -8,7 +8,7 @@ use super::walk::{Step, Walk};
 
 /// Ranges and marks; none of them before the first snapshot began.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// T0: what is older is snapshot, what is younger is live.
     pub first_snapshot_at: Option<Timestamp>,
     /// The `since` of the next live walk.
@@ -22,7 +22,7 @@ pub struct Progress {
 
 impl Progress {
     /// Begins the first snapshot at `t0`, upstream's clock; it leaves out what is older than `start_from`.
-    pub fn begin(t0: Timestamp, late_window: Duration, start_from: Option<Timestamp>) -> Self {
+    pub(crate) fn begin(t0: Timestamp, late_window: Duration, start_from: Option<Timestamp>) -> Self {
         let start_from = start_from.map(|start_from| start_from.min(t0));
         Self {
             first_snapshot_at: Some(t0),
@@ -44,7 +44,7 @@ impl Progress {
     /// `read` never passes the clock of the walk's first answer: a row dated ahead of it is read again by the next walk,
     /// and nothing that appears below such a row is missed. `settled` never passes what a sweep itself read, nor what may
     /// still have become visible after its first answer (Complete).
-    pub fn advance(&mut self, step: &Step, late_window: Duration) {
+    pub(crate) fn advance(&mut self, step: &Step, late_window: Duration) {
         match step.walk {
             Walk::Range(stop) => {
                 let place = self.ranges.iter().position(|range| range.stop == stop);
@@ -76,7 +76,7 @@ impl Progress {
 
     /// Has everything from `to` on read again up to `read`: one range, in place of those that end after `to`. What they have
     /// left is part of it (Complete). `false`, and nothing is changed, where `to` is not before `read`.
-    pub fn rewind(&mut self, to: Timestamp) -> bool {
+    pub(crate) fn rewind(&mut self, to: Timestamp) -> bool {
         let Some(read) = self.read.filter(|read| to < *read) else {
             return false;
         };
@@ -95,7 +95,7 @@ impl Progress {
 
     /// Makes two ranges of one. It keeps its bounds and its cursor and ends at its first row at or after `at`, so nothing
     /// below `at` is left out; the new one reads everything from `at` on, so nothing above is (Complete).
-    pub fn split(&mut self, split: Split) {
+    pub(crate) fn split(&mut self, split: Split) {
         let range = self.ranges.iter_mut().find(|range| range.stop == split.stop);
         let range = range.expect("a range is there until its last page");
         debug_assert!(

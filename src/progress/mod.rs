@@ -13,8 +13,8 @@ mod record;
 mod timestamp;
 mod walk;
 
-pub use marks::Progress;
-pub use range::{Range, Split};
-pub use record::{Record, RecordError, RecordKey};
+pub(crate) use marks::Progress;
+pub(crate) use range::{Range, Split};
+pub(crate) use record::{Record, RecordError, RecordKey};
 pub use timestamp::Timestamp;
-pub use walk::{Step, Walk};
+pub(crate) use walk::{Step, Walk};

@@ -7,7 +7,7 @@ use super::timestamp::Timestamp;
 /// A part of the past still being read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Range {
+pub(crate) struct Range {
     /// As sent: the bounds that `cursor` belongs to.
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
@@ -21,7 +21,7 @@ pub struct Range {
 
 /// A range becomes two: it ends at `at`, and a fresh walk reads `[at, stop)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Split {
+pub(crate) struct Split {
     /// The range's `stop` so far.
     pub stop: Timestamp,
     pub at: Timestamp,
@@ -29,7 +29,7 @@ pub struct Split {
 
 impl Range {
     /// A walk over `[since, stop)` that has not begun.
-    pub fn fresh(since: Timestamp, stop: Timestamp) -> Self {
+    pub(crate) fn fresh(since: Timestamp, stop: Timestamp) -> Self {
         Self {
             since: Some(since),
             until: Some(stop),
@@ -40,7 +40,7 @@ impl Range {
     }
 
     /// Where it stands: everything before is read. `None` where it reads from the oldest row on and has none yet.
-    pub fn position(&self) -> Option<Timestamp> {
+    pub(crate) fn position(&self) -> Option<Timestamp> {
         self.highest.max(self.since)
     }
 }

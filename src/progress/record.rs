@@ -10,7 +10,7 @@ const RECORD_VERSION: u32 = 1;
 
 /// The value of a lender's record in the cursor topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     /// The process that owns the lender; none once it was released.
     pub instance: Option<String>,
     /// Raised by every claim.
@@ -46,7 +46,7 @@ struct Flat {
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum RecordError {
+pub(crate) enum RecordError {
     #[error("it is not a JSON object of the known form")]
     Form(#[source] std::sync::Arc<serde_json::Error>),
     #[error("its version is {found}, this program knows {RECORD_VERSION}")]
@@ -57,11 +57,11 @@ pub enum RecordError {
 
 impl Record {
     /// Whether the same claim stands behind both; a release keeps the epoch but has no owner.
-    pub fn has_owner_of(&self, other: &Self) -> bool {
+    pub(crate) fn has_owner_of(&self, other: &Self) -> bool {
         (self.epoch, &self.instance) == (other.epoch, &other.instance)
     }
 
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let ranges = serde_json::to_string(&self.progress.ranges).expect("ranges are always JSON");
         let flat = Flat {
             version: RECORD_VERSION,
@@ -83,7 +83,7 @@ impl Record {
 
     /// # Errors
     /// When it is of another version, or unreadable.
-    pub fn from_json(json: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, RecordError> {
         // The version first: another version's record may have any form.
         let any: serde_json::Value = serde_json::from_slice(json).map_err(|error| RecordError::Form(error.into()))?;
         match any.get("version").and_then(serde_json::Value::as_u64) {
@@ -130,7 +130,7 @@ impl Record {
 
 /// Whose record it is: the key in the cursor topic, in the form of Kafka Connect's source offsets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecordKey {
+pub(crate) struct RecordKey {
     /// `<name>-<lender>`: the connector's name for Connect's tools.
     pub connector: String,
     pub lender_public_id: String,
@@ -143,7 +143,7 @@ struct Partition {
 }
 
 impl RecordKey {
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let partition = Partition {
             dataset: "D02".to_owned(),
             lender: self.lender_public_id.clone(),
@@ -152,7 +152,7 @@ impl RecordKey {
     }
 
     /// `None` for a key that is not of this dataset or form: another connector's offset.
-    pub fn from_json(json: &[u8]) -> Option<Self> {
+    pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
         let (connector, partition): (String, Partition) = serde_json::from_slice(json).ok()?;
         (partition.dataset == "D02").then_some(Self {
             connector,

@@ -4,7 +4,7 @@ use super::timestamp::Timestamp;
 
 /// Which reading a page belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Walk {
+pub(crate) enum Walk {
     /// The range with this `stop`: ranges do not overlap, so no two have the same.
     Range(Timestamp),
     Live,
@@ -18,7 +18,7 @@ pub enum Walk {
 
 impl Walk {
     /// Where it ends, if it is one of parts that are shared out.
-    pub fn stop(self) -> Option<Timestamp> {
+    pub(crate) fn stop(self) -> Option<Timestamp> {
         match self {
             Self::Range(stop) | Self::Reconcile(stop) => Some(stop),
             Self::Live | Self::Sweep | Self::Replay => None,
@@ -28,7 +28,7 @@ impl Walk {
 
 /// How far a page takes its walk.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub(crate) struct Step {
     pub walk: Walk,
     /// As sent with the page.
     pub since: Option<Timestamp>,

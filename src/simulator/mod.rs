@@ -32,6 +32,8 @@ mod tls;
 mod tokens;
 mod view;
 
+/// When, as rows and requests have it.
+pub use crate::progress::Timestamp;
 pub use answer::Body;
 pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
 pub use handle::Handle;
