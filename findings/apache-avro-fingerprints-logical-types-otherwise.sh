@@ -10,7 +10,7 @@
 # Matters    Accounts have dates and timestamps, as most change data has. Whoever writes single objects in Rust and reads them in
 #            Java has an error at each value, "Cannot resolve schema for fingerprint"; whoever compares schemas by fingerprint
 #            takes one and the same for two.
-# Project    src/avro/mod.rs makes the form anew from the crate's (`Parsed::of`), and a unit test holds the fingerprint of
+# Project    src/avro/definition.rs makes the form anew from the crate's (`Parsed::of`), and a unit test holds the fingerprint of
 #            avro/account.avsc to the one that Java gives it.
 #
 # A minute or two, most of it to compile the crate.

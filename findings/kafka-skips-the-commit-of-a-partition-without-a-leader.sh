@@ -17,7 +17,7 @@
 #            for its end waits in vain, and compaction stops there. Replication 3 makes it rare, not impossible: what counts
 #            is that no replica may lead.
 # Project    It reads its topics to the end within a bound, and fails by name instead of taking what it got for all
-#            (src/sink/recovery.rs). docs/operations.md, "A transaction that hangs", says how to find and end it, and what then.
+#            (src/kafka/read.rs). docs/operations/runbooks.md, "A transaction that hangs", says how to find and end it, and what then.
 #
 # A minute and a half.
 . "$(dirname "$0")/support.bash"

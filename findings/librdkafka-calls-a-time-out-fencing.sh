@@ -11,7 +11,7 @@
 # Matters    "Stop, another has taken over" and "start again, nobody will do it for you" are opposite answers. A source that believes
 #            the text stops for good after a pause of the machine; one that always starts again fights its successor.
 # Project    When it is told so, it looks for 15 s whether the cursor topic has another instance's claim. If there is none, it was a
-#            time-out of its own, and it goes on with a new producer (docs/architecture.md, below the table of outcomes).
+#            time-out of its own, and it goes on with a new producer (docs/delivery.md, "Reopen").
 #
 # Half a minute.
 . "$(dirname "$0")/support.bash"

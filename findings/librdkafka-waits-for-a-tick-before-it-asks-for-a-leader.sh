@@ -10,7 +10,7 @@
 #            Asking for the topic's metadata first (list_topics) takes a few milliseconds, and then there is no wait.
 # Matters    A source that reads its state back at a start looks at offsets first, so its consumers are connected when they are
 #            assigned: half a second a topic, on average, in which nothing happens.
-# Project    It asks for the partitions just before `assign` (src/sink/recovery.rs, `read_to_end`), with librdkafka 2.12.1, which does
+# Project    It asks for the partitions just before `assign` (src/kafka/read.rs, `read_to_end`), with librdkafka 2.12.1, which does
 #            the same.
 #
 # A minute.
