@@ -25,8 +25,6 @@ COPY --from=build /out/d02-source /usr/local/bin/d02-source
 # The HTTP client looks for the system's CAs in the usual places by itself. librdkafka asks OpenSSL, which was built from
 # source and would look in /usr/local/ssl only.
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
-# By default glibc keeps eight arenas a core, and what librdkafka fetched at a start stays in them: docs/performance.md.
-ENV MALLOC_ARENA_MAX=2
 # "nonroot", as a number, so that Kubernetes' runAsNonRoot can tell.
 USER 65532:65532
 STOPSIGNAL SIGTERM

@@ -342,7 +342,7 @@ impl Report {
             "| memory an account: resident after the restore, less that of a process with one account | {usual:.0} bytes |"
         ));
         self.line(&format!(
-            "| the same with `MALLOC_ARENA_MAX=2`, as the image sets it | {few_arenas:.0} bytes |\n"
+            "| the same with `MALLOC_ARENA_MAX=2`, which nothing sets: it keeps more | {few_arenas:.0} bytes |\n"
         ));
     }
 

@@ -78,7 +78,7 @@ fn what_the_process_holds_levels_off_under_changes_faults_short_tokens_and_broke
         ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s"),
         ("D02__TRANSACTION__MAX_DELAY", "50ms"),
         ("D02_TEST_TRANSACTION_TIMEOUT", "8000"),
-        // As the image has it.
+        // So that what arenas keep does not hide what grows.
         ("MALLOC_ARENA_MAX", "2"),
     ];
     let mut source = world.command(&["run"], &environment);
