@@ -105,12 +105,16 @@ impl World {
     /// Stops a process where none of its transactions is open: SIGCONT lets it go on. A broker that is alone, killed between
     /// deciding on a commit and telling the partitions, never tells them.
     pub(crate) fn stop_between_transactions(&self, source: &Source) {
+        let mut goes_on_for = Duration::from_millis(200);
         wait_for("it stands between two transactions", || {
             source.signal("STOP");
             std::thread::sleep(Duration::from_millis(100));
             let stands = self.open_topics().is_empty();
             if !stands {
                 source.signal("CONT");
+                // Long enough to end what was open: looking takes far longer than a transaction, and it stands meanwhile.
+                std::thread::sleep(goes_on_for);
+                goes_on_for = (goes_on_for * 2).min(Duration::from_secs(2));
             }
             stands.then_some(())
         });
