@@ -17,10 +17,20 @@ pub(crate) enum Rule {
     StaleIsLeft,
     /// A sweep begins at the committed `settled`.
     SweepFromSettled,
+    /// Sweeps hold the rows at `read`, too.
+    SweepHoldsRead,
     /// A range that gave a part of itself away is known by its new `stop`.
     SplitMovesStop,
     /// A version's predecessor may be one that the same batch writes.
     BeforeIsOfTheBatch,
+    /// An early sweep moves no mark.
+    EarlySweepMovesNoMark,
+    /// A live walk that becomes ranges settles what was due by its own first answer.
+    BacklogSettlesByItsWalk,
+    /// The range of a backlog begins where its walk was given up.
+    BacklogKeepsItsPlace,
+    /// A page that goes on within one time does not hold the row before it.
+    PageGoesOn,
     /// What one reading of everything does not show is looked for again before it is called gone.
     TwoPasses,
 }

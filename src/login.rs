@@ -34,8 +34,11 @@ pub(crate) async fn log_in(
         )
     };
     let after = |error: &UpstreamError| match policy::after_request(error) {
-        AfterRequest::Retry { retry_after: at_least } => AfterTry::Retry { at_least },
-        AfterRequest::Smaller | AfterRequest::PerhapsDeadCursor => AfterTry::Retry { at_least: None },
+        AfterRequest::Silence
+        | AfterRequest::Doubt
+        | AfterRequest::TooLarge
+        | AfterRequest::TooSlow
+        | AfterRequest::Unreadable => AfterTry::Retry { at_least: None },
         AfterRequest::Fail | AfterRequest::Stop(_) => AfterTry::GiveUp,
     };
     let counted = |error: &UpstreamError| {

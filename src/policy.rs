@@ -1,8 +1,6 @@
 //! What follows an error? One exhaustive match an error type, no `_` arm. What a person should do about it, and with which code
 //! the process ends, stands beside the error ([`Diagnosis`]).
 
-use std::time::Duration;
-
 use rdkafka::error::KafkaError;
 
 use crate::exit::{Diagnosis, Exit};
@@ -10,16 +8,20 @@ use crate::kafka::{self, CallFault, ClusterError};
 use crate::sink::SinkError;
 use crate::upstream::UpstreamError;
 
-/// What the reader does after a request that brought no page.
+/// What a request without a page means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterRequest {
-    /// Wait, at least as long as upstream asks for, and ask again.
-    Retry { retry_after: Option<Duration> },
-    /// As `Retry`, with half the page size.
-    Smaller,
-    /// As `Retry`; if it happens again and again with a cursor only, the cursor is dead.
-    PerhapsDeadCursor,
-    /// The lender has failed until its credentials change.
+    /// Nobody answered, or not upstream itself: the network, a time-out, a gateway's page, 408, 429, 5xx but 500 and 504.
+    Silence,
+    /// Perhaps the cursor is dead; without one, upstream refuses the request: 500, and every 4xx that has no meaning of its own.
+    Doubt,
+    /// 413, and an answer above `upstream.max_body`.
+    TooLarge,
+    /// 504.
+    TooSlow,
+    /// A 200 that cannot be read: no JSON, JSON of another form.
+    Unreadable,
+    /// The lender has failed: it is tried again when its credentials change or after a while.
     Fail,
     /// The lender stops.
     Stop(Exit),
@@ -27,18 +29,17 @@ pub(crate) enum AfterRequest {
 
 pub(crate) fn after_request(error: &UpstreamError) -> AfterRequest {
     match error {
-        UpstreamError::Network { .. } | UpstreamError::NoEnvelope { .. } => AfterRequest::Retry { retry_after: None },
-        UpstreamError::Status {
-            status, retry_after, ..
-        } => match status {
+        UpstreamError::Network { .. } => AfterRequest::Silence,
+        UpstreamError::NoEnvelope { .. } => AfterRequest::Unreadable,
+        UpstreamError::Status { status, .. } => match status {
             404 => AfterRequest::Stop(error.exit()),
-            500 => AfterRequest::PerhapsDeadCursor,
-            504 => AfterRequest::Smaller,
-            _ => AfterRequest::Retry {
-                retry_after: *retry_after,
-            },
+            408 | 429 => AfterRequest::Silence,
+            413 => AfterRequest::TooLarge,
+            500 | 400..500 => AfterRequest::Doubt,
+            504 => AfterRequest::TooSlow,
+            _ => AfterRequest::Silence,
         },
-        UpstreamError::TooLarge { .. } => AfterRequest::Smaller,
+        UpstreamError::TooLarge { .. } => AfterRequest::TooLarge,
         UpstreamError::Credentials { .. } | UpstreamError::Secret { .. } => AfterRequest::Fail,
         UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => AfterRequest::Stop(error.exit()),
     }

@@ -31,6 +31,7 @@ pub(super) fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
             max_body: values.need("upstream.max_body", parse_size),
             late_window: values.need("upstream.late_window", parse_duration),
             late_sweep_interval: values.need("upstream.late_sweep_interval", parse_duration),
+            backlog: values.need("upstream.backlog", parse_duration),
             snapshot_parallelism: values.need("upstream.snapshot_parallelism", number),
             max_requests_per_second: values.get("upstream.max_requests_per_second", number),
             ca_file: values.get("upstream.ca_file", parse_path),

@@ -173,6 +173,15 @@ pub(super) const KEYS: &[ConfigKey] = &[
                  window.",
     ),
     key(
+        "upstream.backlog",
+        duration("1s", "30d", "what is further behind is read in ranges"),
+    )
+    .defaults_to("5m")
+    .reason(
+        "A live walk that is further behind becomes ranges like the snapshot's: side by side, saved as they go. \
+                 Far beyond a poll, as long as http.stale_after.",
+    ),
+    key(
         "upstream.snapshot_parallelism",
         whole(1, 64, "each is a request in flight at the vendor"),
     )

@@ -47,6 +47,8 @@ pub struct Upstream {
     pub(crate) late_window: Duration,
     /// Pause between two sweeps for late rows.
     pub(crate) late_sweep_interval: Duration,
+    /// A live walk that is further behind becomes ranges.
+    pub(crate) backlog: Duration,
     /// Ranges of the snapshot read side by side.
     pub(crate) snapshot_parallelism: usize,
     /// Requests a second of one lender, logins included; `None`: no limit.

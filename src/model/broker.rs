@@ -13,7 +13,7 @@ use crate::account::{Changed, Digest, Op};
 use crate::avro::{CHANGE, Decoder, Framed, Layout, unframe};
 use crate::index::{Index, Version};
 use crate::kafka::{self, LastReported};
-use crate::progress::{Record, Timestamp};
+use crate::progress::{Progress, Record, Timestamp};
 use crate::simulator::Handle;
 use crate::sink::{ChangeRecord, Committed, DeadLetterDigests, Records, Sink, SinkError, Topic, Topics};
 
@@ -149,6 +149,15 @@ impl Broker {
 
     pub(super) fn fence_count(&self) -> u64 {
         self.state().fence_count
+    }
+
+    /// As committed.
+    pub(super) fn progress(&self) -> Progress {
+        self.state()
+            .record
+            .as_ref()
+            .map(|record| record.progress.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn latest(&self, key: &str) -> Option<Held> {

@@ -257,6 +257,7 @@ impl Play {
             max_body: 1 << 20,
             late_window: millis(rng, &[300, 1_000, 4_000]),
             late_sweep_interval: millis(rng, &[100, 500, 3_000]),
+            backlog: millis(rng, &[50, 1_000, 300_000]),
             snapshot_parallelism: [1, 2, 4][rng.usize(..3)],
             max_requests_per_second: [None, None, Some(20.0)][rng.usize(..3)],
             ca_file: None,
@@ -432,7 +433,7 @@ fn paused_runtime() -> Runtime {
 fn is_plain(event: Event) -> bool {
     matches!(
         event,
-        Event::Change | Event::ChangeMany | Event::Late | Event::LateNew | Event::Insert | Event::Bad
+        Event::Change | Event::ChangeMany | Event::Late | Event::LateNew | Event::LateTied | Event::Insert | Event::Bad
     )
 }
 
@@ -583,6 +584,7 @@ mod tests {
             scenario.upstream.page_size = page_size;
             scenario.upstream.snapshot_parallelism = walk_count;
             scenario.upstream.poll_interval = Duration::from_secs(1);
+            scenario.upstream.backlog = Duration::from_secs(300);
             let mut world = World::new(simulator.handle(), rng, scenario.upstream.late_window);
             for (number, size) in (1..).zip(tie_sizes.iter().rev()) {
                 (0..*size).for_each(|_| world.insert_at(BEGIN_MS - 1_000 * number));
@@ -804,6 +806,51 @@ mod tests {
     }
 
     #[test]
+    fn a_backlog_is_read_in_ranges_that_a_restart_goes_on_with_while_live_goes_on_beside() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 5], 10, 4, Crashes::Never).await;
+            let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
+            scenario.upstream.max_requests_per_second = None;
+            scenario.upstream.late_window = Duration::from_secs(60);
+            scenario.upstream.late_sweep_interval = Duration::from_secs(10);
+            let running = stage.process(Until::Asked).start();
+            sleep(Duration::from_secs(30)).await;
+            running.abort();
+            // An hour in which nobody reads.
+            for second in 0..3_000 {
+                stage.world.insert_at(stage.simulator.now_ms() + 1_000 * second);
+            }
+            sleep(Duration::from_secs(3_600)).await;
+            stage.simulator.set_latency(Duration::from_millis(100));
+            let running = stage.process(Until::Asked).start();
+            sleep(Duration::from_secs(3)).await;
+            let before = stage.broker.progress();
+            assert!(before.ranges.len() >= 3, "side by side: {before:?}");
+            running.abort();
+            let running = stage.process(Until::Asked).start();
+            sleep(Duration::from_secs(1)).await;
+            stage.world.insert_at(stage.simulator.now_ms());
+            let newest = stage.simulator.rows(0).pop().expect("rows").id;
+            sleep(Duration::from_millis(2_500)).await;
+            let progress = stage.broker.progress();
+            assert!(!progress.ranges.is_empty(), "it is still reading: {progress:?}");
+            assert!(stage.broker.latest(&newest).is_some(), "live goes on beside");
+            assert!(progress.read > before.first_snapshot_at && progress.settled <= progress.read);
+            sleep(Duration::from_secs(60)).await;
+            assert_eq!(stage.broker.progress().ranges, []);
+            let requests = stage.simulator.requests();
+            let pages = requests
+                .iter()
+                .filter(|request| request.query.contains("limit=10"))
+                .count();
+            // 300 of them, what was read twice, polls and sweeps.
+            assert!(pages < 700, "{pages} pages");
+            stage.judge();
+            running.abort();
+        });
+    }
+
+    #[test]
     fn a_broker_that_is_away_stops_the_requests() {
         paused_runtime().block_on(async {
             let mut stage = Stage::new(&[1; 50], 10, 2, Crashes::Never).await;
@@ -866,6 +913,93 @@ mod tests {
     #[test]
     fn a_deletion_of_what_one_pass_did_not_see_is_caught() {
         catches(Rule::TwoPasses, &[Promise::Gone]);
+    }
+
+    /// Whether a row is found that enters the group at `read` behind the place where polls go on.
+    async fn finds_a_late_row_of_the_group_at_read() -> bool {
+        let mut stage = Stage::new(&[5], 10, 1, Crashes::Never).await;
+        let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
+        scenario.upstream.late_window = Duration::from_secs(60);
+        scenario.upstream.late_sweep_interval = Duration::from_secs(10);
+        let running = stage.process(Until::Asked).start();
+        sleep(Duration::from_secs(5)).await;
+        let at = stage.simulator.now_ms();
+        (0..30).for_each(|_| stage.world.insert_at(at));
+        sleep(Duration::from_secs(5)).await;
+        let progress = stage.broker.progress();
+        let place = progress.place.expect("a place in the group");
+        assert_eq!(stage.simulator.rows(0).len(), 35);
+        let first = "000000000000000000000000";
+        assert!(first < &*place.last_id, "before the place");
+        stage.world.put(first, at);
+        sleep(Duration::from_secs(120)).await;
+        running.abort();
+        stage.broker.latest(first).is_some()
+    }
+
+    #[test]
+    fn a_late_row_of_the_group_where_polls_go_on_is_found_by_the_sweep_that_holds_it() {
+        paused_runtime().block_on(async {
+            assert!(finds_a_late_row_of_the_group_at_read().await);
+            failpoint::BROKEN.set(Some(Rule::SweepHoldsRead));
+            let finds = finds_a_late_row_of_the_group_at_read().await;
+            failpoint::BROKEN.set(None);
+            assert!(!finds, "a sweep that ends before `read` is not caught");
+        });
+    }
+
+    #[test]
+    fn a_group_of_any_size_costs_a_page_a_poll_and_after_a_restart_goes_on_where_it_stood() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 5], 100, 4, Crashes::Never).await;
+            let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
+            scenario.upstream.max_requests_per_second = None;
+            scenario.upstream.late_sweep_interval = Duration::from_secs(60);
+            scenario.upstream.late_window = Duration::from_secs(600);
+            let running = stage.process(Until::Asked).start();
+            sleep(Duration::from_secs(60)).await;
+            let at = stage.simulator.now_ms();
+            (0..5_050).for_each(|_| stage.world.insert_at(at));
+            let pages = |stage: &Stage, from: usize| stage.simulator.requests().split_off(from).len();
+            sleep(Duration::from_secs(30)).await;
+            let before = stage.simulator.requests().len();
+            sleep(Duration::from_secs(180)).await;
+            // The early sweep gives up after 20 of its 51 pages.
+            let count = pages(&stage, before);
+            assert!(
+                (195..=210).contains(&count),
+                "{count} requests in three minutes of polls"
+            );
+            running.abort();
+            let before = stage.simulator.requests().len();
+            let running = stage.process(Until::Asked).start();
+            sleep(Duration::from_secs(10)).await;
+            let count = pages(&stage, before);
+            assert!(count < 40, "{count} requests in the ten seconds after a restart");
+            // Once it is due, the group is read once more, and never again.
+            sleep(Duration::from_secs(700)).await;
+            let before = stage.simulator.requests().len();
+            sleep(Duration::from_secs(600)).await;
+            let count = pages(&stage, before);
+            assert!((595..=605).contains(&count), "{count} requests in ten minutes of polls");
+            stage.judge();
+            running.abort();
+        });
+    }
+
+    #[test]
+    fn an_early_sweep_that_settles_is_caught() {
+        catches(Rule::EarlySweepMovesNoMark, &[Promise::Complete]);
+    }
+
+    #[test]
+    fn a_backlog_that_settles_up_to_its_own_end_is_caught() {
+        catches(Rule::BacklogSettlesByItsWalk, &[Promise::Complete]);
+    }
+
+    #[test]
+    fn a_backlog_that_leaves_its_place_in_a_group_is_caught() {
+        catches(Rule::BacklogKeepsItsPlace, &[Promise::Complete]);
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub(super) enum Event {
     ChangeMany,
     Late,
     LateNew,
+    /// As `LateNew`, with the time of a row that is there.
+    LateTied,
     Ahead,
     Insert,
     Delete,
@@ -78,11 +80,12 @@ pub(super) enum Event {
     Down,
 }
 
-pub(super) const EVENTS: [Event; 18] = [
+pub(super) const EVENTS: [Event; 19] = [
     Event::Change,
     Event::ChangeMany,
     Event::Late,
     Event::LateNew,
+    Event::LateTied,
     Event::Ahead,
     Event::Insert,
     Event::Delete,
@@ -160,7 +163,7 @@ impl World {
         format!(r#"{{"public_id":"{id}","balance_amount":{content}{half},"updated_at":"{time}"}}"#)
     }
 
-    fn put(&mut self, id: &str, at: i64) {
+    pub(super) fn put(&mut self, id: &str, at: i64) {
         let json = self.json(id, at, false);
         self.simulator.upsert_json(0, at, id, &json);
     }
@@ -180,11 +183,11 @@ impl World {
     }
 
     /// Written now, visible only later, unless something newer came before.
-    fn appear_late(&mut self, id: String) {
-        let at = self.simulator.now_ms();
+    fn appear_late(&mut self, id: String, at: i64) {
+        let now = self.simulator.now_ms();
         let json = self.json(&id, at, false);
-        let longest = self.late_window.as_millis() as u64;
-        let delay = Duration::from_millis(self.rng.u64(1..longest));
+        let left = i64::try_from(self.late_window.as_millis()).expect("seconds") - (now - at);
+        let delay = Duration::from_millis(self.rng.u64(1..left.max(2).unsigned_abs()));
         let simulator = self.simulator.clone();
         let is_new = simulator.rows(0).iter().all(|row| row.id != id);
         self.late.spawn(async move {
@@ -209,12 +212,20 @@ impl World {
             Event::ChangeMany => (0..self.rng.u32(2..12)).for_each(|_| self.change(now)),
             Event::Late => {
                 if let Some(id) = self.any() {
-                    self.appear_late(id);
+                    self.appear_late(id, now);
                 }
             }
             Event::LateNew => {
                 let id = self.new_id();
-                self.appear_late(id);
+                self.appear_late(id, now);
+            }
+            Event::LateTied => {
+                let latest = self.simulator.rows(0).iter().map(|row| row.updated_at_ms).max();
+                let half = i64::try_from(self.late_window.as_millis() / 2).expect("seconds");
+                if let Some(at) = latest.filter(|at| (now - half..=now).contains(at)) {
+                    let id = self.new_id();
+                    self.appear_late(id, at);
+                }
             }
             Event::Ahead => {
                 let by = self.rng.i64(1..5_000);

@@ -102,7 +102,8 @@ impl<'a> Draft<'_, 'a> {
             Walk::Range(_) => self.plan.tally.snapshot_rows += page.entries.len() as u64,
             // Whatever was left since the last sweep ended: this one may have passed it before.
             Walk::Sweep if step.is_last => step.left = self.plan.left.take(),
-            Walk::Live | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => {}
+            Walk::Live if step.backlog.is_some() => step.left = self.plan.left,
+            Walk::Live | Walk::Sweep | Walk::EarlySweep | Walk::Reconcile(_) | Walk::Replay => {}
         }
         self.plan.progress.advance(&step, self.decider.late_window);
     }
@@ -164,7 +165,7 @@ impl<'a> Draft<'_, 'a> {
                 self.plan.tally.put_back += u64::from(judged.is_regressed);
                 index.note(&mut self.plan.news, &candidate, judged, content);
                 self.plan.records.accounts.push(account);
-                if matches!(page.step.walk, Walk::Live | Walk::Sweep) {
+                if matches!(page.step.walk, Walk::Live | Walk::Sweep | Walk::EarlySweep) {
                     self.plan.live.push(row.updated_at);
                 }
             }

@@ -124,13 +124,14 @@ impl Monitor {
     pub(super) fn note_progress(&self, batch: &Batch) {
         for item in &batch.items {
             let BatchItem::Page(page) = item else { continue };
-            match page.step.walk {
-                Walk::Live if page.step.is_last => self.metrics.note_live_walk(page.step.clock),
-                Walk::Sweep if page.step.is_last => {}
-                Walk::Range(_) => {}
-                Walk::Live | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => continue,
+            let step = &page.step;
+            if step.walk == Walk::Live && step.is_last {
+                self.metrics.note_live_walk(step.clock);
             }
-            self.metrics.note_progress();
+            // A walk that gets nowhere reads the same rows again and again.
+            if step.is_further {
+                self.metrics.note_progress();
+            }
         }
     }
 

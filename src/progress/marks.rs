@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::range::{Range, Split};
+use super::range::{Place, Range, Split};
 use super::timestamp::Timestamp;
-use super::walk::{Step, Walk};
+use super::walk::{Backlog, Step, Walk};
+use crate::failpoint::{self, Rule};
 
 /// Ranges and marks; none of them before the first snapshot began.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Progress {
     pub first_snapshot_at: Option<Timestamp>,
     /// The `since` of the next live walk.
     pub read: Option<Timestamp>,
+    /// Where that walk goes on instead, inside the group of rows at `read`.
+    pub place: Option<Place>,
     /// Below this nothing is expected any more.
     pub settled: Option<Timestamp>,
     /// When everything was last read once more and put right.
@@ -27,6 +30,7 @@ impl Progress {
         Self {
             first_snapshot_at: Some(t0),
             read: Some(t0),
+            place: None,
             settled: Some(t0.before(late_window)),
             reconciled: None,
             ranges: vec![Range {
@@ -35,6 +39,7 @@ impl Progress {
                 stop: t0,
                 cursor: None,
                 highest: None,
+                last_id: None,
             }],
         }
     }
@@ -58,20 +63,74 @@ impl Progress {
                 range.until = step.until;
                 range.cursor.clone_from(&step.next_cursor);
                 range.highest = step.highest.or(range.highest);
+                range.last_id.clone_from(&step.last_id);
             }
-            Walk::Live if step.is_last => {
-                let highest = step.highest.map(|highest| highest.min(step.clock));
-                self.read = self.read.max(highest);
+            Walk::Live => {
+                if let Some(backlog) = step.backlog {
+                    self.give_up_live_walk(step, backlog, late_window);
+                } else if step.is_last {
+                    let highest = step.highest.map(|highest| highest.min(step.clock));
+                    self.read = self.read.max(highest);
+                    self.place.clone_from(&step.place);
+                }
             }
-            Walk::Sweep if step.is_last => {
+            // `settled` may have gone back since it began.
+            Walk::Sweep if step.is_last && step.from <= self.settled => {
                 let expected_from = step.clock.before(late_window);
                 let read = step.until.map(|until| until.min(expected_from));
                 self.settled = self
                     .settled
                     .max(read.map(|read| step.left.map_or(read, |left| left.min(read))));
             }
-            Walk::Live | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => {}
+            Walk::EarlySweep if step.is_last && failpoint::is_broken(Rule::EarlySweepMovesNoMark) => {
+                self.settled = self.settled.max(step.until);
+            }
+            Walk::Sweep | Walk::EarlySweep | Walk::Reconcile(_) | Walk::Replay => {}
         }
+    }
+
+    /// Makes a range of what a live walk has left: [its page, `stop`) under its cursor; live goes on at `stop` (Complete).
+    ///
+    /// - A walk that met its own clock may have passed rows that were written since: its range begins at the clock.
+    /// - What sweeps would have to read becomes a range, too, where that overlaps no other one. Everything below is read after
+    ///   the walk's first answer then, so what was due by that is settled, but for what the walk left undecided.
+    fn give_up_live_walk(&mut self, step: &Step, backlog: Backlog, late_window: Duration) {
+        let Backlog { stop, settles } = backlog;
+        let read = self.read.unwrap_or(stop);
+        if settles {
+            let behind_read = Timestamp(read.0 + 1);
+            let swept = self.settled.filter(|settled| *settled < behind_read);
+            self.ranges
+                .extend(swept.map(|settled| Range::fresh(settled, behind_read)));
+            let due = if failpoint::is_broken(Rule::BacklogSettlesByItsWalk) {
+                stop
+            } else {
+                step.clock.before(late_window)
+            };
+            let settled = step.left.map_or(due, |left| left.min(due));
+            self.settled = self.settled.max(Some(settled));
+        }
+        let rest = if step.highest >= Some(step.clock) {
+            Range::fresh(step.clock.max(read), stop)
+        } else if failpoint::is_broken(Rule::BacklogKeepsItsPlace) {
+            Range::fresh(Timestamp(step.highest.map_or(0, |highest| highest.0 + 1)), stop)
+        } else {
+            Range {
+                since: step.since,
+                until: step.until,
+                stop,
+                cursor: step.next_cursor.clone(),
+                highest: step.highest,
+                last_id: step.last_id.clone(),
+            }
+        };
+        self.ranges.push(rest);
+        (self.read, self.place) = (Some(stop), None);
+    }
+
+    /// Where a range ends beyond `settled`, sweeps have its work to do once more.
+    pub(crate) fn has_ranges_beyond_settled(&self) -> bool {
+        self.ranges.iter().any(|range| Some(range.stop) > self.settled)
     }
 
     /// Has everything from `to` on read again up to `read`: one range, in place of those that end after `to`. What they have
@@ -89,6 +148,7 @@ impl Progress {
             stop: read,
             cursor: None,
             highest: None,
+            last_id: None,
         });
         true
     }
@@ -125,12 +185,17 @@ mod tests {
         let (highest, clock) = (Some(Timestamp(highest)), Timestamp(clock));
         Step {
             walk,
+            from: None,
             since: None,
             until: Some(Timestamp(500)),
             next_cursor,
+            last_id: None,
             highest,
             clock,
             left: None,
+            place: None,
+            backlog: None,
+            is_further: true,
             is_last,
         }
     }

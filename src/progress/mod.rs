@@ -14,7 +14,7 @@ mod timestamp;
 mod walk;
 
 pub(crate) use marks::Progress;
-pub(crate) use range::{Range, Split};
+pub(crate) use range::{Place, Range, Split};
 pub(crate) use record::{Record, RecordError, RecordKey};
 pub use timestamp::Timestamp;
-pub(crate) use walk::{Step, Walk};
+pub(crate) use walk::{Backlog, Step, Walk};

@@ -17,6 +17,22 @@ pub(crate) struct Range {
     pub cursor: Option<String>,
     /// The highest `updated_at` committed.
     pub highest: Option<Timestamp>,
+    /// The `public_id` of the last row before `cursor`, where it is known: what tells a page that goes on within one
+    /// `updated_at` from one that comes twice. Stands beside the ranges in the record, whose form stays as it is.
+    #[serde(skip)]
+    pub last_id: Option<Box<str>>,
+}
+
+/// Where the next live walk goes on, if that is inside the group of rows that have the time `read`: their `updated_at` is no
+/// place that one could begin at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// As sent: the bound that `cursor` belongs to.
+    pub since: Option<Timestamp>,
+    /// Upstream's token for the last page of the walk, which is read once more.
+    pub cursor: String,
+    /// The `public_id` of the row before it.
+    pub last_id: Box<str>,
 }
 
 /// A range becomes two: it ends at `at`, and a fresh walk reads `[at, stop)`.
@@ -36,6 +52,7 @@ impl Range {
             stop,
             cursor: None,
             highest: None,
+            last_id: None,
         }
     }
 

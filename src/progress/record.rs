@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::marks::Progress;
+use super::range::{Place, Range};
 use super::timestamp::Timestamp;
 
 /// The version of the record that this program writes and reads.
@@ -40,6 +41,17 @@ struct Flat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reconciled: Option<Timestamp>,
     ranges: String,
+    /// What follows is in no record before there was any; who does not know it reads on without.
+    ///
+    /// JSON: the `last_id` of each range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    range_last_ids: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place_since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place_cursor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place_last_id: Option<String>,
     account_count: Option<u64>,
     account_checksum: Option<String>,
     partitions: String,
@@ -63,6 +75,9 @@ impl Record {
 
     pub(crate) fn to_json(&self) -> String {
         let ranges = serde_json::to_string(&self.progress.ranges).expect("ranges are always JSON");
+        let last_ids: Vec<_> = self.progress.ranges.iter().map(|range| &range.last_id).collect();
+        let range_last_ids = last_ids.iter().any(|id| id.is_some());
+        let place = self.progress.place.clone();
         let flat = Flat {
             version: RECORD_VERSION,
             instance: self.instance.clone(),
@@ -74,6 +89,10 @@ impl Record {
             settled: self.progress.settled,
             reconciled: self.progress.reconciled,
             ranges,
+            range_last_ids: range_last_ids.then(|| serde_json::to_string(&last_ids).expect("texts are always JSON")),
+            place_since: place.as_ref().and_then(|place| place.since),
+            place_last_id: place.as_ref().map(|place| place.last_id.to_string()),
+            place_cursor: place.map(|place| place.cursor),
             account_count: self.accounts.map(|(count, _)| count),
             account_checksum: self.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
             partitions: self.partitions.clone(),
@@ -92,7 +111,23 @@ impl Record {
             None => return Err(RecordError::Field { field: "version" }),
         }
         let flat: Flat = serde_json::from_value(any).map_err(|error| RecordError::Form(error.into()))?;
-        let ranges = serde_json::from_str(&flat.ranges).map_err(|_| RecordError::Field { field: "ranges" })?;
+        let unreadable = |field| move |_: serde_json::Error| RecordError::Field { field };
+        let mut ranges: Vec<Range> = serde_json::from_str(&flat.ranges).map_err(unreadable("ranges"))?;
+        if let Some(last_ids) = &flat.range_last_ids {
+            let last_ids: Vec<Option<Box<str>>> =
+                serde_json::from_str(last_ids).map_err(unreadable("range_last_ids"))?;
+            for (range, last_id) in ranges.iter_mut().zip(last_ids) {
+                range.last_id = last_id;
+            }
+        }
+        let place = flat
+            .place_cursor
+            .zip(flat.place_last_id)
+            .map(|(cursor, last_id)| Place {
+                since: flat.place_since,
+                cursor,
+                last_id: last_id.into(),
+            });
         let accounts = match (flat.account_count, flat.account_checksum) {
             (None, None) => None,
             (Some(count), Some(hex)) if hex.len() == 16 => {
@@ -118,6 +153,7 @@ impl Record {
             progress: Progress {
                 first_snapshot_at: flat.first_snapshot_at,
                 read: flat.read,
+                place,
                 settled: flat.settled,
                 reconciled: flat.reconciled,
                 ranges,

@@ -14,8 +14,9 @@ use crate::account::{self, Digest, JsonType, Rules, Scratch};
 use crate::avro::{EncodeError, Encoder};
 use crate::clock;
 use crate::exit::ErrorCode;
+use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
-use crate::progress::{Step, Timestamp, Walk};
+use crate::progress::{Place, Step, Timestamp, Walk};
 use crate::upstream::{Answer, PageBody, PageRequest, RequestId, UpstreamError};
 
 /// A row that is dated further ahead of its own answer is counted and warned about.
@@ -57,10 +58,14 @@ pub(super) struct Noted {
 pub(super) struct Judge {
     pub encoder: Arc<RowEncoder>,
     pub walk: Walk,
+    /// Where the walk began.
+    pub from: Option<Timestamp>,
     pub asked: PageRequest,
     /// Where the walk ends; what it asked for may end before.
     pub end: Option<Timestamp>,
     pub last: Option<i64>,
+    /// Of the last row.
+    pub last_id: Option<Box<str>>,
     pub highest: Option<Timestamp>,
     /// The rows so far that have the `updated_at` of the last one; `None`: they are not known.
     pub group: Option<Arc<HashSet<u64>>>,
@@ -90,7 +95,8 @@ impl Judge {
         if !body.rows.is_empty() && self.group.as_ref().is_some_and(was_before) {
             return unverified(Unverified::Repeated);
         }
-        // Where the pages before are not known, only a later time proves that this is another one.
+        // Where the pages before are not known, a later time proves that this is another one; within one time, that it does not
+        // hold the last row of the page before.
         let mut is_another = self.group.is_some() || self.last.is_none() || body.rows.is_empty();
         // A walk that was given up meanwhile is no longer interested.
         let _ = next.send(body.next_cursor.clone());
@@ -114,10 +120,16 @@ impl Judge {
             if last.is_some_and(|last| updated_at < last) {
                 return unverified(Unverified::Order { row });
             }
-            if !is_another && last == Some(updated_at) {
-                return Err(PageFault::PerhapsRepeated.into());
+            // Upstream's order within one time is that of `_id`: an account that is no later was in a page before.
+            if !is_another && last == Some(updated_at) && !failpoint::is_broken(Rule::PageGoesOn) {
+                match (self.last_id.as_deref(), encoded.last_id()) {
+                    (Some(before), Some(id)) if id > before => is_another = true,
+                    (Some(_), None) => {}
+                    (None, _) | (Some(_), Some(_)) => return Err(PageFault::PerhapsRepeated.into()),
+                }
+            } else {
+                is_another = true;
             }
-            is_another = true;
             let (since, until) = (self.asked.since, self.asked.until);
             if since.is_some_and(|since| updated_at < since.0) || until.is_some_and(|until| updated_at >= until.0) {
                 return unverified(Unverified::Outside { row });
@@ -144,20 +156,34 @@ impl Judge {
         } else {
             (self.asked.since, self.asked.until)
         };
+        let clock = self.clock.or(answer.clock).unwrap_or(answer.sent_at);
+        let highest_of_walk = highest.max(self.highest);
+        let place = (is_last && self.walk == Walk::Live)
+            .then(|| self.place(highest_of_walk, clock))
+            .flatten();
+        let last_id = match body.rows.is_empty() {
+            true => self.last_id.clone(),
+            false => encoded.last_id().map(Box::from),
+        };
         let step = Step {
             walk: self.walk,
+            from: self.from,
             since,
             until,
             left: None,
+            place,
+            backlog: None,
+            is_further: true,
             is_last,
             next_cursor: body.next_cursor,
-            highest: highest.max(self.highest),
-            clock: self.clock.or(answer.clock).unwrap_or(answer.sent_at),
+            last_id,
+            highest: highest_of_walk,
+            clock,
         };
         self.count(&encoded, highest, date);
         let is_again = match self.walk {
             Walk::Live => !is_later,
-            Walk::Sweep => true,
+            Walk::Sweep | Walk::EarlySweep => true,
             Walk::Range(_) | Walk::Reconcile(_) | Walk::Replay => false,
         };
         let drifting = self.encoder.drifting(&encoded.unfit, body.rows.len(), is_again);
@@ -177,6 +203,21 @@ impl Judge {
             },
             _room: None,
             _done: None,
+        })
+    }
+
+    /// Where the next live walk goes on: at the cursor of this last page, if that stands in the group of the highest
+    /// `updated_at`. One that begins at that time would read the group from its first row, and otherwise no more than this page.
+    /// At the walk's own clock the group may still grow in front of the cursor.
+    fn place(&self, highest: Option<Timestamp>, clock: Timestamp) -> Option<Place> {
+        let highest = highest.filter(|highest| *highest < clock)?;
+        if self.last != Some(highest.0) {
+            return None;
+        }
+        Some(Place {
+            since: self.asked.since,
+            cursor: self.asked.cursor.clone()?,
+            last_id: self.last_id.clone()?,
         })
     }
 
@@ -228,7 +269,7 @@ impl Judge {
         } = &*self.encoder;
         metrics.pages_total.inc();
         metrics.rows_total.inc_by(encoded.entries.len() as u64);
-        if self.walk == Walk::Sweep {
+        if matches!(self.walk, Walk::Sweep | Walk::EarlySweep) {
             metrics.sweep_rows_total.inc_by(encoded.entries.len() as u64);
         }
         metrics.invalid_fields_total.inc_by(encoded.invalid_count);
@@ -396,6 +437,20 @@ impl Encoded {
                 Ok(updated_at)
             }
         }
+    }
+
+    /// The `public_id` of the last row, where it has one and a time: of no more bytes than any `_id`, as it stands in the cursor
+    /// record.
+    fn last_id(&self) -> Option<&str> {
+        const LONGEST: usize = 128;
+        let id = match self.entries.last()? {
+            Entry::Account(row) => {
+                let Span { start, end } = row.public_id;
+                std::str::from_utf8(&self.bytes[start as usize..end as usize]).ok()
+            }
+            Entry::DeadLetter(dead) => dead.rejected.updated_at.and(dead.rejected.public_id.as_deref()),
+        };
+        id.filter(|id| id.len() <= LONGEST)
     }
 
     /// A field that does not fit; only the first of a page is looked at.

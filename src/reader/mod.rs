@@ -15,6 +15,7 @@
 //! - `reading`: what is read beside what
 //! - `walk`: one walk, and what goes wrong on it
 //! - `context`: what every walk of a lender needs
+//! - `ladder`: what is tried next at a place that fails (pure)
 //! - `ahead`: a request under way
 //! - `judge`: one answer, verified and encoded
 //! - `page`: what is handed over; `incoming`: how
@@ -33,6 +34,7 @@ mod drift;
 mod exit;
 mod incoming;
 mod judge;
+mod ladder;
 mod page;
 mod reading;
 mod reconcile;

@@ -1,7 +1,7 @@
 //! How are snapshot, live walks and sweeps read beside one another?
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -14,13 +14,13 @@ use super::exit::ReaderExit;
 use super::incoming::{Incoming, Item, MAX_BUFFERED, MAX_BUFFERED_LIVE};
 use super::judge::{Noted, RowEncoder, large_value};
 use super::shares::Shares;
-use super::walk::{OneWalk, RangeKind, Walked};
+use super::walk::{OneWalk, RangeKind};
 use crate::account::Rules;
 use crate::avro::Encoder;
 use crate::clock::{self, Tick};
 use crate::config;
 use crate::failpoint::{self, Rule};
-use crate::progress::{Progress, Range, Timestamp};
+use crate::progress::{Backlog, Progress, Range, Timestamp};
 use crate::upstream::Client;
 
 /// Reads one lender's rows.
@@ -33,6 +33,8 @@ pub(crate) struct Reader {
     pub(super) swept_at: watch::Sender<Tick>,
     /// Ends the pause before the next sweep.
     pub(super) sweep_soon: Notify,
+    /// What is left of the snapshot and of backlogs.
+    pub(super) shares: Arc<Shares>,
 }
 
 /// What a reader is made of.
@@ -72,6 +74,7 @@ impl Reader {
             live,
             rest,
             clock: AtomicI64::new(0),
+            passed_at: AtomicU64::new(0),
         };
         let reader = Self {
             context,
@@ -79,6 +82,7 @@ impl Reader {
             polled_at: watch::Sender::new(0),
             swept_at: watch::Sender::new(0),
             sweep_soon: Notify::new(),
+            shares: Arc::new(Shares::open()),
         };
         (reader, incoming)
     }
@@ -116,69 +120,61 @@ impl Reader {
         if (1..=MAX_COUNTED).contains(&progress.ranges.len()) {
             counting.spawn(count_snapshot(Arc::clone(&self.context.client), progress.clone()));
         }
-        let polled = watch::Sender::new(progress.read);
-        match self.context.until {
-            Until::CaughtUp => self.catch_up(progress, &polled).await,
-            Until::Reconciled => {
-                let first = async {
-                    self.read_ranges(progress.ranges, RangeKind::Snapshot).await?;
+        self.shares.add(progress.ranges.clone());
+        let reading = async {
+            match self.context.until {
+                Until::CaughtUp => return self.catch_up(&progress).await,
+                Until::Reconciled => {
+                    self.shares.all_read().await;
                     let reconciled = self.reconcile().await?;
                     // What came meanwhile, too.
                     self.walk_and_sweep().await;
                     reconciled?;
-                    Err(ReaderExit::CaughtUp)
-                };
-                self.beside(first, &polled).await
-            }
-            Until::Asked => {
-                let first = async {
-                    self.read_ranges(progress.ranges, RangeKind::Snapshot).await?;
-                    match self.context.upstream.reconcile_interval {
-                        Some(interval) => self.reconcile_at_times(interval).await,
-                        None => Ok(()),
+                    return Err(ReaderExit::CaughtUp);
+                }
+                Until::Asked => {
+                    self.shares.all_read().await;
+                    if let Some(interval) = self.context.upstream.reconcile_interval {
+                        self.reconcile_at_times(interval).await?;
                     }
-                };
-                self.beside(first, &polled).await
+                }
+            }
+            Ok(())
+        };
+        let beside = async {
+            if self.context.until == Until::CaughtUp {
+                return Ok(());
+            }
+            tokio::try_join!(self.poll(&progress), self.sweep()).map(|_| ())
+        };
+        // Until one of them cannot go on.
+        tokio::try_join!(reading, beside, self.read_ranges(&self.shares, RangeKind::Snapshot)).map(|_| ())
+    }
+
+    /// Reads everything that is left, live walks beside it, then what came meanwhile and what came late.
+    async fn catch_up(&self, begun: &Progress) -> Result<(), ReaderExit> {
+        loop {
+            let began_behind_all = self.shares.are_read();
+            self.live_walk(begun).await?;
+            if began_behind_all && self.shares.are_read() {
+                break;
+            }
+            tokio::select! {
+                // By chance in neither's favour, so that a seed of the model test replays.
+                biased;
+                () = self.shares.all_read() => {}
+                () = tokio::time::sleep(self.context.upstream.poll_interval) => {}
             }
         }
-    }
-
-    /// Reads what is live and what is late beside `reading`, until one of them cannot go on.
-    async fn beside(
-        &self,
-        reading: impl Future<Output = Result<(), ReaderExit>>,
-        polled: &watch::Sender<Option<Timestamp>>,
-    ) -> Result<(), ReaderExit> {
-        tokio::try_join!(reading, self.poll(polled), self.sweep(polled.subscribe())).map(|_| ())
-    }
-
-    /// Reads everything that is left of the snapshot, live walks beside it, then what came meanwhile and what came late.
-    async fn catch_up(
-        self: &Arc<Self>,
-        begun: Progress,
-        polled: &watch::Sender<Option<Timestamp>>,
-    ) -> Result<(), ReaderExit> {
-        tokio::select! {
-            // Whichever ends first; by chance in neither's favour, so that a seed of the model test replays.
-            biased;
-            read = self.read_ranges(begun.ranges, RangeKind::Snapshot) => read?,
-            // It never ends by itself. A walk that is given up half-way has moved no mark.
-            ended = self.poll(polled) => return ended,
-        }
-        self.live_walk(polled).await?;
-        // Nothing may be committed yet, if there was little to read.
-        let settled = self.committed.borrow().settled.max(begun.settled);
-        let read = *polled.borrow();
-        self.sweep_once(settled, read).await?;
+        self.whole_sweep().await?;
         Err(ReaderExit::CaughtUp)
     }
 
-    /// Reads the ranges side by side, to the end of each.
-    pub(super) async fn read_ranges(self: &Arc<Self>, ranges: Vec<Range>, kind: RangeKind) -> Result<(), ReaderExit> {
-        let shares = Arc::new(Shares::new(ranges));
+    /// Reads the ranges side by side, to the end of each, and those that come.
+    pub(super) async fn read_ranges(self: &Arc<Self>, shares: &Arc<Shares>, kind: RangeKind) -> Result<(), ReaderExit> {
         let mut walks: JoinSet<Result<(), ReaderExit>> = JoinSet::new();
         for _ in 0..self.context.upstream.snapshot_parallelism {
-            let (reader, shares) = (Arc::clone(self), Arc::clone(&shares));
+            let (reader, shares) = (Arc::clone(self), Arc::clone(shares));
             walks.spawn(async move {
                 while let Some(range) = shares.next().await {
                     OneWalk::range(&range, kind).run(&reader.context, Some(&shares)).await?;
@@ -195,66 +191,122 @@ impl Reader {
         Ok(())
     }
 
-    /// Live walks, one after another; `polled` is the mark `read` as it will be once they are committed.
-    async fn poll(&self, polled: &watch::Sender<Option<Timestamp>>) -> Result<(), ReaderExit> {
+    /// Live walks, one after another.
+    async fn poll(&self, begun: &Progress) -> Result<(), ReaderExit> {
         /// Of the interval, at least so much is a pause: an upstream that is slow is not asked without one.
         const LEAST_PAUSE: u32 = 4;
         let interval = self.context.upstream.poll_interval;
         loop {
-            let (begun, begun_at) = (Instant::now(), self.context.client.tick());
-            self.live_walk(polled).await?.committed().await;
+            let (started, begun_at) = (Instant::now(), self.context.client.tick());
+            self.live_walk(begun).await?;
             self.polled_at.send_replace(begun_at);
-            let left = interval.saturating_sub(begun.elapsed());
+            let left = interval.saturating_sub(started.elapsed());
             tokio::time::sleep(left.max(interval / LEAST_PAUSE)).await;
         }
     }
 
-    async fn live_walk(&self, polled: &watch::Sender<Option<Timestamp>>) -> Result<Walked, ReaderExit> {
-        let read = *polled.borrow();
-        let walked = OneWalk::live(read).run(&self.context, None).await?;
-        polled.send_replace(read.max(walked.highest));
-        Ok(walked)
+    /// One live walk, until it is committed. What it leaves as ranges is shared out.
+    async fn live_walk(&self, begun: &Progress) -> Result<(), ReaderExit> {
+        let (progress, behind) = (self.progress(begun), self.context.upstream.backlog);
+        let walked = OneWalk::live(&progress, behind).run(&self.context, None).await?;
+        let backlog = walked.backlog;
+        walked.committed().await;
+        if let Some(Backlog { stop, settles }) = backlog {
+            let committed = self.committed.borrow().clone();
+            let behind_read = progress.read.map(|read| Timestamp(read.0 + 1));
+            // No other range ends there: they lie behind all.
+            let is_new = |range: &Range| range.stop == stop || settles && Some(range.stop) == behind_read;
+            self.shares.add(committed.ranges.into_iter().filter(is_new));
+            let behind = humantime::format_duration(behind);
+            tracing::info!(
+                lender = &*self.context.name,
+                "live is more than {behind} behind: what is left up to {stop} is read in ranges"
+            );
+        }
+        Ok(())
     }
 
-    /// Sweeps, one after another, the first one behind the first live walk.
-    async fn sweep(&self, mut polled: watch::Receiver<Option<Timestamp>>) -> Result<(), ReaderExit> {
-        // The sender lives as long as the reading.
-        let _ = polled.changed().await;
-        loop {
-            let (settled, read) = {
-                let committed = self.committed.borrow();
-                (committed.settled, committed.read)
-            };
-            let begun_at = self.context.client.tick();
-            if let Some(walked) = self.sweep_once(settled, read).await? {
-                walked.committed().await;
-            }
-            self.swept_at.send_replace(begun_at);
-            // Whoever reconciles waits for a sweep that begins now.
-            tokio::select! {
-                biased;
-                () = self.sweep_soon.notified() => {}
-                () = tokio::time::sleep(self.context.upstream.late_sweep_interval) => {}
-            }
+    /// As committed; `begun` as long as nothing is.
+    fn progress(&self, begun: &Progress) -> Progress {
+        let committed = self.committed.borrow();
+        if committed.first_snapshot_at.is_some() {
+            committed.clone()
+        } else {
+            begun.clone()
         }
     }
 
-    /// `None`: there is nothing between the marks.
+    /// Sweeps, one after another, the first one behind the first live walk: what was due to be visible is read once more, and
+    /// settled; what may be visible by now is read beside it, to be found sooner.
+    async fn sweep(&self) -> Result<(), ReaderExit> {
+        let mut polled_at = self.polled_at.subscribe();
+        // The sender is in `self`.
+        let _ = polled_at.changed().await;
+        let (window, interval) = (
+            self.context.upstream.late_window,
+            self.context.upstream.late_sweep_interval,
+        );
+        let mut is_whole = false;
+        // Up to here the early sweeps have come.
+        let mut early_until = None;
+        loop {
+            let begun_at = self.context.client.tick();
+            let (settled, end) = self.unsettled();
+            let due = end.min(Some(self.context.clock().before(window)));
+            let until = if is_whole { end } else { due };
+            self.sweep_once(OneWalk::sweep, settled, until).await?;
+            let from = early_until.max(settled).max(until);
+            let visible = end.min(Some(self.context.clock().before(interval)));
+            self.sweep_once(OneWalk::early_sweep, from, visible).await?;
+            early_until = from.max(visible);
+            self.swept_at.send_replace(begun_at);
+            // Whoever reconciles waits for a sweep of everything that begins now.
+            is_whole = tokio::select! {
+                biased;
+                () = self.sweep_soon.notified() => true,
+                () = tokio::time::sleep(interval) => false,
+            };
+        }
+    }
+
+    /// Reads everything that is not settled once more.
+    async fn whole_sweep(&self) -> Result<(), ReaderExit> {
+        let (settled, end) = self.unsettled();
+        self.sweep_once(OneWalk::sweep, settled, end).await
+    }
+
+    /// From `settled` to where live has come: with the rows at `read`, whose group goes on behind the place.
+    fn unsettled(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let committed = self.committed.borrow();
+        let behind_read = |read: Timestamp| {
+            if failpoint::is_broken(Rule::SweepHoldsRead) {
+                read
+            } else {
+                Timestamp(read.0 + 1)
+            }
+        };
+        (committed.settled, committed.read.map(behind_read))
+    }
+
+    /// Reads [`from`, `until`), if there is anything, until it is committed.
     async fn sweep_once(
         &self,
-        settled: Option<Timestamp>,
-        read: Option<Timestamp>,
-    ) -> Result<Option<Walked>, ReaderExit> {
-        let settled = if failpoint::is_broken(Rule::SweepFromSettled) {
-            read.map(|read| read.before(self.context.upstream.late_window))
+        walk: fn(Option<Timestamp>, Timestamp) -> OneWalk,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<(), ReaderExit> {
+        let from = if failpoint::is_broken(Rule::SweepFromSettled) {
+            until
+                .map(|until| until.before(self.context.upstream.late_window / 2))
+                .max(from)
         } else {
-            settled
+            from
         };
-        let Some(until) = read.filter(|read| Some(*read) > settled) else {
-            return Ok(None);
+        let Some(until) = until.filter(|until| Some(*until) > from) else {
+            return Ok(());
         };
-        let walked = OneWalk::sweep(settled, until).run(&self.context, None).await?;
+        walk(from, until).run(&self.context, None).await?.committed().await;
         self.context.client.metrics().sweeps_total.inc();
-        Ok(Some(walked))
+        Ok(())
     }
 }

@@ -131,12 +131,17 @@ impl Replay {
         let Encoded { entries, bytes, .. } = std::mem::take(&mut self.page);
         let step = Step {
             walk: Walk::Replay,
+            from: None,
             since: None,
             until: None,
             next_cursor: None,
+            last_id: None,
             highest: None,
             clock: Timestamp(0),
             left: None,
+            place: None,
+            backlog: None,
+            is_further: true,
             is_last: false,
         };
         let page = Page {

@@ -21,6 +21,8 @@ pub(super) struct Shares {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// More may come: a walk that finds nothing waits.
+    is_open: bool,
     /// Nobody reads these yet.
     pending: Vec<Range>,
     running: Vec<RangePart>,
@@ -62,6 +64,37 @@ impl Shares {
         }
     }
 
+    /// None yet; they are added.
+    pub(super) fn open() -> Self {
+        let shares = Self::new(Vec::new());
+        shares.state().is_open = true;
+        shares
+    }
+
+    pub(super) fn add(&self, ranges: impl IntoIterator<Item = Range>) {
+        self.state().pending.extend(ranges);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn are_read(&self) -> bool {
+        let state = self.state();
+        state.pending.is_empty() && state.running.is_empty()
+    }
+
+    /// Returns once nothing is left.
+    pub(super) async fn all_read(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.are_read() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, Shared> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +111,7 @@ impl Shares {
                 if let Some(range) = state.take_largest() {
                     return Some(range);
                 }
-                if state.running.is_empty() {
+                if state.running.is_empty() && !state.is_open {
                     return None;
                 }
                 state.idle_count += 1;
@@ -198,6 +231,7 @@ mod tests {
             stop: at(64),
             cursor: None,
             highest: None,
+            last_id: None,
         }]);
         let mut state = shares.state();
         state.take_largest().expect("the range");

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
@@ -12,28 +13,27 @@ use super::context::{Until, WalkContext};
 use super::exit::{ReaderError, ReaderExit, STUCK, STUCK_ADVICE};
 use super::incoming::Item;
 use super::judge::{Judge, NoPage, PageFault};
+use super::ladder::{Ladder, Rung, Trouble};
 use super::page::{Page, PageTail};
 use super::shares::Shares;
 use crate::account::shortened;
 use crate::backoff::Backoff;
+use crate::clock::Tick;
 use crate::exit::{Diagnosis, chain};
 use crate::failpoint::{self, Rule};
 use crate::policy::{self, AfterRequest};
-use crate::progress::{Range, Timestamp, Walk};
-use crate::upstream::{PageRequest, UpstreamError};
-
-/// The same request is repeated this often before its walk begins afresh.
-const TRIES_BEFORE_FRESH_WALK: u32 = 3;
-
-/// After as many fresh walks without a page the walk is stuck: it goes on trying, but says so.
-const FRESH_WALKS_BEFORE_STUCK: u32 = 3;
-
-/// Good pages after which a halved page size doubles again.
-const PAGES_BEFORE_LARGER: u32 = 20;
+use crate::progress::{Backlog, Progress, Range, Timestamp, Walk};
+use crate::upstream::PageRequest;
 
 /// Rows of one time that are told from one another; 16 MB a walk at most. Of a larger group, a page that comes twice late in
 /// it is not noticed.
 const MAX_GROUP: usize = 1 << 20;
+
+/// With so many ranges left, a live walk adds none: they stand in one record.
+const MAX_RANGES: usize = 64;
+
+/// Pages of an early sweep: what a bulk update changed is left to the sweep that has to read it anyway.
+const MAX_EARLY_PAGES: u32 = 20;
 
 /// A query that takes upstream too long asks for so much less of the time, down to a second, in milliseconds.
 const NARROWER: i64 = 4;
@@ -45,6 +45,8 @@ const OLDEST: i64 = 10 * 365 * 86_400_000;
 /// One walk over D02: a range, a live one, or a sweep.
 pub(super) struct OneWalk {
     walk: Walk,
+    /// Where it began.
+    from: Option<Timestamp>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     /// Where it ends: a range at its `stop`, a sweep at its mark; a live one reads up to now.
@@ -62,16 +64,27 @@ pub(super) struct OneWalk {
     /// How far it has come: the highest time, and how many rows of it.
     reach: (Option<Timestamp>, usize),
     empty_count: u32,
-    limit: Option<u16>,
-    good_count: u32,
-    fresh_count: u32,
+    ladder: Ladder,
+    /// When what is asked for now failed last.
+    failed_at: Tick,
+    /// Pages that are left to it; `None`: as many as there are.
+    pages_left: Option<u32>,
+    /// A live walk that is further behind gives up.
+    backlog: Option<BacklogLimit>,
     /// Counts the walk among the stuck ones.
     stuck: Option<Stuck>,
-    /// The last account that was read.
+    /// Of the last row under this cursor, where it is known.
     last_id: Option<Box<str>>,
+    /// The last account that was read, for people.
+    last_account: Option<Box<str>>,
     backoff: Backoff,
-    /// Tries of the present request that ended in a way that a fresh walk may mend.
-    doubtful_count: u32,
+}
+
+/// When a live walk becomes ranges.
+#[derive(Debug, Clone, Copy)]
+struct BacklogLimit {
+    behind: Duration,
+    settles: bool,
 }
 
 /// Counts a walk that gets nowhere for as long as it lives.
@@ -99,8 +112,8 @@ pub(super) enum RangeKind {
 
 /// How a walk ended.
 pub(super) struct Walked {
-    /// The highest `updated_at`, but no more than the walk's clock: from there on the next walk has to read.
-    pub highest: Option<Timestamp>,
+    /// It was given up: what it left is among the ranges now, up to this time.
+    pub backlog: Option<Backlog>,
     /// Ends when its last page is committed, or given up.
     committed: oneshot::Receiver<Infallible>,
 }
@@ -126,23 +139,58 @@ impl OneWalk {
             cursor: range.cursor.clone(),
             highest: range.highest,
             last: range.cursor.as_ref().and(range.highest).map(|highest| highest.0),
+            last_id: range.last_id.clone(),
             group: range.cursor.is_none().then(Arc::default),
-            ..Self::live(None)
+            ..Self::new(Walk::Live, None)
         }
     }
 
+    /// From the mark `read` on, or from the place in the group of that time.
+    pub(super) fn live(progress: &Progress, behind: Duration) -> Self {
+        let backlog = (progress.ranges.len() < MAX_RANGES).then(|| BacklogLimit {
+            behind,
+            settles: !progress.has_ranges_beyond_settled(),
+        });
+        let walk = Self {
+            backlog,
+            ..Self::new(Walk::Live, progress.read)
+        };
+        match progress.place.clone() {
+            Some(place) => Self {
+                since: place.since,
+                cursor: Some(place.cursor),
+                highest: progress.read,
+                last: progress.read.map(|read| read.0),
+                last_id: Some(place.last_id),
+                group: None,
+                ..walk
+            },
+            None => walk,
+        }
+    }
+
+    /// What was due to be visible.
     pub(super) fn sweep(since: Option<Timestamp>, until: Timestamp) -> Self {
         Self {
-            walk: Walk::Sweep,
             until: Some(until),
             end: Some(until),
-            ..Self::live(since)
+            ..Self::new(Walk::Sweep, since)
         }
     }
 
-    pub(super) fn live(since: Option<Timestamp>) -> Self {
+    /// What may be visible by now, as far as that takes few pages.
+    pub(super) fn early_sweep(since: Option<Timestamp>, until: Timestamp) -> Self {
         Self {
-            walk: Walk::Live,
+            walk: Walk::EarlySweep,
+            pages_left: Some(MAX_EARLY_PAGES),
+            ..Self::sweep(since, until)
+        }
+    }
+
+    fn new(walk: Walk, since: Option<Timestamp>) -> Self {
+        Self {
+            walk,
+            from: since,
             since,
             until: None,
             end: None,
@@ -154,13 +202,14 @@ impl OneWalk {
             clock: None,
             reach: (None, 0),
             empty_count: 0,
-            limit: None,
-            good_count: 0,
-            fresh_count: 0,
+            ladder: Ladder::default(),
+            failed_at: Tick::MAX,
+            pages_left: None,
+            backlog: None,
             stuck: None,
             last_id: None,
+            last_account: None,
             backoff: Backoff::default(),
-            doubtful_count: 0,
         }
     }
 
@@ -178,21 +227,22 @@ impl OneWalk {
             };
             match self.page(context, under_way, &mut ahead).await {
                 Ok(mut page) => {
-                    self.advance(context, &page);
-                    let (is_last, clock) = (page.step.is_last, page.step.clock);
+                    self.advance(context, &mut page);
+                    let (is_last, backlog) = (page.step.is_last, page.step.backlog);
                     let (done, committed) = oneshot::channel();
                     page._done = is_last.then_some(done);
                     let outlet = match self.walk {
                         Walk::Live => &context.live,
-                        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => &context.rest,
+                        Walk::Range(_) | Walk::Sweep | Walk::EarlySweep | Walk::Reconcile(_) | Walk::Replay => {
+                            &context.rest
+                        }
                     };
                     outlet.hand_over(page).await;
                     if is_last {
                         if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
                             shares.ended(stop);
                         }
-                        let highest = self.highest.map(|highest| highest.min(clock));
-                        return Ok(Walked { highest, committed });
+                        return Ok(Walked { backlog, committed });
                     }
                     if let Some(shares) = shares {
                         self.share(context, shares);
@@ -224,17 +274,16 @@ impl OneWalk {
             Walk::Range(_) if failpoint::is_broken(Rule::SplitMovesStop) => {}
             Walk::Range(_) => self.walk = Walk::Range(stop),
             Walk::Reconcile(_) => self.walk = Walk::Reconcile(stop),
-            Walk::Live | Walk::Sweep | Walk::Replay => {}
+            Walk::Live | Walk::Sweep | Walk::EarlySweep | Walk::Replay => {}
         }
     }
 
     fn request(&self, context: &WalkContext) -> PageRequest {
-        let limit = self.limit.unwrap_or(context.upstream.page_size);
         PageRequest {
             since: self.since,
             until: self.until,
             cursor: self.cursor.clone(),
-            limit,
+            limit: self.ladder.limit(context.upstream.page_size),
             include_total: false,
         }
     }
@@ -256,9 +305,11 @@ impl OneWalk {
         let judge = Judge {
             encoder: Arc::clone(&context.encoder),
             walk: self.walk,
+            from: self.from,
             asked: request.clone(),
             end: self.end,
             last: self.last,
+            last_id: self.last_id.clone(),
             highest: self.highest,
             group: self.group.clone(),
             clock: self.clock,
@@ -278,6 +329,7 @@ impl OneWalk {
             Ok(result) => {
                 if let Ok(page) = &result {
                     context.note_clock(page.step.clock);
+                    context.note_pass();
                 }
                 result
             }
@@ -285,7 +337,7 @@ impl OneWalk {
         }
     }
 
-    fn advance(&mut self, context: &WalkContext, page: &Page) {
+    fn advance(&mut self, context: &WalkContext, page: &mut Page) {
         self.clock = Some(page.step.clock);
         (self.since, self.until) = (page.step.since, page.step.until);
         self.cursor.clone_from(&page.step.next_cursor);
@@ -299,26 +351,34 @@ impl OneWalk {
         // A fresh walk reads the rows of its first `updated_at` again: only what lies beyond says that it got any further.
         let is_over = page.step.next_cursor.is_none();
         let reach = (page.step.highest, self.group.as_ref().map_or(0, |group| group.len()));
-        if reach > self.reach || is_over {
+        page.step.is_further = reach > self.reach || is_over;
+        if page.step.is_further {
             self.reach = reach;
-            self.fresh_count = 0;
             self.stuck = None;
             self.backoff = Backoff::default();
         }
+        self.ladder.pass(page.step.is_further, context.upstream.page_size);
+        self.failed_at = Tick::MAX;
         self.highest = page.step.highest;
-        self.last_id = page.last_id().map(Box::from).or(self.last_id.take());
-        self.doubtful_count = 0;
-        if is_over && !page.step.is_last {
+        self.last_id.clone_from(&page.step.last_id);
+        self.last_account = page.last_id().map(Box::from).or(self.last_account.take());
+        if page.step.is_last {
+            return;
+        }
+        if is_over {
             self.go_on_behind(context);
         }
-        self.good_count += 1;
-        // Whoever looks for a spot reads row by row until it is passed.
-        if self.fresh_count < FRESH_WALKS_BEFORE_STUCK && self.good_count.is_multiple_of(PAGES_BEFORE_LARGER) {
-            self.limit = self
-                .limit
-                .map(|limit| limit.saturating_mul(2))
-                .filter(|limit| *limit < context.upstream.page_size);
-        }
+        self.pages_left = self.pages_left.map(|left| left.saturating_sub(1));
+        page.step.backlog = self.backlog(context);
+        page.step.is_last = page.step.backlog.is_some() || self.pages_left == Some(0);
+    }
+
+    /// Whether it is so far behind that what it has left is better read in ranges.
+    fn backlog(&self, context: &WalkContext) -> Option<Backlog> {
+        let BacklogLimit { behind, settles } = self.backlog?;
+        let stop = context.clock();
+        let is_behind = self.highest.is_some_and(|highest| highest < stop.before(behind));
+        is_behind.then_some(Backlog { stop, settles })
     }
 
     /// An empty page leaves the group as it is.
@@ -331,29 +391,22 @@ impl OneWalk {
         group.extend(tail.row_hashes.iter().take(room));
     }
 
-    /// Decides by policy what follows a fault, says so, and waits.
+    /// Says what is wrong, waits, and does what the ladder says.
     async fn recover(&mut self, context: &WalkContext, fault: PageFault) -> Result<(), ReaderExit> {
         let metrics = context.client.metrics();
         // Without its cursor the request is another one; and an upstream that answers, if wrongly, needs no rest.
         let may_hurry = matches!(fault, PageFault::Unverified(..)) || self.cursor.is_some();
-        // A query that takes upstream too long, though it is for one row.
-        let mut is_unmanageable = false;
-        let (text, (code, advice), retry_after) = match fault {
+        let (text, (code, advice), trouble) = match fault {
             PageFault::Upstream(error) => {
-                let mut asked_for = None;
-                match policy::after_request(&error) {
-                    AfterRequest::Retry { retry_after } => asked_for = retry_after,
-                    AfterRequest::PerhapsDeadCursor => self.doubtful_count += 1,
-                    AfterRequest::Smaller => {
-                        let limit = self.limit.unwrap_or(context.upstream.page_size);
-                        self.doubtful_count += u32::from(limit == 1);
-                        // An answer that is too large is that for any time that holds its row.
-                        is_unmanageable = limit == 1 && matches!(error, UpstreamError::Status { .. });
-                        (self.limit, self.good_count) = (Some((limit / 2).max(1)), 0);
-                    }
+                let trouble = match policy::after_request(&error) {
+                    AfterRequest::Silence => Trouble::Silence,
+                    AfterRequest::Doubt => Trouble::Doubt,
+                    AfterRequest::TooLarge => Trouble::TooLarge,
+                    AfterRequest::TooSlow => Trouble::TooSlow,
+                    AfterRequest::Unreadable => Trouble::Unreadable,
                     AfterRequest::Fail | AfterRequest::Stop(_) => return Err(error.into()),
-                }
-                (chain(&error), (error.code(), error.advice().to_owned()), asked_for)
+                };
+                (chain(&error), (error.code(), error.advice().to_owned()), trouble)
             }
             // Nothing is wrong: no wait, no line.
             PageFault::PerhapsRepeated => {
@@ -362,39 +415,37 @@ impl OneWalk {
                 return Ok(());
             }
             PageFault::Unverified(unverified, request_id) => {
-                self.doubtful_count += 1;
                 metrics.unverified_pages_total.inc();
                 let said = (unverified.code(), unverified.advice().to_owned());
-                (format!("{unverified}{request_id}"), said, None)
+                (format!("{unverified}{request_id}"), said, Trouble::Doubt)
             }
         };
+        let others_pass = context.has_passed_since(self.failed_at);
+        self.failed_at = context.client.tick();
+        let (can_narrow, page_size) = (self.can_narrow(), context.upstream.page_size);
+        let rung = self.ladder.fail(trouble, others_pass, can_narrow, page_size);
         metrics.retries_total.inc();
-        let wait = self.backoff.next(retry_after);
+        let wait = self.backoff.next(None);
         if self.backoff.is_worth_a_line() {
             let (lender, try_count) = (&*context.name, self.backoff.try_count());
             tracing::warn!(lender, try_count, wait = ?wait, %code, advice, "{text}");
         }
-        // Whoever has begun to ask for less goes on with it at once.
-        let is_doubtful = self.doubtful_count >= TRIES_BEFORE_FRESH_WALK || is_unmanageable && self.span.is_some();
-        if is_doubtful {
-            self.doubtful_count = 0;
-            metrics.fresh_walks_total.inc();
-            self.begin_afresh(context);
-            if is_unmanageable && self.can_narrow() {
+        match rung {
+            Rung::Again | Rung::Smaller => {}
+            Rung::Probe => context.probe().await,
+            Rung::Narrower => {
+                metrics.fresh_walks_total.inc();
+                self.begin_afresh(context);
                 self.narrow(context);
-                tokio::time::sleep(wait).await;
-                return Ok(());
             }
-            if self.fresh_count >= FRESH_WALKS_BEFORE_STUCK {
-                self.report_stuck(context, &text)?;
-            }
-            self.fresh_count += 1;
-            if may_hurry && self.fresh_count < FRESH_WALKS_BEFORE_STUCK {
-                self.backoff = Backoff::default();
-            }
-            if self.fresh_count >= FRESH_WALKS_BEFORE_STUCK {
-                // The same place again and again: row by row shows which one it is.
-                (self.limit, self.good_count) = (Some(1), 0);
+            Rung::Fresh | Rung::RowByRow | Rung::Stuck => {
+                metrics.fresh_walks_total.inc();
+                self.begin_afresh(context);
+                if rung == Rung::Stuck {
+                    self.report_stuck(context, &text)?;
+                } else if rung == Rung::Fresh && may_hurry {
+                    self.backoff = Backoff::default();
+                }
             }
         }
         tokio::time::sleep(wait).await;
@@ -414,7 +465,7 @@ impl OneWalk {
     /// The walk begins anew: what was known of the page before says nothing about its first one.
     fn forget_page(&mut self) {
         self.cursor = None;
-        self.last = None;
+        (self.last, self.last_id) = (None, None);
         self.group = Some(Arc::default());
         self.empty_count = 0;
     }
@@ -458,7 +509,7 @@ impl OneWalk {
         self.stuck.get_or_insert_with(|| Stuck::new(gauge));
         let position = self.highest.or(self.since).map(|at| at.to_string());
         let position = position.unwrap_or_else(|| "the oldest row".to_owned());
-        let (lender, behind) = (&*context.name, self.last_id.as_deref().map(shortened));
+        let (lender, behind) = (&*context.name, self.last_account.as_deref().map(shortened));
         if context.until != Until::Asked {
             let behind = behind.map(|id| format!(", behind account {id}")).unwrap_or_default();
             return Err(ReaderError::Stuck(format!("at {position}{behind}: {text}")).into());

@@ -130,6 +130,7 @@ impl<'a> UpstreamRows<'a> {
         let progress = Progress {
             first_snapshot_at: Some(since),
             read: Some(since),
+            place: None,
             settled: Some(since),
             reconciled: None,
             ranges: ranges(times.range(..since.0).copied()),
@@ -146,7 +147,9 @@ impl<'a> UpstreamRows<'a> {
         // For the bar that a terminal shows.
         let set_ranges = |count: usize| self.metrics.ranges.set(i64::try_from(count).unwrap_or(i64::MAX));
         set_ranges(progress.ranges.len());
-        let (_committed, committed) = watch::channel(progress);
+        // As a pipeline would commit it.
+        let (committing, committed) = watch::channel(progress);
+        let late_window = self.config.upstream.late_window;
         // No value is kept, so no schema id is needed: only its size counts.
         let frame = match self.config.avro.encoding {
             Encoding::Confluent => Frame::Confluent { schema_id: 0 },
@@ -173,6 +176,7 @@ impl<'a> UpstreamRows<'a> {
                 Ok(Some(Item::Begin(progress))) => {
                     begun = progress.first_snapshot_at;
                     set_ranges(progress.ranges.len());
+                    committing.send_replace(progress);
                 }
                 Ok(Some(Item::Page(page))) => {
                     if is_further(&page.step) {
@@ -180,11 +184,13 @@ impl<'a> UpstreamRows<'a> {
                     }
                     self.note(&page);
                     self.each(&page, &mut take);
+                    committing.send_modify(|progress| progress.advance(&page.step, late_window));
                 }
                 // Only who reconciles asks.
                 Ok(Some(Item::Ask(_))) => {}
-                Ok(Some(Item::Split(_))) => {
+                Ok(Some(Item::Split(split))) => {
                     self.metrics.ranges.inc();
+                    committing.send_modify(|progress| progress.split(split));
                 }
                 Ok(Some(Item::End(ReaderExit::CaughtUp))) => return Ok(begun),
                 Ok(Some(Item::End(ReaderExit::Failed(error)))) => return Err(error.into()),
@@ -259,7 +265,7 @@ impl<'a> UpstreamRows<'a> {
 /// Polls beside the snapshot come by themselves, also where the snapshot gets nowhere.
 fn is_further(step: &Step) -> bool {
     match step.walk {
-        Walk::Range(_) | Walk::Sweep | Walk::Reconcile(_) | Walk::Replay => true,
+        Walk::Range(_) | Walk::Sweep | Walk::EarlySweep | Walk::Reconcile(_) | Walk::Replay => true,
         Walk::Live => !step.is_last,
     }
 }
