@@ -29,6 +29,13 @@ FIXES = {
     "hold": "`settled` does not pass the `updated_at` of a row that was left for the next sweep",
     "regtick": "what was asked for before a regression or a tombstone cannot overwrite what was written after it",
     "regonce": "what reconciliation writes as regressed may be a version that was written before: promise Once names it",
+    "closed": "polls go on from a place only if its time lies before the clock of the walk: no row that is on time enters it any more",
+    "earlier": "the clock of an answer is the earlier one of its `Date` and our own",
+    "lowered": "`settled` goes back to a late window before the clock of an answer that says that `read` was ahead",
+    "proof": "a sweep moves `settled` only if it began at or below it: it may have gone back meanwhile",
+    "backlog_incl": "what was not settled becomes a range to `read` inclusive: live, from its place, did not read all of that time",
+    "backlog_hold": "`settled` does not pass a row that the live walk left before the rest of it became a range",
+    "range_left": "a row that a range leaves undecided below `settled` takes it back",
 }
 
 MUTATIONS = {
@@ -47,18 +54,30 @@ MUTATIONS = {
     "settled_early": "`settled` moves with every page of a sweep",
     "no_continue_check": "a page is taken though it does not go on behind the page before it",
     "split_gap": "the new range of a split begins a millisecond too late",
+    "sweep_excl": "a sweep ends before `read`, though polls go on from a place within its time",
+    "early_settles": "an early sweep moves `settled` as the other one does",
+    "undue": "a sweep moves `settled` to its `until`, though not all of that is due",
+    "place_knows_all": "a poll takes the rows that came behind its place before for a repeated page",
+    "place_later": "polls go on from a place, though `read` has left its time",
+    "resume_any": "after a restart, any page that does not go back in time goes on behind a saved cursor",
+    "backlog_clock": "`settled` moves to a late window before the moment at which a backlog is found, not before its walk",
+    "backlog_lost": "`read` becomes the clock, and the rest of the walk no range",
+    "backlog_behind": "the range of a backlog begins behind the highest row, without the cursor",
+    "backlog_unsettled": "`settled` moves with a backlog, and what was not settled becomes no range",
+    "backlog_twice": "`settled` moves with a backlog though a range is left that ends beyond it",
 }
 
 EVENTS = (
     "upd upd upd late late late ahead back flip flip del ins reap tick tick tick tick big send send send send send send serve serve serve "
     "serve serve recv recv recv recv recv commit commit commit commit commit live sweep sweep rc split crash boot boot2 up up up "
-    "up land dead dup pump pump pump pump pump pump stall"
+    "up land dead dup pump pump pump pump pump pump stall bulk early clock"
 ).split()
 """What may happen, as often as it should. Upstream: upd, late (visible later than dated), ahead (dated ahead), back (updated_at goes
-back), flip (other content, same updated_at), del, ins, reap (a deleted row is there again), tick and big (time passes). Faults: dead (the
-next cursor is dead), dup (a page comes twice), stall (one kind of walk gets slow answers), land (an open transaction is committed after
-all), crash, boot, boot2 (a second instance). The source: send, serve, recv (a request, its evaluation upstream, its answer), commit, live,
-sweep, rc (reconcile), split, up and pump (several steps of one instance)."""
+back), flip (other content, same updated_at), bulk (all rows get one updated_at), del, ins, reap (a deleted row is there again), tick and
+big (time passes). Faults: dead (the next cursor is dead), dup (a page comes twice), stall (one kind of walk gets slow answers), clock (the
+`Date` or our own clock goes wrong or right), land (an open transaction is committed after all), crash, boot, boot2 (a second instance). The
+source: send, serve, recv (a request, its evaluation upstream, its answer), commit, live, sweep, early (an early sweep), rc (reconcile),
+split, up and pump (several steps of one instance)."""
 
 FOCUS = {
     "until": "late upd sweep",
@@ -140,6 +159,18 @@ class RangeEntry(NamedTuple):
     stop: int
     cursor: Optional[Cursor]
     highest: Optional[int]
+    last: Optional[tuple] = None
+    """Time and key of the row before the cursor."""
+
+    __repr__ = PlainTuple.__repr__
+
+
+class Place(NamedTuple):
+    """Where the next poll goes on: the cursor that led to a last page, the bound that it belongs to, time and key of the row before it."""
+
+    since: int
+    cursor: Cursor
+    last: tuple
 
     __repr__ = PlainTuple.__repr__
 
@@ -154,6 +185,7 @@ class CursorRecord:
     t0: Optional[int] = None
     read: Optional[int] = None
     settled: Optional[int] = None
+    place: Optional[Place] = None
     ranges: tuple = ()
     checksum: int = 0
 
@@ -180,8 +212,18 @@ class Page:
     received: int
     is_last: bool
     highest: Optional[int]
+    last: Optional[tuple]
     since: Optional[int]
     until: Optional[int]
+    place: Optional[Place]
+    """Where the request for it stood."""
+    known: frozenset
+    """The rows of that time which came before."""
+    clock: int
+    date: int
+    """The clock when it arrived: not less the time that the request took."""
+    backlog: Optional[int]
+    """The clock, if what is behind this page is to become a range."""
 
 
 @dataclasses.dataclass
@@ -216,6 +258,9 @@ class Reconciling:
     seen: set = dataclasses.field(default_factory=set)
     walked: int = 0
     """The tick at which the last full walk was received: the live walk has to begin after it."""
+    lived: Optional[int] = None
+    """The tick at which that live walk was received: the sweep has to begin after it."""
+    has_swept: bool = False
 
 
 def checksum(accounts):
@@ -236,7 +281,12 @@ class World:
         self.now = BOOT
         self.tick = 0
         self.late_window = 40
+        self.backlog = 60
         self.date_step = 10
+        self.date_error = 0
+        self.own_error = 0
+        self.login_error = 0
+        """By how much both clocks were ahead at the login."""
         self.page_limit = 3
         self.stalled = None
         self.instances = []
@@ -287,6 +337,8 @@ class Upstream:
         self.gone = {}
         self.has_dead_cursor = False
         self.repeats_page = False
+        self.led_to = {}
+        """By cursor, the page that it came with."""
 
     def show(self, key, updated_at, content, visible_at=None):
         self.serial += 1
@@ -307,7 +359,7 @@ class Upstream:
 
     def date(self):
         """The `Date` header, which is cut to whole seconds."""
-        return self.world.now // self.world.date_step * self.world.date_step
+        return (self.world.now + self.world.date_error) // self.world.date_step * self.world.date_step
 
     def query(self, since, until, cursor, limit):
         """One page and its next cursor. A full page may say that there is more though there is not."""
@@ -337,6 +389,9 @@ class Upstream:
         elif event == "ins":
             if len(self.highest) < 8:
                 self.show(len(self.highest), world.now, self.serial)
+        elif event == "bulk":
+            for key in keys:
+                self.show(key, max(world.now, self.rows[key].updated_at), self.serial)
         elif event == "reap":
             self.bring_one_back()
         elif key is not None:
@@ -454,24 +509,26 @@ class Kafka:
 
 
 class Walk:
-    """Consecutive pages under one `since` and `until` (delivery.md, "Reading"). `kind`: range, live, sweep or full."""
+    """Consecutive pages under one `since` and `until` (delivery.md, "Reading"). `kind`: range, live, sweep, early or full."""
 
-    def __init__(self, kind, since, until, cursor=None, highest=None, stop=None):
+    def __init__(self, kind, since, until, cursor=None, highest=None, stop=None, last=None, known=None):
         self.kind = kind
         self.since = since
         self.until = until
+        self.first_since = since
         self.first_until = until
         self.stop = stop
         self.cursor = cursor
         self.highest = highest
         self.committed_highest = highest
-        self.last_place = cursor and cursor.place
-        """Where the page before ended: the next one has to go on behind it."""
+        self.last = last
+        """Time and key of the row before the cursor: the next page has to go on behind it."""
+        self.known = known or frozenset()
+        """The rows of that time that came already; none while only `last` is known, from the cursor record."""
         self.clock = None
         """Upstream's clock at the first answer."""
         self.state = "idle"
         self.answer = None
-        self.answer_before = None
         self.requested_tick = None
         self.requested_at = None
         self.begun_at = None
@@ -504,10 +561,18 @@ class Instance:
         self.ranges = []
         self.live = None
         self.sweep = None
+        """One at a time, of either kind."""
         self.full = None
         self.reconciling = None
         self.lived = 0
         """The tick at which the last live walk began that is committed."""
+        self.clock = None
+        """The latest clock of any answer."""
+        self.early = 0
+        """Up to here early sweeps have read."""
+        self.read_known = 0
+        """The tick at which a commit that moved `read` was known."""
+        self.known_at_place = frozenset()
 
     def is_running(self):
         return self.state == "run"
@@ -532,11 +597,16 @@ class Instance:
         if walk.cursor and upstream.has_dead_cursor:
             walk.answer = "dead"
             upstream.has_dead_cursor = False
-        elif walk.cursor and upstream.repeats_page and walk.answer_before:
-            walk.answer = walk.answer_before
-            upstream.repeats_page = False
         else:
-            walk.answer = upstream.query(walk.since, walk.until, walk.cursor, 1 + world.pick(world.page_limit))
+            rows, next_cursor = upstream.query(walk.since, walk.until, walk.cursor, 1 + world.pick(world.page_limit))
+            if upstream.repeats_page and walk.cursor in upstream.led_to:
+                # The rows of the page before, with its own next cursor or with the one that is due.
+                rows = upstream.led_to[walk.cursor]
+                next_cursor = walk.cursor if world.pick(2) else next_cursor
+                upstream.repeats_page = False
+            elif next_cursor:
+                upstream.led_to[next_cursor] = rows
+            walk.answer = rows, next_cursor
         walk.state = "served"
         shown = walk.answer if walk.answer == "dead" else f"{[row[:3] for row in walk.answer[0]]} next={bool(walk.answer[1])}"
         world.say(
@@ -553,21 +623,27 @@ class Instance:
             self.walk_afresh(walk)
             return
         rows, next_cursor = walk.answer
-        goes_on = not (rows and walk.last_place) or rows[0].place > walk.last_place
-        if not goes_on and "no_continue_check" not in world.flags:
-            # Discarded, asked for again.
+        if not self.goes_on(walk, rows) and "no_continue_check" not in world.flags:
+            # Discarded, and asked for again; nobody knows what came before a saved cursor.
+            if not walk.known:
+                self.walk_afresh(walk)
             return
+        clock, date = self.read_clocks(walk)
         if walk.clock is None:
-            took = 0 if world.without("datereq") else world.now - walk.requested_at
-            walk.clock = self.upstream.date() - took
+            walk.clock = clock
+        place = Place(walk.since, walk.cursor, walk.last) if walk.cursor else None
+        known = walk.known
         if rows:
-            walk.last_place = rows[-1].place
+            walk.known = frozenset(row[:3] for row in rows if row.updated_at == rows[-1].updated_at)
+            if walk.last and walk.last[0] == rows[-1].updated_at:
+                walk.known |= known
+            walk.last = rows[-1].place
             walk.highest = max(walk.highest or 0, rows[-1].updated_at)
-        walk.answer_before = walk.answer
         walk.cursor = next_cursor
         is_past_stop = walk.kind == "range" and bool(rows) and rows[-1].updated_at >= walk.stop
         is_last = next_cursor is None or is_past_stop
-        if is_last:
+        is_behind = walk.kind == "live" and not is_last and walk.highest < self.clock - world.backlog
+        if is_last or is_behind:
             walk.state = "eof"
         self.channel.append(
             Page(
@@ -578,10 +654,36 @@ class Instance:
                 received=received,
                 is_last=is_last,
                 highest=walk.highest,
+                last=walk.last,
                 since=walk.since,
                 until=walk.until,
+                place=place,
+                known=known,
+                clock=clock,
+                date=date,
+                backlog=self.clock if is_behind else None,
             )
         )
+
+    def goes_on(self, walk, rows):
+        """By what the program can know: times, and rows that it has seen; not how upstream orders keys within a time."""
+        if not rows or walk.last is None:
+            return True
+        if rows[0].updated_at < walk.last[0]:
+            return False
+        if not walk.known:
+            return "resume_any" in self.world.flags or walk.last not in [row.place for row in rows]
+        return not all(row[:3] in walk.known for row in rows)
+
+    def read_clocks(self, walk):
+        """The clock of an answer, and the same without what the request took (Reading: "The clock")."""
+        world = self.world
+        date = self.upstream.date()
+        if not world.without("earlier"):
+            date = min(date, world.now + world.own_error)
+        took = 0 if world.without("datereq") else world.now - walk.requested_at
+        self.clock = max(self.clock or 0, date - took)
+        return date - took, date
 
     def walk_afresh(self, walk):
         """A dead cursor: on from the highest committed row, whose equals come again (Reading: "A fresh walk")."""
@@ -590,7 +692,8 @@ class Instance:
         if walk.kind == "range":
             walk.until = walk.stop
         walk.cursor = None
-        walk.last_place = None
+        walk.last = None
+        walk.known = frozenset()
         if self.world.without("keepdate"):
             walk.clock = None
 
@@ -629,12 +732,12 @@ class Instance:
             index = self.index
         record.instance = self.name
         record.sequence += 1
-        written, records, new_ranges = {}, [], []
+        written, records = {}, []
         ranges = dict(zip(self.ranges, record.ranges))
         if is_begin:
-            ranges, new_ranges = self.begin_snapshot(record)
+            self.begin_snapshot(record, ranges)
         if split:
-            new_ranges = [self.decide_split(split, ranges)]
+            self.decide_split(split, ranges)
         for page in pages:
             self.decide_page(page, record, ranges, index, written, records)
         for key in deleted:
@@ -648,7 +751,7 @@ class Instance:
             record=record,
             written=written,
             alive=set(ranges),
-            new_ranges=new_ranges,
+            new_ranges=[walk for walk in ranges if walk not in self.ranges],
             split=split,
             is_claim=claim is not None,
             deleted=deleted,
@@ -658,24 +761,48 @@ class Instance:
             self.index = held
         self.commit(Transaction(records, record))
 
-    def begin_snapshot(self, record):
+    def begin_snapshot(self, record, ranges):
         """T0 by upstream's clock: one range up to it, live from it on (Reading: "Snapshot")."""
-        t0 = self.upstream.date()
+        world = self.world
+        own = world.now + world.own_error
+        t0 = (self.upstream.date() if world.without("earlier") else min(self.upstream.date(), own)) + world.login_error
+        self.clock = t0
         record.t0 = t0
         record.read = t0
-        record.settled = t0 - (0 if "settled_t0" in self.world.flags else self.world.late_window)
-        walk = Walk("range", None, t0, stop=t0)
-        return {walk: RangeEntry(None, t0, t0, None, None)}, [walk]
+        record.settled = t0 - (0 if "settled_t0" in world.flags else world.late_window)
+        ranges[Walk("range", None, t0, stop=t0)] = RangeEntry(None, t0, t0, None, None)
 
     def decide_split(self, split, ranges):
         """The running range ends at `middle` under its old bounds; a fresh walk reads the rest (Reading: "Snapshot")."""
         walk, middle = split
         entry = ranges[walk]
-        new = Walk("range", middle + ("split_gap" in self.world.flags), entry.stop, stop=entry.stop)
         until = middle if "split_until" in self.world.flags else entry.until
         ranges[walk] = entry._replace(until=until, stop=middle)
-        ranges[new] = RangeEntry(new.since, new.until, new.stop, None, None)
-        return new
+        self.add_range(ranges, middle + ("split_gap" in self.world.flags), entry.stop)
+
+    def add_range(self, ranges, since, stop):
+        ranges[Walk("range", since, stop, stop=stop)] = RangeEntry(since, stop, stop, None, None)
+
+    def leave_backlog(self, page, record, ranges):
+        """The rest of a live walk becomes a range, and so does what was not settled; live goes on from the clock (Reading: "Live")."""
+        flags, walk = self.world.flags, page.walk
+        is_free = not any(entry.stop > record.settled for entry in ranges.values()) or "backlog_twice" in flags
+        unsettled_until = record.read + ("backlog_incl" in flags)
+        stop = page.backlog
+        if "backlog_behind" in flags:
+            self.add_range(ranges, page.highest + 1, stop)
+        elif "backlog_lost" not in flags:
+            rest = Walk("range", page.since, None, page.next_cursor, page.highest, stop, walk.last, walk.known)
+            ranges[rest] = RangeEntry(page.since, None, stop, page.next_cursor, page.highest, page.last)
+        if is_free:
+            if record.settled < unsettled_until and "backlog_unsettled" not in flags:
+                self.add_range(ranges, record.settled, unsettled_until)
+            bounds = [(stop if "backlog_clock" in flags else walk.clock) - self.world.late_window]
+            if walk.left is not None and "backlog_hold" in flags:
+                bounds.append(walk.left)
+            record.settled = max(record.settled, min(bounds))
+        record.read = stop
+        record.place = None
 
     def decide_page(self, page, record, ranges, index, written, records):
         """Judges every row against what is held and what the batch decided before; then the page moves its mark."""
@@ -684,6 +811,9 @@ class Instance:
         is_range = walk.kind == "range"
         if is_range and walk not in ranges:
             return
+        is_clock_behind = page.requested > self.read_known and page.date < self.record.read
+        if is_clock_behind and "lowered" in world.flags:
+            record.settled = min(record.settled, page.clock - world.late_window)
         for row in page.rows:
             if is_range and row.updated_at >= walk.stop:
                 is_done = True
@@ -701,33 +831,46 @@ class Instance:
             elif verdict == "left":
                 walk.left = min(walk.left or row.updated_at, row.updated_at)
                 walk.left_keys.add(row.key)
+                if is_range and "range_left" in world.flags:
+                    record.settled = min(record.settled, row.updated_at)
             if verdict in ("left", "stale", "regressed"):
                 world.say(f"{self.name} {walk.kind} page: row {row[:3]} {verdict}")
         if is_range:
-            ranges[walk] = RangeEntry(page.since, page.until, walk.stop, page.next_cursor, page.highest)
+            ranges[walk] = RangeEntry(page.since, page.until, walk.stop, page.next_cursor, page.highest, page.last)
             if is_done:
                 del ranges[walk]
+        elif page.backlog is not None:
+            self.leave_backlog(page, record, ranges)
         elif walk.kind == "live":
             self.move_read(page, record)
-        elif walk.kind == "sweep":
+        elif walk.kind == "sweep" or (walk.kind == "early" and "early_settles" in world.flags):
             self.move_settled(page, record)
 
     def move_read(self, page, record):
-        """`read`: the highest that a live walk saw, but not beyond its clock (Reading: "Live")."""
+        """`read`: the highest that a live walk saw, but not beyond its clock; and the place where polls go on (Reading: "Live")."""
+        flags = self.world.flags
         if not page.is_last or page.highest is None:
             return
-        if "read_unbounded" in self.world.flags:
+        if "read_unbounded" in flags:
             record.read = page.highest
         else:
             record.read = max(record.read, min(page.highest, page.walk.clock))
+        is_within = page.place is not None and (page.place.last[0] == record.read or "place_later" in flags)
+        is_closed = record.read < page.walk.clock or "closed" not in flags
+        record.place = page.place if is_within and is_closed else None
 
     def move_settled(self, page, record):
         """`settled`: what the sweep read, less what may still become visible, less what was left (Reading: "Late rows")."""
-        if not page.is_last and "settled_early" not in self.world.flags:
+        flags = self.world.flags
+        if not page.is_last and "settled_early" not in flags:
             return
         walk = page.walk
-        bounds = [record.read if self.world.without("until") else walk.first_until, walk.clock - self.world.late_window]
-        if "hold" in self.world.flags and walk.left is not None:
+        if record.settled < walk.first_since and "proof" in flags:
+            return
+        bounds = [record.read + 1 if self.world.without("until") else walk.first_until]
+        if "undue" not in flags:
+            bounds.append(walk.clock - self.world.late_window)
+        if "hold" in flags and walk.left is not None:
             bounds.append(walk.left)
         record.settled = max(record.settled, min(bounds))
 
@@ -790,6 +933,8 @@ class Instance:
         attempted = self.attempted
         self.attempted = None
         self.state = "run"
+        if self.record is None or self.record.read != attempted.record.read:
+            self.read_known = self.world.next_tick()
         self.record = attempted.record
         if attempted.is_claim:
             self.restore()
@@ -819,30 +964,45 @@ class Instance:
         if reconciling:
             is_after_begin = page.requested > reconciling.begun_tick
             reconciling.seen |= set(attempted.written) | ({row.key for row in page.rows} if is_after_begin else set())
+        if page.backlog is not None and walk is self.live:
+            self.live = None
+            self.early = max(self.early, page.backlog)
         if not page.is_last:
             return
         if walk is self.live:
-            self.live_walk_ended(walk)
+            self.known_at_place = page.known
+            self.live_walk_ended(page)
         if walk is self.sweep:
-            self.sweep = None
+            self.sweep_ended(walk)
         if walk is self.full:
             self.full = None
             reconciling.phase += 1
             reconciling.walked = page.received
 
-    def live_walk_ended(self, walk):
+    def live_walk_ended(self, page):
         """Judges: what was on time, visible before the walk began and is still there must be held now, unless it was left for the next
-        sweep (Complete judges that in the end)."""
-        world, upstream = self.world, self.upstream
+        sweep (Complete judges that in the end) or lies in a range."""
+        world, upstream, walk = self.world, self.upstream, page.walk
         self.live = None
         self.lived = walk.begun_tick
+        reconciling = self.reconciling
+        if reconciling and reconciling.lived is None and self.lived >= reconciling.walked > 0:
+            reconciling.lived = page.received
         for key, row in upstream.rows.items():
             is_on_time = upstream.visible_at[key] == row.updated_at < walk.begun_at
             is_live = row.updated_at >= max(upstream.highest[key], self.record.t0 or 0)
-            if not is_on_time or not is_live or key in self.tombstones or key in walk.left_keys:
+            is_in_range = any((entry.highest or entry.since or 0) <= row.updated_at < entry.stop for entry in self.record.ranges)
+            if not is_on_time or not is_live or is_in_range or key in self.tombstones or key in walk.left_keys:
                 continue
             if key not in self.index or self.index[key].updated_at < row.updated_at:
                 world.broken("Live", "a row that was on time was not read by the live walk after it:", row, "read", self.record.read)
+
+    def sweep_ended(self, walk):
+        self.sweep = None
+        self.early = max(self.early, walk.first_until)
+        reconciling = self.reconciling
+        if reconciling and reconciling.lived is not None and walk.begun_tick >= reconciling.lived and walk.kind == "sweep":
+            reconciling.has_swept = True
 
     def restore(self):
         """The index from the topic, held to the record (delivery.md, "Starting")."""
@@ -852,7 +1012,8 @@ class Instance:
             self.world.broken("Refused", "index and record differ")
         self.forget_walks()
         self.ranges = [
-            Walk("range", entry.since, entry.until, entry.cursor, entry.highest, entry.stop) for entry in self.record.ranges
+            Walk("range", entry.since, entry.until, entry.cursor, entry.highest, entry.stop, entry.cursor and entry.last)
+            for entry in self.record.ranges
         ]
 
     def step(self, page_count=1):
@@ -872,7 +1033,7 @@ class Instance:
             self.read_back()
         elif not self.has_begun():
             self.attempt(is_begin=True)
-        elif reconciling and reconciling.phase == reconciling.last_phase and self.lived >= reconciling.walked:
+        elif reconciling and self.has_read_all():
             self.write_tombstones()
         elif self.channel or page_count == 0:
             page_count = max(1, page_count)
@@ -910,15 +1071,41 @@ class Instance:
         if not self.is_running() or not self.has_begun():
             return
         if kind == "live" and not self.live:
-            self.live = Walk("live", self.record.read, None)
+            self.live = self.next_live_walk()
             self.live.begun_tick = self.world.next_tick()
-        if kind == "sweep" and not self.sweep and self.record.settled < self.record.read:
-            since = self.record.settled
-            if "sweep_from_now" in self.world.flags:
-                since = max(since, self.world.now - self.world.late_window)
-            self.sweep = Walk("sweep", since, self.record.read)
+        if kind in ("sweep", "early", "whole") and not self.sweep:
+            self.begin_sweep(kind)
         if kind == "rc" and not self.ranges:
             self.begin_reconcile()
+
+    def next_live_walk(self):
+        """On from the place where the last one ended, else from `read`."""
+        place = self.record.place
+        if place is None:
+            return Walk("live", self.record.read, None)
+        return Walk("live", place.since, None, place.cursor, place.last[0], None, place.last, self.known_at_place)
+
+    def begin_sweep(self, kind):
+        """What is due, once; or all up to `read`; or, early, what may be late, only to find it sooner (Reading: "Late rows")."""
+        world, record = self.world, self.record
+        since, until = record.settled, record.read + ("sweep_excl" not in world.flags)
+        if kind == "early":
+            since = max(since, self.early)
+        if kind != "whole":
+            wait = world.late_window if kind == "sweep" else world.late_window // 4
+            until = min(until, (self.clock or 0) - wait)
+        if "sweep_from_now" in world.flags:
+            since = max(since, world.now - world.late_window)
+        if since < until:
+            self.sweep = Walk("early" if kind == "early" else "sweep", since, until)
+            self.sweep.begun_tick = world.next_tick()
+
+    def has_read_all(self):
+        """A reconciliation has: two full walks, ranges that came up meanwhile, a live walk after them and a whole sweep after that."""
+        reconciling = self.reconciling
+        if reconciling.phase != reconciling.last_phase or reconciling.lived is None or self.ranges:
+            return False
+        return reconciling.has_swept or self.record.settled > self.record.read
 
     def begin_reconcile(self):
         """Two full walks: one that moves past the first by going back is met by the second (Reading: "Reconcile")."""
@@ -974,7 +1161,7 @@ def instance_event(world, event):
     elif event == "commit":
         if instance.is_running():
             instance.step(world.pick(4))
-    elif event in ("live", "sweep", "rc"):
+    elif event in ("live", "sweep", "early", "rc"):
         instance.begin(event)
     elif instance.state in ("init", "read") or instance.record is None:
         return
@@ -1001,8 +1188,8 @@ def pump(world, instance):
         if not instance.is_running() or not instance.has_begun() or is_owners:
             instance.step(1 + world.pick(2))
         elif choice < 2:
-            kinds = ("live", "sweep", "rc" if instance.reconciling else "live")
-            instance.begin(kinds[world.pick(3)])
+            kinds = ("live", "sweep", "live", "early", "whole") if not instance.reconciling else ("live", "whole", "rc", "sweep")
+            instance.begin(kinds[world.pick(len(kinds))])
         else:
             advance_walk(instance, walks[choice - 2])
 
@@ -1020,10 +1207,17 @@ def step(world, event):
         world.late_window = (8, 16, 40)[world.pick(3)]
         world.date_step = (1, 5, 10)[world.pick(3)]
         world.page_limit = 3 - 2 * world.pick(2)
+        world.backlog = (60, 12, 30)[world.pick(3)]
+        world.login_error = (0, 0, 0, 30)[world.pick(4)]
         for key in range(1 + world.pick(4), 4):
             world.upstream.happens("del", key)
     elif event == "stall":
-        world.stalled = (None, "live", "sweep", "full", "range")[world.pick(5)]
+        world.stalled = (None, "live", "sweep", "full", "range", "early")[world.pick(6)]
+    elif event == "clock":
+        # One of the two is right, or behind.
+        error = 1 + world.pick(2 * world.late_window)
+        errors = ((0, 0), (error, 0), (-error, 0), (0, error), (0, -error), (error, -error))
+        world.date_error, world.own_error = errors[world.pick(6)]
     elif event == "dead":
         world.upstream.has_dead_cursor = True
     elif event == "dup":
@@ -1039,7 +1233,7 @@ def step(world, event):
         world.pick = first_choice
         drive(world, lambda instance: not instance.ranges and not instance.channel and not instance.walks(), "warm")
         world.pick = pick
-    elif event in ("pump", "send", "serve", "recv", "commit", "live", "sweep", "rc", "split", "crash", "up"):
+    elif event in ("pump", "send", "serve", "recv", "commit", "live", "sweep", "early", "rc", "split", "crash", "up"):
         if event == "pump" and not world.instances:
             world.start_instance()
         if world.instances:
@@ -1077,14 +1271,14 @@ def has_owner_work(world, instance):
         return True
     if instance.producer_epoch != world.kafka.producer_epoch or len(world.instances) > 1:
         return True
-    return instance.reconciling and instance.reconciling.phase == instance.reconciling.last_phase
+    return instance.reconciling and instance.has_read_all()
 
 
 def drive_reconcile(instance):
     reconciling = instance.reconciling
     instance.begin("rc")
     if reconciling.phase == reconciling.last_phase:
-        instance.begin("live" if instance.lived < reconciling.walked else "sweep")
+        instance.begin("live" if reconciling.lived is None else "whole")
 
 
 def compare(world, is_strict, what):
@@ -1121,9 +1315,13 @@ def finish(world):
         return is_quiet(world, instance)
 
     drive(world, quiet, "ranges")
-    for kind in ("live", "sweep"):
-        world.instances[0].begin(kind)
-        drive(world, quiet, kind)
+    lived = world.next_tick()
+    while world.instances[0].lived < lived:
+        # A live walk that is behind becomes a range.
+        world.instances[0].begin("live")
+        drive(world, quiet, "live")
+    world.instances[0].begin("whole")
+    drive(world, quiet, "sweep")
     compare(world, False, "after catching up")
     world.instances[0].begin("rc")
     drive(world, quiet, "reconcile")
@@ -1142,7 +1340,7 @@ def scripted(flags, name, trace=None):
     def walk_on(walk, actions="send serve recv commit"):
         if isinstance(walk, str):
             instance.begin(walk)
-            walk = instance.full if walk == "rc" else getattr(instance, walk)
+            walk = {"rc": instance.full, "live": instance.live}.get(walk, instance.sweep)
         for action in actions.split():
             if action == "commit":
                 instance.step()
@@ -1175,7 +1373,7 @@ def slow_answers_of_two_walks_cross(world, _instance, walk_on):
     # Still within the late window of its updated_at.
     world.upstream.show(0, 1040, 61)
     world.wait(3)
-    sweep = walk_on("sweep", "send")
+    sweep = walk_on("whole", "send")
     walk_on(slow, "recv commit")
     walk_on(sweep, "serve recv commit")
     step(world, "crash")
@@ -1183,7 +1381,7 @@ def slow_answers_of_two_walks_cross(world, _instance, walk_on):
 
 def a_page_from_before_the_tombstone_comes_after_it(world, instance, walk_on):
     world.upstream.happens("tick")
-    slow = walk_on("sweep", "send serve")
+    slow = walk_on("whole", "send serve")
     world.upstream.happens("del", 3)
     for kind in ("rc", "rc", "live"):
         walk_on(kind)
@@ -1193,13 +1391,13 @@ def a_page_from_before_the_tombstone_comes_after_it(world, instance, walk_on):
 
 def plan_events(rng, focus):
     """Which events a play has: many of a few kinds, so that plays differ, and how many."""
-    rare = ("late", "ahead", "back", "flip", "del", "reap", "ins", "rc", "crash", "boot2", "dead", "dup", "split", "big")
+    rare = ("late", "ahead", "back", "flip", "del", "reap", "ins", "rc", "crash", "boot2", "dead", "dup", "split", "big", "bulk", "clock")
     left_out = {event for event in rare if rng.random() < 0.4}
     events = [event for event in EVENTS if event not in left_out]
     for event in sorted(set(events)):
         events += [event] * rng.choice((0, 0, 0, 2, 6))
     if rng.random() < 0.6:
-        candidates = ("upd", "late", "ahead", "back", "flip", "del", "reap", "ins", "dead", "crash")
+        candidates = ("upd", "late", "ahead", "back", "flip", "bulk", "del", "reap", "ins", "dead", "crash")
         some = rng.sample(candidates, rng.choice((1, 2, 3)))
         events = ["pump"] * 8 + "tick tick big rc rc serve send recv".split() + some * 3 + ["late"] * rng.choice((0, 3, 6))
     if focus:
