@@ -29,6 +29,7 @@ FIXES = {
     "hold": "`settled` does not pass the `updated_at` of a row that was left for the next sweep",
     "regtick": "what was asked for before a regression or a tombstone cannot overwrite what was written after it",
     "regonce": "what reconciliation writes as regressed may be a version that was written before: promise Once names it",
+    "back_again": "content that is the same counts as received anew: a page from in between cannot overwrite it",
     "closed": "polls go on from a place only if its time lies before the clock of the walk: no row that is on time enters it any more",
     "earlier": "the clock of an answer is the earlier one of its `Date` and our own",
     "lowered": "`settled` goes back to a late window before the clock of an answer that says that `read` was ahead",
@@ -93,9 +94,6 @@ FOCUS = {
     "dead_excl": "upd dead",
 }
 """Events that `matrix` favours, for rules that chance alone would try too seldom."""
-
-SCRIPTED = ("hold", "no_tombtick")
-"""Rules whose violation needs an order of events that chance does not find in seconds: `scripted` plays it."""
 
 
 class Broken(Exception):
@@ -234,6 +232,7 @@ class Attempt:
     record: CursorRecord
     written: dict
     """What the index will hold of the keys that it touches; None: nothing any more."""
+    wrote: set
     alive: set
     """The range walks that are left."""
     new_ranges: list
@@ -750,6 +749,7 @@ class Instance:
             pages=list(pages),
             record=record,
             written=written,
+            wrote={key for key, _, _ in records},
             alive=set(ranges),
             new_ranges=[walk for walk in ranges if walk not in self.ranges],
             split=split,
@@ -828,6 +828,8 @@ class Instance:
                 regressed = page.received if verdict == "reg" else regressed_before
                 written[row.key] = Held(*row, page.received, regressed)
                 records.append((row.key, row, verdict))
+            elif verdict == "same" and "back_again" in world.flags:
+                written[row.key] = held._replace(received=max(held.received, page.received))
             elif verdict == "left":
                 walk.left = min(walk.left or row.updated_at, row.updated_at)
                 walk.left_keys.add(row.key)
@@ -963,7 +965,7 @@ class Instance:
             walk.committed_highest = page.highest
         if reconciling:
             is_after_begin = page.requested > reconciling.begun_tick
-            reconciling.seen |= set(attempted.written) | ({row.key for row in page.rows} if is_after_begin else set())
+            reconciling.seen |= attempted.wrote | ({row.key for row in page.rows} if is_after_begin else set())
         if page.backlog is not None and walk is self.live:
             self.live = None
             self.early = max(self.early, page.backlog)
@@ -1331,13 +1333,36 @@ def finish(world):
 def scripted(flags, name, trace=None):
     """Orders of events too rare for chance. Returns the promise that broke, or None."""
     world = World(lambda count: count - 1, flags, trace)
-    world.late_window = 10 if name == "hold" else 40
+    world.late_window = 40 if name == "no_tombtick" else 10
+    world.backlog = 12
     world.date_step = 1
     world.page_limit = 9
     step(world, "warm")
-    instance = world.instances[0]
+    try:
+        SCRIPTED[name](Script(world))
+        finish(world)
+    except Broken as broken:
+        return str(broken)
+    return None
 
-    def walk_on(walk, actions="send serve recv commit"):
+
+class Script:
+    """The words in which an order of events is told."""
+
+    def __init__(self, world):
+        self.world = world
+        self.upstream = world.upstream
+        self.instance = world.instances[0]
+
+    def at(self, moment):
+        self.world.wait(moment - self.world.now)
+
+    def change(self, key, updated_at, content):
+        self.upstream.show(key, updated_at, content)
+
+    def walk_on(self, walk, actions="send serve recv commit"):
+        """One page of a walk, or a part of that; a walk that is named is begun first."""
+        instance = self.instance
         if isinstance(walk, str):
             instance.begin(walk)
             walk = {"rc": instance.full, "live": instance.live}.get(walk, instance.sweep)
@@ -1348,45 +1373,135 @@ def scripted(flags, name, trace=None):
                 {"send": instance.send, "serve": instance.serve, "recv": instance.receive}[action](walk)
         return walk
 
-    try:
-        if name == "hold":
-            slow_answers_of_two_walks_cross(world, instance, walk_on)
-        else:
-            a_page_from_before_the_tombstone_comes_after_it(world, instance, walk_on)
-        finish(world)
-    except Broken as broken:
-        return str(broken)
-    return None
+    def crash(self):
+        step(self.world, "crash")
 
 
-def slow_answers_of_two_walks_cross(world, _instance, walk_on):
+def slow_answers_of_two_walks_cross(script):
     """Content changes under one updated_at, and two pages that show either are asked for before both are received."""
-    world.wait(43)
-    world.upstream.show(1, 1043, 50)
-    walk_on("live")
-    world.wait(2)
+    script.at(1043)
+    script.change(1, 1043, 50)
+    script.walk_on("live")
+    script.at(1045)
     # Five milliseconds late.
-    world.upstream.show(0, 1040, 60)
-    world.wait(1)
-    slow = walk_on("rc", "send serve")
-    world.wait(3)
+    script.change(0, 1040, 60)
+    script.at(1046)
+    slow = script.walk_on("rc", "send serve")
+    script.at(1049)
     # Still within the late window of its updated_at.
-    world.upstream.show(0, 1040, 61)
-    world.wait(3)
-    sweep = walk_on("whole", "send")
-    walk_on(slow, "recv commit")
-    walk_on(sweep, "serve recv commit")
-    step(world, "crash")
+    script.change(0, 1040, 61)
+    script.at(1052)
+    sweep = script.walk_on("whole", "send")
+    script.walk_on(slow, "recv commit")
+    script.walk_on(sweep, "serve recv commit")
+    script.crash()
 
 
-def a_page_from_before_the_tombstone_comes_after_it(world, instance, walk_on):
-    world.upstream.happens("tick")
-    slow = walk_on("whole", "send serve")
-    world.upstream.happens("del", 3)
+def a_page_from_before_the_tombstone_comes_after_it(script):
+    script.upstream.happens("del", 3)
     for kind in ("rc", "rc", "live"):
-        walk_on(kind)
-    instance.step()
-    walk_on(slow, "recv commit")
+        script.walk_on(kind)
+    sweep = script.walk_on("whole", "send serve recv")
+    script.at(1020)
+    script.change(3, 1020, 50)
+    slow = script.walk_on("live", "send serve")
+    script.upstream.happens("del", 3)
+    script.walk_on(sweep, "commit")
+    script.instance.step()
+    script.walk_on(slow, "recv commit")
+
+
+def content_goes_there_and_back(script):
+    """A slow page shows what content was for a moment; what was there before and after has been read meanwhile."""
+    script.at(1019)
+    script.change(1, 1019, 50)
+    script.at(1020)
+    script.change(2, 1020, 40)
+    script.at(1022)
+    script.walk_on("live")
+    script.change(1, 1019, 51)
+    slow = script.walk_on("rc", "send serve")
+    script.at(1028)
+    script.change(1, 1019, 50)
+    script.at(1032)
+    script.walk_on("whole")
+    script.walk_on(slow, "recv commit")
+    script.crash()
+
+
+def two_versions_before_a_backlog(script, first_read):
+    """A row changes twice within its late window, and a slow page shows the first change: returns that."""
+    script.at(1018)
+    script.change(2, 1018, 40)
+    if not first_read:
+        script.walk_on("live")
+    script.at(1019)
+    script.change(1, 1019, 50)
+    script.at(1020)
+    script.change(2, 1020 if first_read else 1018, 40)
+    script.at(1021)
+    if first_read:
+        script.walk_on("live")
+    script.at(1025)
+    script.change(3, 1025, 30)
+    script.at(1026)
+    script.change(0, 1026, 20)
+    script.change(1, 1019, 51)
+    slow = script.walk_on("rc", "send serve")
+    script.at(1029)
+    script.change(1, 1019, 52)
+    script.at(1030)
+    script.world.page_limit = 1
+    return slow
+
+
+def a_range_leaves_a_row_that_was_settled(script):
+    """A backlog moves `settled`; a range that reads behind it meets what a slow page of another walk brought."""
+    slow = two_versions_before_a_backlog(script, True)
+    live = script.walk_on("live")
+    script.at(1040)
+    script.walk_on(live)
+    low = script.instance.ranges[-1]
+    script.at(1041)
+    script.walk_on(low, "send serve")
+    script.walk_on(slow, "recv commit")
+    return low
+
+
+def a_range_leaves_a_row(script):
+    script.walk_on(a_range_leaves_a_row_that_was_settled(script), "recv commit")
+    script.crash()
+
+
+def a_range_leaves_a_row_during_a_sweep(script):
+    low = a_range_leaves_a_row_that_was_settled(script)
+    script.world.page_limit = 9
+    sweep = script.walk_on("whole", "send serve")
+    script.walk_on(low, "recv commit")
+    script.walk_on(sweep, "recv commit")
+    script.crash()
+
+
+def live_leaves_a_row_before_a_backlog(script):
+    slow = two_versions_before_a_backlog(script, False)
+    live = script.walk_on("live")
+    script.walk_on(live, "send serve")
+    script.walk_on(slow, "recv commit")
+    script.walk_on(live, "recv commit")
+    script.at(1040)
+    script.walk_on(live)
+    script.crash()
+
+
+SCRIPTED = {
+    "hold": slow_answers_of_two_walks_cross,
+    "no_tombtick": a_page_from_before_the_tombstone_comes_after_it,
+    "back_again": content_goes_there_and_back,
+    "range_left": a_range_leaves_a_row,
+    "proof": a_range_leaves_a_row_during_a_sweep,
+    "backlog_hold": live_leaves_a_row_before_a_backlog,
+}
+"""Rules whose violation needs an order of events that chance does not find in seconds."""
 
 
 def plan_events(rng, focus):
