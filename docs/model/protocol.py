@@ -56,16 +56,15 @@ MUTATIONS = {
     "no_continue_check": "a page is taken though it does not go on behind the page before it",
     "split_gap": "the new range of a split begins a millisecond too late",
     "sweep_excl": "a sweep ends before `read`, though polls go on from a place within its time",
-    "early_settles": "an early sweep moves `settled` as the other one does",
+    "early_settles": "an early sweep moves `settled`, wherever it began",
     "undue": "a sweep moves `settled` to its `until`, though not all of that is due",
     "place_knows_all": "a poll takes the rows that came behind its place before for a repeated page",
-    "place_later": "polls go on from a place, though `read` has left its time",
     "resume_any": "after a restart, any page that does not go back in time goes on behind a saved cursor",
     "backlog_clock": "`settled` moves to a late window before the moment at which a backlog is found, not before its walk",
     "backlog_lost": "`read` becomes the clock, and the rest of the walk no range",
     "backlog_behind": "the range of a backlog begins behind the highest row, without the cursor",
     "backlog_unsettled": "`settled` moves with a backlog, and what was not settled becomes no range",
-    "backlog_twice": "`settled` moves with a backlog though a range is left that ends beyond it",
+    "backlog_again": "`settled` moves with a backlog though a range is left that ends beyond it, which read part of that too early",
 }
 
 EVENTS = (
@@ -82,16 +81,24 @@ split, up and pump (several steps of one instance)."""
 
 FOCUS = {
     "until": "late upd sweep",
+    "datereq": "stall tick big upd late sweep live",
     "keepdate": "ahead upd dead",
-    "hold": "flip upd late rc stall",
     "regtick": "ahead back rc",
     "regonce": "back upd rc",
-    "no_tombtick": "upd del rc stall",
     "rc_one_walk": "back rc",
     "settled_early": "late upd big late upd tick pump pump pump pump pump pump crash",
     "split_gap": "split split split",
     "no_ticks": "flip upd rc stall",
     "dead_excl": "upd dead",
+    "no_continue_check": "dup bulk flip",
+    "sweep_excl": "bulk late late",
+    "undue": "late late upd",
+    "place_knows_all": "bulk",
+    "resume_any": "bulk dup crash flip",
+    "backlog_clock": "late late big big upd upd",
+    "backlog_lost": "upd big bulk",
+    "backlog_behind": "bulk big",
+    "backlog_unsettled": "late late big upd",
 }
 """Events that `matrix` favours, for rules that chance alone would try too seldom."""
 
@@ -786,7 +793,7 @@ class Instance:
     def leave_backlog(self, page, record, ranges):
         """The rest of a live walk becomes a range, and so does what was not settled; live goes on from the clock (Reading: "Live")."""
         flags, walk = self.world.flags, page.walk
-        is_free = not any(entry.stop > record.settled for entry in ranges.values()) or "backlog_twice" in flags
+        is_free = not any(entry.stop > record.settled for entry in ranges.values())
         unsettled_until = record.read + ("backlog_incl" in flags)
         stop = page.backlog
         if "backlog_behind" in flags:
@@ -794,8 +801,8 @@ class Instance:
         elif "backlog_lost" not in flags:
             rest = Walk("range", page.since, None, page.next_cursor, page.highest, stop, walk.last, walk.known)
             ranges[rest] = RangeEntry(page.since, None, stop, page.next_cursor, page.highest, page.last)
-        if is_free:
-            if record.settled < unsettled_until and "backlog_unsettled" not in flags:
+        if is_free or "backlog_again" in flags:
+            if record.settled < unsettled_until and is_free and "backlog_unsettled" not in flags:
                 self.add_range(ranges, record.settled, unsettled_until)
             bounds = [(stop if "backlog_clock" in flags else walk.clock) - self.world.late_window]
             if walk.left is not None and "backlog_hold" in flags:
@@ -857,7 +864,7 @@ class Instance:
             record.read = page.highest
         else:
             record.read = max(record.read, min(page.highest, page.walk.clock))
-        is_within = page.place is not None and (page.place.last[0] == record.read or "place_later" in flags)
+        is_within = page.place is not None and page.place.last[0] == record.read
         is_closed = record.read < page.walk.clock or "closed" not in flags
         record.place = page.place if is_within and is_closed else None
 
@@ -867,7 +874,7 @@ class Instance:
         if not page.is_last and "settled_early" not in flags:
             return
         walk = page.walk
-        if record.settled < walk.first_since and "proof" in flags:
+        if record.settled < walk.first_since and "proof" in flags and walk.kind == "sweep":
             return
         bounds = [record.read + 1 if self.world.without("until") else walk.first_until]
         if "undue" not in flags:
@@ -972,7 +979,7 @@ class Instance:
         if not page.is_last:
             return
         if walk is self.live:
-            self.known_at_place = page.known
+            self.known_at_place = walk.known if "place_knows_all" in self.world.flags else page.known
             self.live_walk_ended(page)
         if walk is self.sweep:
             self.sweep_ended(walk)
@@ -1090,7 +1097,7 @@ class Instance:
     def begin_sweep(self, kind):
         """What is due, once; or all up to `read`; or, early, what may be late, only to find it sooner (Reading: "Late rows")."""
         world, record = self.world, self.record
-        since, until = record.settled, record.read + ("sweep_excl" not in world.flags)
+        since, until = record.settled, self.sweep_end()
         if kind == "early":
             since = max(since, self.early)
         if kind != "whole":
@@ -1102,12 +1109,16 @@ class Instance:
             self.sweep = Walk("early" if kind == "early" else "sweep", since, until)
             self.sweep.begun_tick = world.next_tick()
 
+    def sweep_end(self):
+        """Behind `read`: rows may enter its time behind the place from which polls go on."""
+        return self.record.read + ("sweep_excl" not in self.world.flags)
+
     def has_read_all(self):
         """A reconciliation has: two full walks, ranges that came up meanwhile, a live walk after them and a whole sweep after that."""
         reconciling = self.reconciling
         if reconciling.phase != reconciling.last_phase or reconciling.lived is None or self.ranges:
             return False
-        return reconciling.has_swept or self.record.settled > self.record.read
+        return reconciling.has_swept or self.record.settled >= self.sweep_end()
 
     def begin_reconcile(self):
         """Two full walks: one that moves past the first by going back is met by the second (Reading: "Reconcile")."""
@@ -1493,6 +1504,70 @@ def live_leaves_a_row_before_a_backlog(script):
     script.crash()
 
 
+def a_row_enters_the_time_of_the_clock(script):
+    """Behind the place, in the very millisecond that upstream's clock shows."""
+    script.at(1020)
+    script.world.page_limit = 1
+    for key in (2, 3):
+        script.change(key, 1020, 40)
+    live = script.walk_on("live")
+    script.walk_on(live)
+    script.change(0, 1020, 50)
+    script.at(1021)
+    script.walk_on("live")
+
+
+def a_row_enters_the_time_of_a_place_before_a_backlog(script):
+    script.at(1018)
+    script.world.page_limit = 1
+    for key in (2, 3):
+        script.change(key, 1018, 40)
+    script.at(1019)
+    live = script.walk_on("live")
+    script.walk_on(live)
+    script.at(1025)
+    # Seven milliseconds late, and behind the place.
+    script.change(1, 1018, 50)
+    script.at(1030)
+    script.change(0, 1030, 60)
+    script.at(1031)
+    script.walk_on("live")
+
+
+def a_row_is_late_between_two_early_sweeps(script):
+    script.at(1018)
+    script.change(2, 1018, 40)
+    script.at(1021)
+    script.walk_on("live")
+    script.walk_on("early")
+    script.at(1026)
+    script.change(1, 1017, 50)
+    script.at(1035)
+    script.change(3, 1035, 60)
+    script.at(1036)
+    script.walk_on("live")
+    script.walk_on("early")
+
+
+def a_row_is_late_behind_a_range_before_a_backlog(script):
+    """The range of one backlog has read beyond a time that is not due when the next backlog is found."""
+    script.world.page_limit = 1
+    script.at(1022)
+    for key, updated_at in ((2, 1010), (3, 1012), (0, 1021), (4, 1022)):
+        script.change(key, updated_at, 40)
+    script.at(1024)
+    script.walk_on("live")
+    rest = script.instance.ranges[0]
+    for _ in range(2):
+        script.walk_on(rest)
+    script.at(1029)
+    script.change(1, 1020, 50)
+    for key, updated_at in ((5, 1026), (6, 1028)):
+        script.change(key, updated_at, 60)
+    script.at(1041)
+    script.walk_on("live")
+
+
 SCRIPTED = {
     "hold": slow_answers_of_two_walks_cross,
     "no_tombtick": a_page_from_before_the_tombstone_comes_after_it,
@@ -1500,6 +1575,10 @@ SCRIPTED = {
     "range_left": a_range_leaves_a_row,
     "proof": a_range_leaves_a_row_during_a_sweep,
     "backlog_hold": live_leaves_a_row_before_a_backlog,
+    "early_settles": a_row_is_late_between_two_early_sweeps,
+    "backlog_again": a_row_is_late_behind_a_range_before_a_backlog,
+    "closed": a_row_enters_the_time_of_the_clock,
+    "backlog_incl": a_row_enters_the_time_of_a_place_before_a_backlog,
 }
 """Rules whose violation needs an order of events that chance does not find in seconds."""
 
