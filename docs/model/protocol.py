@@ -34,6 +34,7 @@ FIXES = {
     "earlier": "the clock of an answer is the earlier one of its `Date` and our own",
     "lowered": "`settled` goes back to a late window before the clock of an answer that says that `read` was ahead",
     "proof": "a sweep moves `settled` only if it began at or below it: it may have gone back meanwhile",
+    "backlog_ahead": "the range of a backlog has no cursor where live has read up to its clock or beyond: it begins where `read` would",
     "backlog_incl": "what was not settled becomes a range to `read` inclusive: live, from its place, did not read all of that time",
     "backlog_hold": "`settled` does not pass a row that the live walk left before the rest of it became a range",
     "range_left": "a row that a range leaves undecided below `settled` takes it back",
@@ -61,6 +62,8 @@ MUTATIONS = {
     "place_knows_all": "a poll takes the rows that came behind its place before for a repeated page",
     "resume_any": "after a restart, any page that does not go back in time goes on behind a saved cursor",
     "backlog_clock": "`settled` moves to a late window before the moment at which a backlog is found, not before its walk",
+    "backlog_late": "`read` becomes the clock at the commit: the walk may have gone on before that",
+    "backlog_until": "the clock becomes the bound of the range, whose cursor belongs to another one",
     "backlog_lost": "`read` becomes the clock, and the rest of the walk no range",
     "backlog_behind": "the range of a backlog begins behind the highest row, without the cursor",
     "backlog_unsettled": "`settled` moves with a backlog, and what was not settled becomes no range",
@@ -95,7 +98,8 @@ FOCUS = {
     "undue": "late late upd",
     "place_knows_all": "bulk",
     "resume_any": "bulk dup crash flip",
-    "backlog_clock": "late late big big upd upd",
+    "backlog_late": "big bulk upd big",
+    "backlog_until": "bulk big crash",
     "backlog_lost": "upd big bulk",
     "backlog_behind": "bulk big",
     "backlog_unsettled": "late late big upd",
@@ -227,8 +231,8 @@ class Page:
     clock: int
     date: int
     """The clock when it arrived: not less the time that the request took."""
-    backlog: Optional[int]
-    """The clock, if what is behind this page is to become a range."""
+    rest: Optional["Walk"]
+    """The range that what is behind this page becomes, if live is too far behind."""
 
 
 @dataclasses.dataclass
@@ -525,6 +529,7 @@ class Walk:
         self.first_until = until
         self.stop = stop
         self.cursor = cursor
+        self.first_cursor = cursor
         self.highest = highest
         self.committed_highest = highest
         self.last = last
@@ -566,6 +571,8 @@ class Instance:
         self.channel = []
         self.ranges = []
         self.live = None
+        self.rest = None
+        """What a live walk left to a range that is not committed yet."""
         self.sweep = None
         """One at a time, of either kind."""
         self.full = None
@@ -587,7 +594,7 @@ class Instance:
         return self.record.t0 is not None
 
     def walks(self):
-        return [walk for walk in self.ranges + [self.live, self.sweep, self.full] if walk]
+        return [walk for walk in self.ranges + [self.live, self.rest, self.sweep, self.full] if walk]
 
     # Reader: a request, its evaluation upstream, its answer. Any time may pass between the three.
 
@@ -648,8 +655,10 @@ class Instance:
         walk.cursor = next_cursor
         is_past_stop = walk.kind == "range" and bool(rows) and rows[-1].updated_at >= walk.stop
         is_last = next_cursor is None or is_past_stop
-        is_behind = walk.kind == "live" and not is_last and walk.highest < self.clock - world.backlog
-        if is_last or is_behind:
+        rest = None
+        if walk.kind == "live" and not is_last and walk.highest < self.clock - world.backlog:
+            rest = self.rest = self.rest_of(walk)
+        if is_last or rest:
             walk.state = "eof"
         self.channel.append(
             Page(
@@ -667,9 +676,15 @@ class Instance:
                 known=known,
                 clock=clock,
                 date=date,
-                backlog=self.clock if is_behind else None,
+                rest=rest,
             )
         )
+
+    def rest_of(self, walk):
+        """What is asked for from here on is asked for after the clock that ends it. Below a row that is dated ahead, more may come."""
+        if walk.highest >= walk.clock and "backlog_ahead" in self.world.flags:
+            return Walk("range", max(walk.clock, self.record.read), self.clock, stop=self.clock)
+        return Walk("range", walk.since, None, walk.cursor, walk.highest, self.clock, walk.last, walk.known)
 
     def goes_on(self, walk, rows):
         """By what the program can know: times, and rows that it has seen; not how upstream orders keys within a time."""
@@ -795,12 +810,16 @@ class Instance:
         flags, walk = self.world.flags, page.walk
         is_free = not any(entry.stop > record.settled for entry in ranges.values())
         unsettled_until = record.read + ("backlog_incl" in flags)
-        stop = page.backlog
+        if "backlog_late" in flags:
+            page.rest.stop = self.clock
+        stop = page.rest.stop
         if "backlog_behind" in flags:
             self.add_range(ranges, page.highest + 1, stop)
         elif "backlog_lost" not in flags:
-            rest = Walk("range", page.since, None, page.next_cursor, page.highest, stop, walk.last, walk.known)
-            ranges[rest] = RangeEntry(page.since, None, stop, page.next_cursor, page.highest, page.last)
+            rest = page.rest
+            until = stop if "backlog_until" in flags else rest.first_until
+            last = page.last if rest.first_cursor else None
+            ranges[rest] = RangeEntry(rest.first_since, until, stop, rest.first_cursor, rest.committed_highest, last)
         if is_free or "backlog_again" in flags:
             if record.settled < unsettled_until and is_free and "backlog_unsettled" not in flags:
                 self.add_range(ranges, record.settled, unsettled_until)
@@ -848,7 +867,7 @@ class Instance:
             ranges[walk] = RangeEntry(page.since, page.until, walk.stop, page.next_cursor, page.highest, page.last)
             if is_done:
                 del ranges[walk]
-        elif page.backlog is not None:
+        elif page.rest:
             self.leave_backlog(page, record, ranges)
         elif walk.kind == "live":
             self.move_read(page, record)
@@ -973,9 +992,9 @@ class Instance:
         if reconciling:
             is_after_begin = page.requested > reconciling.begun_tick
             reconciling.seen |= attempted.wrote | ({row.key for row in page.rows} if is_after_begin else set())
-        if page.backlog is not None and walk is self.live:
-            self.live = None
-            self.early = max(self.early, page.backlog)
+        if page.rest and walk is self.live:
+            self.live = self.rest = None
+            self.early = max(self.early, page.rest.stop)
         if not page.is_last:
             return
         if walk is self.live:
@@ -1568,6 +1587,33 @@ def a_row_is_late_behind_a_range_before_a_backlog(script):
     script.walk_on("live")
 
 
+def a_row_that_is_dated_ahead_leads_into_a_backlog(script):
+    script.world.page_limit = 1
+    script.at(1020)
+    for key, updated_at in ((2, 1030), (3, 1031)):
+        script.change(key, updated_at, 40)
+    live = script.walk_on("live")
+    script.at(1025)
+    script.change(0, 1025, 50)
+    script.at(1045)
+    script.change(1, 1045, 60)
+    script.at(1050)
+    script.walk_on(live)
+
+
+def a_row_is_late_behind_a_walk_that_becomes_a_backlog(script):
+    script.world.page_limit = 1
+    script.at(1020)
+    for key, updated_at in ((2, 1018), (3, 1019)):
+        script.change(key, updated_at, 40)
+    live = script.walk_on("live")
+    script.at(1026)
+    script.change(1, 1017, 50)
+    script.at(1035)
+    script.change(0, 1033, 60)
+    script.walk_on(live)
+
+
 SCRIPTED = {
     "hold": slow_answers_of_two_walks_cross,
     "no_tombtick": a_page_from_before_the_tombstone_comes_after_it,
@@ -1576,6 +1622,8 @@ SCRIPTED = {
     "proof": a_range_leaves_a_row_during_a_sweep,
     "backlog_hold": live_leaves_a_row_before_a_backlog,
     "early_settles": a_row_is_late_between_two_early_sweeps,
+    "backlog_ahead": a_row_that_is_dated_ahead_leads_into_a_backlog,
+    "backlog_clock": a_row_is_late_behind_a_walk_that_becomes_a_backlog,
     "backlog_again": a_row_is_late_behind_a_range_before_a_backlog,
     "closed": a_row_enters_the_time_of_the_clock,
     "backlog_incl": a_row_enters_the_time_of_a_place_before_a_backlog,
