@@ -1123,7 +1123,7 @@ class Instance:
             wait = world.late_window if kind == "sweep" else world.late_window // 4
             until = min(until, (self.clock or 0) - wait)
         if "sweep_from_now" in world.flags:
-            since = max(since, world.now - world.late_window)
+            since = max(since, min(until - 1, world.now - world.late_window))
         if since < until:
             self.sweep = Walk("early" if kind == "early" else "sweep", since, until)
             self.sweep.begun_tick = world.next_tick()
