@@ -34,6 +34,7 @@ FIXES = {
     "earlier": "the clock of an answer is the earlier one of its `Date` and our own",
     "lowered": "`settled` goes back to a late window before the clock of an answer that says that `read` was ahead",
     "proof": "a sweep moves `settled` only if it began at or below it: it may have gone back meanwhile",
+    "resume_held": "within the time at which a walk was resumed, a page that counts shows an account that is not held at that time or later",
     "backlog_ahead": "the range of a backlog has no cursor where live has read up to its clock or beyond: it begins where `read` would",
     "backlog_incl": "what was not settled becomes a range to `read` inclusive: live, from its place, did not read all of that time",
     "backlog_hold": "`settled` does not pass a row that the live walk left before the rest of it became a range",
@@ -86,6 +87,7 @@ FOCUS = {
     "until": "late upd sweep",
     "datereq": "stall tick big upd late sweep live",
     "keepdate": "ahead upd dead",
+    "earlier": "clock upd big late",
     "regtick": "ahead back rc",
     "regonce": "back upd rc",
     "rc_one_walk": "back rc",
@@ -175,11 +177,14 @@ class RangeEntry(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the next poll goes on: the cursor that led to a last page, the bound that it belongs to, time and key of the row before it."""
+    """Where the next poll goes on: the cursor that led to a last page, and the bound that it belongs to."""
 
     since: int
     cursor: Cursor
     last: tuple
+    """Time and key of the row before it."""
+    following: Optional[tuple]
+    """And of the first row behind it: a page that holds it comes from no other place."""
 
     __repr__ = PlainTuple.__repr__
 
@@ -348,7 +353,7 @@ class Upstream:
         self.has_dead_cursor = False
         self.repeats_page = False
         self.led_to = {}
-        """By cursor, the page that it came with."""
+        """By cursor, the page that it came with and the cursor of that one."""
 
     def show(self, key, updated_at, content, visible_at=None):
         self.serial += 1
@@ -535,7 +540,10 @@ class Walk:
         self.last = last
         """Time and key of the row before the cursor: the next page has to go on behind it."""
         self.known = known or frozenset()
-        """The rows of that time that came already; none while only `last` is known, from the cursor record."""
+        """The rows of that time that came already."""
+        self.resumed = last[0] if last and not known else None
+        """The time of which rows may have come that are not known, because only `last` stands in the cursor record."""
+        self.following = None
         self.clock = None
         """Upstream's clock at the first answer."""
         self.state = "idle"
@@ -613,12 +621,14 @@ class Instance:
         else:
             rows, next_cursor = upstream.query(walk.since, walk.until, walk.cursor, 1 + world.pick(world.page_limit))
             if upstream.repeats_page and walk.cursor in upstream.led_to:
-                # The rows of the page before, with its own next cursor or with the one that is due.
-                rows = upstream.led_to[walk.cursor]
-                next_cursor = walk.cursor if world.pick(2) else next_cursor
+                # The rows of the page before, or of one further back, with the cursor that was sent or with the next one that is due.
+                rows, cursor = upstream.led_to[walk.cursor]
+                for _ in range(world.pick(3)):
+                    rows, cursor = upstream.led_to.get(cursor, (rows, cursor))
+                next_cursor = next_cursor if world.pick(2) else walk.cursor
                 upstream.repeats_page = False
             elif next_cursor:
-                upstream.led_to[next_cursor] = rows
+                upstream.led_to[next_cursor] = rows, walk.cursor
             walk.answer = rows, next_cursor
         walk.state = "served"
         shown = walk.answer if walk.answer == "dead" else f"{[row[:3] for row in walk.answer[0]]} next={bool(walk.answer[1])}"
@@ -637,14 +647,14 @@ class Instance:
             return
         rows, next_cursor = walk.answer
         if not self.goes_on(walk, rows) and "no_continue_check" not in world.flags:
-            # Discarded, and asked for again; nobody knows what came before a saved cursor.
-            if not walk.known:
+            # Discarded, and asked for again; but after a restart nobody knows what came before, and perhaps it is no repetition.
+            if walk.resumed == walk.last[0]:
                 self.walk_afresh(walk)
             return
         clock, date = self.read_clocks(walk)
         if walk.clock is None:
             walk.clock = clock
-        place = Place(walk.since, walk.cursor, walk.last) if walk.cursor else None
+        place = Place(walk.since, walk.cursor, walk.last, rows[0].place if rows else None) if walk.cursor else None
         known = walk.known
         if rows:
             walk.known = frozenset(row[:3] for row in rows if row.updated_at == rows[-1].updated_at)
@@ -690,11 +700,19 @@ class Instance:
         """By what the program can know: times, and rows that it has seen; not how upstream orders keys within a time."""
         if not rows or walk.last is None:
             return True
-        if rows[0].updated_at < walk.last[0]:
+        within = walk.last[0]
+        if rows[0].updated_at < within or all(row[:3] in walk.known for row in rows):
             return False
-        if not walk.known:
-            return "resume_any" in self.world.flags or walk.last not in [row.place for row in rows]
-        return not all(row[:3] in walk.known for row in rows)
+        if walk.resumed != within or rows[-1].updated_at > within or "resume_any" in self.world.flags:
+            return True
+        places = [row.place for row in rows]
+        return walk.following in places or (walk.last not in places and not all(self.is_held(row) for row in rows))
+
+    def is_held(self, row):
+        """Whether it is known from the index, at its time or later: then it may have come before a restart."""
+        held = self.index.get(row.key)
+        is_known = row.key in self.tombstones or (held is not None and held.updated_at >= row.updated_at)
+        return is_known and "resume_held" in self.world.flags
 
     def read_clocks(self, walk):
         """The clock of an answer, and the same without what the request took (Reading: "The clock")."""
@@ -715,6 +733,7 @@ class Instance:
         walk.cursor = None
         walk.last = None
         walk.known = frozenset()
+        walk.resumed = None
         if self.world.without("keepdate"):
             walk.clock = None
 
@@ -1111,7 +1130,9 @@ class Instance:
         place = self.record.place
         if place is None:
             return Walk("live", self.record.read, None)
-        return Walk("live", place.since, None, place.cursor, place.last[0], None, place.last, self.known_at_place)
+        walk = Walk("live", place.since, None, place.cursor, place.last[0], None, place.last, self.known_at_place)
+        walk.following = place.following
+        return walk
 
     def begin_sweep(self, kind):
         """What is due, once; or all up to `read`; or, early, what may be late, only to find it sooner (Reading: "Late rows")."""
@@ -1406,6 +1427,13 @@ class Script:
     def crash(self):
         step(self.world, "crash")
 
+    def restart(self):
+        self.crash()
+        step(self.world, "boot")
+        self.instance = self.world.instances[0]
+        while not self.instance.is_running():
+            self.instance.step()
+
 
 def slow_answers_of_two_walks_cross(script):
     """Content changes under one updated_at, and two pages that show either are asked for before both are received."""
@@ -1601,6 +1629,23 @@ def a_row_that_is_dated_ahead_leads_into_a_backlog(script):
     script.walk_on(live)
 
 
+def a_page_from_further_back_comes_after_a_restart(script):
+    """A range is resumed within many rows of one time."""
+    script.world.page_limit = 1
+    script.at(1010)
+    for key in range(6):
+        script.change(key, 1010, 40)
+    script.at(1024)
+    script.walk_on("live")
+    rest = script.instance.ranges[0]
+    for _ in range(2):
+        script.walk_on(rest)
+    script.restart()
+    script.upstream.repeats_page = True
+    script.walk_on(script.instance.ranges[0], "send serve recv")
+    script.instance.step()
+
+
 def a_row_is_late_behind_a_walk_that_becomes_a_backlog(script):
     script.world.page_limit = 1
     script.at(1020)
@@ -1623,6 +1668,7 @@ SCRIPTED = {
     "backlog_hold": live_leaves_a_row_before_a_backlog,
     "early_settles": a_row_is_late_between_two_early_sweeps,
     "backlog_ahead": a_row_that_is_dated_ahead_leads_into_a_backlog,
+    "resume_held": a_page_from_further_back_comes_after_a_restart,
     "backlog_clock": a_row_is_late_behind_a_walk_that_becomes_a_backlog,
     "backlog_again": a_row_is_late_behind_a_range_before_a_backlog,
     "closed": a_row_enters_the_time_of_the_clock,
