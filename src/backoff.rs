@@ -1,4 +1,4 @@
-//! How long to wait before the next try, and how often to say so? Exponentially longer, with jitter, never shorter than it was
+//! How long to wait before the next try, and how often to say so? Exponentially longer, with jitter, never shorter than it is
 //! asked for; said at the first, second, fourth … time.
 
 use std::time::{Duration, Instant};
@@ -9,9 +9,6 @@ use crate::shutdown::Shutdown;
 
 /// The longest wait of our own; an upstream that is away is asked once a minute.
 const MAX_DELAY: Duration = Duration::from_secs(60);
-
-/// The longest `Retry-After` that is honoured: a typing error upstream must not stop a lender for a year.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The waits between the tries of one request.
 #[derive(Debug)]
@@ -35,11 +32,11 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next wait: between the delay and twice the delay, which grows from 200 ms to half a minute.
-    pub(crate) fn next(&mut self, retry_after: Option<Duration>) -> Duration {
+    /// The next wait: between the delay and twice the delay, which grows from 200 ms to half a minute; no less than `at_least`.
+    pub(crate) fn next(&mut self, at_least: Option<Duration>) -> Duration {
         self.try_count = self.try_count.saturating_add(1);
         let delay = self.delays.next().unwrap_or(MAX_DELAY).min(MAX_DELAY);
-        delay.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+        delay.max(at_least.unwrap_or_default())
     }
 
     /// Tries so far that failed.
@@ -229,9 +226,8 @@ mod tests {
     }
 
     #[test]
-    fn upstream_can_ask_for_longer_within_an_hour() {
+    fn a_longer_wait_can_be_asked_for() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.next(Some(Duration::from_secs(90))), Duration::from_secs(90));
-        assert_eq!(backoff.next(Some(Duration::from_secs(1 << 30))), MAX_RETRY_AFTER);
     }
 }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::policy::{self, AfterRequest};
-use crate::upstream::{Client, ClientError, Login, Route, Transport, UpstreamError, http_client};
+use crate::upstream::{Client, ClientError, HttpClient, Login, Route, Transport, UpstreamError};
 
 /// Logs a lender in. What may pass is tried again, with back-off.
 ///
@@ -38,7 +38,9 @@ pub(crate) async fn log_in(
         | AfterRequest::Doubt
         | AfterRequest::TooLarge
         | AfterRequest::TooSlow
-        | AfterRequest::Unreadable => AfterTry::Retry { at_least: None },
+        | AfterRequest::Unreadable => AfterTry::Retry {
+            at_least: route.held_for(),
+        },
         AfterRequest::Fail | AfterRequest::Stop(_) => AfterTry::GiveUp,
     };
     let counted = |error: &UpstreamError| {
@@ -60,7 +62,7 @@ pub(crate) async fn log_in(
 /// # Errors
 /// When its settings cannot be used.
 pub(crate) fn transport(config: &Config) -> Result<Arc<dyn Transport>, ClientError> {
-    Ok(Arc::new(http_client(&config.upstream)?))
+    Ok(Arc::new(HttpClient::new(&config.upstream)?))
 }
 
 /// Why it is not known whose records a lender's are.
@@ -82,7 +84,7 @@ impl Diagnosis for NoPublicId {
     }
 
     fn exit(&self) -> Exit {
-        Exit::Refused
+        self.source.exit()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::kafka::{self, CallFault, ClusterError};
 use crate::sink::SinkError;
 use crate::upstream::UpstreamError;
 
-/// What a request without a page means.
+/// What the reader does after a request that brought no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterRequest {
     /// Nobody answered, or not upstream itself: the network, a time-out, a gateway's page, 408, 429, 5xx but 500 and 504.
@@ -19,7 +19,7 @@ pub(crate) enum AfterRequest {
     TooLarge,
     /// 504.
     TooSlow,
-    /// A 200 that cannot be read: no JSON, JSON of another form.
+    /// A 200 that cannot be read: no JSON, JSON of another form, no UTF-8.
     Unreadable,
     /// The lender has failed: it is tried again when its credentials change or after a while.
     Fail,
@@ -29,19 +29,36 @@ pub(crate) enum AfterRequest {
 
 pub(crate) fn after_request(error: &UpstreamError) -> AfterRequest {
     match error {
-        UpstreamError::Network { .. } => AfterRequest::Silence,
-        UpstreamError::NoEnvelope { .. } => AfterRequest::Unreadable,
-        UpstreamError::Status { status, .. } => match status {
-            404 => AfterRequest::Stop(error.exit()),
-            408 | 429 => AfterRequest::Silence,
-            413 => AfterRequest::TooLarge,
-            500 | 400..500 => AfterRequest::Doubt,
-            504 => AfterRequest::TooSlow,
-            _ => AfterRequest::Silence,
-        },
+        UpstreamError::Network { .. } | UpstreamError::Redirect { .. } => AfterRequest::Silence,
+        UpstreamError::Status {
+            status: 403 | 404,
+            is_upstreams,
+            ..
+        } => {
+            if *is_upstreams {
+                AfterRequest::Fail
+            } else {
+                AfterRequest::Silence
+            }
+        }
+        UpstreamError::Status { status, .. } => after_status(*status),
+        UpstreamError::ErrorIn200 { status, .. } => status.map_or(AfterRequest::Silence, after_status),
         UpstreamError::TooLarge { .. } => AfterRequest::TooLarge,
-        UpstreamError::Credentials { .. } | UpstreamError::Secret { .. } => AfterRequest::Fail,
-        UpstreamError::Forbidden { .. } | UpstreamError::OtherLender { .. } => AfterRequest::Stop(error.exit()),
+        UpstreamError::NoEnvelope { .. } | UpstreamError::NotUtf8 { .. } => AfterRequest::Unreadable,
+        UpstreamError::Credentials { .. } | UpstreamError::Secret { .. } | UpstreamError::Forbidden { .. } => {
+            AfterRequest::Fail
+        }
+        UpstreamError::OtherLender { .. } => AfterRequest::Stop(error.exit()),
+    }
+}
+
+fn after_status(status: u16) -> AfterRequest {
+    match status {
+        413 => AfterRequest::TooLarge,
+        504 => AfterRequest::TooSlow,
+        408 | 429 => AfterRequest::Silence,
+        400..=500 => AfterRequest::Doubt,
+        _ => AfterRequest::Silence,
     }
 }
 

@@ -6,6 +6,7 @@ use super::values::{
     parse_address, parse_duration, parse_email, parse_extra, parse_flag, parse_name, parse_servers, parse_size,
     parse_time, parse_url, parse_user, parse_word, shown_url,
 };
+use crate::loopback::is_loopback;
 
 /// What may stand in a key. Every kind is read from text, so that a file, a variable and `--set` mean the same.
 #[derive(Debug, Clone, Copy)]
@@ -135,15 +136,6 @@ impl UrlRule {
             UrlRule::Proxy => web && bare && url.path() == "/",
         }
     }
-}
-
-fn is_loopback(url: &reqwest::Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// What is allowed, as the end of an error message.

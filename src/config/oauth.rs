@@ -2,7 +2,6 @@
 //! HTTP client, so they are not for librdkafka but for `kafka::oauth`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use reqwest::Url;
@@ -11,6 +10,7 @@ use secrecy::ExposeSecret;
 use super::error::ConfigError;
 use super::layers::Values;
 use super::values::Property;
+use crate::loopback::is_loopback;
 
 /// Client credentials (RFC 6749, section 4.4) for SASL OAUTHBEARER.
 #[derive(Debug, Clone)]
@@ -172,12 +172,6 @@ fn is_safe(endpoint: &Property) -> bool {
 /// The address, if a secret may be sent there.
 pub fn token_endpoint(text: &str) -> Option<Url> {
     let url = Url::parse(text.trim()).ok()?;
-    let host = url.host_str()?;
-    let is_here = host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse()
-            .is_ok_and(|ip: IpAddr| ip.is_loopback());
-    let is_plain = url.username().is_empty() && url.password().is_none();
-    (is_plain && (url.scheme() == "https" || url.scheme() == "http" && is_here)).then_some(url)
+    let is_plain = url.has_host() && url.username().is_empty() && url.password().is_none();
+    (is_plain && (url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url))).then_some(url)
 }

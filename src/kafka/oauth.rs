@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::{OAuth, SecretError, token_endpoint};
 use crate::exit::{Diagnosis, ErrorCode, chain};
 use crate::jwt;
+use crate::loopback::direct_to_loopback;
 use crate::tls::{self, CertificateError};
 
 /// One answer of the authorization server; whoever polls a client waits for it.
@@ -232,10 +233,7 @@ async fn fetch(oauth: &OAuth) -> Result<KafkaToken, TokenError> {
         .timeout(TIMEOUT)
         // The secret goes nowhere else.
         .redirect(redirect::Policy::none());
-    if url.scheme() == "http" {
-        // To this machine, and not by way of a proxy, which would read it.
-        builder = builder.no_proxy();
-    }
+    builder = direct_to_loopback(builder, &url);
     if let Some(path) = &oauth.ca_file {
         let failed = |what: String| TokenError::CaFile {
             path: path.display().to_string(),

@@ -38,7 +38,7 @@ impl<E: Into<ReaderError>> From<E> for ReaderExit {
 }
 
 impl ReaderError {
-    /// Whether the lender may run again once its credentials are mended.
+    /// Whether the lender may run again, once its credentials are mended or upstream lets it in.
     pub(crate) fn is_failed(&self) -> bool {
         matches!(self, Self::Upstream(error) if policy::after_request(error) == AfterRequest::Fail)
     }
@@ -69,11 +69,9 @@ impl Diagnosis for ReaderError {
 
     fn exit(&self) -> Exit {
         match self {
-            // It reads on for as long as there is any other way.
-            Self::Upstream(_) => Exit::Refused,
             // What was tried so far stays; the rest is tried by running it again.
             Self::Letters(_) => Exit::Failed,
-            Self::Stuck(_) | Self::NotReconciled(_) | Self::Encode(_) => self.code().exit(),
+            Self::Upstream(_) | Self::Stuck(_) | Self::NotReconciled(_) | Self::Encode(_) => self.code().exit(),
         }
     }
 }

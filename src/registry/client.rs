@@ -13,6 +13,7 @@ use serde_json::json;
 use super::answer::{Compatibility, CompatibilityVerdict, MAX_BODY, Registered, RegistryAnswer};
 use super::error::RegistryError;
 use crate::config::{self, SecretSource, SubjectStrategy};
+use crate::loopback::direct_to_loopback;
 use crate::tls;
 
 /// The level that every subject of d02-source's should have: each version is readable with each other one, so consumers
@@ -81,7 +82,7 @@ impl Registry {
                 builder = builder.add_root_certificate(certificate);
             }
         }
-        let http = builder.build().map_err(RegistryError::Http)?;
+        let http = direct_to_loopback(builder, &url).build().map_err(RegistryError::Http)?;
         let credentials = match (&config.token, &config.username) {
             (Some(token), _) => Credentials::Bearer(token.clone()),
             (None, Some(username)) => Credentials::Basic {

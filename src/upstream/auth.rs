@@ -9,7 +9,6 @@
 //! An early refresh that fails leaves the token in use; a refused one brings a refresh, then a login, then an error.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -173,7 +172,7 @@ impl Auth {
             }
             Err(error) => {
                 connection.metrics.retries_total.inc();
-                let wait = early.backoff.next(retry_after(&error)).max(MIN_PAUSE);
+                let wait = early.backoff.next(None).max(MIN_PAUSE);
                 early.not_before = Some(Instant::now() + wait);
                 if early.backoff.is_worth_a_line() {
                     let (code, error) = (error.code(), chain(&error));
@@ -244,9 +243,8 @@ impl Auth {
                 Ok(Some(received(token, &answer)))
             }
             Err(UpstreamError::Status {
-                status: 400 | 401 | 403 | 404,
-                ..
-            }) => Ok(None),
+                status, is_upstreams, ..
+            }) if refuses(status, is_upstreams) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -279,18 +277,9 @@ fn received(secret: SecretString, answer: &Answer) -> Token {
     Token::new(secret, clock, Instant::now())
 }
 
-/// How long upstream wants to be left alone.
-fn retry_after(error: &UpstreamError) -> Option<Duration> {
-    match error {
-        UpstreamError::Status { retry_after, .. } => *retry_after,
-        UpstreamError::Network { .. }
-        | UpstreamError::TooLarge { .. }
-        | UpstreamError::NoEnvelope { .. }
-        | UpstreamError::Credentials { .. }
-        | UpstreamError::Forbidden { .. }
-        | UpstreamError::OtherLender { .. }
-        | UpstreamError::Secret { .. } => None,
-    }
+/// Whether a login or a refresh is refused. A gateway answers 403 and 404 too, while upstream is being deployed.
+fn refuses(status: u16, is_upstreams: bool) -> bool {
+    matches!(status, 400 | 401) || is_upstreams && matches!(status, 403 | 404)
 }
 
 async fn log_in(
@@ -314,11 +303,11 @@ async fn log_in(
     let answer = match connection.send(turn, doing, post(url, &body), &password).await {
         Err(UpstreamError::Status {
             doing,
-            status: status @ (400 | 401 | 403 | 404),
+            status,
             message,
+            is_upstreams,
             request_id,
-            ..
-        }) => {
+        }) if refuses(status, is_upstreams) => {
             let email = config.email.clone();
             return Err(UpstreamError::Credentials {
                 doing,

@@ -1,15 +1,22 @@
 //! How is a page asked for? A logged-in lender's way to upstream: the right token, the right bounds, one answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::auth::{Auth, Login, Renewal};
-use super::connection::{Answer, Connection, Transport, get};
+use super::connection::{Answer, Connection, READING, get};
 use super::error::UpstreamError;
 use super::request::PageRequest;
 use super::route::Route;
+use super::transport::Transport;
 use crate::clock::{Tick, Ticks};
 use crate::config;
+use crate::exit::{Diagnosis, chain};
+use crate::failpoint;
 use crate::metrics::LenderMetrics;
+
+/// Between a refusal of the lender and the last try: upstream may say so while it is being deployed.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// A logged-in lender's way to upstream.
 pub(crate) struct Client {
@@ -60,12 +67,30 @@ impl Client {
         &self.connection.metrics
     }
 
+    /// Fetches one page; one that upstream refuses is asked for once more after a pause, in which nothing of the lender is sent.
+    ///
+    /// # Errors
+    /// Everything that is no 200; what it holds is judged by [`Answer::page`].
+    pub(crate) async fn page(&self, page: &PageRequest) -> Result<Answer, UpstreamError> {
+        let error = match self.page_once(page).await {
+            Err(error) if error.is_refusal() => error,
+            other => return other,
+        };
+        let pause = failpoint::shortened("D02_TEST_REFUSED_PAUSE", REFUSED_PAUSE);
+        let route = &self.connection.route;
+        if let Some(wait) = route.hold(pause) {
+            let (lender, code, advice) = (route.lender(), error.code(), error.advice());
+            tracing::warn!(lender, ?wait, %code, advice, "asked once more then: {}", chain(&error));
+        }
+        self.page_once(page).await
+    }
+
     /// Fetches one page. A refused token is refreshed, then replaced by a login, once each.
     ///
     /// # Errors
-    /// Everything that is no 200 with a text; the text itself is judged by [`Answer::page`].
-    pub(crate) async fn page(&self, page: &PageRequest) -> Result<Answer, UpstreamError> {
-        let doing = "reading a page of D02";
+    /// As [`Client::page`].
+    pub(crate) async fn page_once(&self, page: &PageRequest) -> Result<Answer, UpstreamError> {
+        let doing = READING;
         let url = page.url(&self.connection.base_url, &self.lender_public_id);
         let mut renewals = [Renewal::Refresh, Renewal::Login].into_iter();
         let mut renewal = renewals.next();
@@ -103,6 +128,7 @@ impl Client {
                 Err(UpstreamError::Status {
                     status: 403,
                     message,
+                    is_upstreams: true,
                     request_id,
                     ..
                 }) => {

@@ -1,43 +1,25 @@
 //! How does a request travel? One bounded answer a request: in time, in bytes, and never through a redirect.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::{Method, Proxy, Request, Response, StatusCode, Url, header};
+use reqwest::{Method, Request, Response, StatusCode, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::error::{ClientError, UpstreamError};
+use super::error::UpstreamError;
 use super::rate::Turn;
-use super::response::{self, PageBody, RequestId};
+use super::response::{self, NotPage, PageBody, RequestId};
 use super::route::Route;
+use super::transport::Transport;
 use crate::clock::{self, Tick, Ticks};
-use crate::config;
 use crate::metrics::LenderMetrics;
 use crate::progress::Timestamp;
-use crate::tls;
 
-/// Connecting takes no longer, or something is wrong.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Carries a request to upstream and the answer back. The second implementation is the model test's: a simulator
-/// without a socket, in a time of its own.
-pub(crate) trait Transport: Send + Sync {
-    fn execute(&self, request: Request) -> Execution<'_>;
-}
-
-impl Transport for reqwest::Client {
-    fn execute(&self, request: Request) -> Execution<'_> {
-        Box::pin(self.execute(request))
-    }
-}
-
-/// An answer under way.
-pub(crate) type Execution<'a> = Pin<Box<dyn Future<Output = reqwest::Result<Response>> + Send + 'a>>;
+/// What a request for a page does.
+pub(super) const READING: &str = "reading a page of D02";
 
 /// What every request of a lender shares.
 pub(super) struct Connection {
@@ -49,9 +31,14 @@ pub(super) struct Connection {
     pub ticks: Ticks,
 }
 
-/// A 200 with its body, read as UTF-8.
+/// A 200 with its body.
 pub(crate) struct Answer {
+    /// What of it is no UTF-8 has the one byte [`DAMAGE`] in the place of each of its own.
     text: String,
+    /// The body as received, where it is no UTF-8.
+    pub damaged: Option<Vec<u8>>,
+    /// What the request held, which no error repeats.
+    secret: SecretString,
     pub request_id: RequestId,
     /// Upstream's clock when the answer was computed, at the latest: `Date` minus the time the request took.
     pub clock: Option<Timestamp>,
@@ -63,9 +50,12 @@ pub(crate) struct Answer {
     pub received: Tick,
 }
 
+/// Stands for a byte that is no UTF-8. JSON allows it in texts, and every place keeps its offset.
+const DAMAGE: char = '\u{7f}';
+
 impl Connection {
-    /// Sends one request and reads its answer. Anything but a 200 in UTF-8 is an error, in which `secret`, which the request
-    /// holds, is not repeated.
+    /// Sends one request and reads its answer. Anything but a 200 is an error, in which `secret`, which the request holds, is
+    /// not repeated.
     /// `_turn` was waited for before, so that neither the time-out nor what is measured here includes the wait.
     pub(super) async fn send(
         &self,
@@ -74,10 +64,16 @@ impl Connection {
         request: Request,
         secret: &SecretString,
     ) -> Result<Answer, UpstreamError> {
-        let network = |source: reqwest::Error| UpstreamError::Network {
-            doing,
-            source: source.without_url(),
+        let network = |source: reqwest::Error| {
+            if self.route.stayed_silent() {
+                self.transport.reconnect();
+            }
+            UpstreamError::Network {
+                doing,
+                source: source.without_url(),
+            }
         };
+        let asked = request.url().clone();
         let sent_at = Timestamp(clock::now().timestamp_millis());
         let (started, requested) = (Instant::now(), self.ticks.next());
         let response = match self.transport.execute(request).await {
@@ -96,18 +92,31 @@ impl Connection {
             self.route.compare_clocks(date, took, &self.metrics);
         }
         let request_id = RequestId::of(header_text(&response, "x-request-id"));
-        let retry_after =
-            header_text(&response, header::RETRY_AFTER.as_str()).and_then(|text| response::retry_after(text, date));
+        if status != StatusCode::OK {
+            self.leave_alone(&response, date);
+        }
+        let target = status
+            .is_redirection()
+            .then(|| response::target(&asked, header_text(&response, "location"), secret.expose_secret()));
         let body = self.body(response).await.map_err(network)?;
+        self.route.answered();
+        if let Some(target) = target {
+            return Err(UpstreamError::Redirect {
+                doing,
+                status: status.as_u16(),
+                target,
+                request_id,
+            });
+        }
         if status != StatusCode::OK {
             let body = body.as_deref().unwrap_or_default();
-            let (message, request_id) = response::error(body, request_id, secret.expose_secret());
+            let (message, is_upstreams, request_id) = response::error(body, request_id, secret.expose_secret());
             return Err(UpstreamError::Status {
                 doing,
                 status: status.as_u16(),
                 message,
+                is_upstreams,
                 request_id,
-                retry_after,
             });
         }
         let Some(body) = body else {
@@ -120,21 +129,32 @@ impl Connection {
         self.metrics.bytes_total.inc_by(body.len() as u64);
         let received = self.ticks.next();
         let date = date.map(Timestamp::from);
-        match String::from_utf8(body) {
-            Ok(text) => Ok(Answer {
-                text,
-                request_id,
-                clock,
-                date,
-                sent_at,
-                requested,
-                received,
-            }),
-            Err(_) => Err(UpstreamError::NoEnvelope {
-                doing,
-                what: "no UTF-8".to_owned(),
-                request_id,
-            }),
+        let (text, damaged) = text_of(body);
+        Ok(Answer {
+            text,
+            damaged,
+            secret: secret.clone(),
+            request_id,
+            clock,
+            date,
+            sent_at,
+            requested,
+            received,
+        })
+    }
+
+    /// Holds everything of the lender for as long as `Retry-After` says.
+    fn leave_alone(&self, response: &Response, date: Option<DateTime<Utc>>) {
+        let asked_for =
+            header_text(response, header::RETRY_AFTER.as_str()).and_then(|text| response::retry_after(text, date));
+        if let Some(wait) = asked_for.and_then(|wait| self.route.hold(wait)) {
+            let (lender, status) = (self.route.lender(), response.status().as_u16());
+            tracing::warn!(
+                lender,
+                status,
+                ?wait,
+                "upstream asks to be left alone: nothing of this lender is sent meanwhile"
+            );
         }
     }
 
@@ -155,16 +175,51 @@ impl Answer {
     /// The page in this answer.
     ///
     /// # Errors
-    /// When the text is no success envelope.
+    /// When it is no UTF-8, or the text is no success envelope.
     pub(crate) fn page(&self) -> Result<PageBody<'_>, UpstreamError> {
-        response::page(&self.text).map_err(|what| UpstreamError::NoEnvelope {
-            doing: "reading a page of D02",
-            what,
+        self.refuse_damage(READING)?;
+        self.page_with_damage()
+    }
+
+    /// The page in this answer, also where it is no UTF-8: the rows that hold damage are to be looked up in `damaged`.
+    ///
+    /// # Errors
+    /// When the text is no success envelope.
+    pub(crate) fn page_with_damage(&self) -> Result<PageBody<'_>, UpstreamError> {
+        let doing = READING;
+        response::page(&self.text, self.secret.expose_secret()).map_err(|why| match why {
+            NotPage::Unreadable(what) => UpstreamError::NoEnvelope {
+                doing,
+                what,
+                request_id: self.request_id.clone(),
+            },
+            NotPage::Error {
+                status,
+                message,
+                request_id,
+            } => UpstreamError::ErrorIn200 {
+                doing,
+                status,
+                message,
+                request_id: RequestId(request_id.0.or(self.request_id.0.clone())),
+            },
+        })
+    }
+
+    fn refuse_damage(&self, doing: &'static str) -> Result<(), UpstreamError> {
+        let Some(received) = &self.damaged else {
+            return Ok(());
+        };
+        Err(UpstreamError::NotUtf8 {
+            doing,
+            first: received.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len()),
+            size: received.len(),
             request_id: self.request_id.clone(),
         })
     }
 
     pub(super) fn json<T: DeserializeOwned>(&self, doing: &'static str) -> Result<T, UpstreamError> {
+        self.refuse_damage(doing)?;
         // The reason is left out: it could quote a token.
         serde_json::from_str(&self.text).map_err(|_| UpstreamError::NoEnvelope {
             doing,
@@ -172,6 +227,20 @@ impl Answer {
             request_id: self.request_id.clone(),
         })
     }
+}
+
+/// A body as text, and as it came where it is none: of as many bytes, so that what is found in one is found in the other.
+fn text_of(body: Vec<u8>) -> (String, Option<Vec<u8>>) {
+    let body = match String::from_utf8(body) {
+        Ok(text) => return (text, None),
+        Err(error) => error.into_bytes(),
+    };
+    let mut text = String::with_capacity(body.len());
+    for chunk in body.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| DAMAGE));
+    }
+    (text, Some(body))
 }
 
 /// A request with a token, which nothing prints.
@@ -204,25 +273,25 @@ fn date(response: &Response) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
 }
 
-/// The HTTP client of all lenders: they share its connections.
-///
-/// # Errors
-/// When `upstream.ca_file` cannot be used.
-pub(crate) fn http_client(upstream: &config::Upstream) -> Result<reqwest::Client, ClientError> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("d02-source/", env!("CARGO_PKG_VERSION")))
-        // A redirect could carry the token to another host, or off TLS.
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT.min(upstream.request_timeout))
-        .timeout(upstream.request_timeout)
-        .gzip(true);
-    if let Some(path) = &upstream.ca_file {
-        for certificate in tls::certificates(path).map_err(ClientError::Ca)? {
-            builder = builder.add_root_certificate(certificate);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_utf_8_keeps_its_place_and_its_bytes() {
+        assert_eq!(text_of("\u{e4}7\u{7f}".into()), ("\u{e4}7\u{7f}".to_owned(), None));
+        // A lone byte, half a character before the end of a text, a surrogate in UTF-8, and half a character at the end.
+        for bytes in [
+            &b"[\"a\xffb\"]"[..],
+            b"{\"a\":\"\xf0\x9f\x98\"}",
+            b"\"\xed\xa0\x80\"",
+            b"\"\xc3\xa4\xc3",
+        ] {
+            let (text, damaged) = text_of(bytes.to_vec());
+            assert_eq!(damaged.as_deref(), Some(bytes));
+            assert_eq!(text.len(), bytes.len());
+            let kept = |(at, byte): (usize, u8)| byte == bytes[at] || byte == 0x7f && bytes[at] >= 0x80;
+            assert!(text.bytes().enumerate().all(kept), "{text:?}");
         }
     }
-    if let Some(proxy) = &upstream.proxy {
-        builder = builder.proxy(Proxy::all(proxy.0.clone()).map_err(ClientError::Http)?);
-    }
-    builder.build().map_err(ClientError::Http)
 }

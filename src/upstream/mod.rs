@@ -6,8 +6,9 @@
 //! - `token`: how long one is good (pure)
 //! - `client`: a logged-in lender's way to upstream
 //! - `connection`: one bounded answer a request
+//! - `transport`: what carries a request
 //! - `error`: why there is none (pure)
-//! - `route`: what outlasts a login; the clocks at both ends
+//! - `route`: what outlasts a login: holds, silence, the clocks at both ends
 //! - `rate`: when the next request may go out
 
 mod auth;
@@ -18,14 +19,18 @@ mod rate;
 mod request;
 mod response;
 mod route;
+#[cfg(test)]
+mod tests;
 mod token;
+mod transport;
 
 pub(crate) use auth::Login;
 pub(crate) use client::Client;
-#[cfg(test)]
-pub(crate) use connection::Execution;
-pub(crate) use connection::{Answer, Transport, http_client};
+pub(crate) use connection::Answer;
 pub(crate) use error::{ClientError, NO_ANSWER, OTHER_TOKEN, UpstreamError};
 pub(crate) use request::PageRequest;
 pub(crate) use response::{PageBody, RequestId};
 pub(crate) use route::Route;
+#[cfg(test)]
+pub(crate) use transport::Execution;
+pub(crate) use transport::{HttpClient, Transport};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use reqwest::Url;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -44,8 +45,24 @@ pub(crate) struct PageBody<'a> {
     pub until: Option<Timestamp>,
 }
 
+/// Why a 200 is no page.
+pub(super) enum NotPage {
+    /// What is wrong with it, without its contents.
+    Unreadable(String),
+    /// It says that something went wrong. `status`: where it says so as one.
+    Error {
+        status: Option<u16>,
+        message: String,
+        request_id: RequestId,
+    },
+}
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    errors: Option<&'a RawValue>,
     #[serde(borrow)]
     body: Body<'a>,
 }
@@ -122,22 +139,36 @@ struct Meta {
     until: Option<String>,
 }
 
-/// Reads a success envelope; the error says what is wrong with it, without its contents.
-pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
-        let kind = match error.classify() {
-            serde_json::error::Category::Eof => "JSON that is cut off",
-            serde_json::error::Category::Data => "JSON of another form",
-            serde_json::error::Category::Io | serde_json::error::Category::Syntax => "no JSON",
-        };
-        format!(
-            "{kind} at line {} column {} of {} bytes",
-            error.line(),
-            error.column(),
-            text.len()
-        )
-    })?;
-    let Body { rows, pagination, meta } = envelope.body;
+/// Reads a success envelope. An error in it has no more of it than a bounded text, without the `secret` that was sent.
+pub(super) fn page<'a>(text: &'a str, secret: &str) -> Result<PageBody<'a>, NotPage> {
+    let envelope: Envelope<'_> = match serde_json::from_str(text) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            return Err(error_in(text, secret).unwrap_or_else(|| NotPage::Unreadable(unreadable(&error, text))));
+        }
+    };
+    if !is_200(envelope.code) || !is_empty(envelope.errors) {
+        let otherwise = || NotPage::Unreadable("an error of another form".to_owned());
+        return Err(error_in(text, secret).unwrap_or_else(otherwise));
+    }
+    page_of(envelope.body).map_err(NotPage::Unreadable)
+}
+
+fn unreadable(error: &serde_json::Error, text: &str) -> String {
+    let kind = match error.classify() {
+        serde_json::error::Category::Eof => "JSON that is cut off",
+        serde_json::error::Category::Data => "JSON of another form",
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax => "no JSON",
+    };
+    format!(
+        "{kind} at line {} column {} of {} bytes",
+        error.line(),
+        error.column(),
+        text.len()
+    )
+}
+
+fn page_of(Body { rows, pagination, meta }: Body<'_>) -> Result<PageBody<'_>, String> {
     let bound = |name, text: Option<String>| match text.as_deref().map(instant) {
         None => Ok(None),
         Some(Some(at)) => Ok(Some(Timestamp(at))),
@@ -154,32 +185,125 @@ pub(super) fn page(text: &str) -> Result<PageBody<'_>, String> {
     })
 }
 
+/// What an answer that is no success may hold: of any type, unread until it is asked for.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct ErrorEnvelope {
-    message: Option<String>,
-    request_id: Option<String>,
+struct ErrorEnvelope<'a> {
+    #[serde(borrow)]
+    success: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    errors: Option<&'a RawValue>,
+}
+
+impl ErrorEnvelope<'_> {
+    fn message(&self, secret: &str) -> Option<String> {
+        text_of(self.message).map(|message| told(message, secret))
+    }
+
+    fn request_id(&self, secret: &str) -> RequestId {
+        let mut id = text_of(self.request_id);
+        if let Some(id) = &mut id {
+            hide(id, secret);
+        }
+        RequestId::of(id.as_deref())
+    }
+
+    /// Whether it is the vendor's: what stands between here and upstream has other forms.
+    fn is_upstreams(&self) -> bool {
+        self.success.is_some_and(|success| success.get() == "false") && text_of(self.message).is_some()
+    }
 }
 
 /// The longest part of a foreign message that is repeated.
 const MAX_MESSAGE: usize = 300;
 
-/// Message and request id of an error answer, whatever its body is; the message without the `secret` that was sent.
-pub(super) fn error(body: &[u8], header_id: RequestId, secret: &str) -> (String, RequestId) {
-    let envelope: ErrorEnvelope = serde_json::from_slice(body).unwrap_or_default();
-    let message = match envelope.message {
-        Some(mut message) => {
-            hide(&mut message, secret);
-            message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
-        }
-        None => format!("{} bytes without a message", body.len()),
-    };
-    let envelope_id = RequestId::of(envelope.request_id.as_deref());
-    let mut id = envelope_id.0.or(header_id.0);
+/// More of a member is not read to tell its beginning.
+const MAX_TOLD: usize = 64 * 1024;
+
+fn text_of(member: Option<&RawValue>) -> Option<String> {
+    member.and_then(|member| serde_json::from_str(member.get()).ok())
+}
+
+/// As much of it as an error repeats, without the secret.
+fn told(mut text: String, secret: &str) -> String {
+    text.retain(|char| !char.is_control());
+    hide(&mut text, secret);
+    text.chars().take(MAX_MESSAGE).collect()
+}
+
+/// Message and request id of an error answer, whatever its body is, and whether it has the vendor's error envelope; all without
+/// the `secret` that was sent.
+pub(super) fn error(body: &[u8], header_id: RequestId, secret: &str) -> (String, bool, RequestId) {
+    let envelope: ErrorEnvelope<'_> = serde_json::from_slice(body).unwrap_or_default();
+    let message = envelope.message(secret);
+    let message = message.unwrap_or_else(|| format!("{} bytes without a message", body.len()));
+    let mut id = envelope.request_id(secret).0.or(header_id.0);
     if let Some(id) = &mut id {
         hide(id, secret);
     }
-    (message, RequestId(id))
+    (message, envelope.is_upstreams(), RequestId(id))
+}
+
+/// A missing `code` is a good one.
+fn is_200(code: Option<&RawValue>) -> bool {
+    code.is_none_or(|code| code.get().trim_matches('"').parse() == Ok(200.0))
+}
+
+/// Whether nothing is in it: it is missing or null, or no member and no element.
+fn is_empty(errors: Option<&RawValue>) -> bool {
+    errors.is_none_or(|errors| {
+        let text = errors.get();
+        let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+        text.starts_with(['[', '{', '"']) && inner.trim_ascii().is_empty()
+    })
+}
+
+/// The error that a 200 tells, by its `code`, its `errors`, or the vendor's error envelope.
+fn error_in(text: &str, secret: &str) -> Option<NotPage> {
+    let envelope: ErrorEnvelope<'_> = serde_json::from_str(text).ok()?;
+    let mut parts = Vec::new();
+    let mut status = None;
+    if let Some(code) = envelope.code.filter(|code| !is_200(Some(code))) {
+        let code = code.get().trim_matches('"');
+        status = code.parse().ok().filter(|status| (100..600).contains(status));
+        parts.push(format!("code {}", told(shortened(code).into_owned(), secret)));
+    }
+    let errors = envelope.errors.filter(|errors| !is_empty(Some(errors)));
+    if parts.is_empty() && errors.is_none() && !envelope.is_upstreams() {
+        return None;
+    }
+    parts.extend(envelope.message(secret));
+    parts.extend(errors.map(|errors| match errors.get() {
+        long if long.len() > MAX_TOLD => format!("{} bytes of errors", long.len()),
+        short => {
+            // Written anew, what was escaped in it is seen by `told`.
+            let errors: serde_json::Value = serde_json::from_str(short).unwrap_or_default();
+            told(errors.to_string(), secret)
+        }
+    }));
+    Some(NotPage::Error {
+        status,
+        message: parts.join(", "),
+        request_id: envelope.request_id(secret),
+    })
+}
+
+/// Where a redirect leads, for people: without what can hold a secret. `asked`: what was asked for.
+pub(super) fn target(asked: &Url, location: Option<&str>, secret: &str) -> String {
+    let Some(mut target) = location.and_then(|location| asked.join(location).ok()) else {
+        return "nowhere that can be read".to_owned();
+    };
+    target.set_query(None);
+    target.set_fragment(None);
+    // Where there is no host, there is none of them.
+    let _ = target.set_username("").and_then(|()| target.set_password(None));
+    told(target.into(), secret)
 }
 
 /// `Retry-After` in seconds or as a date, the latter against the answer's own `Date`.
@@ -200,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_page_is_its_rows_its_cursor_and_its_bounds() {
-        let page = page(OK).expect("a page");
+        let page = page(OK, "").ok().expect("a page");
         assert_eq!(
             page.rows.iter().map(|row| row.get()).collect::<Vec<_>>(),
             [r#"{"a":1}"#, "2"]
@@ -219,10 +343,128 @@ mod tests {
         ] {
             let counted = OK.replace(r#""total":null"#, total);
             assert_eq!(
-                super::page(&counted).map(|page| page.total).ok(),
+                super::page(&counted, "").map(|page| page.total).ok(),
                 Some(expected),
                 "{total}"
             );
+        }
+    }
+
+    fn unreadable(text: &str) -> String {
+        match page(text, "") {
+            Err(NotPage::Unreadable(what)) => what,
+            Err(NotPage::Error { message, .. }) => panic!("{message}"),
+            Ok(_) => panic!("a page: {text}"),
+        }
+    }
+
+    #[test]
+    fn a_200_that_says_that_something_went_wrong_is_an_error_with_that_text() {
+        let told = |text: &str| match page(text, "hunter22") {
+            Err(NotPage::Error {
+                status,
+                message,
+                request_id,
+            }) => (status, format!("{message}{request_id}")),
+            Err(NotPage::Unreadable(what)) => panic!("{text}: {what}"),
+            Ok(_) => panic!("a page: {text}"),
+        };
+        let with = |from: &str, to: &str| OK.replace(from, to);
+        for (text, status, expected) in [
+            (with(r#""code":200"#, r#""code":500"#), Some(500), "code 500, ok"),
+            (with(r#""code":200"#, r#""code":"504""#), Some(504), "code 504, ok"),
+            (with(r#""code":200"#, r#""code":99"#), None, "code 99, ok"),
+            (
+                with(r#""code":200"#, r#""code":"QUERY_FAILED""#),
+                None,
+                "code QUERY_FAILED, ok",
+            ),
+            (
+                with(r#""errors":[]"#, r#""errors":[{"a":"x\ny"}]"#),
+                None,
+                r#"ok, [{"a":"x\ny"}]"#,
+            ),
+            (
+                with(r#""errors":[]"#, r#""errors":"hunter22 failed""#),
+                None,
+                r#"ok, "(redacted) failed""#,
+            ),
+            (
+                with(r#""errors":[]"#, r#""errors":["hu\u006eter22"]"#),
+                None,
+                r#"ok, ["(redacted)"]"#,
+            ),
+            (with(r#""errors":[]"#, r#""errors":false"#), None, "ok, false"),
+            // No page is in it at all.
+            (
+                r#"{"code":422,"message":"No\nway","body":null,"errors":[],"requestId":"req_2"}"#.to_owned(),
+                Some(422),
+                "code 422, Noway (request id req_2)",
+            ),
+            (
+                r#"{"success":false,"message":"down","requestId":"req_1"}"#.to_owned(),
+                None,
+                "down (request id req_1)",
+            ),
+        ] {
+            assert_eq!(told(&text), (status, expected.to_owned()), "{text}");
+        }
+        let many = with(r#""errors":[]"#, &format!(r#""errors":["{}"]"#, "x".repeat(1_000)));
+        assert!(told(&many).1.len() < 400, "bounded");
+        let more = with(r#""errors":[]"#, &format!(r#""errors":["{}"]"#, "x".repeat(MAX_TOLD)));
+        assert_eq!(told(&more).1, format!("ok, {} bytes of errors", MAX_TOLD + 4));
+    }
+
+    #[test]
+    fn a_200_without_code_and_errors_or_with_empty_ones_is_a_page() {
+        for (from, to) in [
+            (r#""code":200,"#, ""),
+            (r#""code":200"#, r#""code":null"#),
+            (r#""code":200"#, r#""code":"200""#),
+            (r#""code":200"#, r#""code":200.0"#),
+            (r#","errors":[]"#, ""),
+            (r#""errors":[]"#, r#""errors":null"#),
+            (r#""errors":[]"#, r#""errors":[ ]"#),
+            (r#""errors":[]"#, r#""errors":{}"#),
+        ] {
+            let text = OK.replace(from, to);
+            assert!(text != OK && page(&text, "").is_ok(), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_told_without_what_can_hold_a_secret() {
+        let asked = Url::parse("https://host/admin/v3?cursor=c").expect("a URL");
+        for (location, expected) in [
+            ("https://u:p@other.example/new?token=t#f", "https://other.example/new"),
+            ("/moved?x", "https://host/moved"),
+            ("//other/hunter22", "https://other/(redacted)"),
+            ("http://[", "nowhere that can be read"),
+            ("mailto:a@b", "mailto:a@b"),
+        ] {
+            assert_eq!(target(&asked, Some(location), "hunter22"), expected);
+        }
+        assert_eq!(target(&asked, None, ""), "nowhere that can be read");
+        let long = format!("/{}", "x".repeat(10_000));
+        assert_eq!(target(&asked, Some(&long), "").len(), MAX_MESSAGE);
+    }
+
+    #[test]
+    fn the_vendors_error_envelope_is_told_from_what_a_gateway_says() {
+        for (body, expected) in [
+            (r#"{"success":false,"message":"no","requestId":"req_1"}"#, true),
+            (r#" {"message":"no", "success" : false}"#, true),
+            (r#"{"success":true,"message":"no"}"#, false),
+            (r#"{"success":"false","message":"no"}"#, false),
+            (r#"{"success":false,"message":["no"]}"#, false),
+            (r#"{"success":false}"#, false),
+            (r#"{"message":"no Route matched"}"#, false),
+            (r#"[{"success":false,"message":"no"}]"#, false),
+            ("<html>404</html>", false),
+            ("", false),
+        ] {
+            let (_, is_upstreams, _) = error(body.as_bytes(), RequestId(None), "");
+            assert_eq!(is_upstreams, expected, "{body}");
         }
     }
 
@@ -240,10 +482,10 @@ mod tests {
                 "JSON of another form at line 1 column 34 of 71 bytes",
             ),
         ] {
-            assert_eq!(page(text).err().expect("refused"), expected, "{text}");
+            assert_eq!(unreadable(text), expected, "{text}");
         }
         let bound = OK.replace("2026-05-29T07:20:55Z", "yesterday");
-        assert_eq!(page(&bound).err().expect("refused"), "meta.since is no RFC 3339 time");
+        assert_eq!(unreadable(&bound), "meta.since is no RFC 3339 time");
     }
 
     #[test]
@@ -256,7 +498,7 @@ mod tests {
             (3 * MAX_ROWS, true),
         ] {
             let text = rows(count);
-            let page = page(&text).expect("a page");
+            let page = page(&text, "").ok().expect("a page");
             assert_eq!((page.rows.len(), page.are_too_many), (count.min(MAX_ROWS), expected));
         }
     }
@@ -264,12 +506,12 @@ mod tests {
     #[test]
     fn an_error_keeps_message_and_request_id() {
         let body = br#"{"success":false,"message":"No\nway","requestId":"req_1"}"#;
-        let (message, id) = error(body, RequestId(Some("header".into())), "hunter22");
+        let (message, _, id) = error(body, RequestId(Some("header".into())), "hunter22");
         assert_eq!(
             (message.as_str(), id.to_string().as_str()),
             ("Noway", " (request id req_1)")
         );
-        let (message, id) = error(b"<html>", RequestId(None), "hunter22");
+        let (message, _, id) = error(b"<html>", RequestId(None), "hunter22");
         assert_eq!(
             (message.as_str(), id.to_string().as_str()),
             ("6 bytes without a message", "")

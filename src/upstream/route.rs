@@ -1,10 +1,12 @@
-//! What of a lender's way to upstream outlasts a login? How fast it may be used, and how far the clocks at its ends differ.
+//! What of a lender's way to upstream outlasts a login? How fast it may be used, how long upstream wants to be left alone, and
+//! how far the clocks at its ends differ.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::rate::{Rate, Turn};
 use crate::clock::{self, NOTABLE_SKEW};
@@ -24,11 +26,21 @@ const PAUSE: Duration = Duration::from_secs(600);
 /// The code of clocks that differ by so much that it is warned about.
 const CLOCKS_DIFFER: ErrorCode = ErrorCode::U16;
 
+/// The longest time that upstream is left alone: a typing error there must not stop a lender for a year.
+const MAX_HOLD: Duration = Duration::from_secs(3600);
+
+/// After as many requests in a row without an answer, the next one uses a new connection.
+const SILENT_BEFORE_RECONNECT: u32 = 3;
+
 /// One lender's way to upstream, from one login to the next.
 pub(crate) struct Route {
     /// Its key in the configuration, for the log.
     lender: String,
     rate: Option<Rate>,
+    /// Nothing is sent before.
+    held_until: Mutex<Option<Instant>>,
+    /// Requests in a row that brought no answer.
+    silent_count: AtomicU32,
     warned: Mutex<Warned>,
 }
 
@@ -41,16 +53,63 @@ impl Route {
         Self {
             lender: lender.to_owned(),
             rate: upstream.max_requests_per_second.map(Rate::new),
+            held_until: Mutex::default(),
+            silent_count: AtomicU32::new(0),
             warned: Mutex::default(),
         }
     }
 
     /// Waits until the next request may go out.
     pub(super) async fn turn(&self) -> Turn {
-        match &self.rate {
-            Some(rate) => rate.turn().await,
-            None => Turn::free(),
+        loop {
+            while let Some(wait) = self.held_for() {
+                sleep(wait).await;
+            }
+            let turn = match &self.rate {
+                Some(rate) => rate.turn().await,
+                None => Turn::free(),
+            };
+            // A hold may have begun while this one waited: its turn is lost, so that not all who wait go out at once afterwards.
+            if self.held_for().is_none() {
+                return turn;
+            }
         }
+    }
+
+    /// How long nothing may be sent.
+    pub(crate) fn held_for(&self) -> Option<Duration> {
+        let held_until = *self.held();
+        held_until
+            .and_then(|until| until.checked_duration_since(Instant::now()))
+            .filter(|wait| !wait.is_zero())
+    }
+
+    /// From now on nothing of this lender is sent for `wait`, at most an hour, and for up to a tenth more: others that were
+    /// told the same do not come at the same moment. A hold that lasts longer stays. Tells how long, if none was there before.
+    pub(super) fn hold(&self, wait: Duration) -> Option<Duration> {
+        let is_held = self.held_for().is_some();
+        let wait = wait.min(MAX_HOLD).mul_f64(1.0 + fastrand::f64() / 10.0);
+        let mut held_until = self.held();
+        *held_until = held_until.max(Some(Instant::now() + wait));
+        (!is_held).then_some(wait)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.held_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lender(&self) -> &str {
+        &self.lender
+    }
+
+    pub(super) fn answered(&self) {
+        self.silent_count.store(0, Ordering::Relaxed);
+    }
+
+    /// A request brought no answer; `true` if the next one is to use a new connection.
+    pub(super) fn stayed_silent(&self) -> bool {
+        let count = self.silent_count.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        count.is_multiple_of(SILENT_BEFORE_RECONNECT)
     }
 
     /// Takes note of how upstream's clock differs from ours, by the `Date` of an answer that has just come.
@@ -105,7 +164,79 @@ impl Warned {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::JoinSet;
+
     use super::*;
+
+    fn route(set: &str) -> Route {
+        let layers = config::Layers {
+            set: vec![format!("upstream.{set}")],
+            ..config::Layers::default()
+        };
+        let upstream = config::load(layers).expect("a configuration").config.upstream;
+        Route::new("acme", &upstream)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_lets_nothing_pass_and_only_a_longer_one_moves_its_end() {
+        let route = route("page_size=500");
+        let begun = Instant::now();
+        assert!(route.hold(Duration::from_secs(50)).is_some());
+        assert!(route.hold(Duration::from_secs(100)).is_none(), "said once");
+        assert!(route.hold(Duration::from_secs(5)).is_none());
+        let _: Turn = route.turn().await;
+        let passed = begun.elapsed().as_secs();
+        assert!((100..=110).contains(&passed), "{passed} s");
+        let begun = Instant::now();
+        let _: Turn = route.turn().await;
+        assert!(begun.elapsed().is_zero() && route.held_for().is_none());
+        assert!(route.hold(Duration::from_secs(1 << 40)).is_some());
+        let _: Turn = route.turn().await;
+        let passed = begun.elapsed().as_secs();
+        assert!((3_600..=3_960).contains(&passed), "{passed} s: no year");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_turn_when_a_hold_begins_waits_for_its_end_too_and_then_keeps_the_rate() {
+        let route = Arc::new(route("max_requests_per_second=1"));
+        let begun = Instant::now();
+        let _: Turn = route.turn().await;
+        let mut waiting = JoinSet::new();
+        for _ in 0..3 {
+            let route = Arc::clone(&route);
+            waiting.spawn(async move {
+                let _: Turn = route.turn().await;
+                Instant::now()
+            });
+        }
+        tokio::task::yield_now().await;
+        route.hold(Duration::from_secs(100));
+        // One that is given up takes nothing along.
+        assert!(
+            tokio::time::timeout(Duration::from_secs(50), route.turn())
+                .await
+                .is_err()
+        );
+        let mut at: Vec<u64> = waiting
+            .join_all()
+            .await
+            .iter()
+            .map(|at| (*at - begun).as_secs())
+            .collect();
+        at.sort_unstable();
+        assert!(at[0] >= 100 && at[2] > at[1] && at[1] > at[0], "{at:?}");
+    }
+
+    #[test]
+    fn the_third_silence_in_a_row_wants_a_new_connection() {
+        let route = route("page_size=500");
+        let mut wanted: Vec<bool> = (0..2).map(|_| route.stayed_silent()).collect();
+        route.answered();
+        wanted.extend((0..4).map(|_| route.stayed_silent()));
+        assert_eq!(wanted, [false, false, false, false, true, false]);
+    }
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().expect("a time")

@@ -8,12 +8,13 @@ use super::page::{Look, listed};
 use crate::clock::{self, NOTABLE_SKEW};
 use crate::config::{Config, Tolerance};
 use crate::exit::{Exit, Failure};
+use crate::loopback::is_loopback;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::DeadLetterStop;
 use crate::progress::Timestamp;
 use crate::reader::DISCARDED;
 use crate::upstream::{
-    Client, Login, NO_ANSWER, OTHER_TOKEN, PageRequest, Route, Transport, UpstreamError, http_client,
+    Client, HttpClient, Login, NO_ANSWER, OTHER_TOKEN, PageRequest, Route, Transport, UpstreamError,
 };
 
 /// What to do about an upstream that does not answer.
@@ -26,7 +27,7 @@ const TELL: &str = "tell the vendor's support, with the request id where there i
 pub(super) fn http(config: &Config, limit: Duration) -> Result<Arc<dyn Transport>, Finding> {
     let mut upstream = config.upstream.clone();
     upstream.request_timeout = upstream.request_timeout.min(limit);
-    match http_client(&upstream) {
+    match HttpClient::new(&upstream) {
         Ok(http) => Ok(Arc::new(http)),
         Err(error) => {
             let mut notes = Notes::new("upstream", None);
@@ -64,6 +65,9 @@ pub(super) async fn check(notes: &mut Notes, config: &Config, http: Arc<dyn Tran
                     refused(notes, "lender", &error);
                 }
                 UpstreamError::Status { .. }
+                | UpstreamError::Redirect { .. }
+                | UpstreamError::ErrorIn200 { .. }
+                | UpstreamError::NotUtf8 { .. }
                 | UpstreamError::TooLarge { .. }
                 | UpstreamError::NoEnvelope { .. }
                 | UpstreamError::Credentials { .. }
@@ -90,7 +94,7 @@ async fn resolves(notes: &mut Notes, config: &Config) -> bool {
     let host = url.host_str().unwrap_or_default();
     let variables = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     let is_proxied = variables.into_iter().any(|name| std::env::var_os(name).is_some());
-    if config.upstream.proxy.is_some() || is_proxied {
+    if (config.upstream.proxy.is_some() || is_proxied) && !is_loopback(url) {
         notes.ok("name", format!("{host} is resolved by the proxy"));
         return true;
     }
@@ -130,8 +134,14 @@ fn connected(notes: &mut Notes, config: &Config) {
 fn refused(notes: &mut Notes, what: &str, error: &UpstreamError) {
     let wanted = match error {
         UpstreamError::Network { .. } => "an answer",
-        UpstreamError::NoEnvelope { .. } => "an answer of the Exports API's",
-        UpstreamError::Status { status: 404, .. } => "the dataset D02",
+        UpstreamError::NoEnvelope { .. } | UpstreamError::NotUtf8 { .. } => "an answer of the Exports API's",
+        UpstreamError::Status {
+            status: 404,
+            is_upstreams: true,
+            ..
+        } => "the dataset D02",
+        UpstreamError::Redirect { .. } => "an answer of the host that upstream.base_url names",
+        UpstreamError::ErrorIn200 { .. } => "a page",
         UpstreamError::Status { .. } => "status 200",
         UpstreamError::TooLarge { .. } => "a page of no more bytes than that",
         UpstreamError::Credentials { .. } => "credentials that upstream accepts",
@@ -190,7 +200,7 @@ async fn page(notes: &mut Notes, config: &Config, client: &Client, login: &Login
         limit: config.upstream.page_size,
         include_total: false,
     };
-    let answer = match client.page(&asked).await {
+    let answer = match client.page_once(&asked).await {
         Ok(answer) => answer,
         Err(error) => return refused(notes, "page", &error),
     };
