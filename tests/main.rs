@@ -1,5 +1,6 @@
 //! The one integration binary: librdkafka is linked once. Every other file here is a module of it.
 
+mod answers;
 mod changes;
 mod check;
 mod configuration;

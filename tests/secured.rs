@@ -9,6 +9,7 @@ use d02_source::simulator::Authority;
 
 use crate::support::acls::{Operation, Resource, Right};
 use crate::support::authorization::AuthorizationServer;
+use crate::support::http_proxy::HttpProxy;
 use crate::support::kafka::Record;
 use crate::support::rows::{change, mend};
 use crate::support::secured::{CERTIFIED, borrowed, secured};
@@ -332,6 +333,10 @@ fn a_bearer_token_gets_in_and_is_renewed_before_it_ends() {
     let environment = secured().vouched(&server, "vouched");
     let mut environment = borrowed(&environment);
     environment.push((SECRET, "planted-client"));
+    // It runs on this machine, as upstream and the registry do: no proxy is asked.
+    let proxy = HttpProxy::start("svc", "planted-proxy");
+    let url = proxy.url("svc", "planted-proxy");
+    environment.extend(["HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, url.as_str())));
     let found = shown(&world, &["check"], &environment).expect(0);
     assert!(
         found.out.contains("✓ kafka, brokers: 1 broker, by SASL_SSL"),
@@ -358,6 +363,7 @@ fn a_bearer_token_gets_in_and_is_renewed_before_it_ends() {
     for command in [&["tail"][..], &["verify"], &["cursor", "show"], &["reconcile"]] {
         shown(&world, command, &environment).expect(0);
     }
+    assert_eq!(proxy.heard_count(), 0);
     judged(&world);
 }
 

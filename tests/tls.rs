@@ -8,10 +8,11 @@ use crate::support::registry::Door;
 use crate::support::shown::shown;
 use crate::support::world::{World, options};
 
-/// An upstream over https, with a CA that the configuration names.
+/// An upstream over https, with a CA that the configuration names, under a name that the proxy alone knows.
 fn https_world(directory: &tempfile::TempDir) -> World {
     World::with(Options {
         tls: Some(directory.path().to_owned()),
+        tls_names: vec!["upstream.test".to_owned()],
         ..options(&[1_500])
     })
 }

@@ -35,10 +35,11 @@ A fault script has a JSON object a line, met in this order by the requests that 
   {"effect":"token_revoked"}
   {"effect":{"status":{"code":401}},"endpoint":"refresh"}
   {"effect":{"vanish":{"count":3}},"rate":0.05}
+  {"effect":{"above_size":{"bytes":65536,"code":503}},"rate":1}
 
 With a rate, each request that matches and that nothing before meets is met with this probability, for ever if "times" does not bound it; what is drawn follows from --seed and from the requests.
 
-Effects: status, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, token_revoked, all_cursors_dead; vanish (so many rows that the walk is still to read are deleted, those right behind the page); mixed.
+Effects: status, html, redirect (code, location), cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: error_in_200 (the page with another code, with errors), above_size (code instead of an answer of more bytes), not_utf8, not_a_number and raw_control (in the row of the account id), all of them best with a rate of 1; duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, token_revoked, all_cursors_dead; vanish (so many rows that the walk is still to read are deleted, those right behind the page); mixed.
 
 The effect mixed, which is also that of --fault-rate, is one of those that a client gets over by asking again: 429 and 503 with and without Retry-After (1 s), 500, 502, 504, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang (1 s), slow_body (1 s), page_out_of_order, bounds_not_echoed, empty_page_with_cursor, token_revoked.
 

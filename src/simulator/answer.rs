@@ -25,6 +25,7 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) retry_after: Option<RetryAfter>,
+    pub(super) location: Option<String>,
     pub(super) body: Bytes,
     pub(super) delay: Duration,
     pub(super) delivery: Delivery,
@@ -50,6 +51,7 @@ impl Answer {
             status,
             content_type: JSON,
             retry_after: None,
+            location: None,
             body: body.into(),
             delay: Duration::ZERO,
             delivery: Delivery::Whole,
@@ -68,6 +70,15 @@ impl Answer {
         Self::json(status, envelope.to_string())
     }
 
+    /// A page for people.
+    fn html(status: StatusCode) -> Self {
+        let page = "<!DOCTYPE html><html><body><h1>We will be back soon</h1></body></html>";
+        Self {
+            content_type: "text/html; charset=utf-8",
+            ..Self::json(status, page)
+        }
+    }
+
     /// The answer under an effect that any endpoint can meet; the others have been seen to before.
     pub(super) fn under(mut self, effect: &Effect, request_id: &str) -> Self {
         match effect {
@@ -76,11 +87,20 @@ impl Answer {
                 self = Self::error(*code, message, request_id);
                 self.retry_after = *retry_after;
             }
-            Effect::Html { code } => {
-                let page = "<!DOCTYPE html><html><body><h1>We will be back soon</h1></body></html>";
-                self = Self::json(*code, page);
-                self.content_type = "text/html; charset=utf-8";
+            Effect::Html { code } => self = Self::html(*code),
+            Effect::Redirect { code, location } => {
+                self = Self::html(*code);
+                self.location = Some(location.clone());
             }
+            Effect::ErrorIn200 { code, errors } => self.body = with_error(&self.body, *code, errors),
+            Effect::AboveSize { bytes, code } => {
+                if self.body.len() > *bytes {
+                    self = Self::error(*code, "The answer is too large", request_id);
+                }
+            }
+            Effect::NotUtf8 { id } => self.body = with_member(&self.body, id, b"\"note\":\"caf\xe9\","),
+            Effect::NotANumber { id } => self.body = with_member(&self.body, id, b"\"share\":NaN,"),
+            Effect::RawControl { id } => self.body = with_member(&self.body, id, b"\"note\":\"a\x01b\","),
             Effect::CutOffJson => self.body.truncate(self.body.len() / 2),
             Effect::WrongTopLevelTypes => {
                 let body = r#"{"code":"200","message":null,"body":[],"errors":{},"lenderPublicId":1,"token":[],"refreshToken":false}"#;
@@ -103,6 +123,26 @@ impl Answer {
         }
         self
     }
+}
+
+/// A page with another `code` and with `errors`.
+fn with_error(page: &[u8], code: u16, errors: &[String]) -> Bytes {
+    const HEAD: &[u8] = br#"{"code":200"#;
+    const TAIL: &[u8] = br#"[]}"#;
+    let rows = &page[HEAD.len()..page.len() - TAIL.len()];
+    let errors = serde_json::json!(errors).to_string();
+    [format!(r#"{{"code":{code}"#).as_bytes(), rows, errors.as_bytes(), b"}"]
+        .concat()
+        .into()
+}
+
+/// A page whose row of this account has one more member; as it is, where it has no such row.
+fn with_member(page: &[u8], id: &str, member: &[u8]) -> Bytes {
+    let first = format!(r#""public_id":"{id}""#);
+    let at = page.windows(first.len()).position(|bytes| bytes == first.as_bytes());
+    let (before, row) = page.split_at(at.unwrap_or(page.len()));
+    let member = if row.is_empty() { &[][..] } else { member };
+    [before, member, row].concat().into()
 }
 
 /// A response body: data, pauses, and perhaps an end that comes too early.

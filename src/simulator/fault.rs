@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use hyper::StatusCode;
+use hyper::header::HeaderValue;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
@@ -74,6 +75,13 @@ pub enum Effect {
         #[serde(deserialize_with = "status")]
         code: StatusCode,
     },
+    /// To another place, with a page for people.
+    Redirect {
+        #[serde(deserialize_with = "status")]
+        code: StatusCode,
+        #[serde(deserialize_with = "location")]
+        location: String,
+    },
     /// Half of the JSON as a whole HTTP message.
     CutOffJson,
     /// 200, JSON, every top-level member of another type.
@@ -90,6 +98,26 @@ pub enum Effect {
     OversizedBody { bytes: u64 },
     /// The rows of the page before with the cursor of this one: who accepts it loses a page. Met with a cursor only.
     DuplicatePage,
+    /// The page, with another `code` and with these `errors`.
+    #[serde(rename = "error_in_200")]
+    ErrorIn200 {
+        #[serde(default = "good")]
+        code: u16,
+        #[serde(default)]
+        errors: Vec<String>,
+    },
+    /// The error envelope instead of an answer of more bytes. For every one of them, with a rate of 1.
+    AboveSize {
+        bytes: usize,
+        #[serde(deserialize_with = "status")]
+        code: StatusCode,
+    },
+    /// The row of this account has a text that is no UTF-8. Whenever it is read, with a rate of 1; so the next two.
+    NotUtf8 { id: String },
+    /// It has a `NaN`, which is no JSON.
+    NotANumber { id: String },
+    /// It has a control character as it is, which is no JSON.
+    RawControl { id: String },
     /// The page backwards. Without effect on a page whose rows all have one `updated_at`.
     PageOutOfOrder,
     /// `meta` names other bounds than those asked for.
@@ -227,6 +255,7 @@ impl Effect {
         match self {
             Self::Status { .. }
             | Self::Html { .. }
+            | Self::Redirect { .. }
             | Self::CutOffJson
             | Self::WrongTopLevelTypes
             | Self::WrongContentType
@@ -235,6 +264,11 @@ impl Effect {
             | Self::SlowBody(_)
             | Self::OversizedBody { .. } => false,
             Self::DuplicatePage
+            | Self::ErrorIn200 { .. }
+            | Self::AboveSize { .. }
+            | Self::NotUtf8 { .. }
+            | Self::NotANumber { .. }
+            | Self::RawControl { .. }
             | Self::PageOutOfOrder
             | Self::BoundsNotEchoed
             | Self::CursorAnswersItself
@@ -382,6 +416,16 @@ fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Er
     }
 }
 
+fn location<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    HeaderValue::from_str(&text).map_err(D::Error::custom)?;
+    Ok(text)
+}
+
+fn good() -> u16 {
+    200
+}
+
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StatusCode, D::Error> {
     let code = u16::deserialize(deserializer)?;
     StatusCode::from_u16(code).map_err(D::Error::custom)
@@ -484,9 +528,13 @@ mod tests {
 {"effect":"token_revoked"}
 {"effect":{"status":{"code":401}},"endpoint":"refresh"}
 {"effect":{"vanish":{"count":3}},"rate":0.05,"times":7}
+{"effect":{"error_in_200":{"errors":["no"]}}}
+{"effect":{"not_utf8":{"id":"a"}},"rate":1}
 "#;
         let faults = parse_script(text).expect("a good script");
-        assert_eq!(faults.len(), 5);
+        assert_eq!(faults.len(), 7);
+        let errors = vec!["no".to_owned()];
+        assert_eq!(faults[5].effect, Effect::ErrorIn200 { code: 200, errors });
         assert_eq!((faults[0].skip, faults[0].times, faults[0].rate), (3, Some(2), None));
         assert_eq!(faults[1].effect, Effect::Hang(Duration::from_secs(30)));
         assert_eq!(
@@ -497,6 +545,8 @@ mod tests {
             r#"{"effect":"reset","tmies":2}"#,
             r#"{"effect":{"status":{"code":7}}}"#,
             r#"{"effect":"duplicate_page","endpoint":"login"}"#,
+            r#"{"effect":{"redirect":{"code":302,"location":"a\nb"}}}"#,
+            r#"{"effect":{"above_size":{"bytes":7,"code":503}},"endpoint":"login"}"#,
             r#"{"effect":"mixed","endpoint":"refresh"}"#,
             r#"{"effect":"reset","rate":0}"#,
             r#"{"effect":"reset","rate":1.01}"#,

@@ -10,7 +10,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as RequestBody;
-use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
+use hyper::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -181,10 +183,13 @@ async fn response(shared: &Shared, answer: Answer, gzip: bool, id: &str) -> Resp
         };
         response = response.header(RETRY_AFTER, value);
     }
+    if let Some(location) = answer.location {
+        response = response.header(LOCATION, location);
+    }
     response
         .header(DATE, http_date(now_ms))
         .body(Body::new(bytes, answer.delivery))
-        .expect("every header is visible ASCII")
+        .expect("every header is visible ASCII: a script's location is held to that")
 }
 
 /// Off the runtime: a page takes milliseconds, tens of them unoptimised.

@@ -379,3 +379,51 @@ fn the_command_says_what_is_wrong_with_its_arguments() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_answer_can_be_a_gateways_or_say_that_it_failed_or_not_be_read_at_all() {
+    let simulator = start(LenderOptions::numbered(1)).await;
+    let mut reader = Reader::log_in(&simulator).await;
+    let unled = Client::builder().redirect(reqwest::redirect::Policy::none());
+    reader.http = unled.build().expect("a client");
+    let id = simulator.rows(0)[3].id.clone();
+    let script = [
+        r#"{"effect":{"redirect":{"code":307,"location":"https://other.example/?a=b"}}}"#.to_owned(),
+        r#"{"effect":{"error_in_200":{"code":500}}}"#.to_owned(),
+        r#"{"effect":{"error_in_200":{"errors":["no"]}}}"#.to_owned(),
+        format!(r#"{{"effect":{{"not_utf8":{{"id":"{id}"}}}}}}"#),
+        format!(r#"{{"effect":{{"not_a_number":{{"id":"{id}"}}}}}}"#),
+        format!(r#"{{"effect":{{"raw_control":{{"id":"{id}"}}}}}}"#),
+        r#"{"effect":{"status":{"code":410}},"cursor":true,"rate":1}"#.to_owned(),
+        r#"{"effect":{"above_size":{"bytes":2000,"code":503}},"rate":1}"#.to_owned(),
+    ];
+    // What steers wants a text that lives on.
+    let script = Box::leak(script.join("\n").into_boxed_str());
+    let (status, answer) = steer(&simulator, Method::POST, "faults", script).await;
+    assert_eq!(status, 200, "{answer}");
+    let ten = [("limit", "10")];
+    let redirect = reader.get(&ten).await;
+    assert_eq!(redirect.status().as_u16(), 307);
+    assert_eq!(redirect.headers()["location"], "https://other.example/?a=b");
+    for (code, errors) in [(500, json!([])), (200, json!(["no"]))] {
+        let page: Value = reader.get(&ten).await.json().await.expect("JSON");
+        assert_eq!((&page["code"], &page["errors"]), (&json!(code), &errors));
+        assert_eq!(page["body"]["rows"].as_array().map(Vec::len), Some(10));
+    }
+    for what in ["UTF-8", "JSON", "JSON"] {
+        let body = reader.get(&ten).await.bytes().await.expect("a body");
+        let text = std::str::from_utf8(&body);
+        assert_eq!(text.is_ok(), what == "JSON", "{text:?}");
+        assert!(serde_json::from_slice::<Value>(&body).is_err());
+        // The other rows are as ever.
+        let whole = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(whole.matches("\"public_id\"").count(), 10, "{whole}");
+    }
+    assert_eq!(reader.status(&ten).await, StatusCode::SERVICE_UNAVAILABLE);
+    let one: Value = reader.get(&[("limit", "1")]).await.json().await.expect("a small page");
+    let cursor = text(&one["body"]["pagination"]["nextCursor"]);
+    assert_eq!(
+        reader.status(&[("limit", "1"), ("cursor", &cursor)]).await,
+        StatusCode::GONE
+    );
+}

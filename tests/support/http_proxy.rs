@@ -1,6 +1,7 @@
 //! A proxy for https: it tunnels whoever knows its password, and remembers to where.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -13,6 +14,7 @@ use super::RUNTIME;
 pub(crate) struct HttpProxy {
     address: SocketAddr,
     tunnels: Arc<Mutex<Vec<String>>>,
+    heard: Arc<AtomicUsize>,
 }
 
 impl HttpProxy {
@@ -21,18 +23,29 @@ impl HttpProxy {
         let address = listener.local_addr().expect("an address");
         let wanted = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
         let tunnels: Arc<Mutex<Vec<String>>> = Arc::default();
-        let shared = Arc::clone(&tunnels);
+        let heard: Arc<AtomicUsize> = Arc::default();
+        let (shared, count) = (Arc::clone(&tunnels), Arc::clone(&heard));
         RUNTIME.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(tunnel(stream, wanted.clone(), Arc::clone(&shared)));
             }
         });
-        Self { address, tunnels }
+        Self {
+            address,
+            tunnels,
+            heard,
+        }
     }
 
     /// With what it takes for user and password.
     pub(crate) fn url(&self, user: &str, password: &str) -> String {
         format!("http://{user}:{password}@{}", self.address)
+    }
+
+    /// Connections, whoever they are of.
+    pub(crate) fn heard_count(&self) -> usize {
+        self.heard.load(Ordering::SeqCst)
     }
 
     /// Hosts and ports, one a tunnel.
@@ -63,7 +76,9 @@ async fn tunnel(mut client: TcpStream, wanted: String, tunnels: Arc<Mutex<Vec<St
         let _ = client.write_all(refusal).await;
         return;
     };
-    let Ok(mut server) = TcpStream::connect(&target).await else {
+    // Every name is this machine's here.
+    let port = target.rsplit_once(':').map_or("", |(_, port)| port);
+    let Ok(mut server) = TcpStream::connect(format!("127.0.0.1:{port}")).await else {
         return;
     };
     tunnels.lock().expect("the tunnels").push(target);
