@@ -1,5 +1,5 @@
 //! Who sees to it that every lender of the configuration runs? All of them in one process: started together, each run to its
-//! end on a thread of its own, and tried again while its credentials are refused.
+//! end on a thread of its own, and tried again while upstream refuses it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -33,7 +33,7 @@ const GROUP_WAIT: Duration = Duration::from_secs(10);
 /// How often a living process says what it did.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The first wait before a lender is tried again whose credentials are refused, and the longest.
+/// The first wait before a lender is tried again that upstream refuses, and the longest.
 const FAILED_WAIT: Duration = Duration::from_secs(60);
 const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
 
@@ -306,7 +306,7 @@ impl Supervisor {
     }
 }
 
-/// Runs one lender, again and again while its credentials are refused.
+/// Runs one lender, again and again while upstream refuses it.
 async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
     let route = Arc::new(Route::new(&lender, &supervisor.config.upstream));
     let mut is_first = true;

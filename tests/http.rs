@@ -277,7 +277,7 @@ fn a_lender_that_does_not_run_makes_the_process_not_ready_and_no_page_shows_a_se
     });
     assert_eq!(
         report["lenders"]["lender-2"]["why"],
-        "its credentials were refused; the log says why"
+        "upstream refused it, or its secret cannot be read; the log says why"
     );
     assert!(observed.metrics().requests("lender-2", "401") > 0.0);
     for path in ["/metrics", "/readyz", "/livez", "/nothing"] {

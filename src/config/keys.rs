@@ -201,12 +201,15 @@ pub(super) const KEYS: &[ConfigKey] = &[
     )
     .example("10"),
     key("upstream.ca_file", ValueKind::Path)
-        .reason("Certificates (PEM) to trust beside the system's. Without: the system's alone.")
+        .reason(
+            "Certificates (PEM) to trust beside the system's; read again when upstream gives no answer. Without: the \
+                 system's alone.",
+        )
         .example("/etc/ssl/corporate-ca.pem"),
     key("upstream.proxy", ValueKind::Url(UrlRule::Proxy))
         .reason(
             "A proxy for upstream only; user name and password may stand in it. Without: the one the environment \
-                 names, if any.",
+                 names, if any. A loopback address is asked directly.",
         )
         .example("http://proxy.example:3128"),
     key(

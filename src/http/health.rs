@@ -15,7 +15,7 @@ pub(crate) enum Standing {
     /// It logs in, waits for the registry, or is restored.
     Starting,
     Running,
-    /// Its credentials were refused; it is tried again.
+    /// Upstream refused it, or its secret cannot be read; it is tried again.
     Failed,
     Ended(Exit),
 }
@@ -91,7 +91,7 @@ fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration) -> 
     let shown = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
     match (standing, age) {
         (Standing::Starting, _) => Some("it has not started yet".to_owned()),
-        (Standing::Failed, _) => Some("its credentials were refused; the log says why".to_owned()),
+        (Standing::Failed, _) => Some("upstream refused it, or its secret cannot be read; the log says why".to_owned()),
         // As it was asked to.
         (Standing::Ended(Exit::Done), _) => None,
         (Standing::Ended(exit), _) => Some(format!("it stopped with exit code {}; the log says why", exit.code())),
@@ -130,7 +130,7 @@ mod tests {
             (
                 Standing::Failed,
                 seconds(1),
-                Some("its credentials were refused; the log says why"),
+                Some("upstream refused it, or its secret cannot be read; the log says why"),
             ),
             (
                 Standing::Ended(Exit::TakenOver),

@@ -309,6 +309,23 @@ impl World {
             code(StatusCode::BAD_GATEWAY),
             later(StatusCode::SERVICE_UNAVAILABLE, RetryAfter::DateIn(2)),
             code(StatusCode::GATEWAY_TIMEOUT),
+            code(StatusCode::PAYLOAD_TOO_LARGE),
+            code(StatusCode::GONE),
+            code(StatusCode::NOT_FOUND),
+            Effect::Html {
+                code: StatusCode::FORBIDDEN,
+            },
+            Effect::Redirect {
+                code: StatusCode::FOUND,
+                location: "/elsewhere".to_owned(),
+            },
+            Effect::ErrorIn200 {
+                code: 500,
+                errors: Vec::new(),
+            },
+            Effect::NotUtf8 {
+                id: self.any().unwrap_or_default(),
+            },
             Effect::Reset,
             Effect::CutOffJson,
             Effect::Html { code: StatusCode::OK },

@@ -8,7 +8,7 @@ use crate::reader::ReaderExit;
 pub(crate) struct StopReason {
     /// Why, if it did not end as it was asked to.
     pub failure: Option<Failure>,
-    /// Its credentials were refused: it may run again once they are mended.
+    /// Upstream refuses it: it may run again once that is mended.
     pub is_failed: bool,
 }
 
