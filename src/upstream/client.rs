@@ -76,6 +76,7 @@ impl Client {
             Err(error) if error.is_refusal() => error,
             other => return other,
         };
+        self.connection.metrics.retries_total.inc();
         let pause = failpoint::shortened("D02_TEST_REFUSED_PAUSE", REFUSED_PAUSE);
         let route = &self.connection.route;
         if let Some(wait) = route.hold(pause) {

@@ -147,7 +147,8 @@ impl Connection {
     fn leave_alone(&self, response: &Response, date: Option<DateTime<Utc>>) {
         let asked_for =
             header_text(response, header::RETRY_AFTER.as_str()).and_then(|text| response::retry_after(text, date));
-        if let Some(wait) = asked_for.and_then(|wait| self.route.hold(wait)) {
+        let wait = asked_for.filter(|wait| !wait.is_zero());
+        if let Some(wait) = wait.and_then(|wait| self.route.hold(wait)) {
             let (lender, status) = (self.route.lender(), response.status().as_u16());
             tracing::warn!(
                 lender,
