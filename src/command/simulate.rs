@@ -13,7 +13,7 @@ use crate::exit::{Diagnosis, ErrorCode};
 use crate::http::reachable;
 use crate::simulator::{
     DEFAULT_BY, Effect, Fault, Handle, LenderOptions, MAX_SHIFT, Options, ScriptError, Simulator, StartError, Total,
-    ca_file, parse_script,
+    ca_file, is_member, parse_script,
 };
 
 const EXAMPLE: &str = r#"Example: 100,000 rows with groups of up to 1,500 equal timestamps, 50 changes a second, new accounts and deletions, some odd and bad rows
@@ -56,6 +56,7 @@ While it runs, it can be steered and looked into on the same port, under /simula
   curl -X DELETE localhost:8099/simulator/faults                               forgets what has not been met, and --fault-rate
   curl -X POST 'localhost:8099/simulator/latency?ms=100'
   curl -X POST 'localhost:8099/simulator/page-limit?most=100'                  504 for a larger limit; DELETE ends it
+  curl -X POST 'localhost:8099/simulator/volatile?member=exported_at'          in every row, another value in each answer; DELETE ends all
   curl -X POST 'localhost:8099/simulator/total?as=capped:1000'                 or exact, or timeout
   curl -X POST 'localhost:8099/simulator/clock?skew_ms=-90000'                 its clock minus this machine's"#;
 
@@ -117,6 +118,9 @@ pub struct Args {
     /// How far its clock is ahead of this machine's; -90s: behind it
     #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = skew_ms)]
     clock_skew: i64,
+    /// A member that every row has beside those of D02, with another value in each answer; repeatable
+    #[arg(long, value_name = "NAME", value_parser = member)]
+    volatile_member: Vec<String>,
     /// Answers 504 to a larger limit
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u16).range(1..=1000))]
     page_limit: Option<u16>,
@@ -265,6 +269,7 @@ fn options(args: Args) -> Options {
         page_limit: args.page_limit.map(usize::from),
         clock_skew_ms: args.clock_skew,
         latency: args.latency,
+        volatile_members: args.volatile_member,
         ..Options::default()
     }
 }
@@ -299,6 +304,12 @@ fn dns_name(text: &str) -> Result<String, String> {
     (text.len() <= 253 && text.split('.').all(is_label))
         .then(|| text.to_owned())
         .ok_or_else(|| "not a DNS name".to_owned())
+}
+
+fn member(text: &str) -> Result<String, String> {
+    is_member(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| "1 to 100 letters, digits and underscores; an example is exported_at".to_owned())
 }
 
 /// A length of time that a clock or a row may be moved by.

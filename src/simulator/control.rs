@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::clock::{iso, millis};
 use super::fault::{Script, ScriptError, parse_script};
-use super::options::{DEFAULT_BY, MAX_SHIFT, Total, UnknownTotal};
+use super::options::{DEFAULT_BY, MAX_SHIFT, Total, UnknownTotal, is_member};
 use super::query::percent_decode;
 use super::rows::RowKind;
 use super::shared::{MAX_REQUEST_BODY, Shared};
@@ -27,12 +27,15 @@ use super::shared::{MAX_REQUEST_BODY, Shared};
 /// Rows that one request adds: seconds of work.
 const MAX_INSERT: usize = 100_000;
 
+/// Members that every row can be given.
+const MAX_VOLATILE: usize = 20;
+
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
     #[error(
         "cannot {method} this; there are GET /simulator/counts, GET /simulator/lenders/{{subdomain}}/rows, POST \
-         /simulator/lenders/{{subdomain}}/touch, …/insert, …/delete, …/late and …/ahead, POST and DELETE /simulator/faults and \
-         /simulator/page-limit, POST /simulator/latency, /simulator/total and /simulator/clock"
+         /simulator/lenders/{{subdomain}}/touch, …/insert, …/delete, …/late and …/ahead, POST and DELETE /simulator/faults, \
+         /simulator/page-limit and /simulator/volatile, POST /simulator/latency, /simulator/total and /simulator/clock"
     )]
     Path { method: Method },
     #[error("there is no lender {subdomain:?}, only {known}")]
@@ -47,6 +50,8 @@ enum ControlError {
     Missing { name: &'static str },
     #[error("no more than {MAX_INSERT} rows can be added at once")]
     TooMany,
+    #[error("no more than {MAX_VOLATILE} members can be volatile")]
+    TooManyMembers,
     #[error("{name} is at most a hundred years, {} milliseconds", MAX_SHIFT.as_millis())]
     TooFar { name: &'static str },
     #[error("there is no total {text:?}; {error}")]
@@ -67,6 +72,7 @@ impl ControlError {
             | Self::Parameter { .. }
             | Self::Missing { .. }
             | Self::TooMany
+            | Self::TooManyMembers
             | Self::TooFar { .. }
             | Self::Total { .. }
             | Self::IdOrCount
@@ -194,6 +200,29 @@ where
             parameters.end()?;
             shared.control().page_limit = None;
             Ok(json!({ "page_limit": null }).to_string())
+        }
+        (&Method::POST, ["volatile"]) => {
+            let name: String = parameters.needed("member")?;
+            parameters.end()?;
+            if !is_member(&name) {
+                return Err(ControlError::Value {
+                    name: "member",
+                    value: name,
+                });
+            }
+            let members = &mut shared.control().volatile_members;
+            if !members.contains(&name) {
+                if members.len() == MAX_VOLATILE {
+                    return Err(ControlError::TooManyMembers);
+                }
+                members.push(name);
+            }
+            Ok(json!({ "volatile_members": *members }).to_string())
+        }
+        (&Method::DELETE, ["volatile"]) => {
+            parameters.end()?;
+            shared.control().volatile_members.clear();
+            Ok(json!({ "volatile_members": [] }).to_string())
         }
         (&Method::POST, ["total"]) => {
             let text: String = parameters.needed("as")?;

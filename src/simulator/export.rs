@@ -81,6 +81,7 @@ fn export(shared: &Shared, request: &Request<'_>, met: &mut Option<Effect>) -> R
     }
     let control = shared.control();
     let (epoch, total, poisoned) = (control.cursor_epoch, control.total, control.poisoned.clone());
+    let volatile_members = control.volatile_members.clone();
     drop(control);
     let sent = query
         .cursor
@@ -99,7 +100,17 @@ fn export(shared: &Shared, request: &Request<'_>, met: &mut Option<Effect>) -> R
         sent,
     };
     let total = query.include_total.then_some(total);
-    let answer = page(lender, &query, &at, total, effect);
+    // The same in all rows of an answer, as a time of exporting would be.
+    let number = if volatile_members.is_empty() {
+        0
+    } else {
+        shared.next_number()
+    };
+    let volatile: String = volatile_members
+        .iter()
+        .map(|name| format!(r#","{name}":{number}"#))
+        .collect();
+    let answer = page(lender, &query, &at, total, effect, &volatile);
     let holds = |id: String| answer.body.windows(id.len()).any(|bytes| bytes == id.as_bytes());
     if poisoned.is_some_and(holds) {
         return Err(failed("Internal Server Error".to_owned()));
@@ -140,7 +151,15 @@ struct Place {
     sent: Option<Cursor>,
 }
 
-fn page(lender: &Lender, query: &Query, at: &Place, total: Option<Total>, effect: Option<&Effect>) -> Answer {
+/// `volatile`: members for every row, as they stand behind others.
+fn page(
+    lender: &Lender,
+    query: &Query,
+    at: &Place,
+    total: Option<Total>,
+    effect: Option<&Effect>,
+    volatile: &str,
+) -> Answer {
     let filter = &query.filter;
     let after = at.sent.as_ref().and_then(Cursor::after);
     let data = lender.read();
@@ -186,14 +205,14 @@ fn page(lender: &Lender, query: &Query, at: &Place, total: Option<Total>, effect
     }
     let mut answer = Answer::json(
         StatusCode::OK,
-        envelope(&page, next.as_deref(), total.as_deref(), &echoed),
+        envelope(&page, volatile, next.as_deref(), total.as_deref(), &echoed),
     );
     answer.row_count = page.rows.len();
     answer
 }
 
 /// Concatenates the stored texts: the rows are not looked at.
-fn envelope(page: &Page<'_>, next: Option<&str>, total: Option<&str>, echoed: &Filter) -> Bytes {
+fn envelope(page: &Page<'_>, volatile: &str, next: Option<&str>, total: Option<&str>, echoed: &Filter) -> Bytes {
     let text = |value: Option<String>| value.map_or("null".to_owned(), |text| format!("\"{text}\""));
     let tail = format!(
         r#"],"pagination":{{"nextCursor":{}{}}},"meta":{{"since":{},"until":{},"tenantPathKind":"direct"}}}},"errors":[]}}"#,
@@ -203,14 +222,21 @@ fn envelope(page: &Page<'_>, next: Option<&str>, total: Option<&str>, echoed: &F
         text(echoed.until.map(iso)),
     );
     let head = r#"{"code":200,"message":"Export fetched successfully","body":{"rows":["#;
-    let rows: usize = page.rows.iter().map(|row| row.len() + 1).sum();
+    let rows: usize = page.rows.iter().map(|row| row.len() + volatile.len() + 1).sum();
     let mut body = Vec::with_capacity(head.len() + rows + tail.len());
     body.extend_from_slice(head.as_bytes());
     for (at, row) in page.rows.iter().enumerate() {
         if at > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(row.as_bytes());
+        match row.strip_suffix('}').filter(|_| !volatile.is_empty()) {
+            Some(members) => {
+                body.extend_from_slice(members.as_bytes());
+                body.extend_from_slice(volatile.as_bytes());
+                body.push(b'}');
+            }
+            None => body.extend_from_slice(row.as_bytes()),
+        }
     }
     body.extend_from_slice(tail.as_bytes());
     body.into()

@@ -131,6 +131,11 @@ impl Handle {
         self.shared.control().poisoned = id.map(str::to_owned);
     }
 
+    /// From now on, every row has these members beside its own, with another value in each answer.
+    pub fn set_volatile_members(&self, names: &[&str]) {
+        self.shared.control().volatile_members = names.iter().map(|name| (*name).to_owned()).collect();
+    }
+
     /// From now on, a larger `limit` is answered with 504.
     pub fn set_page_limit_504(&self, limit: Option<usize>) {
         self.shared.control().page_limit = limit;

@@ -37,6 +37,7 @@ pub use crate::progress::Timestamp;
 pub use answer::Body;
 pub use fault::{Effect, Endpoint, Fault, RetryAfter, ScriptError, parse_script};
 pub use handle::Handle;
+pub(crate) use options::is_member;
 pub use options::{DEFAULT_BY, LenderOptions, MAX_SHIFT, Options, Total, UnknownTotal};
 pub use rows::{Bad, Odd, RowKind};
 pub use start::{Simulator, StartError};

@@ -41,6 +41,8 @@ pub struct Options {
     pub clock_skew_ms: i64,
     /// Passes between query and answer.
     pub latency: Duration,
+    /// Members of every row that have another value in each answer: letters, digits and underscores, and none that rows have.
+    pub volatile_members: Vec<String>,
 }
 
 impl Default for Options {
@@ -58,6 +60,7 @@ impl Default for Options {
             page_limit: None,
             clock_skew_ms: 0,
             latency: Duration::ZERO,
+            volatile_members: Vec::new(),
         }
     }
 }
@@ -125,6 +128,12 @@ impl LenderOptions {
             ahead_by: DEFAULT_BY,
         }
     }
+}
+
+/// Whether a text can be the name of a volatile member.
+pub(crate) fn is_member(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=100).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 /// How `includeTotal` is answered.

@@ -30,6 +30,8 @@ pub(super) struct Control {
     pub scan_limit: Option<usize>,
     /// No page with this row can be served.
     pub poisoned: Option<String>,
+    /// Members of every row that have another value in each answer.
+    pub volatile_members: Vec<String>,
     pub down: bool,
     pub latency: Duration,
     pub total: Total,

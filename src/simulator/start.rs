@@ -80,6 +80,7 @@ impl Simulator {
                 page_limit: options.page_limit,
                 scan_limit: None,
                 poisoned: None,
+                volatile_members: options.volatile_members,
                 down: false,
                 latency: options.latency,
                 total: options.total,

@@ -94,6 +94,33 @@ async fn a_page_limit_and_the_total_can_be_set_from_outside() {
 }
 
 #[tokio::test]
+async fn a_volatile_member_is_in_every_row_with_another_value_in_each_answer() {
+    let simulator = start(LenderOptions::numbered(1)).await;
+    simulator.upsert_json(
+        0,
+        0,
+        "a",
+        r#"{"public_id":"a","updated_at":"1970-01-01T00:00:00.000Z"}"#,
+    );
+    let reader = Reader::log_in(&simulator).await;
+    let values = async || {
+        let page = reader.ok(&[("limit", "3")]).await;
+        let rows = page["body"]["rows"].as_array().expect("rows").clone();
+        let values: Vec<_> = rows.iter().map(|row| row.get("exported_at").cloned()).collect();
+        assert_eq!((values.len(), &values[0], &values[1]), (3, &values[1], &values[2]));
+        values[0].clone()
+    };
+    assert_eq!(values().await, None);
+    let answer = done(&simulator, Method::POST, "volatile?member=exported_at").await;
+    assert_eq!(answer, json!({"volatile_members": ["exported_at"]}));
+    let (one, other) = (values().await, values().await);
+    assert!(one.is_some() && other.is_some() && one != other, "{one:?} {other:?}");
+    let answer = done(&simulator, Method::DELETE, "volatile").await;
+    assert_eq!(answer, json!({"volatile_members": []}));
+    assert_eq!(values().await, None);
+}
+
+#[tokio::test]
 async fn the_clock_can_be_skewed_from_outside() {
     let simulator = start(LenderOptions::numbered(1)).await;
     let reader = Reader::log_in(&simulator).await;
@@ -230,6 +257,9 @@ async fn a_process_outside_is_told_what_is_wrong_with_what_it_sets() {
         (&post, "page-limit", 400, "most is missing"),
         (&post, "page-limit?most=0", 400, "most=\"0\" cannot be read"),
         (&delete, "page-limit?most=1", 400, "no parameter \"most\""),
+        (&post, "volatile", 400, "member is missing"),
+        (&post, "volatile?member=a-b", 400, "member=\"a-b\" cannot be read"),
+        (&delete, "volatile?member=a", 400, "no parameter \"member\""),
         (&post, "total", 400, "as is missing"),
         (
             &post,
