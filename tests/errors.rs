@@ -246,7 +246,7 @@ fn an_unknown_member_is_in_extra_at_once_and_named_once() {
 }
 
 #[test]
-fn only_approved_members_pass_into_extra_and_the_digest_does_not_depend_on_it() {
+fn only_approved_members_pass_into_extra_and_the_others_are_no_content() {
     let world = world(&[100]);
     let row = &world.simulator.rows(0)[10];
     spoil(
@@ -271,12 +271,29 @@ fn only_approved_members_pass_into_extra_and_the_digest_does_not_depend_on_it() 
         1,
         "{log}"
     );
-    // The same rows under another rule are no news.
-    for extra in ["none", "all"] {
+    // Under another rule only that row is another version, as another of its unknown members is written.
+    for (count, extra) in [
+        (101, "none"),
+        (101, "status"),
+        (102, "risk_band, reference_id"),
+        (103, "all"),
+    ] {
         reset(&world);
         catch_up(&world, &[("D02__AVRO__EXTRA", extra)], 0);
-        assert_eq!(world.accounts().len(), 100);
+        let records = world.accounts();
+        judge::once_and_in_order(&records);
+        assert_eq!(records.len(), count, "{extra}");
     }
+    // What differs in a member that is left out is no news.
+    reset(&world);
+    let now = &world.simulator.rows(0)[10];
+    spoil(&world, now, &[("secret", "\"y\"")]);
+    catch_up(&world, &[("D02__AVRO__EXTRA", "risk_band")], 0);
+    assert_eq!(world.accounts().len(), 104);
+    reset(&world);
+    spoil(&world, now, &[("secret", "\"z\"")]);
+    catch_up(&world, &[("D02__AVRO__EXTRA", "risk_band")], 0);
+    assert_eq!(world.accounts().len(), 104);
     mend(&world, row);
     let now = world.simulator.rows(0).pop().expect("rows");
     spoil(&world, &now, &[("risk_band", "\"B3\"")]);
@@ -284,7 +301,7 @@ fn only_approved_members_pass_into_extra_and_the_digest_does_not_depend_on_it() 
     let records = world.accounts();
     assert_eq!(
         (records.len(), field(of(&records, &row.id), "extra")),
-        (101, Value::Null)
+        (105, Value::Null)
     );
 }
 

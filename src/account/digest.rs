@@ -6,13 +6,13 @@ use std::fmt;
 use serde_json::value::RawValue;
 use twox_hash::XxHash3_64;
 
-use super::member::{Members, text};
+use super::member::{MemberList, Members, text};
 use super::number::Decimal;
 
 /// XXH3-64 over a row's content; equal contents have equal digests whatever program or schema computed them.
 ///
-/// Version 1: the members without `updated_at` and without nulls (absent and null are the same), sorted by name, each as
-/// name and value; strings decoded, numbers as significant digits and power of ten, objects sorted.
+/// Version 1: the members that are content, without `updated_at` and without nulls (absent and null are the same), sorted by
+/// name, each as name and value; strings decoded, numbers as significant digits and power of ten, objects sorted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(pub u64);
 
@@ -25,13 +25,12 @@ impl Digest {
         Self(XxHash3_64::oneshot(bytes))
     }
 
+    /// `sorted`: the members that are content.
     pub(super) fn of_members(sorted: &[(Cow<'_, str>, &RawValue)], buffer: &mut Vec<u8>) -> Self {
         buffer.clear();
-        for (name, raw) in sorted {
-            if name != "updated_at" && raw.get() != "null" {
-                put_text(name, buffer);
-                put_value(raw.get(), 0, buffer);
-            }
+        for (name, raw) in sorted.iter().filter(|(name, raw)| counts(name, raw)) {
+            put_text(name, buffer);
+            put_value(raw.get(), 0, buffer);
         }
         Self(XxHash3_64::oneshot(buffer))
     }
@@ -54,6 +53,22 @@ impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// The members of which the digest of the same content is made, each with a hash of its value.
+pub(super) fn value_hashes<'a>(sorted: MemberList<'a>) -> Vec<(Cow<'a, str>, u64)> {
+    let mut buffer = Vec::new();
+    let counting = sorted.into_iter().filter(|(name, raw)| counts(name, raw));
+    let hashed = counting.map(|(name, raw)| {
+        buffer.clear();
+        put_value(raw.get(), 0, &mut buffer);
+        (name, XxHash3_64::oneshot(&buffer))
+    });
+    hashed.collect()
+}
+
+fn counts(name: &str, raw: &RawValue) -> bool {
+    name != "updated_at" && raw.get() != "null"
 }
 
 /// Deeper values count as their text: nobody nests so deep, and the stack is finite.

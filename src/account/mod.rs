@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! row's JSON ─► members (names and raw values) ─┬─► Account   (docs/records.md, strictly)
-//!                                               ├─► digest    (the content as upstream sent it)
+//!                                               ├─► digest    (the content: what is written, as upstream sent it)
 //!                                               └─► invalid   (fields whose value did not fit)
 //! ```
 //!
@@ -31,7 +31,7 @@ pub(crate) use number::AmountTolerance;
 pub(crate) use rejected::{Reason, Rejected};
 #[cfg(any(test, feature = "demo"))]
 pub(crate) use row::Row;
-pub(crate) use row::{Scratch, read_row};
+pub(crate) use row::{Scratch, content_members, read_row};
 pub(crate) use rules::Extra;
 pub(crate) use rules::Rules;
 pub(crate) use tracked::Changed;

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::date::{day, instant};
-use super::digest::Digest;
+use super::digest::{Digest, value_hashes};
 use super::fields::Account;
-use super::member::{Members, shortened, text};
+use super::member::{MemberList, Members, shortened, text};
 use super::number::whole_number;
 use super::rejected::{Reason, Rejected};
 use super::rules::Rules;
@@ -16,7 +16,7 @@ use super::rules::Rules;
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
     pub account: Account<'a>,
-    /// The content as upstream sent it, without `updated_at`.
+    /// Of the content: what is written of the row, as upstream sent it, without `updated_at`.
     pub digest: Digest,
     /// D02 fields whose value did not fit: null in the account, kept in `extra` as far as the rules let it pass.
     pub invalid: Vec<&'static str>,
@@ -124,6 +124,7 @@ pub(crate) fn read_row<'a>(
     account.public_id = public_id.expect("checked above");
     account.updated_at = updated_at.expect("checked above");
     account.extra = extra(&fields.extra);
+    keep_content(&mut members, &unknown, rules);
     let digest = Digest::of_members(&members, &mut scratch.digest_input);
     Ok(Row {
         account,
@@ -133,6 +134,32 @@ pub(crate) fn read_row<'a>(
         unreal_date_count: fields.unreal_date_count,
         tolerated_count: fields.tolerated_count,
     })
+}
+
+/// Takes out what is no content: unknown members that are not written, and those that the operator names.
+///
+/// A known field counts with whatever came, also where that fits nothing and is not kept: that it did not fit is written.
+fn keep_content(members: &mut MemberList<'_>, unknown: &[Cow<'_, str>], rules: &Rules) {
+    let are_all_written = unknown.iter().all(|name| rules.extra.passes(name));
+    if are_all_written && rules.content_ignore.is_empty() {
+        return;
+    }
+    members.retain(|(name, _)| {
+        let is_written = rules.extra.passes(name) || unknown.binary_search(name).is_err();
+        is_written && !rules.content_ignore.contains(name.as_ref())
+    });
+}
+
+/// The members of which an account's digest is made, sorted by name, each with a hash of its value: what tells in which
+/// members two readings of a row differ. Of a row that is no account, none.
+pub(crate) fn content_members<'a>(json: &'a RawValue, rules: &Rules) -> Vec<(Cow<'a, str>, u64)> {
+    let row = read_row(json, "", rules, &mut Scratch::default());
+    let (Ok(row), Some(mut members)) = (row, Members::of(json)) else {
+        return Vec::new();
+    };
+    members.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    keep_content(&mut members, &row.unknown, rules);
+    value_hashes(members)
 }
 
 /// Collects what does not fit while a row's fields are read.

@@ -11,6 +11,8 @@ pub struct Rules {
     /// Whether a value that does not fit makes its row a dead letter, also where it is no amount.
     pub rejects_bad_fields: bool,
     pub extra: Extra,
+    /// Members that are no content: what differs in them alone is the same version.
+    pub content_ignore: BTreeSet<String>,
 }
 
 /// Which members pass into `extra`: unknown ones, and those whose value did not fit.

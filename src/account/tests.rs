@@ -423,7 +423,7 @@ fn an_amount_within_the_tolerance_is_taken_for_its_whole_number_and_counted() {
 }
 
 #[test]
-fn only_what_is_approved_passes_into_extra_and_the_digest_stays_the_same() {
+fn only_what_is_approved_passes_into_extra_and_what_does_not_is_no_content() {
     let json = row_of(r#""zeta":1,"alpha":2,"status":true,"reference_id":7"#);
     let with = |extra| {
         let rules = Rules {
@@ -438,19 +438,83 @@ fn only_what_is_approved_passes_into_extra_and_the_digest_stays_the_same() {
         (row.account.extra, row.digest)
     };
     let only = |names: &[&str]| Extra::Only(names.iter().map(|name| (*name).to_owned()).collect());
-    let (all, digest) = with(Extra::All);
+    let (all, everything) = with(Extra::All);
+    // As if the unknown ones were not there; a known field counts, whatever came and whether it is kept.
+    let without_unknown = digest(row_of(r#""status":true,"reference_id":7"#).get());
+    let with_zeta = digest(row_of(r#""zeta":1,"status":true,"reference_id":7"#).get());
+    assert_eq!(
+        everything,
+        digest(row_of(r#""zeta":1,"alpha":2,"status":true,"reference_id":7"#).get())
+    );
     assert_eq!(
         all.as_deref(),
         Some(r#"{"alpha":2,"reference_id":7,"status":true,"zeta":1}"#)
     );
-    for (extra, expected) in [
-        (Extra::None, None),
-        (only(&["zeta", "status", "absent"]), Some(r#"{"status":true,"zeta":1}"#)),
-        (only(&["ZETA", "zet"]), None),
+    for (extra, expected, content) in [
+        (Extra::None, None, without_unknown),
+        (
+            only(&["zeta", "status", "absent"]),
+            Some(r#"{"status":true,"zeta":1}"#),
+            with_zeta,
+        ),
+        (only(&["ZETA", "zet"]), None, without_unknown),
+        (only(&["alpha", "zeta"]), Some(r#"{"alpha":2,"zeta":1}"#), everything),
     ] {
-        let (found, same) = with(extra);
-        assert_eq!((found.as_deref(), same), (expected, digest));
+        assert_eq!(with(extra), (expected.map(str::to_owned), content));
     }
+}
+
+fn ignoring(extra: Extra, names: &[&str]) -> Rules {
+    Rules {
+        extra,
+        content_ignore: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Rules::default()
+    }
+}
+
+#[test]
+fn a_member_that_is_no_content_is_written_and_makes_no_other_version() {
+    let rules = ignoring(Extra::All, &["exported_at", "merchant_name", "absent"]);
+    let read = |members: &str| {
+        let json = row_of(members);
+        let row = read_row(&json, LENDER, &rules, &mut Scratch::default()).expect("an account");
+        let (digest, account) = (row.digest, row.account);
+        (
+            digest,
+            account.extra,
+            account.merchant_name.map(std::borrow::Cow::into_owned),
+        )
+    };
+    let (one, extra, name) = read(r#""exported_at":1,"merchant_name":"A","new":1"#);
+    assert_eq!(
+        (extra.as_deref(), name.as_deref()),
+        (Some(r#"{"exported_at":1,"new":1}"#), Some("A"))
+    );
+    let (other, extra, name) = read(r#""exported_at":{"a":[2]},"merchant_name":7,"new":1"#);
+    assert_eq!(
+        (extra.as_deref(), name),
+        (Some(r#"{"exported_at":{"a":[2]},"merchant_name":7,"new":1}"#), None)
+    );
+    assert_eq!(one, other);
+    assert_eq!(one, digest(row_of(r#""new":1"#).get()), "as if they were not there");
+    assert_ne!(one, read(r#""exported_at":1,"merchant_name":"A","new":2"#).0);
+}
+
+#[test]
+fn the_members_of_the_content_are_told_with_what_differs_in_them() {
+    let rules = ignoring(Extra::Only(["kept".to_owned()].into()), &["status"]);
+    let members = |row: &str| -> Vec<(String, u64)> {
+        let json = row_of(row);
+        let members = content_members(&json, &rules).into_iter();
+        members.map(|(name, hash)| (name.into_owned(), hash)).collect()
+    };
+    let one = members(r#""kept":1.0,"left_out":1,"status":"A","currency":"SAR","due_date":null,"reference_id":7"#);
+    let names: Vec<_> = one.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["currency", "kept", "public_id", "reference_id"]);
+    let other = members(r#""left_out":2,"kept":1e0,"status":"B","currency":"AED","reference_id":7.0"#);
+    let differ: Vec<_> = one.iter().zip(&other).filter(|(one, other)| one != other).collect();
+    assert_eq!((differ.len(), &*differ[0].0.0), (1, "currency"));
+    assert!(content_members(&raw(r#"{"public_id":"a"}"#), &rules).is_empty());
 }
 
 #[test]
@@ -940,6 +1004,44 @@ proptest! {
         let extra = |row: &Row<'_>| row.account.extra.clone().map(|text| text.parse::<Value>().expect("extra is JSON"));
         let (one, two) = (extra(&one), extra(&two));
         prop_assert_eq!(one.as_ref().map(|extra| extra.as_object().map(|all| all.len())), two.as_ref().map(|extra| extra.as_object().map(|all| all.len())));
+    }
+
+    #[test]
+    fn what_is_no_content_is_as_good_as_absent_and_all_else_counts_as_it_did(
+        row in any_row(),
+        passing: u32,
+        ignored: u32,
+        few: u32,
+    ) {
+        let text = |row: &BTreeMap<String, Value>| raw(&serde_json::to_string(row).expect("JSON"));
+        let json = text(&row);
+        let Ok(whole) = read_row(&json, LENDER, &Rules::default(), &mut Scratch::default()) else {
+            return Ok(());
+        };
+        let chosen = |bits: u32| {
+            let names = row.keys().filter(|name| !matches!(&***name, "public_id" | "updated_at"));
+            let chosen = names.enumerate().filter(move |(place, _)| bits & 1 << (place % 32) != 0);
+            chosen.map(|(_, name)| name.clone()).collect::<std::collections::BTreeSet<String>>()
+        };
+        let (passing, ignored) = (chosen(passing), chosen(ignored & few));
+        let rules = Rules {
+            extra: Extra::Only(passing.clone()),
+            content_ignore: ignored.clone(),
+            ..Rules::default()
+        };
+        let found = read_row(&json, LENDER, &rules, &mut Scratch::default()).expect("an account").digest;
+        let mut content = row.clone();
+        content.retain(|name, _| {
+            let is_unknown = whole.unknown.iter().any(|unknown| unknown == name);
+            !ignored.contains(name) && (!is_unknown || passing.contains(name))
+        });
+        let json = text(&content);
+        let expected = read_row(&json, LENDER, &Rules::default(), &mut Scratch::default()).expect("an account").digest;
+        prop_assert_eq!(found, expected);
+        // Without unknown members the rules about extra change nothing: nothing is written again.
+        if whole.unknown.is_empty() && ignored.is_empty() {
+            prop_assert_eq!(found, whole.digest);
+        }
     }
 
     #[test]

@@ -8,12 +8,13 @@ use secrecy::SecretString;
 use super::error::ConfigError;
 use super::layers::{GivenValue, Values};
 use super::settings::{
-    Avro, BadField, Changes, Config, Encoding, Errors, Http, Kafka, Lender, SchemaRegistry, SubjectStrategy, Tolerance,
-    TopicNames, TopicSetting, TopicSettings, Transaction, Upstream,
+    Avro, BadField, Changes, Config, ContentRules, Encoding, Errors, Http, Kafka, Lender, SchemaRegistry,
+    SubjectStrategy, Tolerance, TopicNames, TopicSetting, TopicSettings, Transaction, Upstream,
 };
 use super::values::{
     Property, Proxy, SecretSource, is_secret_property, parse_address, parse_duration, parse_email, parse_extra,
-    parse_flag, parse_name, parse_path, parse_servers, parse_size, parse_time, parse_url, parse_user, parse_word,
+    parse_flag, parse_ignored, parse_name, parse_path, parse_servers, parse_size, parse_time, parse_url, parse_user,
+    parse_word,
 };
 use super::{oauth, validate};
 use crate::account::AmountTolerance;
@@ -62,6 +63,9 @@ pub(super) fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
             max_rows: values.need("transaction.max_rows", number),
             max_delay: values.need("transaction.max_delay", parse_duration),
             heartbeat_interval: values.need("transaction.heartbeat_interval", parse_duration),
+        },
+        content: ContentRules {
+            ignore: values.need("content.ignore", parse_ignored),
         },
         avro: Avro {
             encoding: values.need("avro.encoding", |text| match text {

@@ -101,6 +101,7 @@ pub(super) const TABLES: &[(&str, &str)] = &[
         "Handed to librdkafka as they are; KEY_file reads a secret. What would break a promise of this source is \
          refused.",
     ),
+    ("content", "What counts as the same content of an account."),
     ("changes", "The trail of changes; kafka.topics.changes turns it off."),
     ("errors", "What happens to a row that does not fit."),
     (
@@ -399,6 +400,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
     .reason(
         "How often an idle lender commits its cursor alone, at most 1 h. A dead instance counts as alive for \
                  three of them.",
+    ),
+    key("content.ignore", ValueKind::Ignored).defaults_to("").reason(
+        "Members that are no content, such as [\"exported_at\"]: a row that differs in nothing else is not written \
+                 again. They still pass into `extra`, as far as avro.extra lets them, with the next change of another \
+                 member. None: whatever the vendor sends counts.",
     ),
     key("avro.encoding", ValueKind::Choice(&["confluent", "single-object"]))
         .defaults_to("confluent")

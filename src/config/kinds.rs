@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::values::{
-    parse_address, parse_duration, parse_email, parse_extra, parse_flag, parse_name, parse_servers, parse_size,
-    parse_time, parse_url, parse_user, parse_word, shown_url,
+    IGNORED_LENGTH_MAX, IGNORED_MAX, parse_address, parse_duration, parse_email, parse_extra, parse_flag,
+    parse_ignored, parse_name, parse_servers, parse_size, parse_time, parse_url, parse_user, parse_word, shown_url,
 };
 use crate::loopback::is_loopback;
 
@@ -42,6 +42,8 @@ pub(super) enum ValueKind {
     Choice(&'static [&'static str]),
     /// `all`, `none` or a list of names.
     Extra,
+    /// A list of names of members, which may be empty.
+    Ignored,
     Email,
     /// Text without spaces that ends up in a path or a header.
     Word,
@@ -90,6 +92,7 @@ impl ValueKind {
             ValueKind::Url(rule) => parse_url(text).is_some_and(|url| rule.allows(&url)),
             ValueKind::Choice(names) => names.contains(&text),
             ValueKind::Extra => parse_extra(text).is_some(),
+            ValueKind::Ignored => parse_ignored(text).is_some(),
             ValueKind::Email => parse_email(text).is_some(),
             ValueKind::Word => parse_word(text).is_some(),
             ValueKind::User => parse_user(text).is_some(),
@@ -174,6 +177,10 @@ impl fmt::Display for ValueKind {
             ValueKind::Url(UrlRule::Proxy) => with("an http:// or https:// URL of a host, without a path".into(), ""),
             ValueKind::Choice(names) => with(format!("\"{}\"", names.join("\" or \"")), ""),
             ValueKind::Extra => with("\"all\", \"none\" or the names of fields".into(), ""),
+            ValueKind::Ignored => with(
+                format!("at most {IGNORED_MAX} names of members, each of 1 to {IGNORED_LENGTH_MAX} characters"),
+                "without public_id, which says whose row it is, and updated_at, which is no content anyway",
+            ),
             ValueKind::Email => with("an e-mail address".into(), ""),
             ValueKind::Word => with("text without spaces, slashes and control characters".into(), ""),
             ValueKind::User => with("a user name without a colon and control characters".into(), ""),

@@ -443,6 +443,13 @@ fn text_of(kind: &ValueKind, value: &Value) -> Option<String> {
                     names => names.join(","),
                 })
         }
+        (ValueKind::Ignored, Value::Array(_, names)) => {
+            let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
+            // An empty name would be lost where it is the only one.
+            names
+                .filter(|names| !names.iter().any(|name| name.contains(',') || name.trim().is_empty()))
+                .map(|names| names.join(","))
+        }
         _ if kind.takes_bare_scalars() => scalar_text(value),
         _ => None,
     }

@@ -1,6 +1,6 @@
 //! What did the operator ask for? The configuration, typed; `keys` says what each is for, and why its default is what it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +23,7 @@ pub struct Config {
     pub(crate) lenders: BTreeMap<String, Lender>,
     pub(crate) kafka: Kafka,
     pub(crate) transaction: Transaction,
+    pub(crate) content: ContentRules,
     pub(crate) avro: Avro,
     pub(crate) schema_registry: SchemaRegistry,
     pub(crate) changes: Changes,
@@ -145,6 +146,13 @@ pub struct Transaction {
     pub(crate) heartbeat_interval: Duration,
 }
 
+/// What counts as the same content.
+#[derive(Debug, Clone)]
+pub(crate) struct ContentRules {
+    /// Members that are none.
+    pub(crate) ignore: BTreeSet<String>,
+}
+
 /// How a record's value is written.
 #[derive(Debug, Clone)]
 pub struct Avro {
@@ -244,6 +252,7 @@ impl Config {
                 BadField::DeadLetter => true,
             },
             extra: self.avro.extra.clone(),
+            content_ignore: self.content.ignore.clone(),
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Effective {
     pub table: String,
     /// Its name in that table, which may hold dots: `security.protocol`.
     pub name: String,
-    /// Text, number or boolean; `(redacted)` for a secret, the path for a secret in a file.
+    /// Text, number, boolean or list; `(redacted)` for a secret, the path for a secret in a file.
     pub value: Value,
     /// `default`, `file …`, `environment variable …`, `--set`.
     pub layer: String,

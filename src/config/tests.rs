@@ -264,6 +264,10 @@ max_dead_letters_per_hour=-1"#),
                 r#"transaction.max_delay = "11s" (file d02.toml): allowed is a duration with its unit from "1ms" to "10s" (a decided row waits for as long, and readers of the topic with it)"#,
                 "transaction.max_rows = 100001 (file d02.toml): allowed is a whole number from 1 to 100000 (the rows of a transaction stand in memory)",
             ]),
+        (file("[content]\nignore=[\"exported_at\", \"updated_at\"]"),
+            &[
+                "content.ignore = […] (file d02.toml): allowed is at most 50 names of members, each of 1 to 200 characters (without public_id, which says whose row it is, and updated_at, which is no content anyway)",
+            ]),
         (file(r#"[http]
 listen="8080"
 token="""#),
@@ -783,6 +787,44 @@ fn values_of_every_form_are_read() {
         environment(&[("D02__AVRO__EXTRA", "none")]).fine().config.avro.extra,
         Extra::None
     );
+    let ignored = |config: Config| config.content.ignore.into_iter().collect::<Vec<_>>();
+    assert_eq!(ignored(config), [""; 0]);
+    let two = ["exported_at", "served by"];
+    assert_eq!(
+        ignored(
+            file("[content]\nignore = [\"served by\", \"exported_at\"]")
+                .fine()
+                .config
+        ),
+        two
+    );
+    assert_eq!(
+        ignored(set(&["content.ignore=served by, exported_at"]).fine().config),
+        two
+    );
+    let taken_back = Given {
+        file: "[content]\nignore = [\"a\"]",
+        environment: &[],
+        set: &["content.ignore="],
+    };
+    assert_eq!(ignored(taken_back.fine().config), [""; 0]);
+    assert_eq!(ignored(file("[content]\nignore = []").fine().config), [""; 0]);
+    let many = (0..51).map(|number| format!("m{number}")).collect::<Vec<_>>().join(",");
+    let long = "m".repeat(201);
+    for wrong in [&*many, &*long, "a,", ",", "public_id", "a, updated_at"] {
+        assert_eq!(
+            set(&[&format!("content.ignore={wrong}")]).messages().len(),
+            1,
+            "{wrong}"
+        );
+    }
+    for wrong in ["[1]", "[\"\"]", "[\"a,b\"]", "true"] {
+        assert_eq!(
+            file(&format!("[content]\nignore = {wrong}")).messages().len(),
+            1,
+            "{wrong}"
+        );
+    }
     for url in ["http://localhost:1", "http://127.0.0.2:1", "https://x.example"] {
         set(&[&format!("upstream.base_url={url}")]).fine();
     }

@@ -3,9 +3,13 @@
 use serde_json::{Value, json};
 
 use super::kinds::ValueKind;
+use super::values::parse_ignored;
 
-/// Number or boolean without quotes, but only where nothing is lost: "+5" and "007" stay text.
+/// Number or boolean without quotes, but only where nothing is lost: "+5" and "007" stay text. What is always a list is one.
 pub(super) fn bare(kind: ValueKind, text: &str) -> Value {
+    if let (ValueKind::Ignored, Some(names)) = (kind, parse_ignored(text)) {
+        return json!(names);
+    }
     let bare = serde_json::from_str(text).ok().filter(|bare: &Value| {
         kind.takes_bare_scalars()
             && (bare.is_number() || bare.is_boolean())

@@ -18,6 +18,10 @@ use crate::account::Extra;
 /// rows on) and everything in them is kept until the commit is known.
 pub(super) const NUMBER_OF_ROWS_MAX: i64 = 100_000;
 
+/// How many members can be no content, and how long their names are, in characters: every row is held against them.
+pub(super) const IGNORED_MAX: usize = 50;
+pub(super) const IGNORED_LENGTH_MAX: usize = 200;
+
 /// The largest secret file, in bytes. A token of an identity provider has a few thousand; a path that was meant for
 /// something else must not fill the memory.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -200,6 +204,17 @@ pub(super) fn parse_extra(text: &str) -> Option<Extra> {
         .iter()
         .any(|name| name.is_empty() || name == "all" || name == "none");
     (!mixed).then_some(Extra::Only(names))
+}
+
+pub(super) fn parse_ignored(text: &str) -> Option<BTreeSet<String>> {
+    if text.is_empty() {
+        return Some(BTreeSet::new());
+    }
+    let names: BTreeSet<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    let is_fine = |name: &String| {
+        (1..=IGNORED_LENGTH_MAX).contains(&name.chars().count()) && !matches!(&**name, "public_id" | "updated_at")
+    };
+    (names.len() <= IGNORED_MAX && names.iter().all(is_fine)).then_some(names)
 }
 
 /// Takes a secret out of what somebody says who was sent it, also as JSON escapes it. One that is too short to be told from
