@@ -239,6 +239,7 @@ lender_metrics! {
     Gauge index_bytes "Memory of the index, without what the allocator adds";
     Gauge stuck_walks "Walks that get nowhere: the same place fails again and again";
     Gauge drifting_fields "Fields that upstream changed for all rows: nearly none has a value that fits";
+    Gauge volatile_members "Members whose content differs each time that it is read: such rows are written again at each reading";
     Gauge ranges "Ranges of the snapshot that are still being read";
     Gauge snapshot_rows "Rows of the snapshot that this process reads, as upstream counted them at its start; 0 while it has not said";
     Counter snapshot_rows_read_total "Rows of the snapshot that were read and decided";
@@ -443,6 +444,9 @@ impl LenderMetrics {
         }
         if self.drifting_fields.get() > 0 {
             write!(line, ", {} fields DRIFTING", self.drifting_fields.get()).expect("a String takes everything");
+        }
+        if self.volatile_members.get() > 0 {
+            write!(line, ", {} members VOLATILE", self.volatile_members.get()).expect("a String takes everything");
         }
         for (counter, what) in odd {
             if counter.get() > 0 {

@@ -121,7 +121,7 @@ fn before_the_first_run_everything_is_looked_at_and_nothing_is_made() {
         .into_iter()
         .map(|request| request.method)
         .collect();
-    assert_eq!(requests, ["POST", "GET"], "a login and a page");
+    assert_eq!(requests, ["POST", "GET", "GET"], "a login and a page, twice");
     world.catch_up();
     judge::everything(&world.accounts(), &world.simulator.rows(0));
 }
@@ -299,6 +299,27 @@ fn what_upstream_refuses_is_exit_4() {
         &missing,
         &["✗ upstream lender-1, page: ", "answered 404", "ask the vendor"],
     );
+}
+
+#[test]
+fn a_member_that_differs_between_two_readings_of_a_page_is_a_warning_that_names_it() {
+    let world = World::new(&[50]);
+    world.simulator.set_volatile_members(&["exported_at"]);
+    let found = check(&world, &[]).expect(0);
+    contains(
+        &found,
+        &[
+            "! upstream lender-1, second reading: content differs under the same `updated_at` in 50 of 50 rows: exported_at 50; wanted: \
+             the same content at each reading\n    → ask the vendor; ",
+            "name it in content.ignore",
+        ],
+    );
+    for set in ["content.ignore=exported_at", "avro.extra=none"] {
+        contains(
+            &check_with(&world, &[set]).expect(0),
+            &["✓ upstream lender-1, second reading: content is the same where `updated_at` is"],
+        );
+    }
 }
 
 /// An upstream that lets everybody in as `lender`, with a token that claims `claims`; gives its address.

@@ -4,6 +4,7 @@ mod answers;
 mod changes;
 mod check;
 mod configuration;
+mod content;
 mod crash;
 mod cursor;
 mod delivery;

@@ -155,7 +155,7 @@ impl Drift {
 }
 
 /// Whether so much time or more has passed.
-fn is_past(then: Timestamp, pause: Duration, now: Timestamp) -> bool {
+pub(super) fn is_past(then: Timestamp, pause: Duration, now: Timestamp) -> bool {
     i128::from(now.0) - i128::from(then.0) >= i128::try_from(pause.as_millis()).unwrap_or(i128::MAX)
 }
 

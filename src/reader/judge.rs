@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::drift::{Drift, DriftNotice, Unfit};
 use super::exit::ReaderExit;
 use super::page::{DeadRow, EncodedRow, Entry, MAX_CURSOR, Page, PageTail, Span, Unverified};
+use super::volatile::Volatile;
 use crate::account::{self, Digest, JsonType, Rules, Scratch};
 use crate::avro::{EncodeError, Encoder};
 use crate::clock;
@@ -50,6 +51,7 @@ pub(super) struct Noted {
     /// Unknown members.
     members: Mutex<HashSet<String>>,
     drift: Mutex<Drift>,
+    pub(super) volatile: Mutex<Volatile>,
     /// The latest time ahead of upstream's clock: every walk reads such a row again.
     ahead: AtomicI64,
 }
@@ -186,6 +188,13 @@ impl Judge {
             Walk::Sweep | Walk::EarlySweep => true,
             Walk::Range(_) | Walk::Reconcile(_) | Walk::Replay => false,
         };
+        if matches!(self.walk, Walk::Live | Walk::Sweep) {
+            self.encoder.compare(
+                &encoded,
+                &body.rows,
+                self.asked.since.filter(|_| self.walk == Walk::Sweep),
+            );
+        }
         let drifting = self.encoder.drifting(&encoded.unfit, body.rows.len(), is_again);
         let Encoded { entries, bytes, .. } = encoded;
         let (requested, received, request_id) = (answer.requested, answer.received, answer.request_id.0.clone());

@@ -20,12 +20,14 @@
 //! - `judge`: one answer, verified and encoded
 //! - `page`: what is handed over; `incoming`: how
 //! - `drift`: a field that upstream changed for all rows (pure)
+//! - `again`: rows that are read again; `volatile`: content that differs each time it is read (pure)
 //! - `reconcile`: everything once more, to find what is gone; `ask`: what it asks the pipeline
 //! - `replay`: the rows of dead letters instead of upstream's
 //! - `shares`: which range is read by whom (pure)
 //! - `count`: how many rows the snapshot has, for people
 //! - `exit`: how a reader ends by itself
 
+mod again;
 mod ahead;
 mod ask;
 mod context;
@@ -40,6 +42,7 @@ mod reading;
 mod reconcile;
 mod replay;
 mod shares;
+mod volatile;
 mod walk;
 
 pub(crate) use ask::{Ask, NotReconciled};

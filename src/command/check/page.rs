@@ -1,10 +1,11 @@
 //! What is odd in one page of D02? Counted, by the names of fields: no value of a row is kept or said. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::value::RawValue;
 
-use crate::account::{Reason, Rules, Scratch, read_row, shortened};
+use crate::account::{Reason, Rules, Scratch, content_members, read_row, shortened};
 use crate::progress::Timestamp;
 
 /// More names are not listed: upstream may have made each row's own.
@@ -105,6 +106,52 @@ impl Look {
     }
 }
 
+/// What two readings of the same rows say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Again {
+    /// Accounts that stand in both with the same `updated_at`.
+    pub row_count: u64,
+    /// Those of another content.
+    pub differing_count: u64,
+    /// In which members.
+    pub members: Counts,
+}
+
+impl Again {
+    pub(super) fn of(first: &[&RawValue], second: &[&RawValue], rules: &Rules) -> Self {
+        let mut again = Self::default();
+        let first = contents(first, rules);
+        for (version, members) in contents(second, rules) {
+            let Some(before) = first.get(&version) else { continue };
+            again.row_count += 1;
+            // A member that is there on one side only differs as well.
+            let (before, now): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), members.iter().collect());
+            let names: BTreeSet<&str> = before
+                .symmetric_difference(&now)
+                .map(|(name, _)| name.as_ref())
+                .collect();
+            again.differing_count += u64::from(!names.is_empty());
+            names.into_iter().for_each(|name| note(&mut again.members, name));
+        }
+        again
+    }
+}
+
+/// The members of the accounts' content, by `public_id` and `updated_at`.
+type Contents<'a> = HashMap<(Cow<'a, str>, i64), Vec<(Cow<'a, str>, u64)>>;
+
+fn contents<'a>(rows: &[&'a RawValue], rules: &Rules) -> Contents<'a> {
+    let mut scratch = Scratch::default();
+    let mut content = |json: &&'a RawValue| {
+        let row = read_row(json, "", rules, &mut scratch).ok()?;
+        Some((
+            (row.account.public_id, row.account.updated_at),
+            content_members(json, rules),
+        ))
+    };
+    rows.iter().filter_map(&mut content).collect()
+}
+
 fn note(counts: &mut Counts, name: &str) {
     let name = shortened(name);
     match counts.get_mut(name.as_ref()) {
@@ -180,6 +227,38 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(found.dead_count(), 3);
         assert!(!format!("{found:?}").contains("secret"));
+    }
+
+    #[test]
+    fn two_readings_of_the_same_rows_differ_in_members_that_are_named() {
+        fn rows(rows: &[&str]) -> Vec<Box<RawValue>> {
+            let row = |(number, members): (usize, &&str)| {
+                let at = "2026-05-29T07:20:55.000Z";
+                let json = format!(r#"{{"public_id":"{number}","updated_at":"{at}"{members}}}"#);
+                RawValue::from_string(json).expect("JSON")
+            };
+            rows.iter().enumerate().map(row).collect()
+        }
+        let first = rows(&[r#","a":1,"status":"A""#, r#","a":1.0"#, r#","paid_amount":0.5"#, "", ""]);
+        let mut second = rows(&[r#","a":2,"b":0"#, r#","a":1,"b":null"#, r#","paid_amount":0.25"#, ""]);
+        // Changed meanwhile.
+        second.push(
+            RawValue::from_string(r#"{"public_id":"4","updated_at":"2026-05-30T00:00:00Z"}"#.into()).expect("JSON"),
+        );
+        let as_ref = |rows: &'static [Box<RawValue>]| rows.iter().map(AsRef::as_ref).collect::<Vec<_>>();
+        let (first, second) = (as_ref(first.leak()), as_ref(second.leak()));
+        let again = |rules: &Rules| Again::of(&first, &second, rules);
+        let expected = Again {
+            row_count: 3,
+            differing_count: 1,
+            members: counts(&[("a", 1), ("b", 1), ("status", 1)]),
+        };
+        assert_eq!(again(&Rules::default()), expected);
+        let rules = Rules {
+            content_ignore: ["a", "b", "status"].map(str::to_owned).into(),
+            ..Rules::default()
+        };
+        assert_eq!((again(&rules).row_count, again(&rules).differing_count), (3, 0));
     }
 
     #[test]

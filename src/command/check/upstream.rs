@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::finding::{Finding, Notes};
-use super::page::{Look, listed};
+use super::page::{Again, Look, listed};
 use crate::clock::{self, NOTABLE_SKEW};
 use crate::config::{Config, Tolerance};
 use crate::exit::{Exit, Failure};
@@ -19,6 +19,9 @@ use crate::upstream::{
 
 /// What to do about an upstream that does not answer.
 pub(super) const AWAY: &str = "check upstream.base_url, proxy, DNS and upstream.ca_file, and whether upstream is up";
+
+/// By then a time in whole seconds is another one.
+const BETWEEN_READINGS: Duration = Duration::from_millis(1_100);
 
 /// What the vendor has to mend.
 const TELL: &str = "tell the vendor's support, with the request id where there is one";
@@ -188,7 +191,7 @@ fn claimed(notes: &mut Notes, client: &Client, login: &Login, lender: &str, is_g
     }
 }
 
-/// Asks for one page, as a first snapshot would.
+/// Asks for one page, as a first snapshot would, and for the same one again.
 async fn page(notes: &mut Notes, config: &Config, client: &Client, login: &Login, lender: &str) {
     let start_from = config.lenders[lender].start_from;
     let since = start_from.map_or(Timestamp(0), Timestamp::from);
@@ -245,9 +248,40 @@ async fn page(notes: &mut Notes, config: &Config, client: &Client, login: &Login
         let wanted = format!("since {since}, until {until}, as asked for");
         notes.error(Exit::Failed, DISCARDED, "bounds", found, wanted, TELL);
     }
-    if look.row_count > 0 {
-        rows_of(notes, config, &look, &id.to_string());
+    if look.row_count == 0 {
+        return;
     }
+    rows_of(notes, config, &look, &id.to_string());
+    notes.doing("second reading");
+    tokio::time::sleep(BETWEEN_READINGS).await;
+    let second = match client.page(&asked).await {
+        Ok(answer) => answer,
+        Err(error) => return refused(notes, "second reading", &error),
+    };
+    match second.page() {
+        Ok(second) => read_again(notes, &Again::of(&body.rows, &second.rows, &rules)),
+        Err(error) => refused(notes, "second reading", &error),
+    }
+}
+
+/// Whether rows are the same when they are read a second time.
+fn read_again(notes: &mut Notes, again: &Again) {
+    let Again {
+        row_count,
+        differing_count,
+        members,
+    } = again;
+    if *differing_count == 0 {
+        notes.ok("second reading", "content is the same where `updated_at` is");
+        return;
+    }
+    let found = format!(
+        "content differs under the same `updated_at` in {differing_count} of {row_count} rows: {}",
+        listed(members)
+    );
+    let advice = "ask the vendor; a member that differs at each reading is no content: name it in content.ignore, or every \
+                  poll and sweep writes these rows again";
+    notes.warning("second reading", found, "the same content at each reading", advice);
 }
 
 /// What the rows of the page are like.
