@@ -102,6 +102,8 @@ fn create(world: &World, kind: &str, partitions: i32, settings: &[(&str, &str)])
             .await
     };
     RUNTIME.block_on(created).expect("an answer");
+    // The controller answers before a broker that is busy knows of it.
+    wait_for("the topic", || kafka::topics(&world.servers).contains(&topic).then_some(()));
 }
 
 #[test]
