@@ -58,6 +58,9 @@ pub(crate) enum Patience {
     Endless,
 }
 
+/// The usual patience of a command that has to come to an end.
+pub(crate) const BATCH_PATIENCE: &str = "10m";
+
 /// What follows a try that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterTry {

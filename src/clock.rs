@@ -4,10 +4,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 
-/// This machine's time; never a bound of a reading while upstream's answers carry a `Date`.
+/// This machine's time. Of a reading it is a bound only where upstream's answers carry no `Date`, or a later one.
 #[allow(clippy::disallowed_methods, reason = "the one place for it")]
 pub fn now() -> DateTime<Utc> {
+    #[cfg(test)]
+    if let Some((begin, begun)) = MODEL.get() {
+        return begin + begun.elapsed();
+    }
     Utc::now()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The model test runs on one thread, in a time of its own: what its clock said, and when.
+    pub(crate) static MODEL: std::cell::Cell<Option<(DateTime<Utc>, tokio::time::Instant)>> =
+        const { std::cell::Cell::new(None) };
 }
 
 /// Two clocks that differ by more, in seconds, are not explained by a network or by rounding.

@@ -33,6 +33,8 @@ pub(crate) enum Rule {
     PageGoesOn,
     /// What one reading of everything does not show is looked for again before it is called gone.
     TwoPasses,
+    /// The clock of an answer is the earlier of upstream's and ours.
+    EarlierClock,
 }
 
 #[cfg(test)]

@@ -54,7 +54,11 @@ pub(crate) async fn log_in(
         let (code, advice) = (error.code(), error.advice());
         tracing::warn!(lender, ?wait, %code, advice, "{}", chain(error));
     };
-    patience.retry(log_in, counted, say).await
+    let logged_in = patience.retry(log_in, counted, say).await?;
+    if logged_in.1.date.is_none() {
+        tracing::warn!(lender, "upstream's answers carry no Date: this machine's clock is used");
+    }
+    Ok(logged_in)
 }
 
 /// The HTTP client that all lenders share.
@@ -92,13 +96,13 @@ impl Diagnosis for NoPublicId {
 ///
 /// # Errors
 /// When there is no login.
-pub(crate) async fn public_id_of(config: &Config, lender: &str) -> Result<String, Failure> {
+pub(crate) async fn public_id_of(config: &Config, lender: &str, patience: Patience) -> Result<String, Failure> {
     if let Some(public_id) = &config.lenders[lender].public_id {
         return Ok(public_id.clone());
     }
     let (http, route) = (transport(config)?, Arc::new(Route::new(lender, &config.upstream)));
     let metrics = Metrics::new().lender(lender);
-    match log_in(&http, config, lender, &metrics, &route, Patience::Once).await {
+    match log_in(&http, config, lender, &metrics, &route, patience).await {
         Ok((_, login)) => Ok(login.lender_public_id),
         Err(source) => {
             let advice = format!("{}; or set lenders.{lender}.public_id", source.advice());

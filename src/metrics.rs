@@ -228,7 +228,7 @@ lender_metrics! {
     Counter still_dead_letters_total "Dead letters that a replay could read, but that are too large for their topics";
     Counter sweeps_total "Sweeps for late rows that ended";
     Counter sweep_rows_total "Rows in verified pages of sweeps";
-    Counter ahead_rows_total "Rows dated more than a second ahead of upstream's own clock";
+    Counter ahead_rows_total "Rows dated more than a second ahead of what the clock of their answer allows";
     Counter invalid_fields_total "Fields whose value did not fit: null in the account, kept in extra where avro.extra lets it pass";
     Counter unreal_dates_total "Dates that are no real day: kept as text, the parsed field is null";
     Counter unknown_fields_total "Members that D02 is not known to have, kept in extra where avro.extra lets them pass";
@@ -244,6 +244,7 @@ lender_metrics! {
     Gauge snapshot_rows "Rows of the snapshot that this process reads, as upstream counted them at its start; 0 while it has not said";
     Counter snapshot_rows_read_total "Rows of the snapshot that were read and decided";
     FloatGauge upstream_clock_skew_seconds "Upstream's clock minus this machine's, to about a second, by the last quick answer that had a Date";
+    Gauge clocks_apart "1 while upstream's clock and this machine's differ by more than upstream.late_window, else 0";
     Histogram transaction_seconds [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0]
         "Duration of a transaction, until it was known to be committed";
     Histogram transaction_records [0.0, 1.0, 10.0, 100.0, 1000.0, 5000.0, 10000.0, 20000.0, 50000.0, 100000.0]
@@ -263,7 +264,7 @@ lender_metrics! {
     Counter kafka_request_timeouts_total "Requests that a broker did not answer in time, by librdkafka";
 
     => at a scrape:
-    FloatGauge freshness_seconds "Now minus upstream's clock at the first answer of the last live walk that was committed: what is older is in the topic";
+    FloatGauge freshness_seconds "Now minus the clock of the first answer of the last live walk that was committed: what is older is in the topic";
     FloatGauge read_timestamp_seconds "Up to here, in seconds since the epoch, live walks have read: the latest updated_at that counts";
     FloatGauge settled_timestamp_seconds "What is older, in seconds since the epoch, is read completely: nothing late is expected there any more";
     FloatGauge progress_age_seconds "Since a live walk or a sweep last ended or the snapshot moved, committed";
@@ -275,7 +276,7 @@ lender_metrics! {
 /// Times that a scrape turns into ages.
 #[derive(Debug, Default)]
 struct LastTimes {
-    /// Milliseconds since the epoch, by upstream's clock; 0 while not known.
+    /// Milliseconds since the epoch; 0 while not known.
     live_clock: AtomicI64,
     read: AtomicI64,
     settled: AtomicI64,
@@ -309,7 +310,8 @@ impl Metrics {
         let seconds = |milliseconds: i64| milliseconds as f64 / 1000.0;
         let known = |time: &AtomicI64| Some(time.load(Ordering::Relaxed)).filter(|time| *time != 0);
         if let Some(clock) = known(&metrics.times.live_clock) {
-            let age = seconds(now.timestamp_millis() - clock) + metrics.upstream_clock_skew_seconds.get();
+            // It is the earlier of both: upstream's where that is behind.
+            let age = seconds(now.timestamp_millis() - clock) + metrics.upstream_clock_skew_seconds.get().min(0.0);
             self.freshness_seconds.get_or_create(&label).set(age.max(0.0));
         }
         for (shown, time) in [
@@ -525,8 +527,14 @@ mod tests {
             line.map(|value| value.parse::<f64>().expect("a number"))
         };
         let now = clock::now().timestamp_millis();
-        acme.note_live_walk(Timestamp(now - 20_000 + 7_200_000));
-        acme.note_live_walk(Timestamp(now - 90_000 + 7_200_000));
+        acme.note_live_walk(Timestamp(now - 7_220_000));
+        acme.note_live_walk(Timestamp(now - 7_290_000));
+        // The earlier clock: upstream's behind ours.
+        acme.upstream_clock_skew_seconds.set(-7_200.0);
+        let age = value("freshness_seconds").expect("known");
+        assert!((20.0..25.0).contains(&age), "{age}");
+        // Ours, behind upstream's.
+        acme.note_live_walk(Timestamp(now - 20_000));
         acme.upstream_clock_skew_seconds.set(7_200.0);
         let age = value("freshness_seconds").expect("known");
         assert!((20.0..25.0).contains(&age), "{age}");

@@ -2,10 +2,12 @@
 //! written. The rows come from their topic instead of upstream (`reader::replay`); deciding and committing is `run`'s.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use crate::avro::{Encoder, Frame};
+use crate::backoff::Patience;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, INTERRUPTED};
 use crate::index::Index;
@@ -27,16 +29,17 @@ pub(crate) struct Replayer<'a> {
     cluster: Cluster,
     checked: Vec<UsableTopic>,
     registry: Option<Arc<Registry>>,
+    patience: Patience,
     metrics: Metrics,
     shutdown: Shutdown,
 }
 
 impl<'a> Replayer<'a> {
-    /// Looks at the topics; writes nothing.
+    /// Looks at the topics; writes nothing. `patience`: with login and registry.
     ///
     /// # Errors
     /// When they cannot be used.
-    pub(crate) async fn new(config: &'a Config, shutdown: Shutdown) -> Result<Self, Failure> {
+    pub(crate) async fn new(config: &'a Config, patience: Duration, shutdown: Shutdown) -> Result<Self, Failure> {
         let cluster = Cluster::new(config);
         let checked = ready_topics(&cluster, config, false).await?;
         Ok(Self {
@@ -44,6 +47,7 @@ impl<'a> Replayer<'a> {
             cluster,
             checked,
             registry: registry_of(config)?,
+            patience: Patience::For(patience),
             metrics: Metrics::new(),
             shutdown,
         })
@@ -64,7 +68,7 @@ impl<'a> Replayer<'a> {
         tell: impl FnOnce(&Letters, &LenderMetrics),
     ) -> Result<Exit, Failure> {
         let topics = Topics::of(&self.checked, &self.config.kafka, lender);
-        let public_id = public_id_of(self.config, lender).await?;
+        let public_id = public_id_of(self.config, lender, self.patience).await?;
         let metrics = self.metrics.lender(lender);
         let (stop, letters) = if is_dry {
             let index = self.held(&public_id, &topics).await?;
@@ -118,7 +122,7 @@ impl<'a> Replayer<'a> {
             // Nothing is open yet that would have to be ended.
             biased;
             () = shutdown.requested() => return Err(ReplayError::Interrupted.into()),
-            frames = Frames::find(self.registry.as_deref(), strategy, lender, topics) => frames,
+            frames = Frames::find(self.registry.as_deref(), strategy, lender, topics, self.patience) => frames?,
         };
         Ok(Candidate {
             lender: lender.to_owned(),

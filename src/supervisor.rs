@@ -48,6 +48,8 @@ pub(crate) struct Supervisor {
     watchdog: Arc<Watchdog>,
     shutdown: Shutdown,
     until: Until,
+    /// With login, registry and upstream.
+    patience: Patience,
     to_start: mpsc::UnboundedSender<ToStart>,
     /// How many lenders have not yet run or failed since they were last tried.
     undecided: watch::Sender<usize>,
@@ -72,7 +74,12 @@ impl Supervisor {
     ///
     /// # Errors
     /// When nothing can be run: the port is taken, the topics cannot be used.
-    pub(crate) async fn run(until: Until, config: Config, metrics: Arc<Metrics>) -> Result<Exit, Failure> {
+    pub(crate) async fn run(
+        until: Until,
+        patience: Patience,
+        config: Config,
+        metrics: Arc<Metrics>,
+    ) -> Result<Exit, Failure> {
         let (sender, shutdown) = shutdown::channel();
         shutdown::listen_for_signals(sender)?;
         let lenders: Vec<String> = config.lenders.keys().cloned().collect();
@@ -80,7 +87,13 @@ impl Supervisor {
         let exits = Mutex::<Vec<Exit>>::default();
         let work = async {
             let mut watchers = JoinSet::new();
-            let prepared = Self::prepare(until, config, Arc::clone(&metrics), shutdown.clone(), &mut watchers);
+            let prepared = Self::prepare(
+                (until, patience),
+                config,
+                Arc::clone(&metrics),
+                shutdown.clone(),
+                &mut watchers,
+            );
             let Some(supervisor) = prepared.await? else {
                 return Ok(());
             };
@@ -111,7 +124,7 @@ impl Supervisor {
 
     /// Everything that all lenders need; `None` if the process is to end before that. `watchers` get what goes on beside them.
     async fn prepare(
-        until: Until,
+        (until, patience): (Until, Patience),
         config: Config,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
@@ -130,7 +143,7 @@ impl Supervisor {
             runtime.await;
         });
         // The port first: one that is taken is known before anything else is touched. `reconcile` is over soon.
-        if until != Until::Reconciled
+        if !matches!(until, Until::Reconciled { .. })
             && let Some(server) = Server::bind(&config.http).await?
         {
             let site = Site {
@@ -182,6 +195,7 @@ impl Supervisor {
             watchdog,
             shutdown,
             until,
+            patience,
             to_start,
             undecided: watch::Sender::new(lenders.len()),
             any_ran: watch::Sender::new(false),
@@ -191,13 +205,13 @@ impl Supervisor {
     /// Logs a lender in and has it started. Nothing is open of one that is not.
     async fn start(&self, lender: &str, route: &Arc<Route>) -> Result<Ready, StopReason> {
         let metrics = self.metrics.lender(lender);
-        let logging_in = login::log_in(&self.http, &self.config, lender, &metrics, route, Patience::Endless);
+        let logging_in = login::log_in(&self.http, &self.config, lender, &metrics, route, self.patience);
         let (client, login) = self.unless_asked(logging_in).await?.map_err(|error| refused(&error))?;
         let topics = Topics::of(&self.checked, &self.config.kafka, lender);
         let (registry, strategy) = (self.registry.as_deref(), self.config.avro.subject_strategy);
-        let frames = Frames::find(registry, strategy, lender, &topics);
-        let frames = self.unless_asked(frames).await?;
-        if self.until == Until::Reconciled {
+        let frames = Frames::find(registry, strategy, lender, &topics, self.patience);
+        let frames = self.unless_asked(frames).await?.map_err(|error| Failure::of(&error))?;
+        if matches!(self.until, Until::Reconciled { .. }) {
             self.refuse_living(lender, &login.lender_public_id, &topics).await?;
         }
         let pipeline = self
@@ -218,6 +232,7 @@ impl Supervisor {
             lender: &login.lender_public_id,
             upstream: &self.config.upstream,
             until: self.until,
+            patience: self.patience,
             max_message: topics.largest_row(),
             committed: pipeline.committed(),
         });

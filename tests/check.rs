@@ -103,7 +103,9 @@ fn create(world: &World, kind: &str, partitions: i32, settings: &[(&str, &str)])
     };
     RUNTIME.block_on(created).expect("an answer");
     // The controller answers before a broker that is busy knows of it.
-    wait_for("the topic", || kafka::topics(&world.servers).contains(&topic).then_some(()));
+    wait_for("the topic", || {
+        kafka::topics(&world.servers).contains(&topic).then_some(())
+    });
 }
 
 #[test]
@@ -123,7 +125,11 @@ fn before_the_first_run_everything_is_looked_at_and_nothing_is_made() {
         .into_iter()
         .map(|request| request.method)
         .collect();
-    assert_eq!(requests, ["POST", "GET", "GET"], "a login and a page, twice");
+    assert_eq!(
+        requests,
+        ["POST", "GET", "GET", "GET"],
+        "a login, a page twice, and the newest rows"
+    );
     world.catch_up();
     judge::everything(&world.accounts(), &world.simulator.rows(0));
 }

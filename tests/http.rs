@@ -257,6 +257,53 @@ fn a_lender_whose_upstream_stands_still_is_not_ready_until_it_moves_again_and_th
 }
 
 #[test]
+fn a_date_that_is_an_hour_ahead_makes_it_not_ready_with_the_reason_and_loses_nothing() {
+    let world = World::new(&[200]);
+    world.simulator.set_date_skew(3_600_000);
+    let environment = [
+        ("D02__UPSTREAM__LATE_WINDOW", "5s"),
+        ("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "300ms"),
+    ];
+    let mut observed = Observed::start(&world, &["run"], &environment);
+    let of = |observed: &Observed, name: &str| observed.metrics().of(name, "lender-1");
+    wait_for("what there was", || (world.accounts_so_far() == 200).then_some(()));
+    for number in 0..3 {
+        let begun = of(&observed, "pages_total");
+        wait_for("some polls", || {
+            (of(&observed, "pages_total") > begun + 5.0).then_some(())
+        });
+        world.simulator.touch(0, 20, number);
+        // Visible three seconds late: live has passed it, and a mark that went by `Date` has, too.
+        world.simulator.change_late(0, 20, Duration::from_secs(3), number);
+    }
+    let (status, report) = observed.health("/readyz");
+    let why = report["lenders"]["lender-1"]["why"].as_str().unwrap_or_default();
+    assert!(
+        status == 503 && why.contains("differ by more than upstream.late_window"),
+        "{report}"
+    );
+    assert_eq!(observed.metrics().of("clocks_apart", "lender-1"), 1.0);
+    wait_for("the late rows", || {
+        (world.simulator.pending_late_count() == 0).then_some(())
+    });
+    // So that there is something to sweep; the next one begins once the one before it is committed.
+    world.simulator.touch(0, 1, 9);
+    let begun = of(&observed, "sweeps_total");
+    wait_for("sweeps", || (of(&observed, "sweeps_total") > begun + 2.0).then_some(()));
+    judge::complete(&world.accounts(), &world.simulator.rows(0));
+    world.simulator.set_date_skew(0);
+    observed.wait_until_ready();
+    assert_eq!(observed.metrics().of("clocks_apart", "lender-1"), 0.0);
+    observed.source.wait_for_line("together again");
+    let log = observed.source.log();
+    assert_eq!(log.matches("U25").count(), 1, "{log}");
+    observed.source.signal("TERM");
+    observed.source.expect_exit(0);
+    world.catch_up();
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+}
+
+#[test]
 fn a_lender_that_does_not_run_makes_the_process_not_ready_and_no_page_shows_a_secret() {
     let mut options = world::options(&[50, 50]);
     options.lenders[0] = LenderOptions {

@@ -16,8 +16,10 @@ fn run(world: &World, set: &[&str], args: &[&str]) -> Source {
 }
 
 #[track_caller]
-fn catch_up(world: &World, set: &[&str]) {
-    run(world, set, &["run", "--until-caught-up"]).expect_exit(0);
+fn catch_up(world: &World, set: &[&str]) -> String {
+    let mut source = run(world, set, &["run", "--until-caught-up"]);
+    source.expect_exit(0);
+    source.log()
 }
 
 /// How many ranges a cursor record held at most.
@@ -154,6 +156,49 @@ fn what_is_older_than_start_from_is_left_out() {
     let expected: Vec<_> = rows.into_iter().filter(|row| row.updated_at_ms >= start_from).collect();
     judge::everything(&world.judged_accounts(), &expected);
     assert_eq!(world.accounts().len(), expected.len());
+}
+
+#[test]
+fn a_start_from_that_is_lowered_is_said_with_the_command_that_reads_the_rest() {
+    let mut options = options(&[600]);
+    // No two at the same time.
+    options.lenders[0].tie_groups = vec![1];
+    let world = World::with(options);
+    let rows = world.simulator.rows(0);
+    let at = |place: usize| d02_source::simulator::Timestamp(rows[place].updated_at_ms).to_string();
+    let (first, lower) = (at(500), at(300));
+    let run = |from: &str| catch_up(&world, &[&format!("lenders.lender-1.start_from={from}")]);
+    let said = |log: &str| log.contains("left out by start_from");
+    assert!(!said(&run(&first)) && !said(&run(&first)));
+    let log = run(&lower);
+    let command = |to: &str| format!("cursor set lender-1 --to {to}");
+    assert!(said(&log) && log.contains(&command(&lower)), "{log}");
+    let log = catch_up(&world, &[]);
+    let everything = "1970-01-01T00:00:00.000Z";
+    assert!(said(&log) && log.contains(&command(everything)), "{log}");
+
+    let set = |to: &str, set: &[&str]| {
+        let set = set.iter().flat_map(|set| ["--set", set]);
+        let args: Vec<_> = set.chain(["cursor", "set", "lender-1", "--to", to]).collect();
+        world.command(&args, &[]).expect_exit(0);
+    };
+    let from = format!("lenders.lender-1.start_from={lower}");
+    set(&lower, &[&from]);
+    assert!(!said(&run(&lower)));
+    judge::complete(
+        &world.accounts(),
+        &rows
+            .iter()
+            .filter(|row| row.updated_at_ms >= rows[300].updated_at_ms)
+            .cloned()
+            .collect::<Vec<_>>(),
+    );
+    // What is read, but left out by what is configured, is not read yet.
+    set(everything, &[&from]);
+    assert!(said(&catch_up(&world, &[])));
+    set(everything, &[]);
+    assert!(!said(&catch_up(&world, &[])));
+    judge::everything(&world.judged_accounts(), &rows);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Does a reconciliation write what is missing and different and delete what is gone, and nothing else?
 
+use d02_source::simulator::{Effect, Fault};
+
 use crate::support::judge;
 use crate::support::kafka::{self, Record};
 use crate::support::shown::{Shown, shown};
@@ -294,4 +296,98 @@ fn a_tombstone_written_by_hand_is_honoured_at_the_next_start() {
         .expect("a record");
     assert_eq!(last.header("__op"), "c");
     assert_eq!(judge::latest(&records).len(), 200);
+}
+
+#[test]
+fn an_old_copy_is_not_believed_and_nothing_of_it_is_written() {
+    let world = World::new(&[400]);
+    world.simulator.keep_copy(0);
+    // Some are changed after the copy was made, some are new, and one is gone.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    world.simulator.touch(0, 30, 3);
+    world.simulator.insert(0, 3);
+    world.simulator.delete(0, 1, 5);
+    world.catch_up();
+    let before = judged(&world);
+    let end = kafka::uncommitted(&world.servers, &world.topic("accounts")).len();
+
+    world.simulator.push_fault(Fault::export(Effect::OldCopy).rate(1.0));
+    let log = reconcile_with(&world, &["--max-deletes", "1"]).expect(1).log;
+    let why = "nothing was written or deleted: upstream is older than what is held";
+    assert!(
+        log.contains(why) && log.contains("--restored-backup") && log.contains("U26"),
+        "{log}"
+    );
+    assert_eq!(world.accounts().len(), before.len());
+    assert_eq!(kafka::uncommitted(&world.servers, &world.topic("accounts")).len(), end);
+
+    let told = reconcile_with(&world, &["--max-deletes", "1", "--restored-backup"])
+        .expect(0)
+        .out;
+    assert_eq!(told, "lender-1: 31 accounts written, 3 deleted\n");
+    let records = world.accounts();
+    let back = records
+        .iter()
+        .filter(|record| record.headers.contains_key("d02.regressed"));
+    assert_eq!(back.count(), 30);
+    // The present is believed again, and put right.
+    world.simulator.clear_faults();
+    reconcile(&world);
+    judged(&world);
+}
+
+#[test]
+fn an_upstream_that_becomes_an_old_copy_while_everything_is_read_deletes_nothing() {
+    let world = World::new(&[300]);
+    let old = world.simulator.rows(0);
+    world.simulator.keep_copy(0);
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    world.simulator.insert(0, 2);
+    world.catch_up();
+    let before = judged(&world);
+    let questions = || {
+        let requests = world.simulator.requests();
+        requests
+            .iter()
+            .filter(|request| request.query.split('&').any(|part| part == "limit=1"))
+            .count()
+    };
+    let before_it = questions();
+    world.simulator.set_latency(std::time::Duration::from_millis(500));
+    let args = ["reconcile", "--max-deletes", "1"];
+    let mut source = world.command(&args, &QUICK);
+    // Whether upstream is as new is asked for by one row; what is asked then meets the old copy.
+    wait_for("the question", || (questions() > before_it).then_some(()));
+    world.simulator.push_fault(Fault::export(Effect::OldCopy).rate(1.0));
+    source.expect_exit(1);
+    let log = source.log();
+    assert!(
+        log.contains("nothing was deleted: while everything was read, upstream is older"),
+        "{log}"
+    );
+    assert_eq!(world.accounts().len(), before.len());
+    assert_eq!(old.len() + 2, before.len());
+}
+
+#[test]
+fn an_upstream_that_shows_nothing_is_refused_and_a_small_share_allows_one() {
+    let world = World::new(&[10]);
+    world.catch_up();
+    let before = judged(&world);
+    // The newest, and with it what would show that upstream is as new.
+    let newest = world.simulator.rows(0).pop().expect("rows").id;
+    assert!(world.simulator.remove(0, &newest));
+    assert_eq!(
+        reconcile_with(&world, &[]).expect(0).out,
+        "lender-1: 0 accounts written, 1 deleted\n"
+    );
+    assert_eq!(world.simulator.delete(0, 10, 1).len(), 9);
+    let log = reconcile_with(&world, &[]).expect(1).log;
+    assert!(
+        log.contains("nothing was deleted: upstream does not show 9 of 9 accounts"),
+        "{log}"
+    );
+    assert_eq!(world.accounts().len(), before.len() + 1);
+    reconcile(&world);
+    assert!(judge::latest(&world.accounts()).is_empty());
 }

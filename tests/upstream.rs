@@ -594,6 +594,30 @@ fn a_clock_that_differs_from_upstreams_is_warned_about_once_and_stands_in_the_li
     assert!(!log.contains("upstream's clock"), "{log}");
 }
 
+#[test]
+fn a_date_that_is_an_hour_ahead_at_the_login_and_then_right_loses_nothing() {
+    let world = fresh_world();
+    world.simulator.set_date_skew(3_600_000);
+    let set = ["upstream.late_window=5s", "upstream.late_sweep_interval=300ms"];
+    let args: Vec<_> = set.iter().flat_map(|set| ["--set", set]).chain(["run"]).collect();
+    let mut source = world.command(&args, &[]);
+    source.wait_for_line("U25");
+    world.simulator.set_date_skew(0);
+    for number in 0..5 {
+        world.simulator.touch(0, 10, number);
+        world.simulator.change_late(0, 10, Duration::from_secs(2), number);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    source.wait_for_line("together again");
+    wait_for("the late rows", || {
+        (world.simulator.pending_late_count() == 0).then_some(())
+    });
+    source.signal("TERM");
+    source.expect_exit(0);
+    world.catch_up();
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+}
+
 // Connections.
 
 #[test]
@@ -623,6 +647,39 @@ fn an_upstream_that_is_away_is_waited_for() {
     world.simulator.set_down(false);
     source.expect_exit(0);
     judged(&world);
+}
+
+#[test]
+fn a_batch_waits_for_login_upstream_and_registry_no_longer_than_its_patience() {
+    let world = fresh_world();
+    let batch = |args: &[&str], environment: &[(&str, &str)]| {
+        let args: Vec<_> = args.iter().copied().chain(["--patience", "1500ms"]).collect();
+        let mut source = world.command(&args, environment);
+        source.expect_exit(1);
+        source.log()
+    };
+    let caught_up = ["run", "--until-caught-up"];
+    let no_registry = [("D02__SCHEMA_REGISTRY__URL", "http://127.0.0.1:1")];
+    contains(
+        &batch(&caught_up, &no_registry),
+        &["waiting for the schema registry", "stopped: "],
+    );
+    world.simulator.set_down(true);
+    contains(&batch(&caught_up, &[]), &["code=U01", "stopped: "]);
+    world.simulator.set_down(false);
+    world.simulator.push_fault(Fault::export(status(502)).rate(1.0));
+    contains(
+        &batch(&caught_up, &[]),
+        &["upstream brought no page that counts for 1s 500ms", "code=U27"],
+    );
+    world.simulator.clear_faults();
+    catch_up(&world, &[]);
+    world.simulator.push_fault(Fault::export(status(502)).rate(1.0));
+    contains(&batch(&["reconcile"], &[]), &["code=U27"]);
+    world.simulator.clear_faults();
+    let mut endless = world.command(&["run", "--patience", "1s"], &[]);
+    endless.expect_exit(2);
+    contains(&endless.log(), &["--until-caught-up"]);
 }
 
 #[test]

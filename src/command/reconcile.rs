@@ -2,7 +2,9 @@
 //! does not show any more is deleted. The reading is `run`'s (`reader::reconcile`), and so is the way into Kafka.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::backoff::{BATCH_PATIENCE, Patience};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
@@ -22,7 +24,11 @@ everything showed, nor a live walk and a sweep after them.
 
 A lender that a running source has is not taken from it: set upstream.reconcile_interval, and the
 source does this by itself. The exit code is 1 if nothing could be deleted, because it would have
-been too much or because rows do not say whose they are; what was written stays.";
+been too much or because rows do not say whose they are; what was written stays.
+
+An upstream that shows nothing as new as what is held, and accounts as they were before, is not
+believed: a standby that is behind, a backup that was restored. Nothing is written then.
+--restored-backup says that it is meant.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -36,6 +42,12 @@ pub struct Args {
     /// The largest share of a lender's accounts that may be deleted, 0 to 1; by default upstream.reconcile_max_deletes
     #[arg(long, value_name = "SHARE", value_parser = share)]
     max_deletes: Option<f64>,
+    /// Upstream is older than what is held, and that is meant: accounts go back with it
+    #[arg(long, conflicts_with = "dry_run")]
+    restored_backup: bool,
+    /// How long it waits for login, registry and upstream where they do not answer, before it ends with 1
+    #[arg(long, value_name = "TIME", default_value = BATCH_PATIENCE, value_parser = humantime::parse_duration)]
+    patience: Duration,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -55,10 +67,10 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
         config.upstream.reconcile_max_deletes = share;
     }
     if !args.dry_run {
-        return reconcile(config).await;
+        return reconcile(config, args.restored_backup, args.patience).await;
     }
     let max_share = config.upstream.reconcile_max_deletes;
-    let reports = verify::reports(&config, usize::MAX).await?;
+    let reports = verify::reports(&config, usize::MAX, args.patience).await?;
     let mut exits = Vec::new();
     for Report { lender, found } in &reports {
         exits.push(match found {
@@ -77,10 +89,16 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
     Ok(Exit::of_all(&exits))
 }
 
-async fn reconcile(config: Config) -> Result<Exit, Failure> {
+async fn reconcile(config: Config, is_backup: bool, patience: Duration) -> Result<Exit, Failure> {
     let lenders: Vec<String> = config.lenders.keys().cloned().collect();
     let metrics = Arc::new(Metrics::new());
-    let exit = Supervisor::run(Until::Reconciled, config, Arc::clone(&metrics)).await?;
+    let exit = Supervisor::run(
+        Until::Reconciled { is_backup },
+        Patience::For(patience),
+        config,
+        Arc::clone(&metrics),
+    )
+    .await?;
     for lender in &lenders {
         let metrics = metrics.lender(lender);
         if metrics.reconciles_total.get() == 0 {

@@ -2,7 +2,9 @@
 //! `crate::replay`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use crate::backoff::BATCH_PATIENCE;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::metrics::LenderMetrics;
@@ -32,6 +34,9 @@ pub struct Args {
     /// Count what would be written, and write nothing; may run beside a source
     #[arg(long)]
     dry_run: bool,
+    /// How long it waits for login, registry and upstream where they do not answer, before it ends with 1
+    #[arg(long, value_name = "TIME", default_value = BATCH_PATIENCE, value_parser = humantime::parse_duration)]
+    patience: Duration,
 }
 
 pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
@@ -40,7 +45,7 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
     shutdown::listen_for_signals(sender)?;
     let is_dry = args.dry_run;
     let replayed = shutdown::bounded(shutdown.clone(), async {
-        let replayer = Replayer::new(&config, shutdown).await?;
+        let replayer = Replayer::new(&config, args.patience, shutdown).await?;
         let mut exits = Vec::new();
         // One after another: the memory is that of the largest.
         for lender in config.lenders.keys() {

@@ -52,13 +52,15 @@ While it runs, it can be steered and looked into on the same port, under /simula
   curl -X POST 'localhost:8099/simulator/lenders/lender-1/delete?count=10'     or ?id=
   curl -X POST 'localhost:8099/simulator/lenders/lender-1/late?count=10&by_ms=5000'    changes, visible up to so much after their updated_at
   curl -X POST 'localhost:8099/simulator/lenders/lender-1/ahead?count=10&by_ms=5000'   changes, with an updated_at so much ahead
+  curl -X POST localhost:8099/simulator/lenders/lender-1/copy                  keeps a copy of the rows as they are, for the effect old_copy
   curl --data-binary @faults.jsonl localhost:8099/simulator/faults             adds a fault script
   curl -X DELETE localhost:8099/simulator/faults                               forgets what has not been met, and --fault-rate
   curl -X POST 'localhost:8099/simulator/latency?ms=100'
   curl -X POST 'localhost:8099/simulator/page-limit?most=100'                  504 for a larger limit; DELETE ends it
   curl -X POST 'localhost:8099/simulator/volatile?member=exported_at'          in every row, another value in each answer; DELETE ends all
   curl -X POST 'localhost:8099/simulator/total?as=capped:1000'                 or exact, or timeout
-  curl -X POST 'localhost:8099/simulator/clock?skew_ms=-90000'                 its clock minus this machine's"#;
+  curl -X POST 'localhost:8099/simulator/clock?skew_ms=-90000'                 its clock minus this machine's
+  curl -X POST 'localhost:8099/simulator/date?skew_ms=3600000'                 the header Date minus its clock"#;
 
 /// Serves an Exports API on a local port: rows, live changes, faults
 #[derive(Debug, clap::Args)]
@@ -121,6 +123,9 @@ pub struct Args {
     /// A member that every row has beside those of D02, with another value in each answer; repeatable
     #[arg(long, value_name = "NAME", value_parser = member)]
     volatile_member: Vec<String>,
+    /// How far the header Date is ahead of its clock, which rows and tokens go by; -90s: behind it
+    #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = skew_ms)]
+    date_skew: i64,
     /// Answers 504 to a larger limit
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u16).range(1..=1000))]
     page_limit: Option<u16>,
@@ -268,6 +273,7 @@ fn options(args: Args) -> Options {
         total: args.total,
         page_limit: args.page_limit.map(usize::from),
         clock_skew_ms: args.clock_skew,
+        date_skew_ms: args.date_skew,
         latency: args.latency,
         volatile_members: args.volatile_member,
         ..Options::default()

@@ -65,7 +65,8 @@ impl Health {
         for (name, lender) in &self.lenders {
             let standing = *lender.standing.lock().unwrap_or_else(PoisonError::into_inner);
             let age = lender.metrics.progress_age();
-            let why = why_not(standing, age, self.stale_after);
+            let are_clocks_apart = lender.metrics.clocks_apart.get() > 0;
+            let why = why_not(standing, age, self.stale_after, are_clocks_apart);
             self.metrics.show_ready(name, why.is_none());
             are_ready &= why.is_none();
             lenders.insert(name.clone(), shown(why, age));
@@ -87,7 +88,7 @@ fn shown(why: Option<String>, age: Option<Duration>) -> Value {
 
 /// Why a lender is not ready; `None` where it is. Errors stand in the log alone: they may name what is not for everybody who
 /// reaches the port.
-fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration) -> Option<String> {
+fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration, are_clocks_apart: bool) -> Option<String> {
     let shown = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
     match (standing, age) {
         (Standing::Starting, _) => Some("it has not started yet".to_owned()),
@@ -101,6 +102,10 @@ fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration) -> 
             shown(age),
             humantime::format_duration(stale_after)
         )),
+        (Standing::Running, Some(_)) if are_clocks_apart => Some(
+            "upstream's clock and this machine's differ by more than upstream.late_window; the log says how far"
+                .to_owned(),
+        ),
         (Standing::Running, Some(_)) => None,
     }
 }
@@ -139,9 +144,13 @@ mod tests {
             ),
             (Standing::Ended(Exit::Done), seconds(900), None),
         ] {
-            let found = why_not(standing, age, STALE_AFTER);
+            let found = why_not(standing, age, STALE_AFTER, false);
             assert_eq!(found.as_deref(), expected, "{standing:?} {age:?}");
         }
+        let apart = |standing| why_not(standing, seconds(1), STALE_AFTER, true);
+        let why = apart(Standing::Running).expect("not ready");
+        assert!(why.contains("differ by more than upstream.late_window"), "{why}");
+        assert_eq!(apart(Standing::Ended(Exit::Done)), None);
     }
 
     #[test]

@@ -126,6 +126,12 @@ impl Index {
         self.held.unseen()
     }
 
+    /// The up to `most` accounts that were updated last, up to `until`, in no order: public id and `updated_at`.
+    pub(crate) fn newest(&self, until: i64, most: usize) -> Vec<(String, i64)> {
+        let newest = self.held.newest(until, most);
+        newest.map(|(key, updated_at)| (key.to_string(), updated_at)).collect()
+    }
+
     pub(crate) fn contains(&self, public_id: &str) -> bool {
         self.held.get(&Key::new(public_id)).is_some()
     }

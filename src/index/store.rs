@@ -7,6 +7,9 @@
 //! A slot is as large as what it holds, to the next four bytes; slots of one size stand in chunks, and one that is left is
 //! used again. Without a content it takes about 30 bytes, with one about 75; the table 5 to 10 more.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use hashbrown::HashTable;
 use twox_hash::XxHash3_64;
 
@@ -120,6 +123,27 @@ impl Store {
     pub(super) fn unseen(&self) -> impl Iterator<Item = Key> {
         let slots = self.places.iter().map(|place| self.slots.get(*place));
         slots.filter(|slot| slot[0] & UNSEEN != 0).map(key_of)
+    }
+
+    /// The up to `most` accounts that were updated last, up to `until`, in no order.
+    pub(super) fn newest(&self, until: i64, most: usize) -> impl Iterator<Item = (Key, i64)> {
+        // The oldest of them first.
+        let mut newest = BinaryHeap::new();
+        for place in &self.places {
+            let updated_at = Slot::of(self.slots.get(*place)).held.updated_at;
+            if updated_at > until {
+                continue;
+            }
+            if newest.len() < most {
+                newest.push(Reverse((updated_at, place.0)));
+            } else if let Some(mut oldest) = newest.peek_mut()
+                && updated_at > oldest.0.0
+            {
+                *oldest = Reverse((updated_at, place.0));
+            }
+        }
+        let found = newest.into_iter();
+        found.map(|Reverse((updated_at, place))| (key_of(self.slots.get(SlotPlace(place))), updated_at))
     }
 
     /// Gives what was held.
@@ -442,6 +466,13 @@ mod tests {
             }
             prop_assert_eq!(store.unseen().collect::<HashSet<_>>(), unseen);
             prop_assert_eq!(store.len(), map.len());
+            let mut times: Vec<_> = map.values().map(|(held, _)| held.updated_at).filter(|at| *at <= 0).collect();
+            times.sort_unstable_by_key(|at| Reverse(*at));
+            times.truncate(3);
+            let mut newest: Vec<_> = store.newest(0, 3).collect();
+            newest.sort_unstable_by_key(|(_, at)| Reverse(*at));
+            prop_assert!(newest.iter().all(|(key, at)| map[key].0.updated_at == *at));
+            prop_assert_eq!(newest.into_iter().map(|(_, at)| at).collect::<Vec<_>>(), times);
             for (key, (held, content)) in &map {
                 prop_assert_eq!(store.get(key), Some(*held));
                 prop_assert_eq!(store.content(key), content.clone());

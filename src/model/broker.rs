@@ -117,6 +117,11 @@ impl Broker {
         self.state().upstream = Some(upstream);
     }
 
+    /// The mark `read`, as committed.
+    pub(super) fn read(&self) -> Option<Timestamp> {
+        self.state().record.as_ref()?.progress.read
+    }
+
     pub(super) fn keys(&self) -> Vec<String> {
         self.state().accounts.keys().cloned().collect()
     }

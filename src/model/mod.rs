@@ -18,15 +18,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use chrono::DateTime;
 use fastrand::Rng;
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::account::{AmountTolerance, Digest, Rules, Scratch, read_row};
 use crate::avro::{Encoder, Frame};
+use crate::backoff::Patience;
+use crate::clock;
 use crate::config::{self, SecretSource};
 use crate::exit::{Diagnosis, Exit};
 use crate::failpoint::{self, Rule};
@@ -201,6 +204,7 @@ impl Process {
             lender: &login.lender_public_id,
             upstream: &self.scenario.upstream,
             until: self.until,
+            patience: Patience::Endless,
             max_message: 1 << 20,
             committed: pipeline.committed(),
         });
@@ -359,7 +363,9 @@ impl Play {
             running.abort();
         }
         // To the end of what is read anyway, and then to that of everything.
-        for until in [Until::CaughtUp, Until::Reconciled] {
+        // Only a person can tell what went back in time from an old copy.
+        let reconciled = Until::Reconciled { is_backup: hides };
+        for until in [Until::CaughtUp, reconciled] {
             let ended = async {
                 loop {
                     match process(until).await.transpose() {
@@ -376,7 +382,7 @@ impl Play {
                 Ok(Err(panicked)) => broker.violate(Promise::Alive, format!("a process panicked: {panicked}")),
                 Err(_) => broker.violate(Promise::Alive, format!("not {until:?} after a day")),
             }
-            if until == Until::Reconciled || !hides {
+            if until == reconciled || !hides {
                 complete(&simulator, &broker, &scenario);
             }
         }
@@ -421,13 +427,30 @@ async fn empty_simulator(begin_ms: i64, token_lifetime: Duration) -> Simulator {
     };
     let simulator = Simulator::start(options).await.expect("a simulator");
     simulator.set_clock_skew(begin_ms - simulator.now_ms());
+    // Whoever reads has the right time, whatever upstream's `Date` says.
+    let begin = DateTime::from_timestamp_millis(begin_ms).expect("a time of these years");
+    clock::MODEL.set(Some((begin, Instant::now())));
     simulator
 }
 
-/// Time that passes by itself, on one thread.
-fn paused_runtime() -> Runtime {
+/// Time that passes by itself, on one thread; the clock is the machine's again once it is gone.
+struct PausedRuntime(Runtime);
+
+fn paused_runtime() -> PausedRuntime {
     let mut builder = Builder::new_current_thread();
-    builder.enable_all().start_paused(true).build().expect("a runtime")
+    PausedRuntime(builder.enable_all().start_paused(true).build().expect("a runtime"))
+}
+
+impl PausedRuntime {
+    fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.block_on(work)
+    }
+}
+
+impl Drop for PausedRuntime {
+    fn drop(&mut self) {
+        clock::MODEL.set(None);
+    }
 }
 
 fn is_plain(event: Event) -> bool {
@@ -484,7 +507,6 @@ fn complete(simulator: &Simulator, broker: &Broker, scenario: &Scenario) {
 
 mod tests {
     use std::io::Write as _;
-    use std::time::Instant;
 
     use super::*;
     use hyper::StatusCode;
@@ -519,7 +541,7 @@ mod tests {
             assert_eq!(violation, None, "{played:?}");
             return;
         }
-        let (begun, first) = (Instant::now(), first_seed());
+        let (begun, first) = (std::time::Instant::now(), first_seed());
         let mut all = Played::default();
         let mut count = 0;
         while begun.elapsed() < seconds() {
@@ -620,6 +642,84 @@ mod tests {
             complete(&self.simulator, &self.broker, &self.scenario);
             assert_eq!(self.broker.violation(), None);
         }
+    }
+
+    #[test]
+    fn rows_that_came_while_both_clocks_were_ahead_at_the_login_are_swept_once_these_are_put_right() {
+        const HOUR_MS: i64 = 3_600_000;
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 60], 10, 1, Crashes::Never).await;
+            stage.simulator.set_latency(Duration::from_millis(200));
+            stage.simulator.set_date_skew(HOUR_MS);
+            let right = clock::MODEL.get().expect("a clock");
+            clock::MODEL.set(Some((right.0 + Duration::from_secs(3_600), right.1)));
+            let running = stage.process(Until::Asked).start();
+            // Behind the login, before the first page.
+            sleep(Duration::from_millis(250)).await;
+            stage.simulator.set_date_skew(0);
+            clock::MODEL.set(Some(right));
+            for _ in 0..30 {
+                stage.world.happen(Event::Insert).await;
+                sleep(Duration::from_secs(1)).await;
+            }
+            sleep(2 * stage.scenario.upstream.late_sweep_interval + Duration::from_secs(10)).await;
+            let read = stage.broker.read().expect("a record");
+            assert!(read.0 > stage.simulator.now_ms() + HOUR_MS / 2, "T0 lies ahead: {read}");
+            stage.judge();
+            running.abort();
+        });
+    }
+
+    #[test]
+    fn an_old_copy_is_not_believed_and_nothing_of_it_is_written_unless_that_is_meant() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 60], 10, 2, Crashes::Never).await;
+            stage.simulator.keep_copy(0);
+            for _ in 0..5 {
+                sleep(Duration::from_secs(60)).await;
+                stage.world.happen(Event::ChangeMany).await;
+            }
+            stage.catch_up().await;
+            let before = stage.broker.keys().len();
+            let written = stage.scenario.metrics.records_total.get();
+            stage.simulator.push_fault(Fault::export(Effect::OldCopy).rate(1.0));
+            let reconcile = async |is_backup| {
+                let stopped = stage.process(Until::Reconciled { is_backup }).run().await;
+                let stopped = stopped.expect("no crash");
+                (stopped.exit(), stopped.failure.map(|failure| failure.text().to_owned()))
+            };
+            let (exit, why) = reconcile(false).await;
+            let why = why.expect("a reason");
+            assert!(
+                why.contains("nothing was written or deleted: upstream is older"),
+                "{why}"
+            );
+            assert_eq!(
+                (exit, stage.scenario.metrics.records_total.get()),
+                (Exit::Failed, written)
+            );
+            stage.broker.forgive();
+            let (exit, why) = reconcile(true).await;
+            assert_eq!((exit, why), (Exit::Done, None));
+            assert!(stage.scenario.metrics.put_back_total.get() > 0);
+            assert_eq!(stage.broker.keys().len(), before);
+        });
+    }
+
+    #[test]
+    fn an_upstream_whose_newest_accounts_are_gone_is_believed() {
+        paused_runtime().block_on(async {
+            let stage = Stage::new(&[1; 60], 10, 2, Crashes::Never).await;
+            stage.catch_up().await;
+            let rows = stage.simulator.rows(0);
+            rows[50..]
+                .iter()
+                .for_each(|row| assert!(stage.simulator.remove(0, &row.id)));
+            let stopped = stage.process(Until::Reconciled { is_backup: false }).run().await;
+            assert_eq!(stopped.expect("no crash").exit(), Exit::Done);
+            assert_eq!(stage.scenario.metrics.deleted_accounts_total.get(), 10);
+            stage.judge();
+        });
     }
 
     #[test]
@@ -1000,6 +1100,11 @@ mod tests {
     #[test]
     fn a_backlog_that_leaves_its_place_in_a_group_is_caught() {
         catches(Rule::BacklogKeepsItsPlace, &[Promise::Complete]);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_and_believed_is_caught() {
+        catches(Rule::EarlierClock, &[Promise::Complete]);
     }
 
     #[test]

@@ -78,9 +78,11 @@ pub(super) enum Event {
     Poison,
     Latency,
     Down,
+    /// `Date` is another than the clock that dates the rows.
+    DateApart,
 }
 
-pub(super) const EVENTS: [Event; 19] = [
+pub(super) const EVENTS: [Event; 20] = [
     Event::Change,
     Event::ChangeMany,
     Event::Late,
@@ -100,6 +102,7 @@ pub(super) const EVENTS: [Event; 19] = [
     Event::Poison,
     Event::Latency,
     Event::Down,
+    Event::DateApart,
 ];
 
 /// Makes things happen. Every content is a new one, so that a version that is written twice shows.
@@ -283,6 +286,10 @@ impl World {
                 sleep(Duration::from_millis(self.rng.u64(..3_000))).await;
                 self.simulator.set_down(false);
             }
+            Event::DateApart => {
+                let by = [0, self.rng.i64(-20_000..20_000), self.rng.i64(-3_600_000..3_600_000)];
+                self.simulator.set_date_skew(by[self.rng.usize(..by.len())]);
+            }
         }
     }
 
@@ -294,6 +301,7 @@ impl World {
         self.simulator.poison(None);
         self.simulator.set_latency(Duration::from_millis(5));
         self.simulator.set_down(false);
+        self.simulator.set_date_skew(0);
     }
 
     fn fault(&mut self) -> Fault {

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure};
 use crate::index::Index;
 use crate::policy::{self, AfterSink};
-use crate::progress::{Progress, Record, RecordKey};
+use crate::progress::{Progress, Record, RecordKey, Timestamp};
 use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, SinkError, Transactions};
 
 /// The code of tombstones that somebody else wrote.
@@ -80,7 +80,23 @@ impl<S: Sink> Claim<S> {
             dead_letters,
             left: None,
         };
+        self.say_left_out();
         Ok(Pipeline::new(self.lender, self.record, holdings))
+    }
+
+    /// Says what the snapshot left out that would be read today: `start_from` counts when it begins, and nobody reads what lies
+    /// before it by itself.
+    fn say_left_out(&self) {
+        let wanted = self.lender.decider.start_from.unwrap_or(Timestamp(0));
+        let Some(begun_from) = self.record.progress.start_from.filter(|from| wanted < *from) else {
+            return;
+        };
+        let lender = &self.lender.monitor.lender;
+        tracing::warn!(
+            lender,
+            "what is older than {begun_from} was left out by start_from when the snapshot began, and is not read because that is \
+             earlier now: `d02-source cursor set {lender} --to {wanted}` has the rest read"
+        );
     }
 
     /// Gives the lender back.

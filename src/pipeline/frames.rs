@@ -16,20 +16,25 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Asks the registry, where there is one; one that is away or refuses is waited for.
+    /// Asks the registry, where there is one; one that is away or refuses is waited for, as long as the patience lasts.
+    ///
+    /// # Errors
+    /// When it is over.
     pub(crate) async fn find(
         registry: Option<&Registry>,
         strategy: SubjectStrategy,
         lender: &str,
         topics: &Topics,
-    ) -> Self {
-        Self {
-            account: frame(registry, strategy, lender, &topics.accounts, &ACCOUNT).await,
+        patience: Patience,
+    ) -> Result<Self, RegistryError> {
+        let frame = |topic, schema| frame(registry, strategy, lender, topic, schema, patience);
+        Ok(Self {
+            account: frame(&topics.accounts, &ACCOUNT).await?,
             change: match &topics.changes {
-                Some(topic) => Some(frame(registry, strategy, lender, topic, &CHANGE).await),
+                Some(topic) => Some(frame(topic, &CHANGE).await?),
                 None => None,
             },
-        }
+        })
     }
 }
 
@@ -40,9 +45,10 @@ async fn frame(
     lender: &str,
     topic: &Topic,
     schema: &Definition,
-) -> Frame {
+    patience: Patience,
+) -> Result<Frame, RegistryError> {
     let Some(registry) = registry else {
-        return Frame::SingleObject;
+        return Ok(Frame::SingleObject);
     };
     let subject = registry::subject(strategy, &topic.name, schema.name);
     let ask = || registry.schema_id(&subject, schema.text);
@@ -58,8 +64,6 @@ async fn frame(
         );
     };
     let retry = |_: &RegistryError| AfterTry::Retry { at_least: None };
-    match Patience::Endless.retry(ask, retry, say).await {
-        Ok(schema_id) => Frame::Confluent { schema_id },
-        Err(_) => unreachable!("the patience has no end"),
-    }
+    let schema_id = patience.retry(ask, retry, say).await?;
+    Ok(Frame::Confluent { schema_id })
 }

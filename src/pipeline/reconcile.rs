@@ -13,7 +13,7 @@ use super::batch::{Batch, BatchItem};
 use crate::clock::Tick;
 use crate::index::{Index, Key};
 use crate::progress::{Timestamp, Walk};
-use crate::reader::{Ask, Entry, NotReconciled, Page};
+use crate::reader::{Ask, Entry, Newest, NotReconciled, Page};
 use crate::upstream::Client;
 
 /// Whom upstream has shown, while everything is read once more.
@@ -47,6 +47,13 @@ impl Reconciliation {
                 self.0 = Some(Shown { since, unnamed: 0 });
                 // Who asked may have been given up.
                 let _ = done.send(());
+                None
+            }
+            Ask::Newest { until, most, answer } => {
+                let _ = answer.send(Newest {
+                    held: index.len(),
+                    accounts: index.newest(until.0, most),
+                });
                 None
             }
             Ask::Count { answer } => {
@@ -112,8 +119,7 @@ fn end(
     max_rows: usize,
     at: Timestamp,
 ) -> (Result<usize, NotReconciled>, Vec<BatchItem>) {
-    let gone: Vec<String> = index.unseen().map(|key: Key| key.to_string()).collect();
-    let (unseen, held) = (gone.len(), index.len());
+    let (unseen, held) = (index.unseen().count(), index.len());
     if unseen > 0 && unnamed > 0 {
         let refused = NotReconciled::Unnamed { rows: unnamed, unseen };
         return (Err(refused), Vec::new());
@@ -126,6 +132,8 @@ fn end(
         };
         return (Err(refused), Vec::new());
     }
+    // No more than may go: a list of all would take gigabytes where upstream shows nothing.
+    let gone: Vec<String> = index.unseen().map(|key: Key| key.to_string()).collect();
     let deletions = gone.chunks(max_rows).map(|gone| BatchItem::Delete(gone.to_vec()));
     let items = deletions.chain([BatchItem::Reconciled(at)]).collect();
     (Ok(unseen), items)

@@ -10,7 +10,7 @@ use crate::account::shortened;
 use crate::exit::ErrorCode;
 use crate::index::Index;
 use crate::metrics::LenderMetrics;
-use crate::progress::{Progress, Record, Walk};
+use crate::progress::{Progress, Record, Timestamp, Walk};
 use crate::sink::Records;
 use crate::watchdog::Pulse;
 
@@ -86,6 +86,19 @@ impl Monitor {
         self.log_dead_letters(plan);
     }
 
+    /// `settled` goes back only where a clock does.
+    fn log_put_back(&self, before: Option<Timestamp>, progress: &Progress) {
+        let (Some(settled), Some(read)) = (progress.settled, progress.read) else {
+            return;
+        };
+        if before.is_some_and(|before| settled < before) {
+            tracing::warn!(
+                lender = self.lender,
+                "the clock of the answers went back: what is dated from {settled} to {read} is swept again"
+            );
+        }
+    }
+
     fn log_regressed(&self, plan: &Plan<'_>) {
         let lender = &self.lender;
         for public_id in &plan.regressed_ids {
@@ -146,6 +159,7 @@ impl Monitor {
         self.progress.send_if_modified(|committed| {
             let is_new = committed != progress;
             if is_new {
+                self.log_put_back(committed.settled, progress);
                 committed.clone_from(progress);
             }
             is_new

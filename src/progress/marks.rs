@@ -7,6 +7,10 @@ use super::timestamp::Timestamp;
 use super::walk::{Backlog, Step, Walk};
 use crate::failpoint::{self, Rule};
 
+/// `settled` goes back only where a clock was put right, not for what makes any clock of an answer early: `Date` is cut to
+/// the second, and the request took its time, which `upstream.request_timeout` bounds (30 s).
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
 /// Ranges and marks; none of them before the first snapshot began.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Progress {
@@ -20,6 +24,8 @@ pub(crate) struct Progress {
     pub settled: Option<Timestamp>,
     /// When everything was last read once more and put right.
     pub reconciled: Option<Timestamp>,
+    /// Rows that were older when the snapshot began are not read. `None` where there was no such bound, or none was noted.
+    pub start_from: Option<Timestamp>,
     pub ranges: Vec<Range>,
 }
 
@@ -33,6 +39,7 @@ impl Progress {
             place: None,
             settled: Some(t0.before(late_window)),
             reconciled: None,
+            start_from,
             ranges: vec![Range {
                 since: start_from,
                 until: Some(t0),
@@ -48,7 +55,7 @@ impl Progress {
     ///
     /// `read` never passes the clock of the walk's first answer: a row dated ahead of it is read again by the next walk,
     /// and nothing that appears below such a row is missed. `settled` never passes what a sweep itself read, nor what may
-    /// still have become visible after its first answer (Complete).
+    /// still have become visible after its first answer (Complete); it goes back where a live walk's clock does.
     pub(crate) fn advance(&mut self, step: &Step, late_window: Duration) {
         match step.walk {
             Walk::Range(stop) => {
@@ -72,6 +79,9 @@ impl Progress {
                     let highest = step.highest.map(|highest| highest.min(step.clock));
                     self.read = self.read.max(highest);
                     self.place.clone_from(&step.place);
+                }
+                if step.is_last {
+                    self.settled = Self::justified(self.settled, step.clock, late_window);
                 }
             }
             // `settled` may have gone back since it began.
@@ -131,6 +141,16 @@ impl Progress {
     /// Where a range ends beyond `settled`, sweeps have its work to do once more.
     pub(crate) fn has_ranges_beyond_settled(&self) -> bool {
         self.ranges.iter().any(|range| Some(range.stop) > self.settled)
+    }
+
+    /// `settled` as far as the clock of a later walk bears it out. One that lies further back says that the clock before was
+    /// ahead, and was put right: rows between both may be where nobody looks any more, so they are swept again (Complete).
+    pub(crate) fn justified(settled: Option<Timestamp>, clock: Timestamp, late_window: Duration) -> Option<Timestamp> {
+        let expected_from = clock.before(late_window);
+        settled.map(|settled| {
+            let is_early = expected_from < settled.before(CLOCK_TOLERANCE);
+            if is_early { expected_from } else { settled }
+        })
     }
 
     /// Has everything from `to` on read again up to `read`: one range, in place of those that end after `to`. What they have
@@ -297,6 +317,25 @@ mod tests {
             assert_eq!(progress.settled, Some(Timestamp(expected)), "{step:?}");
         }
         assert_eq!(progress.read, Some(Timestamp(500)));
+    }
+
+    #[test]
+    fn settled_goes_back_where_the_clock_was_put_right_and_not_for_a_slow_answer() {
+        let (hour, minute) = (3_600_000, 60_000);
+        let mut progress = begin(hour);
+        progress.advance(&step(Walk::Live, 0, hour - minute, true), WINDOW);
+        assert_eq!(progress.settled, Some(Timestamp(hour - 100)));
+        progress.advance(&step(Walk::Live, 0, hour - minute - 1, false), WINDOW);
+        assert_eq!(progress.settled, Some(Timestamp(hour - 100)), "it is not over");
+        progress.advance(&step(Walk::Live, 0, 5_000, true), WINDOW);
+        assert_eq!(progress.settled, Some(Timestamp(4_900)));
+        assert_eq!(progress.read, Some(Timestamp(hour)), "a sweep reads up to there");
+        let sweep = Step {
+            until: Some(Timestamp(hour)),
+            ..step(Walk::Sweep, 0, 9_000, true)
+        };
+        progress.advance(&sweep, WINDOW);
+        assert_eq!(progress.settled, Some(Timestamp(8_900)));
     }
 
     /// What can happen to the ranges: one is split at a share of what is left of it, or moves on by such a share, or ends.

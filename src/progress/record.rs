@@ -40,6 +40,9 @@ struct Flat {
     /// In no record before there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reconciled: Option<Timestamp>,
+    /// Where the snapshot began later than with the oldest row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start_from: Option<Timestamp>,
     ranges: String,
     /// What follows is in no record before there was any; who does not know it reads on without.
     ///
@@ -88,6 +91,7 @@ impl Record {
             read: self.progress.read,
             settled: self.progress.settled,
             reconciled: self.progress.reconciled,
+            start_from: self.progress.start_from,
             ranges,
             range_last_ids: range_last_ids.then(|| serde_json::to_string(&last_ids).expect("texts are always JSON")),
             place_since: place.as_ref().and_then(|place| place.since),
@@ -156,6 +160,7 @@ impl Record {
                 place,
                 settled: flat.settled,
                 reconciled: flat.reconciled,
+                start_from: flat.start_from,
                 ranges,
             },
             accounts,
@@ -219,6 +224,26 @@ mod tests {
         let golden = include_str!("../../tests/golden/cursor-record-v1.json").trim_end();
         assert_eq!(record.to_json(), golden);
         assert_eq!(Record::from_json(golden.as_bytes()).expect("readable"), record);
+    }
+
+    #[test]
+    fn what_the_snapshot_left_out_stands_in_the_record_beside_what_an_older_program_reads() {
+        let from = Some(Timestamp(1_780_000_000_000));
+        let record = Record {
+            instance: None,
+            epoch: 1,
+            sequence: 1,
+            base_url: "https://x".into(),
+            progress: Progress::begin(Timestamp(1_780_000_000_123), Duration::from_secs(600), from),
+            accounts: None,
+            partitions: "accounts=6".into(),
+        };
+        let json = record.to_json();
+        assert!(
+            json.contains(r#""start_from":"2026-05-28T20:26:40.000Z","ranges""#),
+            "{json}"
+        );
+        assert_eq!(Record::from_json(json.as_bytes()).expect("readable"), record);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! What does every walk of a lender need?
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::incoming::Outlet;
 use super::judge::RowEncoder;
+use crate::backoff::Patience;
 use crate::clock::Tick;
 use crate::config;
 use crate::progress::Timestamp;
@@ -18,6 +22,7 @@ pub(super) struct WalkContext {
     pub name: Box<str>,
     pub upstream: config::Upstream,
     pub until: Until,
+    pub trials: Trials,
     pub live: Outlet,
     pub rest: Outlet,
     /// Upstream's clock, as last seen: milliseconds since the epoch.
@@ -26,14 +31,50 @@ pub(super) struct WalkContext {
     pub passed_at: AtomicU64,
 }
 
+/// The patience with an upstream of which no walk gets a page that counts.
+pub(super) struct Trials {
+    patience: Patience,
+    failing_since: Mutex<Option<Instant>>,
+}
+
+impl Trials {
+    pub(super) fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            failing_since: Mutex::default(),
+        }
+    }
+
+    /// A page counts.
+    pub(super) fn passed(&self) {
+        *self.failing_since() = None;
+    }
+
+    /// A try failed; gives the patience if it is over before another one, after `wait`.
+    pub(super) fn failed(&self, wait: Duration) -> Option<Duration> {
+        let since = *self.failing_since().get_or_insert_with(Instant::now);
+        match self.patience {
+            Patience::For(patience) if since.elapsed() + wait > patience => Some(patience),
+            Patience::For(_) | Patience::Once | Patience::Endless => None,
+        }
+    }
+
+    fn failing_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failing_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// How long it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
     /// For ever.
     Asked,
     CaughtUp,
-    /// Until everything was read once more and what is gone deleted.
-    Reconciled,
+    /// Until everything was read once more and what is gone deleted; `is_backup`: also where upstream is older than what is
+    /// held.
+    Reconciled {
+        is_backup: bool,
+    },
 }
 
 impl WalkContext {

@@ -1,5 +1,7 @@
 //! How does a reader end by itself?
 
+use std::time::Duration;
+
 use super::ask::NotReconciled;
 use crate::avro::EncodeError;
 use crate::exit::{Diagnosis, ErrorCode, Exit};
@@ -22,6 +24,8 @@ pub(crate) enum ReaderError {
     Upstream(#[from] UpstreamError),
     #[error("the reading is stuck: {0}")]
     Stuck(String),
+    #[error("upstream brought no page that counts for {}: {text}", humantime::format_duration(*.patience))]
+    OutOfPatience { patience: Duration, text: String },
     #[error(transparent)]
     NotReconciled(#[from] NotReconciled),
     #[error(transparent)]
@@ -49,6 +53,7 @@ impl Diagnosis for ReaderError {
         match self {
             Self::Upstream(error) => error.code(),
             Self::Stuck(_) => STUCK,
+            Self::OutOfPatience { .. } => ErrorCode::U27,
             Self::NotReconciled(error) => error.code(),
             Self::Encode(error) => error.code(),
             Self::Letters(error) => error.code(),
@@ -59,6 +64,9 @@ impl Diagnosis for ReaderError {
         match self {
             Self::Upstream(error) => error.advice(),
             Self::Stuck(_) => STUCK_ADVICE,
+            Self::OutOfPatience { .. } => {
+                "what is read is committed, and the next run goes on from there; --patience waits longer"
+            }
             Self::NotReconciled(error) => error.advice(),
             Self::Encode(error) => error.advice(),
             Self::Letters(_) => {
@@ -71,7 +79,11 @@ impl Diagnosis for ReaderError {
         match self {
             // What was tried so far stays; the rest is tried by running it again.
             Self::Letters(_) => Exit::Failed,
-            Self::Upstream(_) | Self::Stuck(_) | Self::NotReconciled(_) | Self::Encode(_) => self.code().exit(),
+            Self::Upstream(_)
+            | Self::Stuck(_)
+            | Self::OutOfPatience { .. }
+            | Self::NotReconciled(_)
+            | Self::Encode(_) => self.code().exit(),
         }
     }
 }

@@ -20,15 +20,19 @@ use crate::metrics::LenderMetrics;
 use crate::progress::{Place, Step, Timestamp, Walk};
 use crate::upstream::{Answer, PageBody, PageRequest, RequestId, UpstreamError};
 
-/// A row that is dated further ahead of its own answer is counted and warned about.
-const AHEAD_TOLERANCE: i64 = 1_000;
+/// A row that is dated further ahead of the latest that its answer can show is counted and warned about.
+pub(crate) const AHEAD_TOLERANCE: i64 = 1_000;
+
+/// How much further ahead a row is dated than the last one that was warned about, so that it is worth another line: a clock
+/// that is a little behind must not fill the log.
+const AHEAD_PAUSE: i64 = 600_000;
 
 /// The code of a field that upstream changed for all rows.
 const DRIFTS: ErrorCode = ErrorCode::U15;
 
-/// Whether a row is dated ahead of upstream's clock.
-fn is_ahead(updated_at: i64, date: Timestamp) -> bool {
-    updated_at > date.0 + AHEAD_TOLERANCE
+/// Whether a row is dated ahead of its answer, which can show nothing later than `latest`.
+fn is_ahead(updated_at: i64, latest: Timestamp) -> bool {
+    updated_at > latest.0 + AHEAD_TOLERANCE
 }
 
 /// How a lender's rows become the bytes of accounts.
@@ -52,7 +56,7 @@ pub(super) struct Noted {
     members: Mutex<HashSet<String>>,
     drift: Mutex<Drift>,
     pub(super) volatile: Mutex<Volatile>,
-    /// The latest time ahead of upstream's clock: every walk reads such a row again.
+    /// The latest time ahead that was warned about: every walk reads such a row again.
     ahead: AtomicI64,
 }
 
@@ -109,7 +113,7 @@ impl Judge {
         // The first row with the last time.
         let mut tail_from = 0;
         let mut is_continued = true;
-        let date = answer.date.unwrap_or_else(|| Timestamp::from(clock::now()));
+        let latest = answer.latest;
         // Whether any row is later than what was read, as far as that can be told. One dated ahead is read time and again.
         let mut is_later = false;
         for (row, json) in body.rows.iter().enumerate() {
@@ -118,7 +122,7 @@ impl Judge {
                 is_later = true;
                 continue;
             };
-            is_later |= self.asked.since.is_none_or(|since| updated_at > since.0) && !is_ahead(updated_at, date);
+            is_later |= self.asked.since.is_none_or(|since| updated_at > since.0) && !is_ahead(updated_at, latest);
             if last.is_some_and(|last| updated_at < last) {
                 return unverified(Unverified::Order { row });
             }
@@ -158,7 +162,7 @@ impl Judge {
         } else {
             (self.asked.since, self.asked.until)
         };
-        let clock = self.clock.or(answer.clock).unwrap_or(answer.sent_at);
+        let clock = self.clock.unwrap_or(answer.clock);
         let highest_of_walk = highest.max(self.highest);
         let place = (is_last && self.walk == Walk::Live)
             .then(|| self.place(highest_of_walk, clock))
@@ -182,7 +186,7 @@ impl Judge {
             highest: highest_of_walk,
             clock,
         };
-        self.count(&encoded, highest, date);
+        self.count(&encoded, highest, latest);
         let is_again = match self.walk {
             Walk::Live => !is_later,
             Walk::Sweep | Walk::EarlySweep => true,
@@ -272,7 +276,7 @@ impl Judge {
         Ok(())
     }
 
-    fn count(&self, encoded: &Encoded, highest: Option<Timestamp>, date: Timestamp) {
+    fn count(&self, encoded: &Encoded, highest: Option<Timestamp>, latest: Timestamp) {
         let RowEncoder {
             metrics, name, noted, ..
         } = &*self.encoder;
@@ -285,16 +289,20 @@ impl Judge {
         metrics.unreal_dates_total.inc_by(encoded.unreal_date_count);
         metrics.unknown_fields_total.inc_by(encoded.unknown_count);
         metrics.tolerated_amounts_total.inc_by(encoded.tolerated_count);
-        if let Some(highest) = highest.filter(|highest| is_ahead(highest.0, date)) {
-            let are_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if is_ahead(row.updated_at, date));
+        if let Some(highest) = highest.filter(|highest| is_ahead(highest.0, latest)) {
+            let are_ahead = |entry: &&Entry| matches!(entry, Entry::Account(row) if is_ahead(row.updated_at, latest));
             metrics
                 .ahead_rows_total
                 .inc_by(encoded.entries.iter().filter(are_ahead).count() as u64);
             let lender = &**name;
-            if noted.ahead.fetch_max(highest.0, Ordering::Relaxed) >= highest.0 {
-                return;
+            let is_news = |last: i64| (highest.0 > last.saturating_add(AHEAD_PAUSE)).then_some(highest.0);
+            if noted
+                .ahead
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_news)
+                .is_ok()
+            {
+                tracing::warn!(lender, updated_at = %highest, clock = %latest, "rows are dated ahead of the clock of their answer");
             }
-            tracing::warn!(lender, updated_at = %highest, upstream_clock = %date, "rows are dated ahead of upstream's clock");
         }
     }
 }

@@ -65,6 +65,14 @@ pub(super) struct Ladder {
 }
 
 impl Ladder {
+    /// One that asks for a row at a time.
+    pub(super) fn row_by_row() -> Self {
+        Self {
+            limit: Some(1),
+            ..Self::default()
+        }
+    }
+
     /// Rows to ask for.
     pub(super) fn limit(&self, page_size: u16) -> u16 {
         self.limit.unwrap_or(page_size)

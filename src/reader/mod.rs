@@ -21,7 +21,8 @@
 //! - `page`: what is handed over; `incoming`: how
 //! - `drift`: a field that upstream changed for all rows (pure)
 //! - `again`: rows that are read again; `volatile`: content that differs each time it is read (pure)
-//! - `reconcile`: everything once more, to find what is gone; `ask`: what it asks the pipeline
+//! - `reconcile`: everything once more, to find what is gone; `ask`: what it asks the pipeline; `witness`: whether upstream is as
+//!   new as what is held
 //! - `replay`: the rows of dead letters instead of upstream's
 //! - `shares`: which range is read by whom (pure)
 //! - `count`: how many rows the snapshot has, for people
@@ -44,10 +45,12 @@ mod replay;
 mod shares;
 mod volatile;
 mod walk;
+mod witness;
 
-pub(crate) use ask::{Ask, NotReconciled};
+pub(crate) use ask::{Ask, Newest, NotReconciled};
 pub(crate) use exit::{ReaderError, ReaderExit};
 pub(crate) use incoming::{Incoming, Item};
+pub(crate) use judge::AHEAD_TOLERANCE;
 pub(crate) use page::{DISCARDED, EncodedRow, Entry, Page};
 pub(crate) use reading::{Reader, ReaderSettings, Until};
 pub(crate) use replay::{Closed, Letters, Replay, ReplaySettings};

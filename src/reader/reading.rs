@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use super::context::Until;
-use super::context::WalkContext;
+use super::context::{Trials, WalkContext};
 use super::count::{MAX_COUNTED, count_snapshot};
 use super::exit::ReaderExit;
 use super::incoming::{Incoming, Item, MAX_BUFFERED, MAX_BUFFERED_LIVE};
@@ -17,7 +17,8 @@ use super::shares::Shares;
 use super::walk::{OneWalk, RangeKind};
 use crate::account::Rules;
 use crate::avro::Encoder;
-use crate::clock::{self, Tick};
+use crate::backoff::Patience;
+use crate::clock::Tick;
 use crate::config;
 use crate::failpoint::{self, Rule};
 use crate::progress::{Backlog, Progress, Range, Timestamp};
@@ -48,6 +49,8 @@ pub(crate) struct ReaderSettings<'a> {
     pub lender: &'a str,
     pub upstream: &'a config::Upstream,
     pub until: Until,
+    /// With an upstream that does not answer.
+    pub patience: Patience,
     /// What the topics of rows take, in bytes.
     pub max_message: usize,
     pub committed: watch::Receiver<Progress>,
@@ -71,6 +74,7 @@ impl Reader {
             name: settings.name.into(),
             upstream: settings.upstream.clone(),
             until: settings.until,
+            trials: Trials::new(settings.patience),
             live,
             rest,
             clock: AtomicI64::new(0),
@@ -90,8 +94,8 @@ impl Reader {
     /// Reads on from what is committed, for ever or until caught up. Ends when the lender cannot go on, and says why as the
     /// last item.
     ///
-    /// `clock`: upstream's, where T0 is to be taken from it.
-    pub(crate) async fn run(self, clock: Option<Timestamp>, start_from: Option<Timestamp>) {
+    /// `clock`: that of the login, T0 where the snapshot begins.
+    pub(crate) async fn run(self, clock: Timestamp, start_from: Option<Timestamp>) {
         let reader = Arc::new(self);
         if let Err(ended) = reader.read(clock, start_from).await {
             // Behind everything: what is live is taken first.
@@ -99,19 +103,11 @@ impl Reader {
         }
     }
 
-    async fn read(self: &Arc<Self>, clock: Option<Timestamp>, start_from: Option<Timestamp>) -> Result<(), ReaderExit> {
-        self.context
-            .note_clock(clock.unwrap_or_else(|| Timestamp::from(clock::now())));
+    async fn read(self: &Arc<Self>, clock: Timestamp, start_from: Option<Timestamp>) -> Result<(), ReaderExit> {
+        self.context.note_clock(clock);
         let mut progress = self.committed.borrow().clone();
         if progress.first_snapshot_at.is_none() {
-            let t0 = clock.unwrap_or_else(|| {
-                tracing::warn!(
-                    lender = &*self.context.name,
-                    "upstream's answers carry no Date: this machine's clock is used"
-                );
-                Timestamp::from(clock::now())
-            });
-            progress = Progress::begin(t0, self.context.upstream.late_window, start_from);
+            progress = Progress::begin(clock, self.context.upstream.late_window, start_from);
             // First of all, and so is what is sent this way.
             self.context.live.send(Item::Begin(progress.clone()));
         }
@@ -124,7 +120,7 @@ impl Reader {
         let reading = async {
             match self.context.until {
                 Until::CaughtUp => return self.catch_up(&progress).await,
-                Until::Reconciled => {
+                Until::Reconciled { .. } => {
                     self.shares.all_read().await;
                     let reconciled = self.reconcile().await?;
                     // What came meanwhile, too.
@@ -291,7 +287,7 @@ impl Reader {
     /// Reads [`from`, `until`), if there is anything, until it is committed.
     async fn sweep_once(
         &self,
-        walk: fn(Option<Timestamp>, Timestamp) -> OneWalk,
+        walk: fn(Option<Timestamp>, Timestamp) -> OneWalk<'static>,
         from: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<(), ReaderExit> {

@@ -7,19 +7,22 @@
 //! ```
 //!
 //! The index notes who was seen, so the pipeline answers (`pipeline::reconcile`). What is missing or different is written on
-//! the way, as from any page.
+//! the way, as from any page: so whether upstream is as new as what is held is asked before the first page, and once more before
+//! anything is deleted (`witness`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::ask::{Ask, NotReconciled};
+use super::ask::{Ask, Newest, NotReconciled};
+use super::context::Until;
 use super::exit::ReaderExit;
 use super::incoming::Item;
 use super::reading::Reader;
 use super::shares::Shares;
-use super::walk::RangeKind;
+use super::walk::{OneWalk, RangeKind};
+use super::witness::{MAX_WITNESSES, Older, PageUse, Witnesses};
 use crate::clock::Tick;
 use crate::exit::Diagnosis;
 use crate::failpoint::{self, Rule};
@@ -34,7 +37,12 @@ impl Reader {
     pub(super) async fn reconcile_at_times(self: &Arc<Self>, interval: Duration) -> Result<(), ReaderExit> {
         let interval = failpoint::shortened("D02_TEST_RECONCILE_INTERVAL", interval);
         loop {
-            let last = self.committed.borrow().reconciled.unwrap_or(self.context.clock());
+            let last = {
+                let committed = self.committed.borrow();
+                // Not from the start of a process: one that is started every day would never come to it.
+                committed.reconciled.or(committed.first_snapshot_at)
+            };
+            let last = last.unwrap_or(self.context.clock());
             let since = Duration::from_millis(u64::try_from(self.context.clock().0 - last.0).unwrap_or(0));
             tokio::time::sleep(interval.saturating_sub(since)).await;
             if let Err(error) = self.reconcile().await? {
@@ -49,6 +57,10 @@ impl Reader {
     pub(super) async fn reconcile(self: &Arc<Self>) -> Result<Result<usize, NotReconciled>, ReaderExit> {
         const PASSES: u32 = 2;
         let (since, at) = (self.context.client.tick(), self.context.clock());
+        let as_new_as = match self.as_new_as().await? {
+            Ok(as_new_as) => as_new_as,
+            Err(older) => return Ok(Err(older)),
+        };
         tracing::info!(
             lender = &*self.context.name,
             "reconciling: everything is read once more"
@@ -69,13 +81,50 @@ impl Reader {
             // A backlog that came meanwhile may hold whom it did not show.
             self.shares.all_read().await;
             if self.ask(|answer| Ask::Count { answer }).await == 0 || failpoint::is_broken(Rule::TwoPasses) {
-                return Ok(self.delete(at).await);
+                return self.delete(at, as_new_as).await;
             }
         }
         // Somebody may have moved past both, or shown up late.
         self.walk_and_sweep().await;
         self.shares.all_read().await;
-        Ok(self.delete(at).await)
+        self.delete(at, as_new_as).await
+    }
+
+    /// Up to when upstream is as new as what is held, if anything is held that could say so. Nothing is handed over for that.
+    async fn as_new_as(&self) -> Result<Result<Option<Timestamp>, NotReconciled>, ReaderExit> {
+        if self.context.until == (Until::Reconciled { is_backup: true }) {
+            return Ok(Ok(None));
+        }
+        // What is dated ahead may go back with the clock that dated it.
+        let until = self.context.clock();
+        let Newest { held, accounts } = self.ask(|answer| Ask::Newest { until, most: 1, answer }).await;
+        let Some(newest) = accounts.first().map(|(_, updated_at)| Timestamp(*updated_at)) else {
+            return Ok(Ok(None));
+        };
+        if self.shows_any_from(newest).await? {
+            return Ok(Ok(Some(newest)));
+        }
+        // The newest accounts are gone, or upstream shows an old copy: that shows others as they were before.
+        tracing::info!(
+            lender = &*self.context.name,
+            "upstream shows nothing as new as what is held, of {newest}: it is read once without writing, to see whether that is gone"
+        );
+        let may_go = NotReconciled::may_go(held, self.context.upstream.reconcile_max_deletes);
+        let most = may_go.saturating_add(1).min(MAX_WITNESSES);
+        let Newest { accounts, .. } = self.ask(|answer| Ask::Newest { until, most, answer }).await;
+        let witnesses = Witnesses::new(accounts, self.context.upstream.late_window);
+        OneWalk::apart(None, PageUse::Heard(&witnesses))
+            .run(&self.context, None)
+            .await?;
+        let verdict = witnesses.verdict(may_go);
+        Ok(verdict.map_err(|Older| NotReconciled::Older { newest }))
+    }
+
+    /// Whether upstream shows anything that is no more than the late window older than `newest`.
+    async fn shows_any_from(&self, newest: Timestamp) -> Result<bool, ReaderExit> {
+        let from = newest.before(self.context.upstream.late_window);
+        let walk = OneWalk::apart(Some(from), PageUse::FirstRow);
+        Ok(walk.run(&self.context, None).await?.highest.is_some())
     }
 
     /// Waits for a live walk that begins from now on, and for a sweep that begins after it, to be committed.
@@ -85,7 +134,18 @@ impl Reader {
         self.wait_for_walk(&self.swept_at).await;
     }
 
-    async fn delete(&self, at: Timestamp) -> Result<usize, NotReconciled> {
+    /// `as_new_as`: upstream was that when it began.
+    async fn delete(
+        &self,
+        at: Timestamp,
+        as_new_as: Option<Timestamp>,
+    ) -> Result<Result<usize, NotReconciled>, ReaderExit> {
+        if let Some(newest) = as_new_as
+            && !self.shows_any_from(newest).await?
+        {
+            let from = newest.before(self.context.upstream.late_window);
+            return Ok(Err(NotReconciled::BecameOlder { from }));
+        }
         let (client, max_share) = (
             Arc::clone(&self.context.client),
             self.context.upstream.reconcile_max_deletes,
@@ -98,7 +158,7 @@ impl Reader {
         });
         let reconciled = reconciled.await;
         self.context.client.metrics().reconciles_total.inc();
-        reconciled
+        Ok(reconciled)
     }
 
     async fn wait_for_walk(&self, ended: &watch::Sender<Tick>) {

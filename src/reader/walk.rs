@@ -16,6 +16,7 @@ use super::judge::{Judge, NoPage, PageFault};
 use super::ladder::{Ladder, Rung, Trouble};
 use super::page::{Page, PageTail};
 use super::shares::Shares;
+use super::witness::PageUse;
 use crate::account::shortened;
 use crate::backoff::Backoff;
 use crate::clock::Tick;
@@ -43,10 +44,11 @@ const NARROWEST: i64 = 1_000;
 const OLDEST: i64 = 10 * 365 * 86_400_000;
 
 /// One walk over D02: a range, a live one, or a sweep.
-pub(super) struct OneWalk {
+pub(super) struct OneWalk<'w> {
     walk: Walk,
     /// Where it began.
     from: Option<Timestamp>,
+    page_use: PageUse<'w>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     /// Where it ends: a range at its `stop`, a sweep at its mark; a live one reads up to now.
@@ -112,6 +114,8 @@ pub(super) enum RangeKind {
 
 /// How a walk ended.
 pub(super) struct Walked {
+    /// The highest `updated_at`.
+    pub highest: Option<Timestamp>,
     /// It was given up: what it left is among the ranges now, up to this time.
     pub backlog: Option<Backlog>,
     /// Ends when its last page is committed, or given up.
@@ -126,7 +130,7 @@ impl Walked {
     }
 }
 
-impl OneWalk {
+impl<'w> OneWalk<'w> {
     pub(super) fn range(range: &Range, kind: RangeKind) -> Self {
         Self {
             walk: match kind {
@@ -187,9 +191,22 @@ impl OneWalk {
         }
     }
 
+    /// One that hands nothing over.
+    pub(super) fn apart(since: Option<Timestamp>, page_use: PageUse<'w>) -> Self {
+        Self {
+            ladder: match page_use {
+                PageUse::FirstRow => Ladder::row_by_row(),
+                PageUse::HandOver | PageUse::Heard(_) => Ladder::default(),
+            },
+            page_use,
+            ..Self::new(Walk::Reconcile(Timestamp(i64::MAX)), since)
+        }
+    }
+
     fn new(walk: Walk, since: Option<Timestamp>) -> Self {
         Self {
             walk,
+            page_use: PageUse::HandOver,
             from: since,
             since,
             until: None,
@@ -231,18 +248,15 @@ impl OneWalk {
                     let (is_last, backlog) = (page.step.is_last, page.step.backlog);
                     let (done, committed) = oneshot::channel();
                     page._done = is_last.then_some(done);
-                    let outlet = match self.walk {
-                        Walk::Live => &context.live,
-                        Walk::Range(_) | Walk::Sweep | Walk::EarlySweep | Walk::Reconcile(_) | Walk::Replay => {
-                            &context.rest
-                        }
-                    };
-                    outlet.hand_over(page).await;
-                    if is_last {
+                    if self.page_use.take(context, self.walk, page).await || is_last {
                         if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
                             shares.ended(stop);
                         }
-                        return Ok(Walked { backlog, committed });
+                        return Ok(Walked {
+                            highest: self.highest,
+                            backlog,
+                            committed,
+                        });
                     }
                     if let Some(shares) = shares {
                         self.share(context, shares);
@@ -330,6 +344,7 @@ impl OneWalk {
                 if let Ok(page) = &result {
                     context.note_clock(page.step.clock);
                     context.note_pass();
+                    context.trials.passed();
                 }
                 result
             }
@@ -426,6 +441,9 @@ impl OneWalk {
         let rung = self.ladder.fail(trouble, others_pass, can_narrow, page_size);
         metrics.retries_total.inc();
         let wait = self.backoff.next(None);
+        if let Some(patience) = context.trials.failed(wait) {
+            return Err(ReaderError::OutOfPatience { patience, text }.into());
+        }
         if self.backoff.is_worth_a_line() {
             let (lender, try_count) = (&*context.name, self.backoff.try_count());
             tracing::warn!(lender, try_count, wait = ?wait, %code, advice, "{text}");

@@ -119,6 +119,7 @@ impl Answer {
             | Effect::TokenRevoked
             | Effect::AllCursorsDead
             | Effect::Vanish { .. }
+            | Effect::OldCopy
             | Effect::Mixed => {}
         }
         self

@@ -1,6 +1,7 @@
 //! What time is it at the vendor, and how does the vendor write and read it?
 //!
-//! One clock serves everything: `updated_at` of live changes, token expiry and the `Date` header. A test can skew it.
+//! One clock serves everything: `updated_at` of live changes, token expiry and the `Date` header. A test can skew it, and
+//! the header apart from the rest, as where a gateway writes it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,6 +16,7 @@ pub(super) struct Clock {
     started_at_ms: i64,
     started: Instant,
     skew_ms: AtomicI64,
+    date_skew_ms: AtomicI64,
 }
 
 impl Default for Clock {
@@ -25,6 +27,7 @@ impl Default for Clock {
             started_at_ms: millis(since_epoch),
             started: Instant::now(),
             skew_ms: AtomicI64::new(0),
+            date_skew_ms: AtomicI64::new(0),
         }
     }
 }
@@ -37,6 +40,15 @@ impl Clock {
 
     pub(super) fn set_skew_ms(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Ordering::Relaxed);
+    }
+
+    /// What `Date` says.
+    pub(super) fn date_ms(&self) -> i64 {
+        self.now_ms() + self.date_skew_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_date_skew_ms(&self, skew_ms: i64) {
+        self.date_skew_ms.store(skew_ms, Ordering::Relaxed);
     }
 }
 
@@ -91,5 +103,8 @@ mod tests {
         let before = clock.now_ms();
         clock.set_skew_ms(3_600_000);
         assert!(clock.now_ms() - before >= 3_600_000);
+        clock.set_date_skew_ms(-7_200_000);
+        assert!(clock.now_ms() - before >= 3_600_000);
+        assert!(clock.date_ms() < before);
     }
 }

@@ -34,8 +34,9 @@ const MAX_VOLATILE: usize = 20;
 enum ControlError {
     #[error(
         "cannot {method} this; there are GET /simulator/counts, GET /simulator/lenders/{{subdomain}}/rows, POST \
-         /simulator/lenders/{{subdomain}}/touch, …/insert, …/delete, …/late and …/ahead, POST and DELETE /simulator/faults, \
-         /simulator/page-limit and /simulator/volatile, POST /simulator/latency, /simulator/total and /simulator/clock"
+         /simulator/lenders/{{subdomain}}/touch, …/insert, …/delete, …/late, …/ahead and …/copy, POST and DELETE \
+         /simulator/faults, /simulator/page-limit and /simulator/volatile, POST /simulator/latency, /simulator/total, \
+         /simulator/clock and /simulator/date"
     )]
     Path { method: Method },
     #[error("there is no lender {subdomain:?}, only {known}")]
@@ -166,6 +167,13 @@ where
             .await;
             Ok(json!({ "ids": ids }).to_string())
         }
+        (&Method::POST, ["lenders", subdomain, "copy"]) => {
+            let lender = find(shared, subdomain)?;
+            parameters.end()?;
+            let keep = move |shared: &Shared| shared.lenders[lender].write().keep_copy();
+            let row_count = in_background(shared, keep).await;
+            Ok(json!({ "row_count": row_count }).to_string())
+        }
         (&Method::POST, ["faults"]) => {
             parameters.end()?;
             let script = Limited::new(body, MAX_REQUEST_BODY).collect().await;
@@ -232,12 +240,13 @@ where
             Ok(json!({ "total": total.to_string() }).to_string())
         }
         (&Method::POST, ["clock"]) => {
-            let skew_ms: i64 = parameters.needed("skew_ms")?;
-            parameters.end()?;
-            if skew_ms.unsigned_abs() > millis(MAX_SHIFT).unsigned_abs() {
-                return Err(ControlError::TooFar { name: "skew_ms" });
-            }
+            let skew_ms = parameters.skew_ms()?;
             shared.clock.set_skew_ms(skew_ms);
+            Ok(json!({ "skew_ms": skew_ms }).to_string())
+        }
+        (&Method::POST, ["date"]) => {
+            let skew_ms = parameters.skew_ms()?;
+            shared.clock.set_date_skew_ms(skew_ms);
             Ok(json!({ "skew_ms": skew_ms }).to_string())
         }
         _ => Err(ControlError::Path { method: method.clone() }),
@@ -364,6 +373,16 @@ impl Parameters {
             return Err(ControlError::TooFar { name: "by_ms" });
         }
         Ok(by)
+    }
+
+    /// The only parameter: how far a clock is skewed.
+    fn skew_ms(mut self) -> Result<i64, ControlError> {
+        let skew_ms: i64 = self.needed("skew_ms")?;
+        self.end()?;
+        if skew_ms.unsigned_abs() > millis(MAX_SHIFT).unsigned_abs() {
+            return Err(ControlError::TooFar { name: "skew_ms" });
+        }
+        Ok(skew_ms)
     }
 
     /// From `seed`; without one, different each time.

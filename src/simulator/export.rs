@@ -163,7 +163,11 @@ fn page(
     let filter = &query.filter;
     let after = at.sent.as_ref().and_then(Cursor::after);
     let data = lender.read();
-    let mut page = data.store.page(filter, after.as_ref(), query.limit);
+    let store = match effect {
+        Some(Effect::OldCopy) => data.old(),
+        _ => &data.store,
+    };
+    let mut page = store.page(filter, after.as_ref(), query.limit);
     let cursor = |key: Option<&_>| Cursor::new(at.lender, filter, at.epoch, key);
     let mut next = page.next.as_ref().map(|key| cursor(Some(key)).encode());
     match effect {

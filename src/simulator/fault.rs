@@ -133,6 +133,8 @@ pub enum Effect {
     /// So many rows are deleted that this walk is still to read, the nearest behind this page, which is answered as ever. Fewer
     /// if fewer are left, none on the last page.
     Vanish { count: usize },
+    /// The page as it was when a copy of the rows was last kept; as it is, where none was.
+    OldCopy,
     /// One of those that a client gets over by asking again, at random: 429 and 503 with and without `Retry-After`, 500, 502,
     /// 504, `Html`, `CutOffJson`, `WrongTopLevelTypes`, `WrongContentType`, `Reset`, `Hang` and `SlowBody` of a second,
     /// `PageOutOfOrder`, `BoundsNotEchoed`, `EmptyPageWithCursor`, `TokenRevoked`.
@@ -276,6 +278,7 @@ impl Effect {
             | Self::TokenRevoked
             | Self::AllCursorsDead
             | Self::Vanish { .. }
+            | Self::OldCopy
             | Self::Mixed => true,
         }
     }

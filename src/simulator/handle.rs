@@ -7,6 +7,8 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::answer::Body;
+#[cfg(doc)]
+use super::fault::Effect;
 use super::fault::Fault;
 use super::lender::Lender;
 use super::options::Total;
@@ -157,6 +159,16 @@ impl Handle {
     /// The simulator's clock minus the machine's, in milliseconds: `Date`, `updated_at` and token expiry follow it.
     pub fn set_clock_skew(&self, skew_ms: i64) {
         self.shared.clock.set_skew_ms(skew_ms);
+    }
+
+    /// `Date` minus the simulator's clock, in milliseconds: rows and tokens do not follow it.
+    pub fn set_date_skew(&self, skew_ms: i64) {
+        self.shared.clock.set_date_skew_ms(skew_ms);
+    }
+
+    /// Keeps a copy of a lender's rows as they are now, in place of one before: [`Effect::OldCopy`] answers from it.
+    pub fn keep_copy(&self, lender: usize) {
+        self.of(lender).write().keep_copy();
     }
 
     pub fn now_ms(&self) -> i64 {

@@ -60,6 +60,8 @@ pub(super) struct Lender {
 #[derive(Debug, Default)]
 pub(super) struct Data {
     pub(super) store: Store,
+    /// As it was at a moment that somebody chose: what a standby that is behind, or a restored backup, would show.
+    copy: Option<Store>,
     /// The `_id` of each generated row, among them some that are gone.
     generated: Vec<Arc<str>>,
     next_index: u32,
@@ -80,6 +82,16 @@ struct Late {
 impl Data {
     pub(super) fn late_count(&self) -> usize {
         self.late.len()
+    }
+
+    /// Keeps the rows as they are now; gives how many.
+    pub(super) fn keep_copy(&mut self) -> usize {
+        self.copy.insert(self.store.clone()).len()
+    }
+
+    /// The rows as they were kept; as they are, if they never were.
+    pub(super) fn old(&self) -> &Store {
+        self.copy.as_ref().unwrap_or(&self.store)
     }
 
     /// Takes a row out; whether there was one.

@@ -39,6 +39,8 @@ pub struct Options {
     pub page_limit: Option<usize>,
     /// The simulator's clock minus the machine's, in milliseconds.
     pub clock_skew_ms: i64,
+    /// `Date` minus the simulator's clock, in milliseconds.
+    pub date_skew_ms: i64,
     /// Passes between query and answer.
     pub latency: Duration,
     /// Members of every row that have another value in each answer: letters, digits and underscores, and none that rows have.
@@ -59,6 +61,7 @@ impl Default for Options {
             total: Total::Exact,
             page_limit: None,
             clock_skew_ms: 0,
+            date_skew_ms: 0,
             latency: Duration::ZERO,
             volatile_members: Vec::new(),
         }

@@ -175,11 +175,11 @@ async fn response(shared: &Shared, answer: Answer, gzip: bool, id: &str) -> Resp
         bytes = compress(bytes).await;
         response = response.header(CONTENT_ENCODING, "gzip");
     }
-    let now_ms = shared.clock.now_ms();
+    let date_ms = shared.clock.date_ms();
     if let Some(retry_after) = answer.retry_after {
         let value = match retry_after {
             RetryAfter::Seconds(seconds) => seconds.to_string(),
-            RetryAfter::DateIn(seconds) => http_date(now_ms + i64::from(seconds) * 1_000),
+            RetryAfter::DateIn(seconds) => http_date(date_ms + i64::from(seconds) * 1_000),
         };
         response = response.header(RETRY_AFTER, value);
     }
@@ -187,7 +187,7 @@ async fn response(shared: &Shared, answer: Answer, gzip: bool, id: &str) -> Resp
         response = response.header(LOCATION, location);
     }
     response
-        .header(DATE, http_date(now_ms))
+        .header(DATE, http_date(date_ms))
         .body(Body::new(bytes, answer.delivery))
         .expect("every header is visible ASCII: a script's location is held to that")
 }

@@ -90,6 +90,7 @@ impl Simulator {
             }),
         });
         shared.clock.set_skew_ms(options.clock_skew_ms);
+        shared.clock.set_date_skew_ms(options.date_skew_ms);
         let mut tasks = vec![tokio::spawn(server::serve(listener, acceptor, shared.clone()))];
         for (index, lender) in shared.lenders.iter().enumerate() {
             tasks.push(tokio::spawn(live::reveal(shared.clone(), index)));

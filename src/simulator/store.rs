@@ -23,7 +23,7 @@ pub(super) struct Filter {
     pub(super) descending: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) json: Box<str>,
     /// What it was generated from; `None` for a row that a test wrote.
@@ -39,7 +39,7 @@ pub(super) struct Page<'a> {
 }
 
 /// One lender's rows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Store {
     rows: BTreeMap<Key, Row>,
     updated_at: HashMap<Arc<str>, i64>,

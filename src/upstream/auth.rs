@@ -28,8 +28,10 @@ use crate::progress::Timestamp;
 #[derive(Debug, Clone)]
 pub(crate) struct Login {
     pub lender_public_id: String,
-    /// Upstream's clock, `None` where its answers carry no `Date`.
-    pub clock: Option<Timestamp>,
+    /// The clock of its answer.
+    pub clock: Timestamp,
+    /// Upstream's own, where its answers carry a `Date`.
+    pub date: Option<Timestamp>,
 }
 
 /// The token in use and the one that renews it.
@@ -332,6 +334,7 @@ async fn log_in(
     let login = Login {
         lender_public_id,
         clock: answer.clock,
+        date: answer.date,
     };
     let tokens = Tokens::new(received(token, &answer), refresh_token, generation);
     Ok((login, tokens))

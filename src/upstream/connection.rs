@@ -1,6 +1,7 @@
 //! How does a request travel? One bounded answer a request: in time, in bytes, and never through a redirect.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::{Method, Request, Response, StatusCode, Url, header};
@@ -15,11 +16,15 @@ use super::response::{self, NotPage, PageBody, RequestId};
 use super::route::Route;
 use super::transport::Transport;
 use crate::clock::{self, Tick, Ticks};
+use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
 use crate::progress::Timestamp;
 
 /// What a request for a page does.
 pub(super) const READING: &str = "reading a page of D02";
+
+/// `Date` is cut to the second.
+const DATE_CUT: Duration = Duration::from_secs(1);
 
 /// What every request of a lender shares.
 pub(super) struct Connection {
@@ -40,12 +45,13 @@ pub(crate) struct Answer {
     /// What the request held, which no error repeats.
     secret: SecretString,
     pub request_id: RequestId,
-    /// Upstream's clock when the answer was computed, at the latest: `Date` minus the time the request took.
-    pub clock: Option<Timestamp>,
+    /// What is dated before was there to be read: the earlier of both clocks, less the time that the request took.
+    pub clock: Timestamp,
+    /// What the answer can show is dated no later by the same clock: what the request took, and the second that `Date` is
+    /// cut to.
+    pub latest: Timestamp,
     /// `Date` itself.
     pub date: Option<Timestamp>,
-    /// This machine's time when it was asked for.
-    pub sent_at: Timestamp,
     pub requested: Tick,
     pub received: Tick,
 }
@@ -74,7 +80,7 @@ impl Connection {
             }
         };
         let asked = request.url().clone();
-        let sent_at = Timestamp(clock::now().timestamp_millis());
+        let sent_at = clock::now();
         let (started, requested) = (Instant::now(), self.ticks.next());
         let response = match self.transport.execute(request).await {
             Ok(response) => response,
@@ -84,12 +90,12 @@ impl Connection {
             }
         };
         let (date, took) = (date(&response), started.elapsed());
-        let clock = date.map(|date| Timestamp::from(date - took));
+        let clock = earlier(date, took, sent_at);
         let status = response.status();
         self.metrics.count_request(Some(status.as_u16()));
         // An error may be a gateway's, with a clock of its own.
         if let (StatusCode::OK, Some(date)) = (status, date) {
-            self.route.compare_clocks(date, took, &self.metrics);
+            self.route.compare_clocks(date, sent_at, took, &self.metrics);
         }
         let request_id = RequestId::of(header_text(&response, "x-request-id"));
         if status != StatusCode::OK {
@@ -135,9 +141,9 @@ impl Connection {
             damaged,
             secret: secret.clone(),
             request_id,
-            clock,
+            clock: Timestamp::from(clock),
+            latest: Timestamp::from(clock + took + DATE_CUT),
             date,
-            sent_at,
             requested,
             received,
         })
@@ -244,6 +250,16 @@ fn text_of(body: Vec<u8>) -> (String, Option<Vec<u8>>) {
     (text, Some(body))
 }
 
+/// The clock of an answer. What lies before it is in the answer, if it was visible: the query ran after the request was
+/// sent, and before `Date` was written. Too early is safe, too late is not, so the earlier of both clocks counts.
+fn earlier(date: Option<DateTime<Utc>>, took: Duration, sent_at: DateTime<Utc>) -> DateTime<Utc> {
+    match date.map(|date| date - took) {
+        Some(clock) if failpoint::is_broken(Rule::EarlierClock) => clock,
+        Some(clock) => clock.min(sent_at),
+        None => sent_at,
+    }
+}
+
 /// A request with a token, which nothing prints.
 pub(super) fn get(url: Url, token: &SecretString) -> Request {
     let mut request = Request::new(Method::GET, url);
@@ -293,6 +309,21 @@ mod tests {
             assert_eq!(text.len(), bytes.len());
             let kept = |(at, byte): (usize, u8)| byte == bytes[at] || byte == 0x7f && bytes[at] >= 0x80;
             assert!(text.bytes().enumerate().all(kept), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_earlier_clock_counts_and_ours_where_there_is_no_other() {
+        let at = |text: &str| -> DateTime<Utc> { text.parse().expect("a time") };
+        let (sent_at, took) = (at("2026-11-24T10:00:00Z"), Duration::from_secs(2));
+        for (date, expected) in [
+            (Some("2026-11-24T10:00:02Z"), "2026-11-24T10:00:00Z"),
+            (Some("2026-11-24T10:00:01Z"), "2026-11-24T09:59:59Z"),
+            (Some("2026-11-24T11:00:01Z"), "2026-11-24T10:00:00Z"),
+            (Some("2026-11-24T09:00:02Z"), "2026-11-24T09:00:00Z"),
+            (None, "2026-11-24T10:00:00Z"),
+        ] {
+            assert_eq!(earlier(date.map(at), took, sent_at), at(expected), "{date:?}");
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) use connection::Answer;
 pub(crate) use error::{ClientError, NO_ANSWER, OTHER_TOKEN, UpstreamError};
 pub(crate) use request::PageRequest;
 pub(crate) use response::{PageBody, RequestId};
-pub(crate) use route::Route;
+pub(crate) use route::{Route, TOO_FAR_APART};
 #[cfg(test)]
 pub(crate) use transport::Execution;
 pub(crate) use transport::{HttpClient, Transport};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep};
 
 use super::rate::{Rate, Turn};
@@ -31,6 +31,8 @@ const MAX_HOLD: Duration = Duration::from_secs(3600);
 
 /// After as many requests in a row without an answer, the next one uses a new connection.
 const SILENT_BEFORE_RECONNECT: u32 = 3;
+/// The code of clocks that differ by more than the late window.
+pub(crate) const TOO_FAR_APART: ErrorCode = ErrorCode::U25;
 
 /// One lender's way to upstream, from one login to the next.
 pub(crate) struct Route {
@@ -41,7 +43,10 @@ pub(crate) struct Route {
     held_until: Mutex<Option<Instant>>,
     /// Requests in a row that brought no answer.
     silent_count: AtomicU32,
+    late_window: Duration,
     warned: Mutex<Warned>,
+    /// Whether the clocks were last apart by more than the window.
+    apart: Mutex<Apart>,
 }
 
 /// The last skew that was warned about, in seconds, and when.
@@ -55,7 +60,9 @@ impl Route {
             rate: upstream.max_requests_per_second.map(Rate::new),
             held_until: Mutex::default(),
             silent_count: AtomicU32::new(0),
+            late_window: upstream.late_window,
             warned: Mutex::default(),
+            apart: Mutex::default(),
         }
     }
 
@@ -113,11 +120,19 @@ impl Route {
     }
 
     /// Takes note of how upstream's clock differs from ours, by the `Date` of an answer that has just come.
-    pub(super) fn compare_clocks(&self, date: DateTime<Utc>, took: Duration, metrics: &LenderMetrics) {
+    pub(super) fn compare_clocks(
+        &self,
+        date: DateTime<Utc>,
+        sent_at: DateTime<Utc>,
+        took: Duration,
+        metrics: &LenderMetrics,
+    ) {
+        let here = clock::now();
+        self.compare_to_window(date, sent_at, here, metrics);
         if took > MAX_DURATION {
             return;
         }
-        let seconds = skew(date, clock::now(), took);
+        let seconds = skew(date, here, took);
         metrics.upstream_clock_skew_seconds.set(seconds);
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_news(seconds, Instant::now()) {
@@ -126,10 +141,63 @@ impl Route {
                 lender,
                 code = %CLOCKS_DIFFER,
                 advice = "let NTP set the clock of this machine, or tell the vendor if it is theirs that is wrong",
-                "{}: ages shown here are wrong by that; what is read is not, its bounds come from upstream's Date",
+                "{}: ages shown here are wrong by that; what is read is not, its bounds come from the earlier of the two",
                 shown(seconds)
             );
         }
+    }
+}
+
+impl Route {
+    /// Says when the clocks come apart by more than the late window, and when that is over.
+    fn compare_to_window(
+        &self,
+        date: DateTime<Utc>,
+        sent_at: DateTime<Utc>,
+        here: DateTime<Utc>,
+        metrics: &LenderMetrics,
+    ) {
+        let apart = {
+            let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = *apart;
+            *apart = before.after(difference(date, sent_at, here), self.late_window);
+            (before != *apart).then_some(*apart)
+        };
+        let Some(apart) = apart else { return };
+        metrics.clocks_apart.set(i64::from(apart.0));
+        let (lender, late_window) = (&*self.lender, humantime::format_duration(self.late_window));
+        if apart.0 {
+            tracing::error!(
+                lender,
+                code = %TOO_FAR_APART,
+                advice = "let NTP set the clock of this machine, or tell the vendor if it is theirs that is wrong",
+                "upstream's Date is {}, more than upstream.late_window ({late_window}): not ready; reading goes on by the earlier of \
+                 both clocks, so nothing is lost",
+                compared((date - here).as_seconds_f64())
+            );
+        } else {
+            tracing::info!(
+                lender,
+                "upstream's Date and this machine's clock are together again, by upstream.late_window ({late_window})"
+            );
+        }
+    }
+}
+
+/// How far the clocks are apart at least: `Date`, cut to the second, was written between request and answer.
+fn difference(date: DateTime<Utc>, sent_at: DateTime<Utc>, here: DateTime<Utc>) -> Duration {
+    let (ahead, behind) = (date - here, sent_at - date - TimeDelta::seconds(1));
+    ahead.max(behind).to_std().unwrap_or_default()
+}
+
+/// Whether the clocks are apart by more than the late window.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Apart(bool);
+
+impl Apart {
+    /// It is over only at half of the window, so that clocks near to it do not fill the log.
+    fn after(self, difference: Duration, late_window: Duration) -> Self {
+        Self(difference > if self.0 { late_window / 2 } else { late_window })
     }
 }
 
@@ -140,8 +208,12 @@ fn skew(date: DateTime<Utc>, here: DateTime<Utc>, took: Duration) -> f64 {
 }
 
 fn shown(seconds: f64) -> String {
+    format!("upstream's clock is {}", compared(seconds))
+}
+
+fn compared(seconds: f64) -> String {
     let side = if seconds > 0.0 { "ahead of" } else { "behind" };
-    format!("upstream's clock is {:.0} s {side} this machine's", seconds.abs())
+    format!("{:.0} s {side} this machine's", seconds.abs())
 }
 
 impl Warned {
@@ -283,6 +355,38 @@ mod tests {
     }
 
     #[test]
+    fn the_clocks_are_apart_beyond_the_window_and_together_again_below_half_of_it() {
+        let window = Duration::from_secs(600);
+        let mut apart = Apart::default();
+        for (seconds, expected) in [
+            (0, false),
+            (600, false),
+            (601, true),
+            (400, true),
+            (300, false),
+            (599, false),
+        ] {
+            apart = apart.after(Duration::from_secs(seconds), window);
+            assert_eq!(apart.0, expected, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_difference_that_the_request_and_the_cut_second_can_explain_is_none() {
+        let sent_at = at("2026-11-24T10:00:00.900Z");
+        let here = at("2026-11-24T10:00:09.900Z");
+        for (date, expected) in [
+            ("2026-11-24T10:00:00Z", 0),
+            ("2026-11-24T10:00:09Z", 0),
+            ("2026-11-24T09:59:58Z", 1_900),
+            ("2026-11-24T10:00:11Z", 1_100),
+        ] {
+            let found = difference(at(date), sent_at, here);
+            assert_eq!(found, Duration::from_millis(expected), "{date}");
+        }
+    }
+
+    #[test]
     fn a_slow_answer_says_nothing_about_the_clock() {
         let metrics = LenderMetrics::default();
         let upstream = config::load(config::Layers::default())
@@ -291,9 +395,10 @@ mod tests {
             .upstream;
         let route = Route::new("acme", &upstream);
         let date = at("2001-01-01T00:00:00Z");
-        route.compare_clocks(date, MAX_DURATION + Duration::from_millis(1), &metrics);
+        let now = clock::now();
+        route.compare_clocks(date, now, MAX_DURATION + Duration::from_millis(1), &metrics);
         assert_eq!(metrics.upstream_clock_skew_seconds.get(), 0.0);
-        route.compare_clocks(date, MAX_DURATION, &metrics);
+        route.compare_clocks(date, now, MAX_DURATION, &metrics);
         assert!(metrics.upstream_clock_skew_seconds.get() < -700_000_000.0);
     }
 }

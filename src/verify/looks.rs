@@ -111,7 +111,7 @@ struct LookState {
 impl Looking<'_> {
     /// # Errors
     /// When upstream or Kafka cannot be read.
-    pub(super) async fn run(&self, clock: Option<Timestamp>, limit: usize) -> Result<Findings, Failure> {
+    pub(super) async fn run(&self, clock: Timestamp, limit: usize) -> Result<Findings, Failure> {
         let mut state = self.first(clock).await?;
         let cursor = self.cursor().await?;
         let mut look_count = 0;
@@ -131,7 +131,7 @@ impl Looking<'_> {
     }
 
     /// Reads everything.
-    async fn first(&self, clock: Option<Timestamp>) -> Result<LookState, Failure> {
+    async fn first(&self, clock: Timestamp) -> Result<LookState, Failure> {
         let mut upstream = Table::new(Keep::Highest);
         let mut dead = DeadRows::new();
         let take = |seen: SeenRow<'_>| match seen {

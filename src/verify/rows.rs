@@ -23,9 +23,6 @@ use crate::reader::{Entry, Item, Page, Reader, ReaderExit, ReaderSettings, Until
 use crate::sink::{AccountRecord, Topic, account_size};
 use crate::upstream::{Client, Login, Route, Transport};
 
-/// An upstream that brings nothing for so long is given up, the time of two requests not counted.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Accounts are asked for again by their times, in no more ranges than this: each costs a request, so that of many
 /// accounts what lies between them is read too.
 const MOST_RANGES: usize = 200;
@@ -70,6 +67,7 @@ pub(super) struct UpstreamRows<'a> {
     lender: &'a str,
     public_id: String,
     metrics: LenderMetrics,
+    patience: Duration,
     /// Where accounts are to go: what is too large for it is none.
     topic: &'a Topic,
 }
@@ -82,10 +80,11 @@ impl<'a> UpstreamRows<'a> {
         lender: &'a str,
         metrics: LenderMetrics,
         topic: &'a Topic,
+        patience: Duration,
     ) -> Result<(Self, Login), Failure> {
         let route = Arc::new(Route::new(lender, &config.upstream));
-        let patience = Patience::For(patience(config));
-        let logged_in = login::log_in(http, config, lender, &metrics, &route, patience).await;
+        let patience = with_requests(config, patience);
+        let logged_in = login::log_in(http, config, lender, &metrics, &route, Patience::For(patience)).await;
         let (client, login) = logged_in?;
         let rows = Self {
             client: Arc::new(client),
@@ -93,6 +92,7 @@ impl<'a> UpstreamRows<'a> {
             lender,
             public_id: login.lender_public_id.clone(),
             metrics,
+            patience,
             topic,
         };
         Ok((rows, login))
@@ -107,14 +107,10 @@ impl<'a> UpstreamRows<'a> {
     ///
     /// # Errors
     /// When upstream refuses, brings nothing for too long, or a place in it cannot be read.
-    pub(super) async fn all(
-        &self,
-        clock: Option<Timestamp>,
-        take: impl FnMut(SeenRow<'_>),
-    ) -> Result<Timestamp, Failure> {
+    pub(super) async fn all(&self, clock: Timestamp, take: impl FnMut(SeenRow<'_>)) -> Result<Timestamp, Failure> {
         // `start_from` leaves out nothing here: what is older counts where the topic holds it.
         let begun = self.read(Progress::default(), clock, take).await?;
-        Ok(begun.unwrap_or_else(|| Timestamp::from(crate::clock::now())))
+        Ok(begun.unwrap_or(clock))
     }
 
     /// Reads what upstream has at `times`, and everything from `since` on.
@@ -133,15 +129,16 @@ impl<'a> UpstreamRows<'a> {
             place: None,
             settled: Some(since),
             reconciled: None,
+            start_from: None,
             ranges: ranges(times.range(..since.0).copied()),
         };
-        self.read(progress, None, take).await.map(|_| ())
+        self.read(progress, since, take).await.map(|_| ())
     }
 
     async fn read(
         &self,
         progress: Progress,
-        clock: Option<Timestamp>,
+        clock: Timestamp,
         mut take: impl FnMut(SeenRow<'_>),
     ) -> Result<Option<Timestamp>, Failure> {
         // For the bar that a terminal shows.
@@ -163,13 +160,14 @@ impl<'a> UpstreamRows<'a> {
             lender: &self.public_id,
             upstream: &self.config.upstream,
             until: Until::CaughtUp,
+            patience: Patience::Endless,
             max_message: self.topic.max_message,
             committed,
         });
         // Given up with this reading.
         let mut reading = JoinSet::new();
         reading.spawn(reader.run(clock, None));
-        let patience = patience(self.config);
+        let patience = self.patience;
         let (mut deadline, mut begun) = (Instant::now() + patience, None);
         loop {
             match timeout_at(deadline, incoming.next()).await {
@@ -271,13 +269,13 @@ fn is_further(step: &Step) -> bool {
 }
 
 /// How long upstream may bring nothing.
-fn patience(config: &Config) -> Duration {
+fn with_requests(config: &Config, patience: Duration) -> Duration {
     /// As many may stand before one that counts.
     const REQUESTS: f64 = 16.0;
     let upstream = &config.upstream;
     let rate = upstream.max_requests_per_second;
     let turns = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(REQUESTS / rate));
-    failpoint::shortened("D02_TEST_VERIFY_PATIENCE", PATIENCE) + 2 * upstream.request_timeout + turns
+    failpoint::shortened("D02_TEST_VERIFY_PATIENCE", patience) + 2 * upstream.request_timeout + turns
 }
 
 /// Ranges that hold all of `times`, which come in order.

@@ -1,6 +1,7 @@
 //! Who looks at every lender of a configuration? One after another: the memory is that of the largest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::found::{Findings, Report};
 use super::looks::Looking;
@@ -14,11 +15,12 @@ use crate::progress_bar;
 use crate::sink::{Topics, UsableTopic, ready_topics};
 use crate::upstream::Transport;
 
-/// What is found of each lender of the configuration; `limit`: how many accounts are listed of each kind.
+/// What is found of each lender of the configuration; `limit`: how many accounts are listed of each kind;
+/// `patience`: with an upstream that brings nothing.
 ///
 /// # Errors
 /// When nothing can be compared: the topics cannot be used. What keeps one lender from it stands in its report.
-pub(crate) async fn reports(config: &Config, limit: usize) -> Result<Vec<Report>, Failure> {
+pub(crate) async fn reports(config: &Config, limit: usize, patience: Duration) -> Result<Vec<Report>, Failure> {
     let http = login::transport(config)?;
     let cluster = Cluster::new(config);
     let checked = ready_topics(&cluster, config, false).await?;
@@ -29,6 +31,7 @@ pub(crate) async fn reports(config: &Config, limit: usize) -> Result<Vec<Report>
         checked,
         metrics: Metrics::new(),
         limit,
+        patience,
     };
     let mut reports = Vec::new();
     for lender in config.lenders.keys() {
@@ -52,14 +55,22 @@ struct Verifier<'a> {
     checked: Vec<UsableTopic>,
     metrics: Metrics,
     limit: usize,
+    patience: Duration,
 }
 
 impl Verifier<'_> {
     async fn verify(&self, lender: &str) -> Result<Findings, Failure> {
         let topics = Topics::of(&self.checked, &self.config.kafka, lender);
         let metrics = self.metrics.lender(lender);
-        let (rows, login) =
-            UpstreamRows::log_in(&self.http, self.config, lender, metrics.clone(), &topics.accounts).await?;
+        let (rows, login) = UpstreamRows::log_in(
+            &self.http,
+            self.config,
+            lender,
+            metrics.clone(),
+            &topics.accounts,
+            self.patience,
+        )
+        .await?;
         let bar = tokio::spawn(progress_bar::follow(lender.to_owned(), metrics));
         let looking = Looking {
             rows: &rows,

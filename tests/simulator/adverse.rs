@@ -140,6 +140,42 @@ async fn the_clock_can_be_skewed_from_outside() {
 }
 
 #[tokio::test]
+async fn the_header_date_can_be_skewed_apart_from_rows_and_tokens() {
+    let simulator = start(LenderOptions::numbered(1)).await;
+    assert_eq!(
+        done(&simulator, Method::POST, "date?skew_ms=7200000").await,
+        json!({"skew_ms": 7_200_000})
+    );
+    let reader = Reader::log_in(&simulator).await;
+    let date = reader.get(&[]).await.headers()["date"].clone();
+    let date = chrono::DateTime::parse_from_rfc2822(date.to_str().expect("ASCII")).expect("a date");
+    let now_ms = d02_source::clock::now().timestamp_millis();
+    assert!(
+        (7_190_000..7_201_000).contains(&(date.timestamp_millis() - now_ms)),
+        "{date}"
+    );
+    assert!((now_ms - simulator.now_ms()).abs() < 10_000);
+    let (status, _) = steer(&simulator, Method::POST, "date?skew_ms=99999999999999", "").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn an_old_copy_is_served_from_when_it_was_kept_until_the_faults_are_forgotten() {
+    let simulator = start(LenderOptions::numbered(1)).await;
+    let reader = Reader::log_in(&simulator).await;
+    let page = async || body(reader.get(&[("limit", "1000")]).await).await["body"]["rows"].clone();
+    let before = page().await;
+    let kept = done(&simulator, Method::POST, "lenders/lender-1/copy").await;
+    assert_eq!(kept, json!({"row_count": 1_000}));
+    simulator.touch(0, 100, 1);
+    assert_ne!(page().await, before);
+    simulator.push_fault(Fault::export(Effect::OldCopy).rate(1.0));
+    assert_eq!(page().await, before);
+    done(&simulator, Method::DELETE, "faults").await;
+    assert_ne!(page().await, before);
+}
+
+#[tokio::test]
 async fn late_rows_are_not_seen_before_their_time_and_then_dated_before() {
     let simulator = start(LenderOptions::numbered(1)).await;
     let before = simulator.rows(0);

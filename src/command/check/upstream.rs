@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use super::finding::{Finding, Notes};
 use super::page::{Again, Look, listed};
-use crate::clock::{self, NOTABLE_SKEW};
+use crate::account::{Scratch, read_row};
+use crate::clock::NOTABLE_SKEW;
 use crate::config::{Config, Tolerance};
 use crate::exit::{Exit, Failure};
 use crate::loopback::is_loopback;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::DeadLetterStop;
 use crate::progress::Timestamp;
-use crate::reader::DISCARDED;
+use crate::reader::{AHEAD_TOLERANCE, DISCARDED};
 use crate::upstream::{
-    Client, HttpClient, Login, NO_ANSWER, OTHER_TOKEN, PageRequest, Route, Transport, UpstreamError,
+    Client, HttpClient, Login, NO_ANSWER, OTHER_TOKEN, PageRequest, Route, TOO_FAR_APART, Transport, UpstreamError,
 };
 
 /// What to do about an upstream that does not answer.
@@ -87,8 +88,10 @@ pub(super) async fn check(notes: &mut Notes, config: &Config, http: Arc<dyn Tran
     if claimed(notes, &client, &login, lender, settings.public_id.is_some()) {
         notes.doing("page");
         page(notes, config, &client, &login, lender).await;
+        notes.doing("newest rows");
+        newest_rows(notes, config, &client, &login).await;
     }
-    clocks(notes, &login, &metrics);
+    clocks(notes, config, &login, &metrics);
 }
 
 /// Whether the name of upstream's host has an address.
@@ -195,7 +198,7 @@ fn claimed(notes: &mut Notes, client: &Client, login: &Login, lender: &str, is_g
 async fn page(notes: &mut Notes, config: &Config, client: &Client, login: &Login, lender: &str) {
     let start_from = config.lenders[lender].start_from;
     let since = start_from.map_or(Timestamp(0), Timestamp::from);
-    let until = login.clock.unwrap_or_else(|| Timestamp::from(clock::now()));
+    let until = login.clock;
     let asked = PageRequest {
         since: Some(since),
         until: Some(until),
@@ -403,8 +406,45 @@ fn dead_letters(notes: &mut Notes, config: &Config, look: &Look) {
     }
 }
 
-fn clocks(notes: &mut Notes, login: &Login, metrics: &LenderMetrics) {
-    if login.clock.is_none() {
+/// Whether rows are dated after the clock of their answer: then that one is behind, or the one that dates rows is ahead.
+async fn newest_rows(notes: &mut Notes, config: &Config, client: &Client, login: &Login) {
+    let asked = PageRequest {
+        since: Some(login.clock),
+        until: None,
+        cursor: None,
+        limit: config.upstream.page_size,
+        include_total: false,
+    };
+    // What is wrong with upstream or its pages was said of the page before.
+    let Ok(answer) = client.page(&asked).await else { return };
+    let Ok(body) = answer.page() else { return };
+    let (public_id, rules, mut scratch) = (&login.lender_public_id, config.rules(), Scratch::default());
+    let dated = body
+        .rows
+        .iter()
+        .filter_map(|json| match read_row(json, public_id, &rules, &mut scratch) {
+            Ok(row) => Some(row.account.updated_at),
+            Err(rejected) => rejected.updated_at,
+        });
+    let latest = answer.latest;
+    match dated.max().filter(|newest| *newest > latest.0 + AHEAD_TOLERANCE) {
+        None => notes.ok("newest rows", "none is dated ahead of its answer"),
+        Some(newest) => {
+            let found = format!("dated up to {} s ahead of their answer", (newest - latest.0) / 1_000);
+            let advice = "let NTP set the clock of this machine, or tell the vendor; such rows are written, and read again until \
+                          their time has come";
+            notes.warning(
+                "newest rows",
+                found,
+                "rows that are dated before they are shown",
+                advice,
+            );
+        }
+    }
+}
+
+fn clocks(notes: &mut Notes, config: &Config, login: &Login, metrics: &LenderMetrics) {
+    if login.date.is_none() {
         let advice = "nothing; ages are then shown, and bounds taken, by this machine's clock: let NTP set it";
         notes.warning("clock", "upstream's answers carry no Date", "the header Date", advice);
         return;
@@ -420,6 +460,17 @@ fn clocks(notes: &mut Notes, login: &Login, metrics: &LenderMetrics) {
             wanted,
             advice,
         );
+        return;
+    }
+    if metrics.clocks_apart.get() > 0 {
+        let found = format!(
+            "upstream's Date and this machine's clock are {:.0} s apart",
+            seconds.abs()
+        );
+        let late_window = humantime::format_duration(config.upstream.late_window);
+        let wanted = format!("no more than upstream.late_window, {late_window}: `run` is not ready until then");
+        let advice = "let NTP set the clock of this machine, or tell the vendor if it is theirs that is wrong";
+        notes.error(Exit::Failed, TOO_FAR_APART, "clock", found, wanted, advice);
         return;
     }
     if seconds.abs() <= NOTABLE_SKEW {

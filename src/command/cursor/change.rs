@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::backoff::Patience;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::kafka::{Cluster, uninterrupted};
@@ -77,7 +78,7 @@ pub(super) struct Lender<'a> {
 impl<'a> Lender<'a> {
     pub(super) async fn find(config: &'a Config, name: &'a str) -> Result<Self, Failure> {
         require_lender(config, name)?;
-        let public_id = public_id_of(config, name).await?;
+        let public_id = public_id_of(config, name, Patience::Once).await?;
         let cluster = Cluster::new(config);
         let checked = ready_topics(&cluster, config, false).await?;
         let topics = Topics::of(&checked, &config.kafka, name);
@@ -188,12 +189,16 @@ pub(super) async fn reset(config: &Config, lender: &str, force: bool) -> Result<
 pub(super) async fn set(config: &Config, lender: &str, to: Timestamp, force: bool) -> Result<Exit, Failure> {
     let lender = Lender::find(config, lender).await?;
     let name = lender.name.to_owned();
+    let start_from = config.lenders[lender.name].start_from.map(Timestamp::from);
     let rewound = move |record: Option<Record>| {
         let lender = name.clone();
         let Some(mut record) = record else {
             return Err(ChangeError::NoRecord { lender }.into());
         };
         if record.progress.rewind(to) {
+            // What is older than the one of today is read, but ignored.
+            let from = start_from.map_or(to, |start_from| to.max(start_from));
+            record.progress.start_from = record.progress.start_from.map(|before| before.min(from));
             return Ok(record);
         }
         let read = record

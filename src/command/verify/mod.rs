@@ -2,6 +2,9 @@
 
 mod report;
 
+use std::time::Duration;
+
+use crate::backoff::BATCH_PATIENCE;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::selection::keep_lender;
@@ -36,11 +39,14 @@ pub struct Args {
     /// One JSON object instead of tables
     #[arg(long)]
     json: bool,
+    /// How long it waits for login, registry and upstream where they do not answer, before it ends with 1
+    #[arg(long, value_name = "TIME", default_value = BATCH_PATIENCE, value_parser = humantime::parse_duration)]
+    patience: Duration,
 }
 
 pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
     keep_lender(&mut config, args.lender.as_deref())?;
-    let reports = reports(&config, args.limit).await?;
+    let reports = reports(&config, args.limit, args.patience).await?;
     if args.json {
         let json = report::json(&reports);
         println!(
