@@ -5,6 +5,8 @@
 pub(crate) enum Reason {
     #[error("the row is not a JSON object")]
     NotAnObject,
+    #[error("the row is no UTF-8")]
+    NotUtf8,
     #[error("the member `{field}` appears more than once")]
     DuplicateMember { field: String },
     #[error("`public_id` is absent, empty or not a string")]
@@ -24,6 +26,7 @@ impl Reason {
     pub(crate) fn class_name(&self) -> &'static str {
         match self {
             Self::NotAnObject => "cleargrid.d02.NotAnObject",
+            Self::NotUtf8 => "cleargrid.d02.NotUtf8",
             Self::DuplicateMember { .. } => "cleargrid.d02.DuplicateMember",
             Self::NoPublicId => "cleargrid.d02.NoPublicId",
             Self::NoUpdatedAt => "cleargrid.d02.NoUpdatedAt",
@@ -47,7 +50,7 @@ impl Reason {
             Self::NoPublicId => Some("public_id"),
             Self::NoUpdatedAt => Some("updated_at"),
             Self::InexactAmount { field } | Self::BadField { field } => Some(field),
-            Self::NotAnObject | Self::DuplicateMember { .. } | Self::TooLarge { .. } => None,
+            Self::NotAnObject | Self::NotUtf8 | Self::DuplicateMember { .. } | Self::TooLarge { .. } => None,
         }
     }
 }

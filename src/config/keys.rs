@@ -154,10 +154,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
         ),
     )
     .defaults_to("64MiB")
-    .reason(
-        "Largest answer after decompression. A page of 1000 rows has about 0.7 MB; a runaway answer is \
-                 stopped.",
-    ),
+    .reason("Largest answer after decompression. A page of 1000 rows has about 0.7 MB."),
     key(
         "upstream.late_window",
         duration("1ms", "1d", "every sweep reads the whole window again"),
@@ -169,19 +166,13 @@ pub(super) const KEYS: &[ConfigKey] = &[
         duration("1ms", "1d", "late rows wait for as long"),
     )
     .defaults_to("1m")
-    .reason(
-        "Pause between two sweeps, which read again what may have become visible late. A tenth of the \
-                 window.",
-    ),
+    .reason("Pause between two sweeps, which read again what may have become visible late."),
     key(
         "upstream.backlog",
         duration("1s", "30d", "what is further behind is read in ranges"),
     )
     .defaults_to("5m")
-    .reason(
-        "A live walk that is further behind becomes ranges like the snapshot's: side by side, saved as they go. \
-                 Far beyond a poll, as long as http.stale_after.",
-    ),
+    .reason("A live walk that is further behind becomes ranges, like a snapshot. As long as http.stale_after."),
     key(
         "upstream.snapshot_parallelism",
         whole(1, 64, "each is a request in flight at the vendor"),

@@ -2,8 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use super::judge::{Encoded, RowEncoder};
+use super::encoded::Encoded;
 use super::page::Entry;
+use super::row_encoder::RowEncoder;
 use super::volatile::VolatileNotice;
 use crate::account;
 use crate::clock;

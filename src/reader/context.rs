@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::incoming::Outlet;
-use super::judge::RowEncoder;
+use super::row_encoder::RowEncoder;
 use crate::backoff::Patience;
 use crate::clock::Tick;
 use crate::config;

@@ -1,22 +1,19 @@
 //! Does an answer count? It is held to what was asked, and its rows become bytes.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::drift::{Drift, DriftNotice, Unfit};
+use super::encoded::Encoded;
 use super::exit::ReaderExit;
-use super::page::{DeadRow, EncodedRow, Entry, MAX_CURSOR, Page, PageTail, Span, Unverified};
-use super::volatile::Volatile;
-use crate::account::{self, Digest, JsonType, Rules, Scratch};
-use crate::avro::{EncodeError, Encoder};
-use crate::clock;
-use crate::exit::ErrorCode;
+use super::page::{Entry, MAX_CURSOR, Page, PageTail, Unverified};
+use super::row_encoder::RowEncoder;
+use crate::account::Digest;
+use crate::avro::EncodeError;
 use crate::failpoint::{self, Rule};
-use crate::metrics::LenderMetrics;
 use crate::progress::{Place, Step, Timestamp, Walk};
 use crate::upstream::{Answer, PageBody, PageRequest, RequestId, UpstreamError};
 
@@ -27,37 +24,9 @@ pub(crate) const AHEAD_TOLERANCE: i64 = 1_000;
 /// that is a little behind must not fill the log.
 const AHEAD_PAUSE: i64 = 600_000;
 
-/// The code of a field that upstream changed for all rows.
-const DRIFTS: ErrorCode = ErrorCode::U15;
-
 /// Whether a row is dated ahead of its answer, which can show nothing later than `latest`.
 fn is_ahead(updated_at: i64, latest: Timestamp) -> bool {
     updated_at > latest.0 + AHEAD_TOLERANCE
-}
-
-/// How a lender's rows become the bytes of accounts.
-pub(super) struct RowEncoder {
-    pub rules: Rules,
-    pub encoder: Encoder,
-    /// The lender's key in the configuration, for the log.
-    pub name: Box<str>,
-    /// Its public id.
-    pub lender: Box<str>,
-    /// A larger record may not fit its topic, so its row is kept.
-    pub large_value: usize,
-    pub metrics: LenderMetrics,
-    pub noted: Noted,
-}
-
-/// What of a lender's rows the log was told: once, not for every row.
-#[derive(Default)]
-pub(super) struct Noted {
-    /// Unknown members.
-    members: Mutex<HashSet<String>>,
-    drift: Mutex<Drift>,
-    pub(super) volatile: Mutex<Volatile>,
-    /// The latest time ahead that was warned about: every walk reads such a row again.
-    ahead: AtomicI64,
 }
 
 /// Everything that judging one answer needs, on a thread where that may take its time.
@@ -77,21 +46,19 @@ pub(super) struct Judge {
     pub group: Option<Arc<HashSet<u64>>>,
     pub clock: Option<Timestamp>,
     pub empty_count: u32,
-}
-
-/// Which value may not fit a topic that takes `max_message`: a quarter of it, as the key and the value hold the id, that of
-/// `changes` twice.
-pub(super) fn large_value(max_message: usize) -> usize {
-    max_message / 4
+    /// Whether rows that are no UTF-8 become dead letters; else the page does not count.
+    pub takes_damaged: bool,
 }
 
 impl Judge {
     /// Verifies and encodes; tells the next cursor as soon as it is known.
     pub(super) fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Page, NoPage> {
-        let body = match answer.page() {
-            Ok(body) => body,
-            Err(error) => return Err(PageFault::Upstream(error).into()),
+        let page = if self.takes_damaged {
+            answer.page_with_damage()
+        } else {
+            answer.page()
         };
+        let body = page.map_err(PageFault::Upstream)?;
         let unverified = |why| Err(PageFault::Unverified(why, answer.request_id.clone()).into());
         if let Err(why) = self.verify_envelope(&body) {
             return unverified(why);
@@ -117,7 +84,10 @@ impl Judge {
         // Whether any row is later than what was read, as far as that can be told. One dated ahead is read time and again.
         let mut is_later = false;
         for (row, json) in body.rows.iter().enumerate() {
-            let updated_at = encoded.take(json, &self.encoder)?;
+            let updated_at = match answer.damage_of(json) {
+                Some(received) => encoded.take_damaged(json, received, &self.encoder),
+                None => encoded.take(json, &self.encoder)?,
+            };
             let Some(updated_at) = updated_at else {
                 is_later = true;
                 continue;
@@ -192,7 +162,7 @@ impl Judge {
             Walk::Sweep | Walk::EarlySweep => true,
             Walk::Range(_) | Walk::Reconcile(_) | Walk::Replay => false,
         };
-        if matches!(self.walk, Walk::Live | Walk::Sweep) {
+        if matches!(self.walk, Walk::Live | Walk::Sweep | Walk::EarlySweep) {
             self.encoder.compare(
                 &encoded,
                 &body.rows,
@@ -303,198 +273,6 @@ impl Judge {
             {
                 tracing::warn!(lender, updated_at = %highest, clock = %latest, "rows are dated ahead of the clock of their answer");
             }
-        }
-    }
-}
-
-impl RowEncoder {
-    /// Names a member that D02 is not known to have, the first time it is seen.
-    fn say_once(&self, member: &str) {
-        /// A vendor adds a few in years; an upstream that invents names must not fill the memory or the log.
-        const MAX_NAMES: usize = 200;
-        let names = self.noted.members.lock();
-        let mut names = names.unwrap_or_else(std::sync::PoisonError::into_inner);
-        if names.len() < MAX_NAMES && !names.contains(member) {
-            names.insert(member.to_owned());
-            let passes = self.rules.extra.passes(member);
-            let (lender, member) = (&*self.name, member.chars().take(100).collect::<String>());
-            if passes {
-                tracing::warn!(lender, member, "an unknown member: it is in `extra` of the accounts");
-            } else {
-                tracing::warn!(
-                    lender,
-                    member,
-                    "an unknown member: avro.extra leaves it out of the accounts"
-                );
-            }
-        }
-    }
-
-    /// Looks whether upstream changed a field for all rows; gives those for which it did.
-    fn drifting(&self, unfit: &[Unfit], row_count: usize, is_again: bool) -> Vec<&'static str> {
-        let now = Timestamp::from(clock::now());
-        let mut drift = self
-            .noted
-            .drift
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        for said in drift.note(unfit, row_count as u64, is_again, now) {
-            self.say(&said);
-        }
-        let fields = drift.fields();
-        let count = i64::try_from(fields.len()).unwrap_or(i64::MAX);
-        self.metrics.drifting_fields.set(count);
-        fields
-    }
-
-    fn say(&self, said: &DriftNotice) {
-        let lender = &*self.name;
-        match *said {
-            DriftNotice::Drifts {
-                unfit,
-                window,
-                since,
-                row_count,
-            } => {
-                let Unfit {
-                    field,
-                    found,
-                    row_count: last,
-                    ..
-                } = unfit;
-                let (what, advice) = if unfit.is_dead {
-                    let advice = "ask the vendor what changed; the last good records of these accounts stay";
-                    ("which are dead letters", advice)
-                } else {
-                    let advice = "ask the vendor what changed; errors.bad_field = \"dead-letter\" keeps such rows out";
-                    ("in whose accounts it is null", advice)
-                };
-                tracing::error!(
-                    lender,
-                    field,
-                    code = %DRIFTS,
-                    advice,
-                    "upstream changed `{field}`: it is {found} in {last} of the last {window} rows and does not fit; since \
-                     {since} in {row_count} rows, {what}"
-                );
-            }
-            DriftNotice::Over {
-                field,
-                since,
-                row_count,
-            } => {
-                tracing::warn!(
-                    lender,
-                    field,
-                    "`{field}` fits again; it did not in {row_count} rows since {since}"
-                );
-            }
-        }
-    }
-}
-
-/// The rows of a page as they become bytes.
-#[derive(Default)]
-pub(super) struct Encoded {
-    pub entries: Vec<Entry>,
-    pub bytes: Vec<u8>,
-    scratch: Scratch,
-    invalid_count: u64,
-    unreal_date_count: u64,
-    unknown_count: u64,
-    tolerated_count: u64,
-    /// Fields that did not fit, each once.
-    unfit: Vec<Unfit>,
-}
-
-impl Encoded {
-    /// Takes one row; gives its `updated_at`, if it has a usable one.
-    pub(super) fn take(&mut self, json: &RawValue, how: &RowEncoder) -> Result<Option<i64>, EncodeError> {
-        match account::read_row(json, &how.lender, &how.rules, &mut self.scratch) {
-            Ok(row) => {
-                let public_id = self.put(row.account.public_id.as_bytes());
-                let start = self.bytes.len();
-                how.encoder.encode(&row.account, &mut self.bytes)?;
-                let value = self.span_from(start);
-                let is_large = self.bytes.len() - start > how.large_value;
-                row.invalid.iter().for_each(|field| self.note(field, false, json));
-                let json = is_large.then(|| self.put(json.get().as_bytes()));
-                self.tolerated_count += u64::from(row.tolerated_count);
-                self.invalid_count += row.invalid.len() as u64;
-                self.unreal_date_count += u64::from(row.unreal_date_count);
-                self.unknown_count += row.unknown.len() as u64;
-                row.unknown.iter().for_each(|name| how.say_once(name));
-                let invalid = (!row.invalid.is_empty()).then(|| {
-                    serde_json::to_string(&row.invalid)
-                        .expect("names are always JSON")
-                        .into_boxed_str()
-                });
-                let (updated_at, created_at) = (row.account.updated_at, row.account.created_at);
-                let digest = row.digest;
-                let row = EncodedRow {
-                    public_id,
-                    value,
-                    updated_at,
-                    created_at,
-                    digest,
-                    invalid,
-                    json,
-                };
-                self.entries.push(Entry::Account(row));
-                Ok(Some(updated_at))
-            }
-            Err(rejected) => {
-                let digest = Digest::of_bytes(json.get().as_bytes());
-                if let Some(field) = rejected.reason.unfit_field() {
-                    self.note(field, true, json);
-                }
-                let json = self.put(json.get().as_bytes());
-                let updated_at = rejected.updated_at;
-                self.entries.push(Entry::DeadLetter(DeadRow { json, rejected, digest }));
-                Ok(updated_at)
-            }
-        }
-    }
-
-    /// The `public_id` of the last row, where it has one and a time: of no more bytes than any `_id`, as it stands in the cursor
-    /// record.
-    fn last_id(&self) -> Option<&str> {
-        const LONGEST: usize = 128;
-        let id = match self.entries.last()? {
-            Entry::Account(row) => {
-                let Span { start, end } = row.public_id;
-                std::str::from_utf8(&self.bytes[start as usize..end as usize]).ok()
-            }
-            Entry::DeadLetter(dead) => dead.rejected.updated_at.and(dead.rejected.public_id.as_deref()),
-        };
-        id.filter(|id| id.len() <= LONGEST)
-    }
-
-    /// A field that does not fit; only the first of a page is looked at.
-    fn note(&mut self, field: &'static str, is_dead: bool, json: &RawValue) {
-        match self.unfit.iter_mut().find(|unfit| unfit.field == field) {
-            Some(unfit) => unfit.row_count += 1,
-            None => self.unfit.push(Unfit {
-                field,
-                is_dead,
-                row_count: 1,
-                found: JsonType::of(json, field),
-            }),
-        }
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Span {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        self.span_from(start)
-    }
-
-    /// `upstream.max_body` is at most 1 GiB, and a page's bytes are fewer than four times its body's.
-    fn span_from(&self, start: usize) -> Span {
-        let place = |place: usize| u32::try_from(place).expect("a page is far smaller than 4 GiB");
-        Span {
-            start: place(start),
-            end: place(self.bytes.len()),
         }
     }
 }

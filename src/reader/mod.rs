@@ -15,9 +15,10 @@
 //! - `reading`: what is read beside what
 //! - `walk`: one walk, and what goes wrong on it
 //! - `context`: what every walk of a lender needs
+//! - `bounds`: which part of the time is asked for (pure)
 //! - `ladder`: what is tried next at a place that fails (pure)
 //! - `ahead`: a request under way
-//! - `judge`: one answer, verified and encoded
+//! - `judge`: one answer, verified; `encoded`: its rows as bytes; `row_encoder`: how they become that
 //! - `page`: what is handed over; `incoming`: how
 //! - `drift`: a field that upstream changed for all rows (pure)
 //! - `again`: rows that are read again; `volatile`: content that differs each time it is read (pure)
@@ -31,9 +32,11 @@
 mod again;
 mod ahead;
 mod ask;
+mod bounds;
 mod context;
 mod count;
 mod drift;
+mod encoded;
 mod exit;
 mod incoming;
 mod judge;
@@ -42,6 +45,7 @@ mod page;
 mod reading;
 mod reconcile;
 mod replay;
+mod row_encoder;
 mod shares;
 mod volatile;
 mod walk;

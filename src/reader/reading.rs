@@ -12,7 +12,7 @@ use super::context::{Trials, WalkContext};
 use super::count::{MAX_COUNTED, count_snapshot};
 use super::exit::ReaderExit;
 use super::incoming::{Incoming, Item, MAX_BUFFERED, MAX_BUFFERED_LIVE};
-use super::judge::{Noted, RowEncoder, large_value};
+use super::row_encoder::{Noted, RowEncoder, large_value};
 use super::shares::Shares;
 use super::walk::{OneWalk, RangeKind};
 use crate::account::Rules;

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 
+use super::encoded::Encoded;
 use super::exit::ReaderExit;
 use super::incoming::{Incoming, Item, MAX_BUFFERED, Outlet};
-use super::judge::{Encoded, Noted, RowEncoder, large_value};
 use super::page::{Entry, Page, PageTail};
+use super::row_encoder::{Noted, RowEncoder, large_value};
 use crate::account::{Reason, Rules};
 use crate::avro::Encoder;
 use crate::metrics::LenderMetrics;

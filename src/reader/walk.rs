@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 use super::ahead::{Ahead, in_background};
+use super::bounds::TimeBounds;
 use super::context::{Until, WalkContext};
 use super::exit::{ReaderError, ReaderExit, STUCK, STUCK_ADVICE};
 use super::incoming::Item;
@@ -36,25 +37,13 @@ const MAX_RANGES: usize = 64;
 /// Pages of an early sweep: what a bulk update changed is left to the sweep that has to read it anyway.
 const MAX_EARLY_PAGES: u32 = 20;
 
-/// A query that takes upstream too long asks for so much less of the time, down to a second, in milliseconds.
-const NARROWER: i64 = 4;
-const NARROWEST: i64 = 1_000;
-
-/// Nothing is older: where to look for the middle of a range that begins with the oldest row, in milliseconds.
-const OLDEST: i64 = 10 * 365 * 86_400_000;
-
 /// One walk over D02: a range, a live one, or a sweep.
 pub(super) struct OneWalk<'w> {
     walk: Walk,
     /// Where it began.
     from: Option<Timestamp>,
     page_use: PageUse<'w>,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-    /// Where it ends: a range at its `stop`, a sweep at its mark; a live one reads up to now.
-    end: Option<Timestamp>,
-    /// How much of the time is asked for at once, in milliseconds, where upstream does not manage all of it.
-    span: Option<i64>,
+    bounds: TimeBounds,
     cursor: Option<String>,
     highest: Option<Timestamp>,
     /// `updated_at` of the last row under this cursor.
@@ -137,9 +126,7 @@ impl<'w> OneWalk<'w> {
                 RangeKind::Snapshot => Walk::Range(range.stop),
                 RangeKind::Reconcile => Walk::Reconcile(range.stop),
             },
-            since: range.since,
-            until: range.until,
-            end: Some(range.stop),
+            bounds: TimeBounds::new(range.since, range.until, Some(range.stop)),
             cursor: range.cursor.clone(),
             highest: range.highest,
             last: range.cursor.as_ref().and(range.highest).map(|highest| highest.0),
@@ -161,7 +148,7 @@ impl<'w> OneWalk<'w> {
         };
         match progress.place.clone() {
             Some(place) => Self {
-                since: place.since,
+                bounds: TimeBounds::new(place.since, None, None),
                 cursor: Some(place.cursor),
                 highest: progress.read,
                 last: progress.read.map(|read| read.0),
@@ -176,8 +163,7 @@ impl<'w> OneWalk<'w> {
     /// What was due to be visible.
     pub(super) fn sweep(since: Option<Timestamp>, until: Timestamp) -> Self {
         Self {
-            until: Some(until),
-            end: Some(until),
+            bounds: TimeBounds::new(since, Some(until), Some(until)),
             ..Self::new(Walk::Sweep, since)
         }
     }
@@ -208,10 +194,7 @@ impl<'w> OneWalk<'w> {
             walk,
             page_use: PageUse::HandOver,
             from: since,
-            since,
-            until: None,
-            end: None,
-            span: None,
+            bounds: TimeBounds::new(since, None, None),
             cursor: None,
             highest: None,
             last: None,
@@ -277,13 +260,13 @@ impl<'w> OneWalk<'w> {
     /// Gives a part of its range away, if another walk has nothing to read. What was judged so far lies before it.
     fn share(&mut self, context: &WalkContext, shares: &Shares) {
         let Some(stop) = self.walk.stop() else { return };
-        let position = self.highest.max(self.since);
+        let position = self.highest.max(self.bounds.since);
         let stop = shares.split(stop, position, |split| {
             if let Walk::Range(_) = self.walk {
                 context.rest.send(Item::Split(split));
             }
         });
-        self.end = Some(stop);
+        self.bounds.end = Some(stop);
         match self.walk {
             Walk::Range(_) if failpoint::is_broken(Rule::SplitMovesStop) => {}
             Walk::Range(_) => self.walk = Walk::Range(stop),
@@ -294,8 +277,8 @@ impl<'w> OneWalk<'w> {
 
     fn request(&self, context: &WalkContext) -> PageRequest {
         PageRequest {
-            since: self.since,
-            until: self.until,
+            since: self.bounds.since,
+            until: self.bounds.until,
             cursor: self.cursor.clone(),
             limit: self.ladder.limit(context.upstream.page_size),
             include_total: false,
@@ -321,13 +304,14 @@ impl<'w> OneWalk<'w> {
             walk: self.walk,
             from: self.from,
             asked: request.clone(),
-            end: self.end,
+            end: self.bounds.end,
             last: self.last,
             last_id: self.last_id.clone(),
             highest: self.highest,
             group: self.group.clone(),
             clock: self.clock,
             empty_count: self.empty_count,
+            takes_damaged: self.ladder.takes_damaged(),
         };
         let judged = in_background(move || judge.page(&answer, next));
         if let Ok(Some(cursor)) = next_known.await {
@@ -354,7 +338,7 @@ impl<'w> OneWalk<'w> {
 
     fn advance(&mut self, context: &WalkContext, page: &mut Page) {
         self.clock = Some(page.step.clock);
-        (self.since, self.until) = (page.step.since, page.step.until);
+        (self.bounds.since, self.bounds.until) = (page.step.since, page.step.until);
         self.cursor.clone_from(&page.step.next_cursor);
         self.empty_count = if page.entries.is_empty() {
             self.empty_count + 1
@@ -381,7 +365,8 @@ impl<'w> OneWalk<'w> {
             return;
         }
         if is_over {
-            self.go_on_behind(context);
+            self.forget_page();
+            self.bounds.go_on_behind(context.clock());
         }
         self.pages_left = self.pages_left.map(|left| left.saturating_sub(1));
         page.step.backlog = self.backlog(context);
@@ -437,7 +422,7 @@ impl<'w> OneWalk<'w> {
         };
         let others_pass = context.has_passed_since(self.failed_at);
         self.failed_at = context.client.tick();
-        let (can_narrow, page_size) = (self.can_narrow(), context.upstream.page_size);
+        let (can_narrow, page_size) = (self.bounds.can_narrow(), context.upstream.page_size);
         let rung = self.ladder.fail(trouble, others_pass, can_narrow, page_size);
         metrics.retries_total.inc();
         let wait = self.backoff.next(None);
@@ -454,7 +439,7 @@ impl<'w> OneWalk<'w> {
             Rung::Narrower => {
                 metrics.fresh_walks_total.inc();
                 self.begin_afresh(context);
-                self.narrow(context);
+                self.bounds.narrow(context.clock());
             }
             Rung::Fresh | Rung::RowByRow | Rung::Stuck => {
                 metrics.fresh_walks_total.inc();
@@ -472,12 +457,12 @@ impl<'w> OneWalk<'w> {
 
     /// Leaves a cursor that does not help any more: on from the highest row, whose equals come again and are recognised.
     fn begin_afresh(&mut self, context: &WalkContext) {
-        self.since = self.highest.max(self.since);
+        let mut since = self.highest.max(self.bounds.since);
         if failpoint::is_broken(Rule::BoundaryInclusive) {
-            self.since = self.highest.map(|highest| Timestamp(highest.0 + 1)).or(self.since);
+            since = self.highest.map(|highest| Timestamp(highest.0 + 1)).or(since);
         }
         self.forget_page();
-        self.ask_for_span(context);
+        self.bounds.begin_at(since, context.clock());
     }
 
     /// The walk begins anew: what was known of the page before says nothing about its first one.
@@ -488,44 +473,11 @@ impl<'w> OneWalk<'w> {
         self.empty_count = 0;
     }
 
-    /// Whether less of the time can be asked for.
-    fn can_narrow(&self) -> bool {
-        self.span.is_none_or(|span| span > NARROWEST)
-    }
-
-    /// Asks for less of the time: upstream does not manage the query, not even for one row.
-    fn narrow(&mut self, context: &WalkContext) {
-        let (from, to) = self.bounds(context);
-        let span = self.span.unwrap_or(to - from) / NARROWER;
-        self.span = Some(span.max(NARROWEST));
-        self.ask_for_span(context);
-    }
-
-    /// The part that was asked for is read: on behind it, with twice the time.
-    fn go_on_behind(&mut self, context: &WalkContext) {
-        self.forget_page();
-        self.span = self.span.map(|span| span.saturating_mul(2));
-        self.ask_for_span(context);
-    }
-
-    /// From where to where there is something to read, in milliseconds.
-    fn bounds(&self, context: &WalkContext) -> (i64, i64) {
-        let to = self.end.unwrap_or_else(|| context.clock());
-        (self.since.map_or(to.0 - OLDEST, |since| since.0), to.0)
-    }
-
-    /// Asks for the span, or for all that is left, if that is less.
-    fn ask_for_span(&mut self, context: &WalkContext) {
-        let (from, to) = self.bounds(context);
-        self.span = self.span.filter(|span| *span < to - from);
-        self.until = self.span.map(|span| Timestamp(from + span)).or(self.end);
-    }
-
     /// Says that the walk gets nowhere, and where.
     fn report_stuck(&mut self, context: &WalkContext, text: &str) -> Result<(), ReaderExit> {
         let gauge = &context.client.metrics().stuck_walks;
         self.stuck.get_or_insert_with(|| Stuck::new(gauge));
-        let position = self.highest.or(self.since).map(|at| at.to_string());
+        let position = self.highest.or(self.bounds.since).map(|at| at.to_string());
         let position = position.unwrap_or_else(|| "the oldest row".to_owned());
         let (lender, behind) = (&*context.name, self.last_account.as_deref().map(shortened));
         if context.until != Until::Asked {

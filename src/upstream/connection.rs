@@ -8,6 +8,7 @@ use reqwest::{Method, Request, Response, StatusCode, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::error::UpstreamError;
@@ -41,7 +42,7 @@ pub(crate) struct Answer {
     /// What of it is no UTF-8 has the one byte [`DAMAGE`] in the place of each of its own.
     text: String,
     /// The body as received, where it is no UTF-8.
-    pub damaged: Option<Vec<u8>>,
+    damaged: Option<Vec<u8>>,
     /// What the request held, which no error repeats.
     secret: SecretString,
     pub request_id: RequestId,
@@ -57,7 +58,7 @@ pub(crate) struct Answer {
 }
 
 /// Stands for a byte that is no UTF-8. JSON allows it in texts, and every place keeps its offset.
-const DAMAGE: char = '\u{7f}';
+pub(crate) const DAMAGE: char = '\u{7f}';
 
 impl Connection {
     /// Sends one request and reads its answer. Anything but a 200 is an error, in which `secret`, which the request holds, is
@@ -188,7 +189,7 @@ impl Answer {
         self.page_with_damage()
     }
 
-    /// The page in this answer, also where it is no UTF-8: the rows that hold damage are to be looked up in `damaged`.
+    /// The page in this answer, also where it is no UTF-8: [`Answer::damage_of`] tells the rows that hold damage.
     ///
     /// # Errors
     /// When the text is no success envelope.
@@ -211,6 +212,15 @@ impl Answer {
                 request_id: RequestId(request_id.0.or(self.request_id.0.clone())),
             },
         })
+    }
+
+    /// How a row of that page came, where it is no UTF-8.
+    pub(crate) fn damage_of(&self, row: &RawValue) -> Option<&[u8]> {
+        let received = self.damaged.as_ref()?;
+        // The row is a part of the text, which has as many bytes.
+        let start = row.get().as_ptr().addr() - self.text.as_ptr().addr();
+        let received = received.get(start..start + row.get().len())?;
+        std::str::from_utf8(received).is_err().then_some(received)
     }
 
     fn refuse_damage(&self, doing: &'static str) -> Result<(), UpstreamError> {

@@ -26,7 +26,7 @@ mod transport;
 
 pub(crate) use auth::Login;
 pub(crate) use client::Client;
-pub(crate) use connection::Answer;
+pub(crate) use connection::{Answer, DAMAGE};
 pub(crate) use error::{ClientError, NO_ANSWER, OTHER_TOKEN, UpstreamError};
 pub(crate) use request::PageRequest;
 pub(crate) use response::{PageBody, RequestId};
