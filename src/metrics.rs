@@ -227,6 +227,7 @@ lender_metrics! {
     Counter ignored_rows_total "Rows older than start_from whose account is not held";
     Counter still_dead_letters_total "Dead letters that a replay could read, but that are too large for their topics";
     Counter sweeps_total "Sweeps for late rows that ended";
+    Counter backlogs_total "Live walks that were too far behind, and became ranges";
     Counter sweep_rows_total "Rows in verified pages of sweeps";
     Counter ahead_rows_total "Rows dated more than a second ahead of what the clock of their answer allows";
     Counter invalid_fields_total "Fields whose value did not fit: null in the account, kept in extra where avro.extra lets it pass";
@@ -267,7 +268,7 @@ lender_metrics! {
     FloatGauge freshness_seconds "Now minus the clock of the first answer of the last live walk that was committed: what is older is in the topic";
     FloatGauge read_timestamp_seconds "Up to here, in seconds since the epoch, live walks have read: the latest updated_at that counts";
     FloatGauge settled_timestamp_seconds "What is older, in seconds since the epoch, is read completely: nothing late is expected there any more";
-    FloatGauge progress_age_seconds "Since a live walk or a sweep last ended or the snapshot moved, committed";
+    FloatGauge progress_age_seconds "Since a page that got further was last committed";
     FloatGauge snapshot_share "Share of the snapshot left at the start that is read, 0 to 1; not there where upstream does not say how much it is";
     Gauge rows_behind "Rows of the snapshot that are not read yet, as upstream counted them at the start";
     Gauge ready "1 where /readyz calls the lender ready, else 0";
@@ -381,7 +382,7 @@ impl LenderMetrics {
         }
     }
 
-    /// A live walk or a sweep ended, or the snapshot moved, and that is committed.
+    /// A page that got further is committed.
     pub(crate) fn note_progress(&self) {
         *self.progressed_at() = Some(Instant::now());
     }

@@ -25,7 +25,8 @@ const SET: [&str; 8] = [
     "upstream.snapshot_parallelism=4",
     "upstream.page_size=25",
     "upstream.poll_interval=50ms",
-    "upstream.late_sweep_interval=100ms",
+    // So that sweeps have some pages.
+    "upstream.late_sweep_interval=500ms",
     // Longer than the simulator ever takes to show what it has changed.
     "upstream.late_window=1s",
     "transaction.max_delay=50ms",
@@ -90,8 +91,15 @@ impl Trial {
 
     /// With every live walk that begins more changes than fit a page: much, and never more than it gets on with.
     fn change(&mut self, requests: &[(Walk, RequestLog)]) {
-        let begins = |(walk, request): &&(Walk, RequestLog)| *walk == Walk::Live && query(request, "cursor").is_none();
-        let walk_count = requests.iter().filter(begins).count();
+        let mut asked = HashSet::new();
+        // At its time, or at a place that was read before.
+        let walk_count = requests
+            .iter()
+            .filter(|(walk, request)| {
+                let is_again = !asked.insert(&request.query);
+                *walk == Walk::Live && (is_again || query(request, "cursor").is_none())
+            })
+            .count();
         if walk_count > self.changed_for {
             self.changed_for = walk_count;
             self.world.simulator.touch(0, 26, walk_count as u64);
@@ -220,7 +228,9 @@ impl Trial {
 #[track_caller]
 fn is_well(source: &mut Source) {
     let log = source.log();
-    assert!(source.is_running() && !log.contains("ERROR"), "{log}");
+    // Clocks that are far apart are an error that stops nobody.
+    let is_wrong = |line: &str| line.contains("ERROR") && !line.contains("code=U25");
+    assert!(source.is_running() && !log.lines().any(is_wrong), "{log}");
 }
 
 /// Whether ranges, live walks and sweeps each have such a request.
@@ -319,14 +329,14 @@ fn a_504_above_a_page_size_loses_and_doubles_nothing() {
     trial.end(source);
 }
 
-/// Each request that came with a revoked token has been answered since.
+/// Who came with a revoked token has been answered since.
 fn are_let_in_again(requests: &[(Walk, RequestLog)]) -> bool {
-    let is_answered = |number: usize, refused: &RequestLog| {
+    let is_answered = |number: usize, refused: &Walk| {
         let mut later = requests[number..].iter();
-        later.any(|(_, later)| later.query == refused.query && later.status == Some(200))
+        later.any(|(walk, later)| walk == refused && later.status == Some(200))
     };
     let mut all = requests.iter().enumerate();
-    all.all(|(number, (_, request))| request.status != Some(401) || is_answered(number, request))
+    all.all(|(number, (walk, request))| request.status != Some(401) || is_answered(number, walk))
 }
 
 #[test]
@@ -501,7 +511,10 @@ fn rows_that_are_dated_ahead_are_neither_lost_nor_doubled() {
         simulator.counts().ahead_count > 100 && are_met(requests, |_| true)
     });
     let (log, records) = trial.end(source);
-    assert!(log.contains("rows are dated ahead of upstream's clock"), "{log}");
+    assert!(
+        log.contains("rows are dated ahead of the clock of their answer"),
+        "{log}"
+    );
     let limit = trial.begun_ms + HOUR_MS;
     let found: Vec<_> = records.iter().filter(|record| record.updated_at() >= limit).collect();
     assert!(found.iter().all(|record| ahead.contains(record.key())));

@@ -14,6 +14,7 @@ mod explain;
 mod faults;
 mod http;
 mod logs;
+mod places;
 mod reading;
 mod reconcile;
 mod refusals;

@@ -108,13 +108,14 @@ fn an_account_that_changes_during_a_long_snapshot_arrives_while_that_goes_on() {
 #[test]
 fn a_row_that_becomes_visible_late_is_found_by_a_sweep() {
     let world = World::new(&[500]);
-    let mut source = run(&world, &["upstream.late_sweep_interval=300ms"], &["run"]);
+    let set = ["upstream.late_sweep_interval=300ms", "upstream.late_window=6s"];
+    let mut source = run(&world, &set, &["run"]);
     wait_for("the snapshot", || (world.accounts_so_far() == 500).then_some(()));
     let changed = world.simulator.touch(0, 10, 1).len();
     wait_for("the changes", || {
         (world.accounts_so_far() == 500 + changed).then_some(())
     });
-    let late_at = world.simulator.now_ms() - 5_000;
+    let late_at = world.simulator.now_ms() - 3_000;
     world.simulator.upsert_json(0, late_at, "late", &row("late", late_at));
     wait_for("the late row", || {
         let is_there = |records: &[Record]| records.iter().any(|record| record.key() == "late");

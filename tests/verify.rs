@@ -15,6 +15,7 @@ use crate::support::world::{World, options};
 
 /// A sweep soon: what a source that runs has not found by then is wrong.
 const SWEEP_SOON: (&str, &str) = ("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "300ms");
+const WINDOW: (&str, &str) = ("D02__UPSTREAM__LATE_WINDOW", "5s");
 
 const KINDS: [&str; 6] = [
     "missing",
@@ -268,8 +269,7 @@ fn busy() -> Options {
 
 fn running(world: &World) -> Source {
     // Its sweeps are short, and leave out what was changed some time ago.
-    let window = ("D02__UPSTREAM__LATE_WINDOW", "5s");
-    let source = world.command(&["run"], &[SWEEP_SOON, window]);
+    let source = world.command(&["run"], &[SWEEP_SOON, WINDOW]);
     wait_for("the snapshot is read", || {
         (world.accounts_so_far() >= 3_000).then_some(())
     });
@@ -282,7 +282,7 @@ fn beside_a_running_source_live_changes_are_no_differences_and_damage_is_one() {
     let mut source = running(&world);
     let args = ["--json", "--limit", "1000"];
     // Longer pauses than a source needs that has to share the machine with other tests.
-    let patient = [SWEEP_SOON, ("D02__UPSTREAM__POLL_INTERVAL", "1500ms")];
+    let patient = [SWEEP_SOON, WINDOW, ("D02__UPSTREAM__POLL_INTERVAL", "1500ms")];
     for _ in 0..2 {
         let lender = verify_with(&world, &args, &patient).expect(0).lender();
         for kind in KINDS.iter().filter(|kind| **kind != "changed_while_looked") {
@@ -316,7 +316,7 @@ fn what_is_only_on_its_way_is_waited_for_and_what_does_not_come_is_stale() {
     // In the middle of a transaction, it would hide what follows.
     world.stop_between_transactions(&source);
     let touched = world.simulator.touch(0, 50, 1);
-    let lender = verify_with(&world, &args, &[SWEEP_SOON]).expect(1).lender();
+    let lender = verify_with(&world, &args, &[SWEEP_SOON, WINDOW]).expect(1).lender();
     same_findings(&lender, &[("stale", set(&touched))]);
     let notes = lender["repair"]["notes"].to_string();
     assert!(
@@ -325,7 +325,7 @@ fn what_is_only_on_its_way_is_waited_for_and_what_does_not_come_is_stale() {
     );
 
     // Pauses between the looks that are longer than what the source needs to wake up.
-    let environment = [SWEEP_SOON, ("D02__UPSTREAM__POLL_INTERVAL", "2s")];
+    let environment = [SWEEP_SOON, WINDOW, ("D02__UPSTREAM__POLL_INTERVAL", "2s")];
     let mut verifying = world.command(&["verify"], &environment);
     verifying.wait_for_line("what differs so far is looked at again");
     assert!(verifying.log().contains("suspects=50 "), "{}", verifying.log());
@@ -336,7 +336,10 @@ fn what_is_only_on_its_way_is_waited_for_and_what_does_not_come_is_stale() {
 #[test]
 fn a_row_that_became_visible_late_is_left_to_the_next_sweep_of_a_source_that_runs() {
     let world = World::new(&[50]);
-    let sweep_later = [("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "10s")];
+    let sweep_later = [
+        ("D02__UPSTREAM__LATE_SWEEP_INTERVAL", "10s"),
+        ("D02__UPSTREAM__LATE_WINDOW", "15s"),
+    ];
     let _source = world.command(&["run"], &sweep_later);
     wait_for("the snapshot is read", || (world.accounts_so_far() >= 50).then_some(()));
     // What the source has read lies behind it now.

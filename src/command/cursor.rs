@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::account::instant;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Upstream};
 use crate::exit::{Exit, Failure};
 use crate::kafka::Cluster;
 use crate::pipeline::living_age;
@@ -103,7 +103,7 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
         }
         for key in keys {
             let current = records.current(key)?;
-            rows.push(row(lender, key, current, heartbeat));
+            rows.push(row(lender, key, current, heartbeat, &config.upstream));
         }
     }
     if as_json {
@@ -133,7 +133,16 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
             text("range_count"),
         );
     }
+    println!(
+        "A row that becomes visible late is found within {} of its updated_at, at the latest.",
+        humantime::format_duration(late_rows_found_within(&config.upstream))
+    );
     Ok(Exit::Done)
+}
+
+/// The next sweep after all that may become visible is.
+fn late_rows_found_within(upstream: &Upstream) -> Duration {
+    upstream.late_window + upstream.late_sweep_interval
 }
 
 /// One lender's state: `none`, `reset`, `released`, `live` or `stale` (not released, but no heartbeat either).
@@ -142,6 +151,7 @@ fn row(
     key: &RecordKey,
     current: Option<(&StoredCursor, Option<&Record>)>,
     heartbeat: Duration,
+    upstream: &Upstream,
 ) -> serde_json::Value {
     let public_id = &key.lender_public_id;
     let Some((stored, record)) = current else {
@@ -163,6 +173,7 @@ fn row(
         "settled": record.progress.settled, "range_count": record.progress.ranges.len(),
         "ranges": record.progress.ranges, "account_count": record.accounts.map(|(count, _)| count),
         "account_checksum": record.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
+        "late_rows_found_within_seconds": late_rows_found_within(upstream).as_secs_f64(),
         "partitions": record.partitions, "partition": stored.partition, "offset": stored.offset,
     })
 }

@@ -491,7 +491,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     )
     .defaults_to("5m")
     .reason(
-        "How long a lender may stand still (no live walk and no sweep ends, and the snapshot does not move) \
-                 and be called ready. Above every back-off.",
+        "How long a lender may stand still (nothing further is read and committed) and be called ready. Above every \
+                 back-off.",
     ),
 ];

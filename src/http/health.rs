@@ -1,4 +1,4 @@
-//! Which lenders make progress? A live walk or a sweep that ended, or a snapshot that moved, each committed; a heartbeat is none.
+//! Which lenders make progress? A page of any walk that got further, committed; a heartbeat is none.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,7 +98,7 @@ fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration, are
         (Standing::Ended(exit), _) => Some(format!("it stopped with exit code {}; the log says why", exit.code())),
         (Standing::Running, None) => Some("nothing of it is read and committed yet".to_owned()),
         (Standing::Running, Some(age)) if age > stale_after => Some(format!(
-            "no live walk and no sweep has ended and the snapshot has not moved for {}; http.stale_after is {}",
+            "nothing further of it was read and committed for {}; http.stale_after is {}",
             shown(age),
             humantime::format_duration(stale_after)
         )),
@@ -128,9 +128,7 @@ mod tests {
             (
                 Standing::Running,
                 seconds(301),
-                Some(
-                    "no live walk and no sweep has ended and the snapshot has not moved for 5m 1s; http.stale_after is 5m",
-                ),
+                Some("nothing further of it was read and committed for 5m 1s; http.stale_after is 5m"),
             ),
             (
                 Standing::Failed,

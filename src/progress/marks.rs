@@ -159,13 +159,15 @@ impl Progress {
         let Some(read) = self.read.filter(|read| to < *read) else {
             return false;
         };
-        let replaced = self.ranges.iter().filter(|range| range.stop > to);
-        let since = replaced.map(Range::position).fold(Some(to), Option::min);
+        let replaced = || self.ranges.iter().filter(|range| range.stop > to);
+        let since = replaced().map(Range::position).fold(Some(to), Option::min);
+        // A backlog may hold the rows at `read`, too.
+        let stop = replaced().map(|range| range.stop).fold(read, Timestamp::max);
         self.ranges.retain(|range| range.stop <= to);
         self.ranges.push(Range {
             since,
-            until: Some(read),
-            stop: read,
+            until: Some(stop),
+            stop,
             cursor: None,
             highest: None,
             last_id: None,

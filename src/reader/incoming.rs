@@ -17,6 +17,7 @@ pub(super) const MAX_BUFFERED_LIVE: u32 = 16 << 20;
 
 /// What the reader hands to the pipeline, in order.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are pages")]
 pub(crate) enum Item {
     /// The first snapshot begins: T0 by upstream's clock.
     Begin(Progress),

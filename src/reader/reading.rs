@@ -213,6 +213,7 @@ impl Reader {
             // No other range ends there: they lie behind all.
             let is_new = |range: &Range| range.stop == stop || settles && Some(range.stop) == behind_read;
             self.shares.add(committed.ranges.into_iter().filter(is_new));
+            self.context.client.metrics().backlogs_total.inc();
             let behind = humantime::format_duration(behind);
             tracing::info!(
                 lender = &*self.context.name,
@@ -232,12 +233,14 @@ impl Reader {
         }
     }
 
-    /// Sweeps, one after another, the first one behind the first live walk: what was due to be visible is read once more, and
+    /// Sweeps, one after another: what was due to be visible is read once more, and
     /// settled; what may be visible by now is read beside it, to be found sooner.
     async fn sweep(&self) -> Result<(), ReaderExit> {
-        let mut polled_at = self.polled_at.subscribe();
-        // The sender is in `self`.
-        let _ = polled_at.changed().await;
+        // The sender lives as long as the pipeline.
+        let mut committed = self.committed.clone();
+        let _ = committed
+            .wait_for(|progress| progress.first_snapshot_at.is_some())
+            .await;
         let (window, interval) = (
             self.context.upstream.late_window,
             self.context.upstream.late_sweep_interval,

@@ -115,7 +115,7 @@ impl Looking<'_> {
         let mut state = self.first(clock).await?;
         let cursor = self.cursor().await?;
         let mut look_count = 0;
-        while let Some(wait) = self.wait(&state, look_count, cursor.lives()) {
+        while let Some(wait) = self.wait(&state, look_count, &cursor) {
             let suspects = state.suspects.len() + state.unburied().count();
             tracing::info!(
                 lender = self.lender,
@@ -355,19 +355,26 @@ impl Looking<'_> {
     /// How long until the next look; `None`: everything is said.
     ///
     /// - One more look tells what has only just changed.
-    /// - Where a source lives, what it has not written by then may be for its next sweep: the look after that one decides.
+    /// - Where a source lives, what it has not written by then and is not settled may be for its sweep: the look after that one
+    ///   decides.
     /// - What changes at every look is left at that.
-    fn wait(&self, state: &LookState, look_count: u32, lives: bool) -> Option<Duration> {
-        let upstream = &self.config.upstream;
+    fn wait(&self, state: &LookState, look_count: u32, cursor: &Cursor) -> Option<Duration> {
+        let (upstream, lives) = (&self.config.upstream, cursor.lives());
         let follows = 2 * upstream.poll_interval + MARGIN;
         let short = if lives { follows } else { upstream.poll_interval };
         let kinds = || state.suspects.values().filter_map(Suspect::finding);
         let is_open = !state.suspects.is_empty() || state.unburied().next().is_some();
-        let awaits_sweep = || kinds().any(FindingKind::is_repaired_by_reading) || state.unburied().next().is_some();
+        let is_ahead = |updated_at: Option<i64>| updated_at.is_some_and(|at| cursor.is_ahead(at));
+        let awaits_sweep = || {
+            let is_read = |suspect: &Suspect| suspect.finding().is_some_and(FindingKind::is_repaired_by_reading);
+            let mut suspects = state.suspects.values();
+            suspects.any(|suspect| is_read(suspect) && is_ahead(upstream_at(suspect.now)))
+                || state.unburied().any(|row| is_ahead(row.updated_at))
+        };
         let changes = || kinds().any(|kind| kind == FindingKind::Changed);
         match look_count {
             0 if is_open => Some(short),
-            1 if lives && awaits_sweep() => Some(upstream.late_sweep_interval + follows),
+            1 if lives && awaits_sweep() => Some(upstream.late_window + upstream.late_sweep_interval + follows),
             1 | 2 if changes() => Some(short),
             _ => None,
         }
