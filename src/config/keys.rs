@@ -157,7 +157,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     .reason("Largest answer after decompression. A page of 1000 rows has about 0.7 MB."),
     key(
         "upstream.late_window",
-        duration("1ms", "1d", "every sweep reads the whole window again"),
+        duration("1ms", "1d", "what comes late is waited for as long"),
     )
     .defaults_to("10m")
     .reason("How long after its updated_at a row may still become visible. Far beyond the lag of any replica."),

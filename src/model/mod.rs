@@ -906,6 +906,61 @@ mod tests {
     }
 
     #[test]
+    fn ten_changes_a_second_are_read_three_times_each_and_a_bulk_update_twice() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 50], 500, 4, Crashes::Never).await;
+            let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
+            scenario.upstream.max_requests_per_second = None;
+            scenario.upstream.poll_interval = Duration::from_secs(5);
+            scenario.upstream.late_sweep_interval = Duration::from_secs(60);
+            scenario.upstream.late_window = Duration::from_secs(600);
+            (scenario.transaction.max_rows, scenario.transaction.max_delay) = (5_000, Duration::from_millis(500));
+            let running = stage.process(Until::Asked).start();
+            let ids: Vec<String> = stage.simulator.rows(0).into_iter().map(|row| row.id).collect();
+            let mut changes = 0;
+            let mut before = stage.simulator.counts();
+            for tenth in 0..18_000_usize {
+                // Half an hour, of which the first third is for the sweeps to come into step.
+                if tenth == 6_000 {
+                    (before, changes) = (stage.simulator.counts(), 0);
+                }
+                let at = stage.simulator.now_ms();
+                stage.world.put(&ids[tenth % ids.len()], at);
+                // Each account changes again before it is swept, so what is read again are rows that are new.
+                stage.world.insert_at(at);
+                changes += 1;
+                sleep(Duration::from_millis(100)).await;
+            }
+            let after = stage.simulator.counts();
+            // An account that stays as it is is read by live, early and when it is due, one that changes on by live alone.
+            let readings = (after.row_count - before.row_count) as f64 / f64::from(changes) - 1.0;
+            println!(
+                "{readings:.2} readings of a row, {} requests",
+                after.request_count - before.request_count
+            );
+            assert!(readings < 4.0, "{readings:.2} readings a changed row");
+            sleep(Duration::from_secs(900)).await;
+            // A bulk update: 100 pages, read by live, 20 of them by an early sweep, and all when they are due. Live met it within
+            // the second that `Date` is cut to, so it reads them twice.
+            let at = stage.simulator.now_ms();
+            (0..50_000).for_each(|_| stage.world.insert_at(at));
+            let before = stage.simulator.counts();
+            sleep(Duration::from_secs(3_600)).await;
+            let after = stage.simulator.counts();
+            let (requests, rows) = (
+                after.request_count - before.request_count,
+                after.row_count - before.row_count,
+            );
+            println!("a bulk update of 100 pages: {requests} requests, {rows} rows in the hour after it");
+            assert!(
+                (900..=1_060).contains(&requests) && rows < 165_000,
+                "{requests} requests, {rows} rows"
+            );
+            running.abort();
+        });
+    }
+
+    #[test]
     fn a_backlog_is_read_in_ranges_that_a_restart_goes_on_with_while_live_goes_on_beside() {
         paused_runtime().block_on(async {
             let mut stage = Stage::new(&[1; 5], 10, 4, Crashes::Never).await;

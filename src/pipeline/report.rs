@@ -1,6 +1,7 @@
 //! What do people and metrics hear of what is committed?
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -14,6 +15,9 @@ use crate::progress::{Progress, Record, Timestamp, Walk};
 use crate::sink::Records;
 use crate::watchdog::Pulse;
 
+/// Between two lines about a clock that went back: two of upstream's may answer in turn.
+const PUT_BACK_PAUSE: Duration = Duration::from_secs(600);
+
 /// The code of a row that cannot be an account.
 const DEAD_LETTER: ErrorCode = ErrorCode::L03;
 
@@ -25,6 +29,8 @@ pub(super) struct Monitor {
     pub metrics: LenderMetrics,
     /// For whoever watches that the loop turns.
     pub pulse: Pulse,
+    /// When it was last said that a clock went back.
+    put_back_at: Arc<Mutex<Option<Instant>>>,
     /// What is committed, for who reads.
     progress: watch::Sender<Progress>,
 }
@@ -35,6 +41,7 @@ impl Monitor {
             lender: lender.to_owned(),
             metrics,
             pulse,
+            put_back_at: Arc::default(),
             progress: watch::Sender::default(),
         }
     }
@@ -91,7 +98,10 @@ impl Monitor {
         let (Some(settled), Some(read)) = (progress.settled, progress.read) else {
             return;
         };
-        if before.is_some_and(|before| settled < before) {
+        let mut said_at = self.put_back_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = said_at.is_none_or(|at| at.elapsed() > PUT_BACK_PAUSE);
+        if before.is_some_and(|before| settled < before) && is_news {
+            *said_at = Some(Instant::now());
             tracing::warn!(
                 lender = self.lender,
                 "the clock of the answers went back: what is dated from {settled} to {read} is swept again"

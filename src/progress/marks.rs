@@ -8,8 +8,8 @@ use super::walk::{Backlog, Step, Walk};
 use crate::failpoint::{self, Rule};
 
 /// `settled` goes back only where a clock was put right, not for what makes any clock of an answer early: `Date` is cut to
-/// the second, and the request took its time, which `upstream.request_timeout` bounds (30 s).
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+/// the second, and the request took its time, which `upstream.request_timeout` bounds (a minute).
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
 
 /// Ranges and marks; none of them before the first snapshot began.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,7 +81,7 @@ impl Progress {
                     self.place.clone_from(&step.place);
                 }
                 if step.is_last {
-                    self.settled = Self::justified(self.settled, step.clock, late_window);
+                    self.settled = Self::justified(self.settled, step.answer_clock, late_window);
                 }
             }
             // `settled` may have gone back since it began.
@@ -164,6 +164,8 @@ impl Progress {
         // A backlog may hold the rows at `read`, too.
         let stop = replaced().map(|range| range.stop).fold(read, Timestamp::max);
         self.ranges.retain(|range| range.stop <= to);
+        // The rows at `read` in front of it are read again, too.
+        self.place = None;
         self.ranges.push(Range {
             since,
             until: Some(stop),
@@ -214,6 +216,7 @@ mod tests {
             last_id: None,
             highest,
             clock,
+            answer_clock: clock,
             left: None,
             place: None,
             backlog: None,
@@ -271,7 +274,14 @@ mod tests {
             (progress.read, progress.settled),
             (Some(Timestamp(700)), Some(Timestamp(400)))
         );
+        progress.place = Some(Place {
+            since: None,
+            cursor: "inside the group at `read`".to_owned(),
+            last_id: "a".into(),
+            row_count: 1,
+        });
         assert!(progress.rewind(Timestamp(0)));
+        assert_eq!(progress.place, None);
         assert_eq!(progress.ranges, [Range::fresh(Timestamp(0), Timestamp(700))]);
     }
 

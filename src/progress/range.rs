@@ -33,6 +33,8 @@ pub(crate) struct Place {
     pub cursor: String,
     /// The `public_id` of the row before it.
     pub last_id: Box<str>,
+    /// Rows of that page; 0, which the record does not keep: not known. All but one of them can be left behind.
+    pub row_count: u16,
 }
 
 /// A range becomes two: it ends at `at`, and a fresh walk reads `[at, stop)`.

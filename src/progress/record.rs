@@ -131,6 +131,7 @@ impl Record {
                 since: flat.place_since,
                 cursor,
                 last_id: last_id.into(),
+                row_count: 0,
             });
         let accounts = match (flat.account_count, flat.account_checksum) {
             (None, None) => None,

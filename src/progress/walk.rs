@@ -45,6 +45,8 @@ pub(crate) struct Step {
     pub highest: Option<Timestamp>,
     /// Upstream's clock when the walk's first answer was computed.
     pub clock: Timestamp,
+    /// That of this answer.
+    pub answer_clock: Timestamp,
     /// With the last page of a sweep, or of a live walk that is given up: the lowest `updated_at` of a row that is left for the
     /// next sweep.
     pub left: Option<Timestamp>,

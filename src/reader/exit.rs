@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ask::NotReconciled;
+use super::stuck::{STUCK, STUCK_ADVICE};
 use crate::avro::EncodeError;
 use crate::exit::{Diagnosis, ErrorCode, Exit};
 use crate::policy::{self, AfterRequest};
@@ -87,9 +88,3 @@ impl Diagnosis for ReaderError {
         }
     }
 }
-
-/// The code of a place that cannot be read.
-pub(super) const STUCK: ErrorCode = ErrorCode::U14;
-
-/// What to do about it.
-pub(super) const STUCK_ADVICE: &str = "nothing is skipped; give the vendor's support the position and the request id";

@@ -53,12 +53,12 @@ pub(super) struct Judge {
 impl Judge {
     /// Verifies and encodes; tells the next cursor as soon as it is known.
     pub(super) fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Page, NoPage> {
-        let page = if self.takes_damaged {
-            answer.page_with_damage()
-        } else {
-            answer.page()
-        };
-        let body = page.map_err(PageFault::Upstream)?;
+        let body = answer.page_with_damage().map_err(PageFault::Upstream)?;
+        let damaged = || body.rows.iter().filter_map(|row| answer.damage_of(row));
+        if !self.takes_damaged && !self.encoder.knows_damage(damaged()) {
+            answer.whole().map_err(PageFault::Upstream)?;
+        }
+        self.encoder.note_damage(damaged());
         let unverified = |why| Err(PageFault::Unverified(why, answer.request_id.clone()).into());
         if let Err(why) = self.verify_envelope(&body) {
             return unverified(why);
@@ -135,7 +135,7 @@ impl Judge {
         let clock = self.clock.unwrap_or(answer.clock);
         let highest_of_walk = highest.max(self.highest);
         let place = (is_last && self.walk == Walk::Live)
-            .then(|| self.place(highest_of_walk, clock))
+            .then(|| self.place(highest_of_walk, clock, body.rows.len()))
             .flatten();
         let last_id = match body.rows.is_empty() {
             true => self.last_id.clone(),
@@ -155,6 +155,7 @@ impl Judge {
             last_id,
             highest: highest_of_walk,
             clock,
+            answer_clock: answer.clock,
         };
         self.count(&encoded, highest, latest);
         let is_again = match self.walk {
@@ -192,7 +193,7 @@ impl Judge {
     /// Where the next live walk goes on: at the cursor of this last page, if that stands in the group of the highest
     /// `updated_at`. One that begins at that time would read the group from its first row, and otherwise no more than this page.
     /// At the walk's own clock the group may still grow in front of the cursor.
-    fn place(&self, highest: Option<Timestamp>, clock: Timestamp) -> Option<Place> {
+    fn place(&self, highest: Option<Timestamp>, clock: Timestamp, row_count: usize) -> Option<Place> {
         let highest = highest.filter(|highest| *highest < clock)?;
         if self.last != Some(highest.0) {
             return None;
@@ -201,6 +202,7 @@ impl Judge {
             since: self.asked.since,
             cursor: self.asked.cursor.clone()?,
             last_id: self.last_id.clone()?,
+            row_count: u16::try_from(row_count).ok()?,
         })
     }
 

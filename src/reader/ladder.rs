@@ -102,7 +102,7 @@ impl Ladder {
         self.silences = if others_pass { 0 } else { self.silences + 1 };
         // What fails while nothing passes says nothing of the place.
         let says_nothing = trouble == Trouble::Silence && !others_pass;
-        self.tries = if says_nothing { 0 } else { self.tries.saturating_add(1) };
+        self.tries = self.tries.saturating_add(u32::from(!says_nothing));
         let rung = self.rung(trouble, others_pass, can_narrow, self.limit(page_size));
         match rung {
             Rung::Again | Rung::Probe => {}
@@ -121,7 +121,8 @@ impl Ladder {
 
     fn rung(&self, trouble: Trouble, others_pass: bool, can_narrow: bool, limit: u16) -> Rung {
         let is_due = self.tries >= TRIES;
-        let is_silent = self.silences > 0 && self.silences.is_multiple_of(SILENCES_BEFORE_PROBE);
+        // Whoever fails while others pass wants to know whether it still is so.
+        let is_silent = self.tries > 0 || self.silences.is_multiple_of(SILENCES_BEFORE_PROBE);
         match trouble {
             Trouble::Silence if !others_pass && is_silent => Rung::Probe,
             Trouble::Silence if !others_pass => Rung::Again,
@@ -203,6 +204,22 @@ mod tests {
             climbed(Trouble::Doubt, false, 0, 12).last(),
             Some(&Probe),
             "no name while nobody is answered"
+        );
+    }
+
+    #[test]
+    fn a_silence_that_only_a_probe_breaks_climbs_as_well() {
+        let mut ladder = Ladder::default();
+        let (mut passes, mut rungs) = (false, Vec::new());
+        for _ in 0..60 {
+            let rung = ladder.fail(Trouble::Silence, passes, false, PAGE_SIZE);
+            // Upstream answers what is asked for nothing.
+            passes = rung == Rung::Probe;
+            rungs.push(rung);
+        }
+        assert!(
+            rungs.contains(&Rung::Smaller) && rungs.contains(&Rung::Stuck),
+            "{rungs:?}"
         );
     }
 

@@ -27,6 +27,7 @@
 //! - `replay`: the rows of dead letters instead of upstream's
 //! - `shares`: which range is read by whom (pure)
 //! - `count`: how many rows the snapshot has, for people
+//! - `stuck`: a walk that gets nowhere
 //! - `exit`: how a reader ends by itself
 
 mod again;
@@ -47,6 +48,7 @@ mod reconcile;
 mod replay;
 mod row_encoder;
 mod shares;
+mod stuck;
 mod volatile;
 mod walk;
 mod witness;

@@ -125,6 +125,7 @@ impl Reader {
                     let reconciled = self.reconcile().await?;
                     // What came meanwhile, too.
                     self.walk_and_sweep().await;
+                    self.shares.all_read().await;
                     reconciled?;
                     return Err(ReaderExit::CaughtUp);
                 }

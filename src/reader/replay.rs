@@ -139,6 +139,7 @@ impl Replay {
             last_id: None,
             highest: None,
             clock: Timestamp(0),
+            answer_clock: Timestamp(0),
             left: None,
             place: None,
             backlog: None,

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicI64;
 
 use super::drift::{Drift, DriftNotice, Unfit};
 use super::volatile::Volatile;
-use crate::account::Rules;
+use crate::account::{Digest, Rules};
 use crate::avro::Encoder;
 use crate::clock;
 use crate::exit::ErrorCode;
@@ -37,6 +37,8 @@ pub(super) struct Noted {
     members: Mutex<HashSet<String>>,
     drift: Mutex<Drift>,
     pub(super) volatile: Mutex<Volatile>,
+    /// Hashes of rows that are no UTF-8 and were taken as such: every walk reads them again.
+    damaged: Mutex<HashSet<u64>>,
     /// The latest time ahead that was warned about: every walk reads such a row again.
     pub(super) ahead: AtomicI64,
 }
@@ -48,6 +50,26 @@ pub(super) fn large_value(max_message: usize) -> usize {
 }
 
 impl RowEncoder {
+    /// Whether all of these rows, as received, were taken before; there has to be any.
+    pub(super) fn knows_damage<'a>(&self, mut rows: impl Iterator<Item = &'a [u8]>) -> bool {
+        let known = self.noted.damaged.lock();
+        let known = known.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_known = |row: &[u8]| known.contains(&Digest::of_bytes(row).0);
+        rows.next().is_some_and(is_known) && rows.all(is_known)
+    }
+
+    pub(super) fn note_damage<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) {
+        /// Of more, each reading asks three times.
+        const MAX_ROWS: usize = 1_000;
+        for row in rows {
+            let known = self.noted.damaged.lock();
+            let mut known = known.unwrap_or_else(std::sync::PoisonError::into_inner);
+            if known.len() < MAX_ROWS {
+                known.insert(Digest::of_bytes(row).0);
+            }
+        }
+    }
+
     /// Names a member that D02 is not known to have, the first time it is seen.
     pub(super) fn say_once(&self, member: &str) {
         /// A vendor adds a few in years; an upstream that invents names must not fill the memory or the log.

@@ -5,18 +5,18 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 use super::ahead::{Ahead, in_background};
 use super::bounds::TimeBounds;
 use super::context::{Until, WalkContext};
-use super::exit::{ReaderError, ReaderExit, STUCK, STUCK_ADVICE};
+use super::exit::{ReaderError, ReaderExit};
 use super::incoming::Item;
 use super::judge::{Judge, NoPage, PageFault};
 use super::ladder::{Ladder, Rung, Trouble};
 use super::page::{Page, PageTail};
 use super::shares::Shares;
+use super::stuck::{STUCK, STUCK_ADVICE, Stuck};
 use super::witness::PageUse;
 use crate::account::shortened;
 use crate::backoff::Backoff;
@@ -32,7 +32,7 @@ use crate::upstream::PageRequest;
 const MAX_GROUP: usize = 1 << 20;
 
 /// With so many ranges left, a live walk adds none: they stand in one record.
-const MAX_RANGES: usize = 64;
+const MAX_RANGES: usize = 16;
 
 /// Pages of an early sweep: what a bulk update changed is left to the sweep that has to read it anyway.
 const MAX_EARLY_PAGES: u32 = 20;
@@ -56,6 +56,8 @@ pub(super) struct OneWalk<'w> {
     reach: (Option<Timestamp>, usize),
     empty_count: u32,
     ladder: Ladder,
+    /// Rows of its first page, where that is to end before the last one that was read: the next place is behind it.
+    first_limit: Option<u16>,
     /// When what is asked for now failed last.
     failed_at: Tick,
     /// Pages that are left to it; `None`: as many as there are.
@@ -76,22 +78,6 @@ pub(super) struct OneWalk<'w> {
 struct BacklogLimit {
     behind: Duration,
     settles: bool,
-}
-
-/// Counts a walk that gets nowhere for as long as it lives.
-struct Stuck(Gauge);
-
-impl Stuck {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Stuck {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// What parts of the past are read for.
@@ -150,6 +136,7 @@ impl<'w> OneWalk<'w> {
             Some(place) => Self {
                 bounds: TimeBounds::new(place.since, None, None),
                 cursor: Some(place.cursor),
+                first_limit: Some(place.row_count.saturating_sub(1)).filter(|limit| *limit > 0),
                 highest: progress.read,
                 last: progress.read.map(|read| read.0),
                 last_id: Some(place.last_id),
@@ -203,6 +190,7 @@ impl<'w> OneWalk<'w> {
             reach: (None, 0),
             empty_count: 0,
             ladder: Ladder::default(),
+            first_limit: None,
             failed_at: Tick::MAX,
             pages_left: None,
             backlog: None,
@@ -280,7 +268,9 @@ impl<'w> OneWalk<'w> {
             since: self.bounds.since,
             until: self.bounds.until,
             cursor: self.cursor.clone(),
-            limit: self.ladder.limit(context.upstream.page_size),
+            limit: self
+                .first_limit
+                .unwrap_or(self.ladder.limit(context.upstream.page_size)),
             include_total: false,
         }
     }
@@ -319,6 +309,7 @@ impl<'w> OneWalk<'w> {
                 &context.client,
                 PageRequest {
                     cursor: Some(cursor),
+                    limit: self.ladder.limit(context.upstream.page_size),
                     ..request
                 },
             ));
@@ -340,6 +331,7 @@ impl<'w> OneWalk<'w> {
         self.clock = Some(page.step.clock);
         (self.bounds.since, self.bounds.until) = (page.step.since, page.step.until);
         self.cursor.clone_from(&page.step.next_cursor);
+        self.first_limit = None;
         self.empty_count = if page.entries.is_empty() {
             self.empty_count + 1
         } else {
@@ -369,14 +361,13 @@ impl<'w> OneWalk<'w> {
             self.bounds.go_on_behind(context.clock());
         }
         self.pages_left = self.pages_left.map(|left| left.saturating_sub(1));
-        page.step.backlog = self.backlog(context);
+        page.step.backlog = self.backlog(page.step.answer_clock);
         page.step.is_last = page.step.backlog.is_some() || self.pages_left == Some(0);
     }
 
     /// Whether it is so far behind that what it has left is better read in ranges.
-    fn backlog(&self, context: &WalkContext) -> Option<Backlog> {
+    fn backlog(&self, stop: Timestamp) -> Option<Backlog> {
         let BacklogLimit { behind, settles } = self.backlog?;
-        let stop = context.clock();
         let is_behind = self.highest.is_some_and(|highest| highest < stop.before(behind));
         is_behind.then_some(Backlog { stop, settles })
     }
@@ -425,7 +416,7 @@ impl<'w> OneWalk<'w> {
         let (can_narrow, page_size) = (self.bounds.can_narrow(), context.upstream.page_size);
         let rung = self.ladder.fail(trouble, others_pass, can_narrow, page_size);
         metrics.retries_total.inc();
-        let wait = self.backoff.next(None);
+        let wait = self.backoff.next(context.client.held_for());
         if let Some(patience) = context.trials.failed(wait) {
             return Err(ReaderError::OutOfPatience { patience, text }.into());
         }
@@ -467,7 +458,7 @@ impl<'w> OneWalk<'w> {
 
     /// The walk begins anew: what was known of the page before says nothing about its first one.
     fn forget_page(&mut self) {
-        self.cursor = None;
+        (self.cursor, self.first_limit) = (None, None);
         (self.last, self.last_id) = (None, None);
         self.group = Some(Arc::default());
         self.empty_count = 0;

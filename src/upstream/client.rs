@@ -63,6 +63,11 @@ impl Client {
         self.connection.ticks.next()
     }
 
+    /// How long nothing of the lender may be sent.
+    pub(crate) fn held_for(&self) -> Option<Duration> {
+        self.connection.route.held_for()
+    }
+
     pub(crate) fn metrics(&self) -> &LenderMetrics {
         &self.connection.metrics
     }

@@ -185,8 +185,14 @@ impl Answer {
     /// # Errors
     /// When it is no UTF-8, or the text is no success envelope.
     pub(crate) fn page(&self) -> Result<PageBody<'_>, UpstreamError> {
-        self.refuse_damage(READING)?;
+        self.whole()?;
         self.page_with_damage()
+    }
+
+    /// # Errors
+    /// When it is no UTF-8.
+    pub(crate) fn whole(&self) -> Result<(), UpstreamError> {
+        self.refuse_damage(READING)
     }
 
     /// The page in this answer, also where it is no UTF-8: [`Answer::damage_of`] tells the rows that hold damage.

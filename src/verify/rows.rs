@@ -183,12 +183,13 @@ impl<'a> UpstreamRows<'a> {
                     self.note(&page);
                     self.each(&page, &mut take);
                     committing.send_modify(|progress| progress.advance(&page.step, late_window));
+                    set_ranges(committing.borrow().ranges.len());
                 }
                 // Only who reconciles asks.
                 Ok(Some(Item::Ask(_))) => {}
                 Ok(Some(Item::Split(split))) => {
-                    self.metrics.ranges.inc();
                     committing.send_modify(|progress| progress.split(split));
+                    set_ranges(committing.borrow().ranges.len());
                 }
                 Ok(Some(Item::End(ReaderExit::CaughtUp))) => return Ok(begun),
                 Ok(Some(Item::End(ReaderExit::Failed(error)))) => return Err(error.into()),
@@ -207,9 +208,6 @@ impl<'a> UpstreamRows<'a> {
     fn note(&self, page: &Page) {
         if let Walk::Range(_) = page.step.walk {
             self.metrics.snapshot_rows_read_total.inc_by(page.entries.len() as u64);
-            if page.step.is_last {
-                self.metrics.ranges.dec();
-            }
         }
     }
 
