@@ -186,13 +186,15 @@ fn a_bulk_update_is_read_once_and_then_costs_a_page_a_poll() {
     let mut source = run(&world, &set, &["run"]);
     source.wait_for_line("claimed and restored");
     wait_for("the snapshot", || (world.accounts_so_far() >= 20).then_some(()));
-    bulk(&world, 4_000, world.simulator.now_ms());
+    let bulk_at = world.simulator.now_ms();
+    bulk(&world, 4_000, bulk_at);
     wait_for("the bulk update", || (world.accounts_so_far() >= 4_020).then_some(()));
     // Its sweep comes when it is due.
     let settled = || {
         let cursor = last_cursor(&world);
-        let [read, settled] = ["read", "settled"].map(|name| cursor[name].as_str().unwrap_or_default().to_owned());
-        (settled > read).then_some(())
+        let at = |name: &str| cursor[name].as_str()?.parse::<chrono::DateTime<chrono::Utc>>().ok();
+        let settled = at("settled").filter(|settled| Some(*settled) > at("read"))?;
+        (settled.timestamp_millis() > bulk_at).then_some(())
     };
     wait_for("nothing is left to sweep", settled);
     let (before, begun) = (world.simulator.requests().len(), Instant::now());

@@ -171,7 +171,7 @@ request_timeout="1 lightyear"
 base_url="http://u:hunter2@x.example/?a=hunter2""#),
             &[
                 r#"upstream.base_url = "http://(redacted)@x.example/…" (file d02.toml): allowed is an https:// URL without credentials, query and fragment; http:// only to this machine"#,
-                r#"upstream.late_window = "0s" (file d02.toml): allowed is a duration with its unit from "1ms" to "1d" (every sweep reads the whole window again)"#,
+                r#"upstream.late_window = "0s" (file d02.toml): allowed is a duration with its unit from "1ms" to "1d" (what comes late is waited for as long)"#,
                 r#"upstream.max_body = "1KiB" (file d02.toml): allowed is a size with its unit from "64KiB" to "1GiB" (it must hold a page of rows, and all of it stands in memory)"#,
                 "upstream.page_size = 0 (file d02.toml): allowed is a whole number from 1 to 1000 (upstream cuts anything larger to 1000 in silence)",
                 r#"upstream.poll_interval = 5 (file d02.toml): allowed is a duration with its unit from "1ms" to "1d" (it is how old a live record can be)"#,
