@@ -222,7 +222,7 @@ fn killed_again_and_again_while_ranges_live_walks_and_sweeps_run_nothing_is_lost
         let late_at = world.simulator.now_ms() - 3_000;
         let id = format!("late-{number}");
         world.simulator.upsert_json(0, late_at, &id, &row(&id, late_at));
-        let until = Instant::now() + Duration::from_millis(300 + 97 * (number % 9));
+        let until = Instant::now() + Duration::from_millis(700 + 97 * (number % 9));
         wait_for("the moment", || (Instant::now() >= until).then_some(()));
         source.kill();
         kills += 1;
