@@ -8,20 +8,12 @@ use reqwest::StatusCode;
 
 use crate::support::judge;
 use crate::support::kafka::{self, Record};
-use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::{World, options};
 
-fn run(world: &World, set: &[&str], args: &[&str]) -> Source {
-    let mut all = Vec::new();
-    set.iter().for_each(|assignment| all.extend(["--set", assignment]));
-    all.extend(args);
-    world.command(&all, &[])
-}
-
 #[track_caller]
 fn catch_up(world: &World, set: &[&str]) -> String {
-    let mut source = run(world, set, &["run", "--until-caught-up"]);
+    let mut source = world.command_with(set, &["run", "--until-caught-up"]);
     source.expect_exit(0);
     source.log()
 }
@@ -85,7 +77,7 @@ fn a_group_that_no_cursor_leads_through_is_stuck_by_name_and_read_once_the_curso
     world
         .simulator
         .push_fault(Fault::export(refused).cursor(true).rate(1.0));
-    let mut source = run(&world, &["upstream.page_size=100"], &["run", "--until-caught-up"]);
+    let mut source = world.command_with(&["upstream.page_size=100"], &["run", "--until-caught-up"]);
     source.expect_exit(4);
     let log = source.log();
     assert!(
@@ -157,7 +149,7 @@ fn a_row_that_is_no_json_is_stuck_by_name_behind_everything_before_it() {
         world
             .simulator
             .push_fault(Fault::export(effect(&rows[70].id)).rate(1.0));
-        let mut source = run(&world, &["upstream.page_size=50"], &["run", "--until-caught-up"]);
+        let mut source = world.command_with(&["upstream.page_size=50"], &["run", "--until-caught-up"]);
         source.expect_exit(4);
         let log = source.log();
         assert!(
@@ -183,7 +175,7 @@ fn a_bulk_update_is_read_once_and_then_costs_a_page_a_poll() {
         "upstream.late_window=2s",
         "upstream.late_sweep_interval=500ms",
     ];
-    let mut source = run(&world, &set, &["run"]);
+    let mut source = world.command_with(&set, &["run"]);
     source.wait_for_line("claimed and restored");
     wait_for("the snapshot", || (world.accounts_so_far() >= 20).then_some(()));
     let bulk_at = world.simulator.now_ms();
@@ -209,7 +201,7 @@ fn a_bulk_update_is_read_once_and_then_costs_a_page_a_poll() {
     // A restart at rest does not read the group either.
     source.kill();
     let before = world.simulator.requests().len();
-    let mut source = run(&world, &set, &["run"]);
+    let mut source = world.command_with(&set, &["run"]);
     source.wait_for_line("claimed and restored");
     wait_for("some polls", || (pages(&world, before) >= 10).then_some(()));
     let asked = world.simulator.requests().split_off(before);
@@ -230,7 +222,7 @@ fn killed_inside_a_group_of_one_time_the_walk_goes_on_inside_it() {
     bulk(&world, 6_000, world.simulator.now_ms() - 3_600_000);
     world.simulator.set_latency(Duration::from_millis(20));
     let set = ["upstream.page_size=100", "transaction.max_rows=300"];
-    let mut source = run(&world, &set, &["run"]);
+    let mut source = world.command_with(&set, &["run"]);
     wait_for("half of the group", || (world.accounts_so_far() >= 3_000).then_some(()));
     source.kill();
     let before = world.simulator.requests().len();
@@ -261,7 +253,7 @@ fn a_backlog_is_read_in_ranges_that_are_saved_while_live_goes_on_and_the_lender_
         "transaction.max_rows=300",
         "http.listen=127.0.0.1:0",
     ];
-    let mut source = run(&world, &set, &["run"]);
+    let mut source = world.command_with(&set, &["run"]);
     source.wait_for_line("what is left up to");
     wait_for("part of it", || (world.accounts_so_far() >= 2_000).then_some(()));
     let ranges = || {
@@ -314,7 +306,7 @@ fn killed_again_and_again_in_a_backlog_a_large_group_and_a_sweep_nothing_is_lost
     let mut rng = fastrand::Rng::with_seed(7);
     while kills < 20 {
         bulk(&world, 2_000, world.simulator.now_ms());
-        let mut source = run(&world, &set, &["run"]);
+        let mut source = world.command_with(&set, &["run"]);
         source.wait_for_line("claimed and restored");
         for _ in 0..rng.u64(2..12) {
             world.simulator.touch(0, 40, rng.u64(..));

@@ -9,10 +9,8 @@ use crate::support::wait_for;
 use crate::support::world::{World, options};
 
 fn run(world: &World, set: &[&str], args: &[&str]) -> Source {
-    let mut all = vec!["--set", "upstream.snapshot_parallelism=4"];
-    set.iter().for_each(|assignment| all.extend(["--set", assignment]));
-    all.extend(args);
-    world.command(&all, &[])
+    let set = [&["upstream.snapshot_parallelism=4"], set].concat();
+    world.command_with(&set, args)
 }
 
 #[track_caller]

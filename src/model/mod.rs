@@ -733,34 +733,32 @@ mod tests {
         });
     }
 
-    #[test]
-    fn a_page_served_twice_to_a_walk_that_was_resumed_within_one_time_skips_nothing() {
+    /// A walk that was killed within one time, and upstream repeats its page.
+    async fn killed_in_a_group_that_is_served_twice() -> Stage {
         let crashes = Crashes::At {
             commit: 4,
             is_after: true,
         };
+        let stage = Stage::new(&[60], 10, 1, crashes).await;
+        assert!(stage.process(Until::CaughtUp).run().await.is_none(), "it was to crash");
+        stage
+            .simulator
+            .push_fault(Fault::export(Effect::DuplicatePage).times(2));
+        stage
+    }
+
+    #[test]
+    fn a_page_served_twice_to_a_walk_that_was_resumed_within_one_time_skips_nothing() {
         paused_runtime().block_on(async {
-            let stage = Stage::new(&[60], 10, 1, crashes).await;
-            assert!(stage.process(Until::CaughtUp).run().await.is_none(), "it was to crash");
-            stage
-                .simulator
-                .push_fault(Fault::export(Effect::DuplicatePage).times(2));
+            let stage = killed_in_a_group_that_is_served_twice().await;
             stage.catch_up().await;
         });
     }
 
     #[test]
     fn a_page_from_further_back_that_is_taken_for_the_next_one_is_caught() {
-        let crashes = Crashes::At {
-            commit: 4,
-            is_after: true,
-        };
         paused_runtime().block_on(async {
-            let stage = Stage::new(&[60], 10, 1, crashes).await;
-            assert!(stage.process(Until::CaughtUp).run().await.is_none(), "it was to crash");
-            stage
-                .simulator
-                .push_fault(Fault::export(Effect::DuplicatePage).times(2));
+            let stage = killed_in_a_group_that_is_served_twice().await;
             failpoint::BROKEN.set(Some(Rule::PageGoesOn));
             let stopped = stage.process(Until::CaughtUp).run().await.expect("no crash");
             failpoint::BROKEN.set(None);

@@ -54,11 +54,13 @@ impl Judge {
     /// Verifies and encodes; tells the next cursor as soon as it is known.
     pub(super) fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Page, NoPage> {
         let body = answer.page_with_damage().map_err(PageFault::Upstream)?;
-        let damaged = || body.rows.iter().filter_map(|row| answer.damage_of(row));
-        if !self.takes_damaged && !self.encoder.knows_damage(damaged()) {
-            answer.whole().map_err(PageFault::Upstream)?;
+        if let Err(damage) = answer.whole() {
+            let damaged = || body.rows.iter().filter_map(|row| answer.damage_of(row));
+            if !self.takes_damaged && !self.encoder.knows_damage(damaged()) {
+                return Err(PageFault::Upstream(damage).into());
+            }
+            self.encoder.note_damage(damaged());
         }
-        self.encoder.note_damage(damaged());
         let unverified = |why| Err(PageFault::Unverified(why, answer.request_id.clone()).into());
         if let Err(why) = self.verify_envelope(&body) {
             return unverified(why);

@@ -128,6 +128,13 @@ impl World {
         producer
     }
 
+    /// A command with these settings.
+    pub(crate) fn command_with(&self, set: &[&str], args: &[&str]) -> Source {
+        let set = set.iter().flat_map(|assignment| ["--set", assignment]);
+        let all: Vec<&str> = set.chain(args.iter().copied()).collect();
+        self.command(&all, &[])
+    }
+
     /// `run`.
     pub(crate) fn run(&self) -> Source {
         self.command(&["run"], &[])
