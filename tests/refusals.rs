@@ -331,6 +331,31 @@ fn a_commit_whose_answer_is_lost_has_landed_and_is_not_written_again() {
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
+/// librdkafka repeats the request and reports nothing.
+#[test]
+fn a_commit_whose_connection_is_closed_before_its_answer_is_read_back() {
+    let (broker, proxy) = proxied();
+    let world = World::new(&[500]).on(&broker.bootstrap_servers());
+    let mut source = through(&proxy, &world, &["run"], &[]);
+    wait_for("the snapshot", || (world.accounts_so_far() == 500).then_some(()));
+    for changed in 1..=3 {
+        // A new producer has no error of the one before it.
+        let asked = proxy.end_txn_requests();
+        proxy.close_at_next_end_txn_response();
+        world.simulator.touch(0, 100, 5);
+        wait_for("a closed connection", || (!proxy.is_to_close()).then_some(()));
+        wait_for("the batch read back", || {
+            (source.log().matches("outcome=Landed").count() == changed).then_some(())
+        });
+        assert!(proxy.end_txn_requests() > asked);
+    }
+    source.signal("TERM");
+    source.expect_exit(0);
+    let records = world.judged_accounts();
+    assert_eq!(records.len(), 800);
+    judge::everything(&records, &world.simulator.rows(0));
+}
+
 /// A source whose commit is doubtful, stopped just before it reads back what landed.
 fn doubtful(world: &World, proxy: &KafkaProxy) -> Source {
     let source = through(proxy, world, &["run"], &[("D02_FAILPOINT", "before_reopen:1:2000")]);

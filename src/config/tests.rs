@@ -469,6 +469,8 @@ fn every_refused_property_has_a_reason() {
         "max.in.flight.requests.per.connection",
         "transactional.id",
         "transaction.timeout.ms",
+        "retry.backoff.ms",
+        "retry.backoff.max.ms",
         "message.timeout.ms",
         "partitioner",
         "isolation.level",

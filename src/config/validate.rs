@@ -11,7 +11,7 @@ const TOPIC_NAME_MAX: usize = 249;
 
 /// librdkafka properties that would break a promise, or that another key decides, with the reason. librdkafka's second
 /// names for the same property stand here too.
-const REFUSED: [(&str, &str); 17] = [
+const REFUSED: [(&str, &str); 19] = [
     ("acks", "fewer than all in-sync replicas can lose a committed record"),
     (
         "request.required.acks",
@@ -53,6 +53,14 @@ const REFUSED: [(&str, &str); 17] = [
     (
         "partitioner",
         "another one than murmur2_random moves keys to other partitions",
+    ),
+    (
+        "retry.backoff.ms",
+        "a commit that takes longer is known to have been repeated by it",
+    ),
+    (
+        "retry.backoff.max.ms",
+        "a commit that takes longer is known to have been repeated by it",
     ),
     ("transaction.timeout.ms", "recovery waits by it"),
     (

@@ -26,6 +26,12 @@ pub(crate) fn transaction_timeout() -> Duration {
     failpoint::shortened("D02_TEST_TRANSACTION_TIMEOUT", TRANSACTION_TIMEOUT)
 }
 
+/// How long librdkafka waits before it repeats a request, less or more by a fifth.
+const RETRY_BACKOFF: Duration = Duration::from_secs(1);
+
+/// A commit that was shorter was asked for once: EndTxn is not repeated before that.
+pub(crate) const EARLIEST_RETRY: Duration = Duration::from_millis(800);
+
 /// Kafka as the configuration describes it.
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -147,6 +153,9 @@ impl Cluster {
                 "message.timeout.ms",
                 (timeout / MESSAGE_TIMEOUT_SHARE).as_millis().to_string(),
             )
+            // Both, so that no repetition is earlier: a longer wait is cut to the greatest.
+            .set("retry.backoff.ms", RETRY_BACKOFF.as_millis().to_string())
+            .set("retry.backoff.max.ms", RETRY_BACKOFF.as_millis().to_string())
             // The Java clients' partitioner, so that Streams and Flink joins are co-partitioned.
             .set("partitioner", "murmur2_random")
             // A batch is never larger than the smallest topic limit; one large record goes alone.

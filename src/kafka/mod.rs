@@ -22,7 +22,7 @@ mod reported;
 
 pub(crate) use blocking::{blocking, uninterrupted};
 pub(crate) use cluster::Isolation;
-pub(crate) use cluster::{Cluster, transaction_timeout};
+pub(crate) use cluster::{Cluster, EARLIEST_RETRY, transaction_timeout};
 pub(crate) use context::{Context, authorize};
 pub(crate) use error::{
     Acl, AclOperation, CallFault, ClusterError, Error, GRANT, NO_ANSWER, NO_TOPIC, NO_TOPIC_ADVICE, NOT_GRANTED,

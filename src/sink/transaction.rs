@@ -20,16 +20,17 @@ use super::recovery::CursorRecords;
 use super::topics::{Topic, Topics};
 use crate::failpoint;
 use crate::kafka::{
-    self, Acl, AclOperation, Cluster, ClusterError, Context, LastReported, code, denied_writes, is_denied,
-    partition_count, transaction_timeout,
+    self, Acl, AclOperation, Cluster, ClusterError, Context, EARLIEST_RETRY, LastReported, code, denied_writes,
+    is_denied, partition_count, transaction_timeout,
 };
 use crate::metrics::LenderMetrics;
 use crate::progress::{Record, RecordKey};
 use crate::shutdown::Shutdown;
 use crate::watchdog::{Pulse, work_limit};
 
-/// A commit that takes longer is doubtful, even if it then succeeds (KAFKA-17754, librdkafka#5423).
-const COMMIT_LIMIT: Duration = Duration::from_secs(2);
+/// A commit that takes longer is doubtful, even if it then succeeds (KAFKA-17754, librdkafka#5423): EndTxn may have been
+/// repeated, which librdkafka says nowhere when the connection was closed.
+const COMMIT_LIMIT: Duration = EARLIEST_RETRY;
 
 /// The coordinator may be electing, or still completing what an earlier instance left.
 const INIT_LIMIT: Duration = Duration::from_secs(15);

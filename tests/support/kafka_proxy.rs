@@ -27,6 +27,7 @@ struct Shared {
     broker: Mutex<Option<String>>,
     connections: Mutex<Connections>,
     swallow: AtomicBool,
+    close_next: AtomicBool,
     delay_ms: AtomicU64,
     end_txn_requests: AtomicU64,
     swallowed: AtomicU64,
@@ -75,6 +76,16 @@ impl KafkaProxy {
     /// While on: EndTxn requests reach the broker, its answers do not come back. All of them, for librdkafka repeats the request.
     pub(crate) fn swallow_end_txn_responses(&self, on: bool) {
         self.shared.swallow.store(on, SeqCst);
+    }
+
+    /// Closes the connection of the next EndTxn in place of handing its answer on.
+    pub(crate) fn close_at_next_end_txn_response(&self) {
+        self.shared.close_next.store(true, SeqCst);
+    }
+
+    /// Whether that connection is still to be closed.
+    pub(crate) fn is_to_close(&self) -> bool {
+        self.shared.close_next.load(SeqCst)
     }
 
     /// While on: the broker is away. Open connections are closed and new ones too.
@@ -152,6 +163,9 @@ impl Shared {
 
     fn response(&self, frame: &[u8], waiting: &Mutex<HashSet<[u8; 4]>>) -> Forward {
         let is_end_txn = lock(waiting).remove(&correlation_id(frame));
+        if is_end_txn && self.close_next.swap(false, SeqCst) {
+            return Forward::Close;
+        }
         if is_end_txn && self.swallow.load(SeqCst) {
             self.swallowed.fetch_add(1, SeqCst);
             return Forward::No;
@@ -163,6 +177,7 @@ impl Shared {
 enum Forward {
     Yes,
     No,
+    Close,
 }
 
 /// Moves frames until either side closes, then closes both.
@@ -172,10 +187,11 @@ fn relay(mut from: TcpStream, mut to: TcpStream, judge: impl Fn(&[u8]) -> Forwar
         from.read_exact(&mut length)?;
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
         from.read_exact(&mut frame)?;
-        if let Forward::Yes = judge(&frame) {
-            to.write_all(&[length.as_slice(), &frame].concat())?;
+        match judge(&frame) {
+            Forward::Yes => to.write_all(&[length.as_slice(), &frame].concat()),
+            Forward::No => Ok(()),
+            Forward::Close => Err(io::ErrorKind::ConnectionAborted.into()),
         }
-        Ok(())
     };
     while relay_frame().is_ok() {}
     let _ = from.shutdown(Shutdown::Both);
