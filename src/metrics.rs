@@ -229,6 +229,7 @@ lender_metrics! {
     Counter sweeps_total "Sweeps for late rows that ended";
     Counter backlogs_total "Live walks that were too far behind, and became ranges";
     Counter sweep_rows_total "Rows in verified pages of sweeps";
+    Counter not_shown_rows_total "Rows that upstream counted in a range when it was read, beyond those that it showed";
     Counter ahead_rows_total "Rows dated more than a second ahead of what the clock of their answer allows";
     Counter invalid_fields_total "Fields whose value did not fit: null in the account, kept in extra where avro.extra lets it pass";
     Counter unreal_dates_total "Dates that are no real day: kept as text, the parsed field is null";

@@ -194,7 +194,9 @@ impl Trial {
     /// As `stop`; then every promise holds. Gives what is in the topic, too.
     #[track_caller]
     fn end(&self, source: Source) -> (String, Vec<Record>) {
-        (self.stop(source), self.judged())
+        let log = self.stop(source);
+        assert!(!log.contains("U28"), "upstream showed all that it counted: {log}");
+        (log, self.judged())
     }
 
     #[track_caller]
@@ -462,6 +464,34 @@ fn a_total_that_is_capped_loses_and_doubles_nothing() {
 #[test]
 fn a_total_that_times_out_loses_and_doubles_nothing() {
     survives_a_total(Total::Timeout);
+}
+
+/// A total that is too high by so many.
+#[track_caller]
+fn survives_a_total_that_is_off(by: i64, is_said: bool) {
+    let mut trial = Trial::new();
+    trial.world.simulator.set_total(Total::Off(by));
+    let mut source = trial.run();
+    trial.until(&mut source, "the snapshot is counted", |trial, _| {
+        trial
+            .world
+            .simulator
+            .requests()
+            .iter()
+            .filter(|request| is_for_total(request))
+            .count()
+            > 1
+    });
+    let log = trial.stop(source);
+    trial.judged();
+    assert_eq!(log.contains("U28"), is_said, "{log}");
+}
+
+#[test]
+fn a_total_that_is_too_high_is_said_and_one_that_is_too_low_is_not() {
+    // More than change while it is read.
+    survives_a_total_that_is_off(3_000, true);
+    survives_a_total_that_is_off(-3, false);
 }
 
 // Rows that come late, are dated ahead, or vanish.

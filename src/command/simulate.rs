@@ -58,7 +58,7 @@ While it runs, it can be steered and looked into on the same port, under /simula
   curl -X POST 'localhost:8099/simulator/latency?ms=100'
   curl -X POST 'localhost:8099/simulator/page-limit?most=100'                  504 for a larger limit; DELETE ends it
   curl -X POST 'localhost:8099/simulator/volatile?member=exported_at'          in every row, another value in each answer; DELETE ends all
-  curl -X POST 'localhost:8099/simulator/total?as=capped:1000'                 or exact, or timeout
+  curl -X POST 'localhost:8099/simulator/total?as=capped:1000'                 or exact, timeout, off:N
   curl -X POST 'localhost:8099/simulator/clock?skew_ms=-90000'                 its clock minus this machine's
   curl -X POST 'localhost:8099/simulator/date?skew_ms=3600000'                 the header Date minus its clock"#;
 
@@ -129,7 +129,7 @@ pub struct Args {
     /// Answers 504 to a larger limit
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u16).range(1..=1000))]
     page_limit: Option<u16>,
-    /// How includeTotal is answered: exact, timeout, or capped:N
+    /// How includeTotal is answered: exact, timeout, capped:N, or off:N (N more than there are, called exact)
     #[arg(long, default_value_t = Total::Exact)]
     total: Total,
     /// Compresses for clients that accept gzip

@@ -47,6 +47,7 @@ error_codes! {
     U01 Failed, U02 Refused, U03 Failed, U04 Failed, U05 Failed, U06 Failed, U07 Failed, U08 Done, U09 Refused,
     U10 Refused, U11 Refused, U12 Refused, U13 Usage, U14 Refused, U15 Done, U16 Done, U17 Failed, U18 Failed,
     U19 Failed, U20 Failed, U21 Failed, U22 Refused, U23 Failed, U24 Done, U25 Done, U26 Failed, U27 Failed,
+    U28 Done,
     // Dead letters. (D would look like the dataset.)
     L01 Usage, L02 Usage, L03 Done,
     // The schema registry.

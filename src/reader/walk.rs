@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::ahead::{Ahead, in_background};
 use super::bounds::TimeBounds;
 use super::context::{Until, WalkContext};
+use super::count::RowCount;
 use super::exit::{ReaderError, ReaderExit};
 use super::incoming::Item;
 use super::judge::{Judge, NoPage, PageFault};
@@ -64,6 +65,8 @@ pub(super) struct OneWalk<'w> {
     pages_left: Option<u32>,
     /// A live walk that is further behind gives up.
     backlog: Option<BacklogLimit>,
+    /// Of a range that it began.
+    count: Option<RowCount>,
     /// Counts the walk among the stuck ones.
     stuck: Option<Stuck>,
     /// Of the last row under this cursor, where it is known.
@@ -118,6 +121,7 @@ impl<'w> OneWalk<'w> {
             last: range.cursor.as_ref().and(range.highest).map(|highest| highest.0),
             last_id: range.last_id.clone(),
             group: range.cursor.is_none().then(Arc::default),
+            count: (range.cursor.is_none() && kind == RangeKind::Snapshot).then(|| RowCount::new(range.since)),
             ..Self::new(Walk::Live, None)
         }
     }
@@ -194,6 +198,7 @@ impl<'w> OneWalk<'w> {
             failed_at: Tick::MAX,
             pages_left: None,
             backlog: None,
+            count: None,
             stuck: None,
             last_id: None,
             last_account: None,
@@ -221,6 +226,9 @@ impl<'w> OneWalk<'w> {
                     page._done = is_last.then_some(done);
                     if self.page_use.take(context, self.walk, page).await || is_last {
                         if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
+                            if let Some(count) = &self.count {
+                                count.hold_against_total(context, stop).await;
+                            }
                             shares.ended(stop);
                         }
                         return Ok(Walked {
@@ -329,6 +337,7 @@ impl<'w> OneWalk<'w> {
 
     fn advance(&mut self, context: &WalkContext, page: &mut Page) {
         self.clock = Some(page.step.clock);
+        self.count.iter_mut().for_each(|count| count.add(context, page));
         (self.bounds.since, self.bounds.until) = (page.step.since, page.step.until);
         self.cursor.clone_from(&page.step.next_cursor);
         self.first_limit = None;

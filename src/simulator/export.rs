@@ -189,16 +189,15 @@ fn page(
         }
         _ => {}
     }
+    let exact = |count: usize| format!(r#","total":{count},"totalExact":true,"totalNote":null"#);
     let total = total.map(|total| match total {
-        Total::Exact => format!(
-            r#","total":{},"totalExact":true,"totalNote":null"#,
-            data.store.count(filter)
-        ),
+        Total::Exact => exact(data.store.count(filter)),
+        Total::Off(by) => exact(data.store.count(filter).saturating_add_signed(by as isize)),
         Total::Capped(most) => match data.store.count(filter) {
             count if count > most => {
                 format!(r#","total":{most},"totalExact":false,"totalNote":"capped""#)
             }
-            count => format!(r#","total":{count},"totalExact":true,"totalNote":null"#),
+            count => exact(count),
         },
         Total::Timeout => r#","total":null,"totalExact":false,"totalNote":"timeout""#.to_owned(),
     });

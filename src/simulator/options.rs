@@ -146,22 +146,25 @@ pub enum Total {
     /// No more than so many are counted.
     Capped(usize),
     Timeout,
+    /// So many more than there are, or fewer, and called exact.
+    Off(i64),
 }
 
 /// A text that names no way to answer `includeTotal`.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a total is exact, timeout or capped:N, for example capped:1000")]
+#[error("a total is exact, timeout, capped:N or off:N, for example capped:1000 or off:-3")]
 pub struct UnknownTotal;
 
 impl FromStr for Total {
     type Err = UnknownTotal;
 
     fn from_str(text: &str) -> Result<Self, UnknownTotal> {
-        match (text, text.strip_prefix("capped:")) {
-            ("exact", _) => Ok(Self::Exact),
-            ("timeout", _) => Ok(Self::Timeout),
-            (_, Some(most)) => most.parse().map(Self::Capped).map_err(|_| UnknownTotal),
-            (_, None) => Err(UnknownTotal),
+        match text.split_once(':') {
+            None if text == "exact" => Ok(Self::Exact),
+            None if text == "timeout" => Ok(Self::Timeout),
+            Some(("capped", most)) => most.parse().map(Self::Capped).map_err(|_| UnknownTotal),
+            Some(("off", by)) => by.parse().map(Self::Off).map_err(|_| UnknownTotal),
+            None | Some(_) => Err(UnknownTotal),
         }
     }
 }
@@ -172,6 +175,7 @@ impl fmt::Display for Total {
             Self::Exact => formatter.write_str("exact"),
             Self::Capped(most) => write!(formatter, "capped:{most}"),
             Self::Timeout => formatter.write_str("timeout"),
+            Self::Off(by) => write!(formatter, "off:{by}"),
         }
     }
 }
@@ -182,10 +186,26 @@ mod tests {
 
     #[test]
     fn a_total_is_read_as_it_is_written() {
-        for total in [Total::Exact, Total::Capped(1_000), Total::Timeout] {
+        for total in [
+            Total::Exact,
+            Total::Capped(1_000),
+            Total::Timeout,
+            Total::Off(3),
+            Total::Off(-3),
+        ] {
             assert_eq!(total.to_string().parse(), Ok(total));
         }
-        for text in ["", "capped", "capped:", "capped:-1", "capped:many", "Exact", "1000"] {
+        for text in [
+            "",
+            "capped",
+            "capped:",
+            "capped:-1",
+            "capped:many",
+            "Exact",
+            "1000",
+            "off",
+            "off:few",
+        ] {
             assert_eq!(text.parse::<Total>(), Err(UnknownTotal), "{text}");
         }
     }
