@@ -87,6 +87,7 @@ pub(crate) fn after_sink(error: &SinkError) -> AfterSink {
         | SinkError::CursorRecord { .. }
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
+        | SinkError::Recreated { .. }
         | SinkError::Kafka(kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. } | kafka::Error::Cluster(_)) => {
             AfterSink::Stop(error.exit())
         }

@@ -131,6 +131,7 @@ impl<'a> Replayer<'a> {
             frames,
             metrics: metrics.clone(),
             pulse: Pulse::default(),
+            shutdown: self.shutdown.clone(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Has somebody asked us to end, and perhaps insisted? One count for tasks, which await it, and threads, which look.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -73,6 +74,21 @@ impl ShutdownSender {
 }
 
 impl Shutdown {
+    /// One that is asked to end with this one, and may be before.
+    pub(crate) fn child(&self) -> (Arc<ShutdownSender>, Self) {
+        let (sender, child) = channel();
+        let sender = Arc::new(sender);
+        let (mut parent, asking) = (self.clone(), Arc::downgrade(&sender));
+        tokio::spawn(async move {
+            for wanted in 1..=2 {
+                parent.reached(wanted).await;
+                let Some(asking) = asking.upgrade() else { return };
+                asking.0.send_modify(|count| *count = wanted.max(*count));
+            }
+        });
+        (sender, child)
+    }
+
     pub(crate) fn is_requested(&self) -> bool {
         *self.0.borrow() > 0
     }

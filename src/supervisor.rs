@@ -1,6 +1,7 @@
 //! Who sees to it that every lender of the configuration runs? All of them in one process: started together, each run to its
 //! end on a thread of its own, and tried again while upstream refuses it.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +12,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::avro::Encoder;
 use crate::backoff::Patience;
 use crate::config::{Config, Encoding, SecretSource};
-use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
+use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
+use crate::failpoint;
 use crate::http::{Health, Server, Site, Standing};
 use crate::kafka::Cluster;
 use crate::login;
@@ -23,7 +25,7 @@ use crate::progress_bar;
 use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::Registry;
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{CursorRecords, Topics, UsableTopic, ready_topics};
+use crate::sink::{CursorRecords, Topics, UsableTopic, ready_topics, watch_settings};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::{self, Watchdog};
 
@@ -36,6 +38,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The first wait before a lender is tried again that upstream refuses, and the longest.
 const FAILED_WAIT: Duration = Duration::from_secs(60);
 const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
+
+/// How often the registry is asked whether the ids that it gave stand.
+const SCHEMAS_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What the lenders of the process share.
 pub(crate) struct Supervisor {
@@ -51,6 +56,8 @@ pub(crate) struct Supervisor {
     /// With login, registry and upstream.
     patience: Patience,
     to_start: mpsc::UnboundedSender<ToStart>,
+    /// How often the registry was found to have lost a schema that is written under.
+    schemas_lost: watch::Sender<u64>,
     /// How many lenders have not yet run or failed since they were last tried.
     undecided: watch::Sender<usize>,
     /// Whether any lender ever ran.
@@ -185,6 +192,15 @@ impl Supervisor {
             watchers.spawn(progress_bar::follow(lender.clone(), metrics.lender(lender)));
         }
         watchers.spawn(report(Arc::clone(&metrics), lenders.clone()));
+        let schemas_lost = watch::Sender::default();
+        if let Some(registry) = &registry {
+            watchers.spawn(watch_schemas(Arc::clone(registry), schemas_lost.clone()));
+        }
+        watchers.spawn(watch_settings(
+            Cluster::new(&config),
+            config.clone(),
+            Arc::clone(&metrics),
+        ));
         Ok(Some(Arc::new(Self {
             config,
             http,
@@ -197,13 +213,14 @@ impl Supervisor {
             until,
             patience,
             to_start,
+            schemas_lost,
             undecided: watch::Sender::new(lenders.len()),
             any_ran: watch::Sender::new(false),
         })))
     }
 
-    /// Logs a lender in and has it started. Nothing is open of one that is not.
-    async fn start(&self, lender: &str, route: &Arc<Route>) -> Result<Ready, StopReason> {
+    /// Logs a lender in and has it started; `shutdown`: its own. Nothing is open of one that is not.
+    async fn start(&self, lender: &str, route: &Arc<Route>, shutdown: Shutdown) -> Result<Ready, StopReason> {
         let metrics = self.metrics.lender(lender);
         let logging_in = login::log_in(&self.http, &self.config, lender, &metrics, route, self.patience);
         let (client, login) = self.unless_asked(logging_in).await?.map_err(|error| refused(&error))?;
@@ -222,6 +239,7 @@ impl Supervisor {
                 frames,
                 metrics,
                 pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
+                shutdown,
             })
             .await?;
         let (reader, incoming) = Reader::new(reader::ReaderSettings {
@@ -332,12 +350,28 @@ async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
         let password = &supervisor.config.lenders[&lender].password;
         // Before it is read: what replaces it from now on is another one.
         let modified = password.modified();
-        let (stop, did_run) = match supervisor.start(&lender, &route).await {
+        let (ending, shutdown) = supervisor.shutdown.child();
+        // Before its ids are asked for: what is lost from now on is lost of them.
+        let mut schemas_lost = supervisor.schemas_lost.subscribe();
+        let (stop, did_run) = match supervisor.start(&lender, &route, shutdown).await {
             Ok(ready) => {
                 supervisor.any_ran.send_replace(true);
                 supervisor.health.set(&lender, Standing::Running);
                 supervisor.decided(&mut is_first);
-                let stop = on_thread(&lender, ready.pipeline.run(ready.incoming)).await;
+                let mut running = pin!(on_thread(&lender, ready.pipeline.run(ready.incoming)));
+                let stop = tokio::select! {
+                    stop = &mut running => stop,
+                    Ok(()) = schemas_lost.changed() => {
+                        ending.request();
+                        let stop = running.await;
+                        if stop.failure.is_none() && !supervisor.shutdown.is_requested() {
+                            // It waits for the registry, as at every start, and goes on under the new id.
+                            ready.reading.abort();
+                            continue;
+                        }
+                        stop
+                    }
+                };
                 ready.reading.abort();
                 (stop, true)
             }
@@ -414,6 +448,36 @@ async fn start_in_groups(starter: Arc<Starter>, mut waiting: mpsc::UnboundedRece
         for ((_, result), reply) in started.into_iter().zip(replies) {
             // Its supervisor waits for nothing else.
             let _ = reply.send(result);
+        }
+    }
+}
+
+/// Asks the registry again and again whether the ids that are written under are still those of their schemas.
+async fn watch_schemas(registry: Arc<Registry>, schemas_lost: watch::Sender<u64>) {
+    let interval = failpoint::shortened("D02_TEST_LOOK_INTERVAL", SCHEMAS_INTERVAL);
+    loop {
+        tokio::time::sleep(interval.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
+        match registry.lost_ids().await {
+            Ok(lost) => {
+                for (subject, why) in &lost {
+                    tracing::error!(
+                        subject,
+                        code = %why.code(),
+                        advice = why.advice(),
+                        "{why}; nothing is written until it is registered again"
+                    );
+                }
+                if !lost.is_empty() {
+                    schemas_lost.send_modify(|count| *count += 1);
+                }
+            }
+            // It is asked again, and what was written can be read by whoever has read such a record before.
+            Err(error) => tracing::warn!(
+                code = %error.code(),
+                advice = error.advice(),
+                "the schema registry does not say whether its ids stand: {}",
+                chain(&error)
+            ),
         }
     }
 }

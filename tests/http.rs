@@ -17,13 +17,13 @@ use crate::support::world::{self, World};
 use crate::support::{PATIENCE, RUNTIME, judge, wait_for};
 
 /// A source that is looked at over HTTP.
-struct Observed {
-    source: Source,
+pub(crate) struct Observed {
+    pub(crate) source: Source,
     url: String,
 }
 
 impl Observed {
-    fn start(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let listen = [("D02__HTTP__LISTEN", "127.0.0.1:0")];
         // A later one wins.
         let environment: Vec<_> = listen.into_iter().chain(environment.iter().copied()).collect();
@@ -52,7 +52,7 @@ impl Observed {
         })
     }
 
-    fn get(&self, path: &str) -> (StatusCode, String) {
+    pub(crate) fn get(&self, path: &str) -> (StatusCode, String) {
         let (status, _, text) = self.send(self.request(Method::GET, path));
         (status, text)
     }
@@ -64,7 +64,7 @@ impl Observed {
     }
 
     #[track_caller]
-    fn wait_until_ready(&self) {
+    pub(crate) fn wait_until_ready(&self) {
         wait_for("it is ready", || (self.health("/readyz").0 == 200).then_some(()));
     }
 

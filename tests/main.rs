@@ -12,6 +12,7 @@ mod docker;
 mod errors;
 mod explain;
 mod faults;
+mod ground;
 mod http;
 mod logs;
 mod places;

@@ -75,6 +75,14 @@ pub(crate) fn is_laid_out_as(schema: &str, other: &str) -> bool {
     matches!((schema, other), (Ok(schema), Ok(other)) if schema.canonical_form() == other.canonical_form())
 }
 
+/// The full name of the record that a schema describes; `None`: it describes none.
+pub(crate) fn record_name(schema: &str) -> Option<String> {
+    match Schema::parse_str(schema) {
+        Ok(Schema::Record(record)) => Some(record.name.fullname(None)),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +109,17 @@ mod tests {
             assert_eq!(field.get("default").is_none(), required, "{name}");
             assert_eq!(field["type"].is_array(), !required, "{name}");
         }
+    }
+
+    #[test]
+    fn a_record_has_its_full_name_however_it_is_written() {
+        assert_eq!(record_name(ACCOUNT.text).as_deref(), Some(ACCOUNT.name));
+        let named = |json: &str| record_name(&format!(r#"{{"type":"record",{json},"fields":[]}}"#));
+        assert_eq!(named(r#""name":"B","namespace":"a""#).as_deref(), Some("a.B"));
+        assert_eq!(named(r#""name":"a.B","namespace":"c""#).as_deref(), Some("a.B"));
+        assert_eq!(named(r#""name":"B""#).as_deref(), Some("B"));
+        assert_eq!(record_name(r#""string""#), None);
+        assert_eq!(record_name("rubbish"), None);
     }
 
     #[test]

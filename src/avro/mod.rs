@@ -20,7 +20,7 @@ pub(crate) use change::{ChangeEncoder, ChangeHead};
 pub(crate) use decode::Decoder;
 pub(crate) use decode::{DecodeError, Decoded, Framed, hexadecimal, unframe};
 pub(crate) use definition::ACCOUNT;
-pub(crate) use definition::{CHANGE, Definition, is_laid_out_as};
+pub(crate) use definition::{CHANGE, Definition, is_laid_out_as, record_name};
 pub(crate) use encode::EncodeError;
 pub(crate) use encode::Encoder;
 pub(crate) use frame::Frame;

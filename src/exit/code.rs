@@ -52,7 +52,7 @@ error_codes! {
     L01 Usage, L02 Usage, L03 Done,
     // The schema registry.
     R01 Usage, R02 Usage, R03 Usage, R04 Failed, R05 Usage, R06 Usage, R07 Usage, R08 Usage, R09 Usage, R10 Usage,
-    R11 Usage,
+    R11 Usage, R12 Usage,
     // Kafka: clients, authentication, ACLs, transactions.
     K01 Usage, K02 Usage, K03 Failed, K04 Failed, K05 Failed, K06 Failed, K07 Failed, K08 Failed, K09 Usage, K10 Usage,
     K11 Failed, K12 Failed, K13 Failed, K14 Failed, K15 Failed, K16 Done,
@@ -60,7 +60,7 @@ error_codes! {
     T01 Usage, T02 Usage, T03 Usage, T04 Usage, T05 Usage, T06 Usage, T07 Usage, T08 Failed, T09 Usage, T10 Done,
     // What is stored: cursor records, accounts; and who may write them.
     S01 Usage, S02 Usage, S03 Usage, S04 Usage, S05 Usage, S06 Usage, S07 Usage, S08 Usage, S09 Usage, S10 TakenOver,
-    S11 Usage, S12 Done, S13 Usage, S14 Usage, S15 Usage, S16 Done, S17 Done, S18 Failed,
+    S11 Usage, S12 Done, S13 Usage, S14 Usage, S15 Usage, S16 Done, S17 Done, S18 Failed, S19 Usage, S20 Done,
     // The process.
     P01 Usage, P02 Usage, P03 Failed, P04 Failed, P05 Failed, P06 Failed, P07 Failed, P08 Done, P09 Failed, P10 Done,
     // Beside the source: the simulator, the demo.

@@ -65,13 +65,23 @@ impl Health {
         for (name, lender) in &self.lenders {
             let standing = *lender.standing.lock().unwrap_or_else(PoisonError::into_inner);
             let age = lender.metrics.progress_age();
-            let are_clocks_apart = lender.metrics.clocks_apart.get() > 0;
-            let why = why_not(standing, age, self.stale_after, are_clocks_apart);
+            let why = why_not(standing, age, self.stale_after, trouble(&lender.metrics));
             self.metrics.show_ready(name, why.is_none());
             are_ready &= why.is_none();
             lenders.insert(name.clone(), shown(why, age));
         }
         (are_ready, json!({ "ready": are_ready, "lenders": lenders }))
+    }
+}
+
+/// What a lender that moves is not ready for.
+fn trouble(metrics: &LenderMetrics) -> Option<&'static str> {
+    if metrics.clocks_apart.get() > 0 {
+        Some("upstream's clock and this machine's differ by more than upstream.late_window; the log says how far")
+    } else if metrics.uncompacted_topics.get() > 0 {
+        Some("accounts or cursor is not exactly compacted any more; the log has the command that mends it")
+    } else {
+        None
     }
 }
 
@@ -88,7 +98,7 @@ fn shown(why: Option<String>, age: Option<Duration>) -> Value {
 
 /// Why a lender is not ready; `None` where it is. Errors stand in the log alone: they may name what is not for everybody who
 /// reaches the port.
-fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration, are_clocks_apart: bool) -> Option<String> {
+fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration, trouble: Option<&str>) -> Option<String> {
     let shown = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
     match (standing, age) {
         (Standing::Starting, _) => Some("it has not started yet".to_owned()),
@@ -102,11 +112,7 @@ fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration, are
             shown(age),
             humantime::format_duration(stale_after)
         )),
-        (Standing::Running, Some(_)) if are_clocks_apart => Some(
-            "upstream's clock and this machine's differ by more than upstream.late_window; the log says how far"
-                .to_owned(),
-        ),
-        (Standing::Running, Some(_)) => None,
+        (Standing::Running, Some(_)) => trouble.map(str::to_owned),
     }
 }
 
@@ -142,13 +148,22 @@ mod tests {
             ),
             (Standing::Ended(Exit::Done), seconds(900), None),
         ] {
-            let found = why_not(standing, age, STALE_AFTER, false);
+            let found = why_not(standing, age, STALE_AFTER, None);
             assert_eq!(found.as_deref(), expected, "{standing:?} {age:?}");
         }
-        let apart = |standing| why_not(standing, seconds(1), STALE_AFTER, true);
-        let why = apart(Standing::Running).expect("not ready");
-        assert!(why.contains("differ by more than upstream.late_window"), "{why}");
-        assert_eq!(apart(Standing::Ended(Exit::Done)), None);
+        let in_trouble = |standing| why_not(standing, seconds(1), STALE_AFTER, Some("clocks"));
+        assert_eq!(in_trouble(Standing::Running).as_deref(), Some("clocks"));
+        assert_eq!(in_trouble(Standing::Ended(Exit::Done)), None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_clocks_and_topics_is_said() {
+        let metrics = Metrics::new().lender("acme");
+        assert_eq!(trouble(&metrics), None);
+        metrics.uncompacted_topics.set(1);
+        assert!(trouble(&metrics).is_some_and(|why| why.contains("not exactly compacted")));
+        metrics.clocks_apart.set(1);
+        assert!(trouble(&metrics).is_some_and(|why| why.contains("upstream.late_window")));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rdkafka::producer::ThreadedProducer;
 use secrecy::ExposeSecret;
 
 use super::context::{Context, Reports, authorize};
+use super::ends::KnownEnds;
 use super::error::ClusterError;
 use super::oauth::KafkaTokens;
 use crate::config::{self, Property};
@@ -38,6 +39,7 @@ pub(crate) struct Cluster {
     name: String,
     kafka: config::Kafka,
     tokens: Option<Arc<KafkaTokens>>,
+    ends: Arc<KnownEnds>,
 }
 
 /// How much a consumer may see.
@@ -57,7 +59,12 @@ impl Cluster {
                 .oauth
                 .clone()
                 .map(|oauth| Arc::new(KafkaTokens::new(oauth))),
+            ends: Arc::default(),
         }
+    }
+
+    pub(super) fn known_ends(&self) -> &KnownEnds {
+        &self.ends
     }
 
     pub(crate) fn servers(&self) -> &str {

@@ -56,6 +56,37 @@ struct Totals {
 struct Deliveries {
     outstanding: u64,
     failed: Option<(String, KafkaError)>,
+    written: Vec<WrittenTo>,
+}
+
+/// Where records of one transaction stand in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WrittenTo {
+    pub topic: String,
+    pub partition: usize,
+    /// The offset of the first one.
+    pub first: i64,
+    /// Behind the last one.
+    pub end: i64,
+}
+
+impl Deliveries {
+    fn note(&mut self, topic: &str, partition: i32, offset: i64) {
+        let Ok(partition) = usize::try_from(partition) else {
+            return;
+        };
+        // Reports of a partition come one after another.
+        let mut known = self.written.iter_mut().rev();
+        match known.find(|known| known.partition == partition && known.topic == topic) {
+            Some(known) => (known.first, known.end) = (known.first.min(offset), known.end.max(offset + 1)),
+            None => self.written.push(WrittenTo {
+                topic: topic.to_owned(),
+                partition,
+                first: offset,
+                end: offset + 1,
+            }),
+        }
+    }
 }
 
 impl Reports {
@@ -106,6 +137,11 @@ impl Context {
 
     pub(crate) fn not_sent(&self) {
         lock(&self.reports.deliveries).outstanding -= 1;
+    }
+
+    /// Where the records of the transaction stand that has ended.
+    pub(crate) fn take_written(&self) -> Vec<WrittenTo> {
+        std::mem::take(&mut lock(&self.reports.deliveries).written)
     }
 
     /// Waits until nothing is outstanding or a record failed, at most `limit`; `true` if nothing is.
@@ -255,10 +291,13 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         let mut deliveries = lock(&self.reports.deliveries);
         deliveries.outstanding -= 1;
-        if let Err((error, message)) = result {
-            deliveries
-                .failed
-                .get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
+        match result {
+            Ok(message) => deliveries.note(message.topic(), message.partition(), message.offset()),
+            Err((error, message)) => {
+                deliveries
+                    .failed
+                    .get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
+            }
         }
         if deliveries.outstanding == 0 || deliveries.failed.is_some() {
             self.reports.delivered.notify_all();

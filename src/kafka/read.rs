@@ -65,7 +65,7 @@ pub(crate) fn read_to_end<E: From<Error>>(
     const QUIET: Duration = Duration::from_secs(3);
     let (begun, limit) = (Instant::now(), transaction_timeout() + GRACE);
     let reader = cluster.reader(Isolation::ReadCommitted).map_err(Error::from)?;
-    let bounds = topic_watermarks(cluster, topic)?;
+    let bounds = topic_watermarks(&cluster.reader(Isolation::ReadUncommitted).map_err(Error::from)?, topic)?;
     let mut parts: BTreeMap<i32, PartitionRead> = BTreeMap::new();
     for (partition, (low, high)) in &bounds {
         let position = from.get(partition).map_or(*low, |from| *low.max(from));
@@ -192,16 +192,16 @@ fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Par
     })
 }
 
-/// Low and high watermark of every partition, the latter not held back by open transactions.
-fn topic_watermarks(cluster: &Cluster, topic: &str) -> Result<Watermarks, Error> {
-    let reader = cluster.reader(Isolation::ReadUncommitted)?;
+/// Low and high watermark of every partition; `reader` is one of uncommitted records, whose high watermark no open transaction
+/// holds back.
+pub(super) fn topic_watermarks(reader: &BaseConsumer<Context>, topic: &str) -> Result<Watermarks, Error> {
     let count = partition_count(reader.client(), topic, QUERY_LIMIT)
-        .map_err(|source| read_error(&reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?
+        .map_err(|source| read_error(reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?
         .ok_or_else(|| Error::NoTopic {
             topic: topic.to_owned(),
         })?;
     (0..i32::try_from(count).unwrap_or(i32::MAX))
-        .map(|partition| Ok((partition, watermarks(&reader, topic, partition, QUERY_LIMIT)?)))
+        .map(|partition| Ok((partition, watermarks(reader, topic, partition, QUERY_LIMIT)?)))
         .collect()
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::time::Duration;
 
 use fastrand::Rng;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -13,7 +14,7 @@ use crate::account::{Changed, Digest, Op};
 use crate::avro::{CHANGE, Decoder, Framed, Layout, unframe};
 use crate::index::{Index, Version};
 use crate::kafka::{self, LastReported};
-use crate::progress::{Progress, Record, Timestamp};
+use crate::progress::{Progress, Record, Timestamp, TopicEnds};
 use crate::simulator::Handle;
 use crate::sink::{ChangeRecord, Committed, DeadLetterDigests, Records, Sink, SinkError, Topic, Topics};
 
@@ -493,8 +494,8 @@ impl Sink for Producer {
         Ok(record.map_or(Committed::Nothing, |record| Committed::Record(Box::new(record))))
     }
 
-    fn partitions(&self) -> Result<String, SinkError> {
-        Ok("accounts=6,changes=6".to_owned())
+    fn hold_ground(&self, _recorded: &TopicEnds, _max_age: Duration) -> Result<Option<String>, SinkError> {
+        Ok(Some("accounts=6,changes=6".to_owned()))
     }
 
     /// Nothing is open between two calls.

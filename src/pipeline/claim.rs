@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure};
 use crate::index::Index;
 use crate::policy::{self, AfterSink};
-use crate::progress::{Progress, Record, RecordKey, Timestamp};
+use crate::progress::{Progress, Record, RecordKey, Timestamp, TopicEnds};
 use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, SinkError, Transactions};
 
 /// The code of tombstones that somebody else wrote.
@@ -263,6 +263,7 @@ pub(crate) fn claim_of(
             progress: Progress::default(),
             accounts,
             partitions: partitions.clone(),
+            ends: TopicEnds::default(),
         },
     };
     Ok(Record {

@@ -113,12 +113,13 @@ impl Contents {
                 tokio::select! {
                     biased;
                     () = shutdown.requested() => Err(None),
-                    answer = registry.schema(id) => answer.map_err(Some),
+                    answer = registry.schema_of(id, ACCOUNT.name) => answer.map_err(Some),
                 }
             })
         };
         let after = |error: &Option<RegistryError>| match error {
-            None | Some(RegistryError::UnknownId { .. } | RegistryError::NotAvro { .. }) => AfterTry::GiveUp,
+            None => AfterTry::GiveUp,
+            Some(error) if error.is_lost_id() => AfterTry::GiveUp,
             Some(_) => AfterTry::Retry { at_least: None },
         };
         let say = |error: &Option<RegistryError>, wait| {
@@ -132,9 +133,7 @@ impl Contents {
         };
         match Patience::Endless.retry_blocking(LONGEST_WAIT, &self.shutdown, ask, after, say) {
             Ok(schema) => Ok(Ok(schema)),
-            Err(Some(error @ (RegistryError::UnknownId { .. } | RegistryError::NotAvro { .. }))) => {
-                Ok(Err(chain(&error)))
-            }
+            Err(Some(error)) if error.is_lost_id() => Ok(Err(chain(&error))),
             // Interrupted: nothing else ends the tries.
             Err(_) => Err(kafka::Error::Interrupted.into()),
         }

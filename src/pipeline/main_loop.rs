@@ -74,7 +74,7 @@ impl<S: Sink> Pipeline<S> {
                 }
                 Next::Stop(stop) => return ControlFlow::Break(stop),
             };
-            self.ownership.check_partitions(&self.lender.sink, &self.record)?;
+            self.ownership.look_at_topics(&self.lender.sink, &self.record)?;
             let mut plan = self.commit(&batch).await?;
             let refused = plan.refused.take();
             self.remember(plan, 0);

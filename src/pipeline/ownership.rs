@@ -71,8 +71,8 @@ pub(super) struct Ownership {
     /// While what is committed is not known, nothing may be written, a release neither: it could stand over another owner's
     /// record, or over rows that landed.
     is_certain: bool,
-    /// When the partition counts were last looked at, and how often they are.
-    checked_at: Instant,
+    /// When the topics were last looked at, and how often they are.
+    looked_at: Option<Instant>,
     interval: Duration,
 }
 
@@ -84,7 +84,7 @@ impl Ownership {
             shutdown: lender.shutdown.clone(),
             own_time_outs: Vec::new(),
             is_certain: true,
-            checked_at: Instant::now(),
+            looked_at: None,
             interval: lender.settings.heartbeat_interval,
         }
     }
@@ -188,16 +188,22 @@ impl Ownership {
         ControlFlow::Continue(())
     }
 
-    /// Once in a heartbeat's interval: more partitions would spread keys anew and break their order.
-    pub(super) fn check_partitions<S: Sink>(&mut self, sink: &S, held: &Record) -> ControlFlow<StopReason> {
-        if self.checked_at.elapsed() < self.interval {
+    /// Once in a heartbeat's interval, at first before anything is read: whether the topics are still those that were written to,
+    /// and keys spread as they were.
+    pub(super) fn look_at_topics<S: Sink>(&mut self, sink: &S, held: &Record) -> ControlFlow<StopReason> {
+        if self.looked_at.is_some_and(|at| at.elapsed() < self.interval) {
             return ControlFlow::Continue(());
         }
-        self.checked_at = Instant::now();
-        match sink.partitions() {
-            Ok(found) if found == held.partitions => {}
-            Ok(found) => {
+        self.looked_at = Some(Instant::now());
+        match sink.hold_ground(&held.ends, self.interval / 2) {
+            Ok(Some(found)) if found != held.partitions => {
                 return ControlFlow::Break(PartitionsChanged::new(&held.partitions, &found).into());
+            }
+            Ok(_) => {}
+            Err(error @ SinkError::Recreated { .. }) => {
+                // What is left of it is for a person to look at.
+                self.is_certain = false;
+                return ControlFlow::Break(Failure::of(&error).into());
             }
             Err(error) => {
                 let (lender, code, advice) = (&self.monitor.lender, error.code(), error.advice());
@@ -218,7 +224,12 @@ impl Ownership {
 
 /// `None`: the lender is another's.
 fn try_reopen<S: Sink>(sink: &mut S, held: &Record, attempted: &Record) -> Result<Option<Outcome>, SinkError> {
-    let current = sink.reopen()?.record();
+    /// Lenders that reopen together look together.
+    const AGE: Duration = Duration::from_secs(1);
+    let committed = sink.reopen()?;
+    // A record that is gone with its topic is nobody's claim.
+    sink.hold_ground(&held.ends, AGE)?;
+    let current = committed.record();
     let is_ours = |record: &Record| record.has_owner_of(held) || record.has_owner_of(attempted);
     Ok(current.filter(is_ours).map(|record| {
         if record.sequence >= attempted.sequence {

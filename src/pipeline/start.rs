@@ -28,7 +28,7 @@ use crate::progress::Timestamp;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    ContentOf, CursorRecords, Sink, SinkError, Topics, Transactions, Watchers, restore_accounts, restore_dead_letters,
+    ContentOf, CursorRecords, SinkError, Topics, Transactions, Watchers, restore_accounts, restore_dead_letters,
 };
 use crate::watchdog::Pulse;
 
@@ -42,6 +42,7 @@ pub(crate) struct Candidate {
     pub metrics: LenderMetrics,
     /// Of the loop that it becomes.
     pub pulse: Pulse,
+    pub shutdown: Shutdown,
 }
 
 /// Everything that the lenders of one process share.
@@ -94,7 +95,8 @@ impl Starter {
                     metrics: candidate.metrics.clone(),
                     pulse: candidate.pulse.clone(),
                 };
-                let mut transactions = Transactions::new(cluster, id, topics, key, self.shutdown.clone(), watched)?;
+                let mut transactions =
+                    Transactions::new(cluster, id, topics, key, candidate.shutdown.clone(), watched)?;
                 self.patiently(|| {
                     let result = transactions.init();
                     if result.is_err() {
@@ -196,7 +198,7 @@ impl Starter {
             start_from: start_from.map(Timestamp::from),
             metrics: candidate.metrics.clone(),
             pulse: candidate.pulse.clone(),
-            shutdown: self.shutdown.clone(),
+            shutdown: candidate.shutdown.clone(),
         };
         Claim::commit(transactions, record, settings)
     }

@@ -7,12 +7,14 @@
 //!                                      ├─┄ settled: below it nothing is expected any more
 //! ```
 
+mod ends;
 mod marks;
 mod range;
 mod record;
 mod timestamp;
 mod walk;
 
+pub(crate) use ends::{EndsBefore, TopicEnds};
 pub(crate) use marks::Progress;
 pub(crate) use range::{Place, Range, Split};
 pub(crate) use record::{Record, RecordError, RecordKey};

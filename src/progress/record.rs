@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ends::TopicEnds;
 use super::marks::Progress;
 use super::range::{Place, Range};
 use super::timestamp::Timestamp;
@@ -24,6 +25,8 @@ pub(crate) struct Record {
     pub accounts: Option<(u64, u64)>,
     /// The partition counts that keys were spread over, such as `accounts=6`.
     pub partitions: String,
+    /// How far its topics were written, before this record.
+    pub ends: TopicEnds,
 }
 
 /// Flat and primitive, as Kafka Connect's offsets have to be.
@@ -58,6 +61,9 @@ struct Flat {
     account_count: Option<u64>,
     account_checksum: Option<String>,
     partitions: String,
+    /// JSON; in no record before there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic_ends: Option<String>,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -77,6 +83,11 @@ impl Record {
     }
 
     pub(crate) fn to_json(&self) -> String {
+        self.to_json_with(&self.ends)
+    }
+
+    /// `ends`: how far its topics are written by now.
+    pub(crate) fn to_json_with(&self, ends: &TopicEnds) -> String {
         let ranges = serde_json::to_string(&self.progress.ranges).expect("ranges are always JSON");
         let last_ids: Vec<_> = self.progress.ranges.iter().map(|range| &range.last_id).collect();
         let range_last_ids = last_ids.iter().any(|id| id.is_some());
@@ -100,6 +111,8 @@ impl Record {
             account_count: self.accounts.map(|(count, _)| count),
             account_checksum: self.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
             partitions: self.partitions.clone(),
+            topic_ends: (*ends != TopicEnds::default())
+                .then(|| serde_json::to_string(ends).expect("numbers are always JSON")),
         };
         serde_json::to_string(&flat).expect("a flat record is always JSON")
     }
@@ -124,6 +137,11 @@ impl Record {
                 range.last_id = last_id;
             }
         }
+        let ends = flat
+            .topic_ends
+            .as_deref()
+            .map_or(Ok(TopicEnds::default()), serde_json::from_str);
+        let ends = ends.map_err(unreadable("topic_ends"))?;
         let place = flat
             .place_cursor
             .zip(flat.place_last_id)
@@ -166,6 +184,7 @@ impl Record {
             },
             accounts,
             partitions: flat.partitions,
+            ends,
         })
     }
 }
@@ -221,6 +240,7 @@ mod tests {
             progress,
             accounts: Some((2, 255)),
             partitions: "accounts=6".into(),
+            ends: TopicEnds::default(),
         };
         let golden = include_str!("../../tests/golden/cursor-record-v1.json").trim_end();
         assert_eq!(record.to_json(), golden);
@@ -238,6 +258,7 @@ mod tests {
             progress: Progress::begin(Timestamp(1_780_000_000_123), Duration::from_secs(600), from),
             accounts: None,
             partitions: "accounts=6".into(),
+            ends: TopicEnds::default(),
         };
         let json = record.to_json();
         assert!(

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::answer::{Compatibility, CompatibilityVerdict, MAX_BODY, Registered, RegistryAnswer};
 use super::error::RegistryError;
+use crate::avro;
 use crate::config::{self, SecretSource, SubjectStrategy};
 use crate::loopback::direct_to_loopback;
 use crate::tls;
@@ -208,6 +209,47 @@ impl Registry {
         let url = below(&self.url, &["schemas", "ids", &id.to_string()]);
         let answer = self.ask(self.http.get(url), "fetching", format!("schema {id}")).await?;
         answer.schema(id)
+    }
+
+    /// As [`Registry::schema`], if it is that of a record of this name.
+    ///
+    /// # Errors
+    /// As there, and when it is another one's: a registry that lost its schemas gives their ids out anew.
+    pub(crate) async fn schema_of(&self, id: u32, wanted: &'static str) -> Result<String, RegistryError> {
+        let schema = self.schema(id).await?;
+        match avro::record_name(&schema) {
+            Some(found) if found == wanted => Ok(schema),
+            found => Err(RegistryError::Foreign {
+                id,
+                found: found.unwrap_or_else(|| "no record".to_owned()),
+                wanted,
+            }),
+        }
+    }
+
+    /// Whether each id that it gave is still that of its schema; those that are not are forgotten, so that they are asked for
+    /// anew, and given with the reason.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub(crate) async fn lost_ids(&self) -> Result<Vec<(String, RegistryError)>, RegistryError> {
+        let ids: Vec<((String, String), u32)> = {
+            let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            ids.iter().map(|(key, id)| (key.clone(), *id)).collect()
+        };
+        let mut lost = Vec::new();
+        for (key, id) in ids {
+            let (subject, schema) = &key;
+            let why = match self.schema(id).await {
+                Ok(found) if avro::is_laid_out_as(&found, schema) => continue,
+                Ok(_) => RegistryError::Changed { id },
+                Err(error) if error.is_lost_id() => error,
+                Err(error) => return Err(error),
+            };
+            lost.push((subject.clone(), why));
+            self.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        }
+        Ok(lost)
     }
 
     async fn ask(

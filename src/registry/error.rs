@@ -52,6 +52,24 @@ pub(crate) enum RegistryError {
     UnknownId { id: u32 },
     #[error("schema {id} of the schema registry is not Avro but {kind}")]
     NotAvro { id: u32, kind: String },
+    #[error("schema {id} of the schema registry is {found}, not {wanted}")]
+    Foreign {
+        id: u32,
+        found: String,
+        wanted: &'static str,
+    },
+    #[error("schema {id} of the schema registry is another one than it was")]
+    Changed { id: u32 },
+}
+
+impl RegistryError {
+    /// Whether what is asked for is not there, by an answer that asking again does not change.
+    pub(crate) fn is_lost_id(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownId { .. } | Self::NotAvro { .. } | Self::Foreign { .. } | Self::Changed { .. }
+        )
+    }
 }
 
 impl Diagnosis for RegistryError {
@@ -68,6 +86,7 @@ impl Diagnosis for RegistryError {
             Self::NoAnswerForm { .. } => ErrorCode::R09,
             Self::UnknownId { .. } => ErrorCode::R10,
             Self::NotAvro { .. } => ErrorCode::R11,
+            Self::Foreign { .. } | Self::Changed { .. } => ErrorCode::R12,
         }
     }
 
@@ -99,8 +118,11 @@ impl Diagnosis for RegistryError {
                 "correct schema_registry.url: it is the base of Confluent's API, which may need a path (Apicurio: \
                  /apis/ccompat/v7)"
             }
-            Self::UnknownId { .. } => "correct schema_registry.url: the record was written with another registry's ids",
+            Self::UnknownId { .. } | Self::Foreign { .. } | Self::Changed { .. } => LOST_IDS,
             Self::NotAvro { .. } => "nothing of d02-source's is written so: find out who wrote the record",
         }
     }
 }
+
+const LOST_IDS: &str = "correct schema_registry.url, if it is another registry's; else the registry has lost its schemas: restore it, or \
+                        have the accounts written under today's schema by `d02-source cursor reset`";

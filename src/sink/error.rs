@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::ground::begins_anew;
 use crate::exit::{Diagnosis, ErrorCode};
 use crate::kafka::{self, ClusterError};
-use crate::progress::RecordError;
+use crate::progress::{EndsBefore, RecordError};
 
 /// Why a batch was not committed, or what is committed cannot be said.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,8 @@ pub(crate) enum SinkError {
         lender: String,
         other: String,
     },
+    #[error("{}", begins_anew(.topic, *.ends))]
+    Recreated { topic: String, ends: EndsBefore },
 }
 
 impl Diagnosis for SinkError {
@@ -52,6 +55,7 @@ impl Diagnosis for SinkError {
             Self::CursorRecord { .. } => ErrorCode::S02,
             Self::ForeignRecord { .. } => ErrorCode::S03,
             Self::TwoLenders { .. } => ErrorCode::S04,
+            Self::Recreated { .. } => ErrorCode::S19,
         }
     }
 
@@ -65,6 +69,10 @@ impl Diagnosis for SinkError {
             }
             Self::CursorRecord { .. } => "run the version that wrote it, or `d02-source cursor reset`",
             Self::ForeignRecord { .. } => "give d02-source a topic of its own: kafka.topics.accounts",
+            Self::Recreated { .. } => {
+                "restore the topics together, or run `d02-source cursor reset`: harmless, the next run reads everything and \
+                 writes only what is missing"
+            }
             Self::TwoLenders { .. } => "put {lender} in kafka.topics.accounts: two lenders share keys",
         }
     }

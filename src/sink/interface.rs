@@ -1,9 +1,11 @@
 //! What does the loop need of Kafka for one lender?
 
+use std::time::Duration;
+
 use super::error::SinkError;
 use super::record::Records;
 use super::topics::Topics;
-use crate::progress::Record;
+use crate::progress::{Record, TopicEnds};
 
 /// What the loop needs of Kafka for one lender. The second implementation is the model test's memory.
 pub(crate) trait Sink {
@@ -27,11 +29,12 @@ pub(crate) trait Sink {
     /// When the cursor topic cannot be read to its end, or lost records.
     fn committed(&self) -> Result<Committed, SinkError>;
 
-    /// Partition counts as they are now, in the form of the cursor record.
+    /// Holds the topics to what was written to them, as they were within `max_age`; at first to what the cursor record says.
+    /// Gives the partition counts in the form of that record; `None`: not known, which was said.
     ///
     /// # Errors
-    /// When the cluster does not answer.
-    fn partitions(&self) -> Result<String, SinkError>;
+    /// When a topic is another one, or the cluster does not answer.
+    fn hold_ground(&self, recorded: &TopicEnds, max_age: Duration) -> Result<Option<String>, SinkError>;
 
     /// Ends what is open, if that can be done, when nothing is written any more: it would hide later records for a minute.
     fn abandon(&self);

@@ -2,8 +2,10 @@
 //!
 //! - `interface`: what the loop needs of all this
 //! - `error`: why it was not given
+//! - `ground`: whether the topics are still those that were written to
 //! - `record`: what stands in the topics, headers and sizes
 //! - `transaction`: one transaction (Atomic)
+//! - `producer_error`: what a failed call to the producer means
 //! - `recovery`: what is committed, read back
 //! - `versions`: the same by version, to be compared with upstream
 //! - `topics`: the topics, what is wanted against what is found; `topic_error`: why they cannot be used
@@ -13,7 +15,9 @@
 
 mod admin;
 mod error;
+mod ground;
 mod interface;
+mod producer_error;
 mod ready;
 mod record;
 mod recovery;
@@ -25,8 +29,9 @@ mod versions;
 
 pub(crate) use admin::{Brokers, InspectedTopic, TopicState, inspect_topics};
 pub(crate) use error::SinkError;
+pub(crate) use ground::{TRAIL_ADVICE, begins_anew};
 pub(crate) use interface::{Committed, Sink};
-pub(crate) use ready::ready_topics;
+pub(crate) use ready::{ready_topics, watch_settings};
 pub(crate) use record::{
     AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, TopicRecord, account_size, change_size, header,
     partitions_text,

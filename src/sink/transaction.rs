@@ -7,6 +7,7 @@
 //! The caller decides what follows an error: nothing is sent again here, because only the committed cursor record can
 //! tell whether a batch landed.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -14,17 +15,19 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::error::SinkError;
+use super::ground::{Age, Ground, TrailRecreated};
 use super::interface::{Committed, Sink};
+use super::producer_error::{fatal_error, kafka_error};
 use super::record::{Records, account_headers, change_headers, partitions_text};
 use super::recovery::CursorRecords;
 use super::topics::{Topic, Topics};
 use crate::failpoint;
 use crate::kafka::{
-    self, Acl, AclOperation, Cluster, ClusterError, Context, EARLIEST_RETRY, LastReported, code, denied_writes,
-    is_denied, partition_count, transaction_timeout,
+    self, Acl, AclOperation, Cluster, ClusterError, Context, EARLIEST_RETRY, denied_writes, is_denied, partition_count,
+    transaction_timeout,
 };
 use crate::metrics::LenderMetrics;
-use crate::progress::{Record, RecordKey};
+use crate::progress::{Record, RecordKey, TopicEnds};
 use crate::shutdown::Shutdown;
 use crate::watchdog::{Pulse, work_limit};
 
@@ -51,6 +54,7 @@ pub(crate) struct Transactions {
     producer: ThreadedProducer<Context>,
     shutdown: Shutdown,
     watchers: Watchers,
+    ground: Mutex<Ground>,
 }
 
 /// Who hears what the producer does.
@@ -83,6 +87,7 @@ impl Transactions {
             producer,
             shutdown,
             watchers,
+            ground: Mutex::default(),
         })
     }
 
@@ -315,6 +320,33 @@ impl Transactions {
         Ok(())
     }
 
+    /// Partition counts as they are now, in the form of the cursor record.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub(crate) fn partitions(&self) -> Result<String, SinkError> {
+        let _call = self.watchers.pulse.during("asking for the partitions", 2 * INIT_LIMIT);
+        let count = |topic: &Topic| {
+            let name = &topic.name;
+            partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
+                .map_err(|source| self.kafka("asking for the partitions", source))?
+                .ok_or_else(|| kafka::Error::NoTopic { topic: name.clone() })
+        };
+        let changes = self.topics.changes.as_ref().map(count).transpose()?;
+        Ok(partitions_text(count(&self.topics.accounts)?, changes))
+    }
+
+    fn ground(&self) -> MutexGuard<'_, Ground> {
+        self.ground.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say_recreated(&self, recreated: &[TrailRecreated<'_>]) {
+        for topic in recreated {
+            self.watchers.metrics.recreated_topics_total.inc();
+            topic.say(&self.key.connector);
+        }
+    }
+
     fn patience(&self, usual: Duration) -> Duration {
         if self.shutdown.is_requested() {
             usual.min(SHUTDOWN_LIMIT)
@@ -354,6 +386,8 @@ impl Sink for Transactions {
             .begin_transaction()
             .map_err(|source| self.kafka("beginning a transaction", source))?;
         let begun = Instant::now();
+        // What one that failed has left.
+        drop(self.producer.context().take_written());
         failpoint::reach("after_begin");
         let middle = records.accounts.len() / 2;
         for (position, account) in records.accounts.iter().enumerate() {
@@ -380,7 +414,7 @@ impl Sink for Transactions {
             let message = letter.message(source, lender, topic.max_message);
             self.send(&topic.name, message.key, message.value, message.headers, begun)?;
         }
-        let value = progress.to_json();
+        let value = progress.to_json_with(self.ground().ends(&progress.ends));
         self.send(
             &self.topics.cursor.name,
             Some(&self.key.to_json()),
@@ -395,6 +429,9 @@ impl Sink for Transactions {
         failpoint::reach("before_commit");
         self.end_transaction()?;
         failpoint::reach("after_commit");
+        let written = self.producer.context().take_written();
+        let recreated = self.ground().note(&self.topics, &written)?;
+        self.say_recreated(&recreated);
         Ok(())
     }
 
@@ -411,16 +448,25 @@ impl Sink for Transactions {
         records.committed(&self.key)
     }
 
-    fn partitions(&self) -> Result<String, SinkError> {
-        let _call = self.watchers.pulse.during("asking for the partitions", 2 * INIT_LIMIT);
-        let count = |topic: &Topic| {
-            let name = &topic.name;
-            partition_count(self.producer.client(), name, self.patience(INIT_LIMIT))
-                .map_err(|source| self.kafka("asking for the partitions", source))?
-                .ok_or_else(|| kafka::Error::NoTopic { topic: name.clone() })
+    fn hold_ground(&self, recorded: &TopicEnds, max_age: Duration) -> Result<Option<String>, SinkError> {
+        let _call = self
+            .watchers
+            .pulse
+            .during("asking where the topics end", 4 * INIT_LIMIT);
+        let find = |topic: &str, age| {
+            let max_age = if age == Age::Now { Duration::ZERO } else { max_age };
+            Ok(self.cluster.ends(topic, max_age)?)
         };
-        let changes = self.topics.changes.as_ref().map(count).transpose()?;
-        Ok(partitions_text(count(&self.topics.accounts)?, changes))
+        let recreated = self.ground().hold(&self.topics, recorded, find)?;
+        self.say_recreated(&recreated);
+        let count = |topic: &Topic| Ok::<_, SinkError>(find(&topic.name, Age::Recent)?.map(|ends| ends.len()));
+        let Some(accounts) = count(&self.topics.accounts)? else {
+            return Ok(None);
+        };
+        Ok(match &self.topics.changes {
+            None => Some(partitions_text(accounts, None)),
+            Some(changes) => count(changes)?.map(|changes| partitions_text(accounts, Some(changes))),
+        })
     }
 
     fn abandon(&self) {
@@ -444,34 +490,4 @@ pub(crate) fn try_transactional_id(cluster: &Cluster, transactional_id: &str) ->
     producer
         .init_transactions(INIT_LIMIT)
         .map_err(|source| kafka_error(cluster, &producer, "claiming the transactional id", source))
-}
-
-fn kafka_error(
-    cluster: &Cluster,
-    producer: &ThreadedProducer<Context>,
-    doing: &'static str,
-    source: KafkaError,
-) -> kafka::Error {
-    fatal_error(cluster, producer, doing)
-        .unwrap_or_else(|| error_of(cluster, doing, producer.context().last_reported(), source))
-}
-
-/// What ended the producer, if anything did: later calls and purged records name only its consequences.
-fn fatal_error(cluster: &Cluster, producer: &ThreadedProducer<Context>, doing: &'static str) -> Option<kafka::Error> {
-    let (code, reason) = producer.client().fatal_error()?;
-    let source = KafkaError::MessageProduction(code);
-    Some(error_of(cluster, doing, LastReported(Some(reason)), source))
-}
-
-fn error_of(cluster: &Cluster, doing: &'static str, last_reported: LastReported, source: KafkaError) -> kafka::Error {
-    if code(&source) == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
-        let prefix = cluster.transactional_prefix();
-        let acl = Acl::TransactionalIds { prefix };
-        return kafka::Error::Denied { doing, acl, source };
-    }
-    kafka::Error::Call {
-        doing,
-        last_reported,
-        source,
-    }
 }

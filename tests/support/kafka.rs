@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -283,6 +285,28 @@ pub(crate) fn add_partitions(servers: &str, topic: &str, count: usize) {
     let added = NewPartitions::new(topic, count);
     let answer = async { admin(servers).create_partitions([&added], &AdminOptions::new()).await };
     RUNTIME.block_on(answer).expect("an answer");
+}
+
+/// Deletes a topic and creates it anew, with as many partitions and these settings.
+pub(crate) fn recreate(servers: &str, topic: &str, settings: &[(&str, &str)]) {
+    let (admin, options) = (admin(servers), AdminOptions::new());
+    let count = partitions(servers, topic).len() as i32;
+    let deleted = RUNTIME.block_on(admin.delete_topics(&[topic], &options));
+    assert!(deleted.expect("an answer")[0].is_ok());
+    let new = NewTopic::new(topic, count, TopicReplication::Fixed(1));
+    let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
+    // A broker that is busy may know of it for a moment.
+    wait_for("the new topic", || {
+        let created = RUNTIME.block_on(admin.create_topics([&new], &options));
+        created.expect("an answer")[0].is_ok().then_some(())
+    });
+}
+
+/// Changes one setting of a topic.
+pub(crate) fn alter(servers: &str, topic: &str, name: &str, value: &str) {
+    let altered = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+    let answer = async { admin(servers).alter_configs([&altered], &AdminOptions::new()).await };
+    assert!(RUNTIME.block_on(answer).expect("an answer")[0].is_ok());
 }
 
 /// The names of all topics.

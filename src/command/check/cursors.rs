@@ -9,7 +9,12 @@ use crate::config::Config;
 use crate::kafka::Cluster;
 use crate::pipeline::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
 use crate::progress::{Record, RecordKey};
-use crate::sink::{Committed, CursorRecords, Role, StoredCursor, UsableTopic, partitions_text};
+use crate::sink::{
+    Committed, CursorRecords, Role, SinkError, StoredCursor, TRAIL_ADVICE, UsableTopic, begins_anew, partitions_text,
+};
+
+/// Lenders share topics.
+const ENDS_AGE: Duration = Duration::from_secs(10);
 
 /// What `run` would make of the lenders' cursor records.
 pub(super) async fn cursors(
@@ -27,19 +32,84 @@ pub(super) async fn cursors(
     }
     let is_readable = |topic: &String| readable.contains(&(Role::Cursor, topic.clone()));
     for (topic, lenders) in by_topic.iter().filter(|(topic, _)| is_readable(topic)) {
-        let (name, cluster) = (topic.clone(), cluster.clone());
-        let records = ask(move |shutdown| CursorRecords::read(&cluster, &name, shutdown)?.whole()).await;
+        let (name, asked) = (topic.clone(), cluster.clone());
+        let records = ask(move |shutdown| CursorRecords::read(&asked, &name, shutdown)?.whole()).await;
         match records {
             Err(error) => {
                 let what = format!("cursor records in {topic}");
                 let failure = StartError::from(error).into();
                 notes.failure(&failure, what, "records that can be read");
             }
-            Ok(records) => lenders
-                .iter()
-                .for_each(|lender| cursor(notes, config, usable, missing, lender, &records)),
+            Ok(records) => {
+                for lender in lenders {
+                    cursor(notes, config, usable, missing, lender, &records);
+                    identities(notes, config, cluster, usable, lender, &records).await;
+                }
+            }
         }
     }
+}
+
+/// Whether the topics are those that the lender's record tells of.
+async fn identities(
+    notes: &mut Notes,
+    config: &Config,
+    cluster: &Cluster,
+    usable: &[UsableTopic],
+    lender: &str,
+    records: &CursorRecords,
+) {
+    let names = config.kafka.topics.for_lender(lender);
+    let named = [
+        Some(names.accounts),
+        Some(names.cursor),
+        names.changes,
+        Some(names.dead_letters),
+    ];
+    let is_of_lender = |topic: &&UsableTopic| named.iter().flatten().any(|name| *name == topic.name);
+    for key in keys(config, lender, records) {
+        let Ok(Some((_, Some(record)))) = records.current(&key) else {
+            continue;
+        };
+        for topic in usable.iter().filter(is_of_lender) {
+            let (cluster, name) = (cluster.clone(), topic.name.clone());
+            // One that cannot be asked was said to be.
+            let ends = ask(move |_| cluster.ends(&name, ENDS_AGE)).await.ok().flatten();
+            let Some(before) = ends.and_then(|ends| record.ends.ends_before(&topic.name, &ends)) else {
+                continue;
+            };
+            let (what, found) = (format!("topic {}", topic.name), begins_anew(&topic.name, before));
+            match topic.role {
+                Role::Accounts | Role::Cursor => {
+                    let error = SinkError::Recreated {
+                        topic: topic.name.clone(),
+                        ends: before,
+                    };
+                    let wanted = format!("the topic that {lender} wrote to, or a copy of it, which a start compares");
+                    notes.failure(&StartError::from(error).into(), what, wanted);
+                }
+                Role::Changes | Role::DeadLetters => {
+                    notes.warning(what, found, format!("the topic that {lender} wrote to"), TRAIL_ADVICE);
+                }
+            }
+        }
+    }
+}
+
+/// The keys under which the lender's record may stand.
+fn keys(config: &Config, lender: &str, records: &CursorRecords) -> Vec<RecordKey> {
+    let connector = format!("{}-{lender}", config.name);
+    let mut keys: Vec<RecordKey> = match &config.lenders[lender].public_id {
+        // Without it only the login knows.
+        None => records
+            .keys()
+            .filter(|key| key.connector == connector)
+            .cloned()
+            .collect(),
+        Some(public_id) => vec![key_of(config, lender, public_id)],
+    };
+    keys.sort();
+    keys
 }
 
 /// The cursor record of one lender, against the topics as they are.
@@ -52,17 +122,7 @@ fn cursor(
     records: &CursorRecords,
 ) {
     let what = format!("cursor record of {lender}");
-    let connector = format!("{}-{lender}", config.name);
-    let mut keys: Vec<RecordKey> = match &config.lenders[lender].public_id {
-        // Without it only the login knows.
-        None => records
-            .keys()
-            .filter(|key| key.connector == connector)
-            .cloned()
-            .collect(),
-        Some(public_id) => vec![key_of(config, lender, public_id)],
-    };
-    keys.sort();
+    let keys = keys(config, lender, records);
     if keys.is_empty() {
         return notes.ok(what, NO_RECORD);
     }

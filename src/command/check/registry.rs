@@ -2,6 +2,7 @@
 
 use super::finding::Notes;
 use super::records::WrittenSchema;
+use crate::avro::ACCOUNT;
 use crate::config::{Config, Encoding};
 use crate::exit::Exit;
 use crate::registry::{Registry, WANTED_LEVEL};
@@ -63,7 +64,7 @@ pub(super) async fn records(notes: &mut Notes, config: &Config, seen: &[WrittenS
     };
     for WrittenSchema { topic, schema_id } in seen {
         let what = format!("records in {topic}");
-        match registry.schema(*schema_id).await {
+        match registry.schema_of(*schema_id, ACCOUNT.name).await {
             Ok(_) => notes.ok(what, format!("schema {schema_id} of the last one is known")),
             Err(error) => {
                 let wanted = format!("schema {schema_id} of the last record");

@@ -1,0 +1,238 @@
+//! What becomes of a source whose topics, settings or registry change while it runs?
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use d02_source::testbed::{Registry, RegistryOptions};
+use reqwest::StatusCode;
+
+use crate::http::Observed;
+use crate::support::kafka;
+use crate::support::shown::shown;
+use crate::support::source::Source;
+use crate::support::world::World;
+use crate::support::{RUNTIME, judge, wait_for};
+
+const HEARTBEAT: [&str; 2] = ["transaction.heartbeat_interval=2s", "upstream.late_window=1s"];
+
+/// Catches up and goes on.
+fn running(world: &World, accounts: usize) -> Source {
+    let source = world.command_with(&HEARTBEAT, &["run"]);
+    wait_for("the snapshot", || (world.accounts_so_far() == accounts).then_some(()));
+    source
+}
+
+const COMPACT: [(&str, &str); 1] = [("cleanup.policy", "compact")];
+
+/// The topic is created anew under a source that has nothing to write but heartbeats.
+#[track_caller]
+fn stops_for_another(kind: &str) -> World {
+    let world = World::new(&[3_000]);
+    let mut source = running(&world, 3_000);
+    kafka::recreate(&world.servers, &world.topic(kind), &COMPACT);
+    let began = Instant::now();
+    source.expect_exit(2);
+    assert!(began.elapsed() < Duration::from_secs(30), "{}", source.log());
+    for said in [
+        world.topic(kind).as_str(),
+        "was deleted and created anew",
+        "cursor reset",
+        "S19",
+    ] {
+        assert!(source.log().contains(said), "no {said} in {}", source.log());
+    }
+    world
+}
+
+#[test]
+fn accounts_that_are_created_anew_stop_the_lender_within_a_heartbeat_and_a_reset_brings_all_back() {
+    let world = stops_for_another("accounts");
+    let found = shown(&world, &["check"], &[]).expect(2);
+    let line = format!("✗ kafka, topic {}", world.topic("accounts"));
+    assert!(found.out.contains(&line), "{}", found.out);
+    // As a start that did not see it happen.
+    let mut again = world.run();
+    again.expect_exit(2);
+    assert!(
+        again.log().contains("does not hold what was committed"),
+        "{}",
+        again.log()
+    );
+    world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
+    world.catch_up();
+    judge::everything(&world.accounts(), &world.simulator.rows(0));
+}
+
+#[test]
+fn a_cursor_topic_that_is_created_anew_stops_the_lender_within_a_heartbeat() {
+    let world = stops_for_another("cursor");
+    assert_eq!(world.accounts().len(), 3_000);
+}
+
+/// What is written before the next look shows it as well.
+#[test]
+fn accounts_that_are_created_anew_beneath_changes_stop_the_lender_at_the_next_commit() {
+    let world = World::new(&[3_000]);
+    let mut source = world.command_with(&["transaction.heartbeat_interval=1h"], &["run"]);
+    wait_for("the snapshot", || (world.accounts_so_far() == 3_000).then_some(()));
+    kafka::recreate(&world.servers, &world.topic("accounts"), &COMPACT);
+    world.simulator.touch(0, 500, 1);
+    source.expect_exit(2);
+    assert!(
+        source.log().contains("was deleted and created anew"),
+        "{}",
+        source.log()
+    );
+}
+
+#[test]
+fn a_topic_that_is_not_compacted_any_more_makes_its_lender_not_ready_until_that_is_mended() {
+    for kind in ["accounts", "cursor"] {
+        let world = World::new(&[200]);
+        let mut observed = Observed::start(&world, &["run"], &[("D02_TEST_LOOK_INTERVAL", "500")]);
+        wait_for("the snapshot", || (world.accounts_so_far() == 200).then_some(()));
+        observed.wait_until_ready();
+        let topic = world.topic(kind);
+        for value in ["delete", "compact,delete"] {
+            kafka::alter(&world.servers, &topic, "cleanup.policy", value);
+            wait_for("it is not ready", || {
+                let (status, why) = observed.get("/readyz");
+                (status == StatusCode::SERVICE_UNAVAILABLE && why.contains("not exactly compacted")).then_some(())
+            });
+            wait_for("it is counted", || {
+                let (_, metrics) = observed.get("/metrics");
+                metrics
+                    .contains("d02_uncompacted_topics{lender=\"lender-1\"} 1")
+                    .then_some(())
+            });
+            kafka::alter(&world.servers, &topic, "cleanup.policy", "compact");
+            observed.wait_until_ready();
+        }
+        // Writing goes on all the while.
+        let changed = world.simulator.touch(0, 20, 3).len();
+        wait_for("what changes", || {
+            (world.accounts_so_far() == 200 + changed).then_some(())
+        });
+        let log = observed.source.log();
+        for said in [
+            "kafka-configs.sh",
+            "--add-config cleanup.policy=compact",
+            "T02",
+            topic.as_str(),
+            "is exactly compacted again",
+        ] {
+            assert!(log.contains(said), "no {said}: {log}");
+        }
+        observed.source.signal("TERM");
+        observed.source.expect_exit(0);
+    }
+}
+
+#[track_caller]
+fn says_of_another(kind: &str, make: impl Fn(&World)) {
+    let world = World::new(&[3_000]);
+    make(&world);
+    let mut source = running(&world, 3_000);
+    make(&world);
+    wait_for("something in it", || {
+        let ends = kafka::ends(&world.servers, &world.topic(kind));
+        ends.iter().any(|(_, _, high)| *high > 0).then_some(())
+    });
+    kafka::recreate(&world.servers, &world.topic(kind), &[]);
+    source.wait_for_line("S20");
+    let found = shown(&world, &["check"], &[]).expect(0);
+    let line = format!("! kafka, topic {}", world.topic(kind));
+    assert!(found.out.contains(&line), "{}", found.out);
+    make(&world);
+    world.simulator.touch(0, 100, 7);
+    let rows = world.simulator.rows(0);
+    wait_for("what changes afterwards", || {
+        let latest = |records: &[kafka::Record]| records.iter().map(kafka::Record::updated_at).max();
+        (world.follow_accounts(latest) == rows.iter().map(|row| row.updated_at_ms).max()).then_some(())
+    });
+    assert_eq!(source.log().matches("S20").count(), 1, "{}", source.log());
+    source.signal("TERM");
+    source.expect_exit(0);
+    let log = world.catch_up();
+    assert!(log.contains("S20"), "a start says it, too: {log}");
+    judge::everything(&world.accounts(), &rows);
+}
+
+#[test]
+fn changes_that_are_created_anew_are_said_shown_by_check_and_cost_nothing_else() {
+    says_of_another("changes", |world| {
+        world.simulator.touch(0, 100, 3);
+    });
+}
+
+#[test]
+fn a_registry_that_comes_back_empty_is_noticed_and_the_new_id_is_written_under() {
+    let mut registry = Registry::start(RegistryOptions::default()).expect("a registry");
+    let world = World::new(&[300]);
+    let url = registry.url();
+    let environment = [
+        ("D02_TEST_LOOK_INTERVAL", "500"),
+        ("D02__SCHEMA_REGISTRY__URL", url.as_str()),
+    ];
+    let mut source = world.command(&["run"], &environment);
+    wait_for("the snapshot", || (world.accounts_so_far() == 300).then_some(()));
+    let id_of = |record: &kafka::Record| record.value.as_ref().map(|value| value[1..5].to_vec());
+    let before = world.follow_accounts(|records| records.iter().map(id_of).collect::<BTreeSet<_>>());
+    assert_eq!(before.len(), 1);
+    registry.restart().expect("an empty registry");
+    // Somebody else's schemas get the ids meanwhile.
+    for number in 0..5 {
+        let schema = format!(r#"{{"schema":"{{\"type\":\"record\",\"name\":\"Other{number}\",\"fields\":[]}}"}}"#);
+        post(&format!("{url}/subjects/other-{number}/versions"), &schema);
+    }
+    source.wait_for_line("nothing is written until it is registered again");
+    wait_for("another start", || {
+        (source.log().matches("claimed and restored").count() == 2).then_some(())
+    });
+    let changed = world.simulator.touch(0, 50, 9).len();
+    wait_for("what changes", || {
+        (world.accounts_so_far() == 300 + changed).then_some(())
+    });
+    let after = world.follow_accounts(|records| records[..].iter().map(id_of).collect::<BTreeSet<_>>());
+    assert_eq!(after.len(), 2, "what changed is written under another id");
+    let found = shown(&world, &["check"], &[("D02__SCHEMA_REGISTRY__URL", url.as_str())]);
+    assert!(found.out.contains("is known"), "{}", found.out);
+    source.signal("TERM");
+    source.expect_exit(0);
+    // Their values were written under two ids, one of which is somebody else's now.
+    let records = world.accounts();
+    judge::once_and_in_order(&records);
+    judge::complete(&records, &world.simulator.rows(0));
+}
+
+#[test]
+fn ids_that_others_got_are_an_error_of_check() {
+    let mut registry = Registry::start(RegistryOptions::default()).expect("a registry");
+    let world = World::new(&[30]);
+    let url = registry.url();
+    let environment = [("D02__SCHEMA_REGISTRY__URL", url.as_str())];
+    world
+        .command(&["run", "--until-caught-up"], &environment)
+        .expect_exit(0);
+    registry.restart().expect("an empty registry");
+    let found = shown(&world, &["check"], &environment).expect(2);
+    assert!(found.out.contains("the schema registry has no schema"), "{}", found.out);
+    for number in 0..5 {
+        let schema = format!(r#"{{"schema":"{{\"type\":\"record\",\"name\":\"Other{number}\",\"fields\":[]}}"}}"#);
+        post(&format!("{url}/subjects/other-{number}/versions"), &schema);
+    }
+    let found = shown(&world, &["check"], &environment).expect(2);
+    assert!(found.out.contains("of the schema registry is Other"), "{}", found.out);
+    assert!(found.out.contains("not cleargrid.d02.Account"), "{}", found.out);
+}
+
+#[track_caller]
+fn post(url: &str, body: &str) {
+    let request = reqwest::Client::new()
+        .post(url)
+        .header("content-type", "application/json");
+    let answer = RUNTIME
+        .block_on(request.body(body.to_owned()).send())
+        .expect("an answer");
+    assert!(answer.status().is_success(), "{answer:?}");
+}
