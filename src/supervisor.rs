@@ -12,8 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::avro::Encoder;
 use crate::backoff::Patience;
 use crate::config::{Config, Encoding, SecretSource};
-use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
-use crate::failpoint;
+use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
 use crate::http::{Health, Server, Site, Standing};
 use crate::kafka::Cluster;
 use crate::login;
@@ -23,7 +22,7 @@ use crate::policy::{self, AfterRequest};
 use crate::progress::Timestamp;
 use crate::progress_bar;
 use crate::reader::{self, Incoming, Reader, Until};
-use crate::registry::Registry;
+use crate::registry::{Registry, watch_ids};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{CursorRecords, Topics, UsableTopic, ready_topics, watch_settings};
 use crate::upstream::{Route, Transport, UpstreamError};
@@ -38,9 +37,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The first wait before a lender is tried again that upstream refuses, and the longest.
 const FAILED_WAIT: Duration = Duration::from_secs(60);
 const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
-
-/// How often the registry is asked whether the ids that it gave stand.
-const SCHEMAS_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What the lenders of the process share.
 pub(crate) struct Supervisor {
@@ -194,7 +190,7 @@ impl Supervisor {
         watchers.spawn(report(Arc::clone(&metrics), lenders.clone()));
         let schemas_lost = watch::Sender::default();
         if let Some(registry) = &registry {
-            watchers.spawn(watch_schemas(Arc::clone(registry), schemas_lost.clone()));
+            watchers.spawn(watch_ids(Arc::clone(registry), schemas_lost.clone()));
         }
         watchers.spawn(watch_settings(
             Cluster::new(&config),
@@ -448,36 +444,6 @@ async fn start_in_groups(starter: Arc<Starter>, mut waiting: mpsc::UnboundedRece
         for ((_, result), reply) in started.into_iter().zip(replies) {
             // Its supervisor waits for nothing else.
             let _ = reply.send(result);
-        }
-    }
-}
-
-/// Asks the registry again and again whether the ids that are written under are still those of their schemas.
-async fn watch_schemas(registry: Arc<Registry>, schemas_lost: watch::Sender<u64>) {
-    let interval = failpoint::shortened("D02_TEST_LOOK_INTERVAL", SCHEMAS_INTERVAL);
-    loop {
-        tokio::time::sleep(interval.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
-        match registry.lost_ids().await {
-            Ok(lost) => {
-                for (subject, why) in &lost {
-                    tracing::error!(
-                        subject,
-                        code = %why.code(),
-                        advice = why.advice(),
-                        "{why}; nothing is written until it is registered again"
-                    );
-                }
-                if !lost.is_empty() {
-                    schemas_lost.send_modify(|count| *count += 1);
-                }
-            }
-            // It is asked again, and what was written can be read by whoever has read such a record before.
-            Err(error) => tracing::warn!(
-                code = %error.code(),
-                advice = error.advice(),
-                "the schema registry does not say whether its ids stand: {}",
-                chain(&error)
-            ),
         }
     }
 }

@@ -1,49 +1,74 @@
-//! Where do topics end now? Asked once for all lenders of a process that want to know it at about the same time.
+//! Where did topics end when somebody asked last? For all lenders of a process that want to know it at about the same time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cluster::{Cluster, Isolation};
-use super::error::Error;
-use super::read::{Watermarks, topic_watermarks};
-
-/// By topic: when it was asked for, and what was found; `None`: in vain.
+/// By topic: when it was asked for, and what was found, by partition; `None`: in vain.
 #[derive(Default)]
 pub(super) struct KnownEnds(Mutex<HashMap<String, (Instant, Option<Vec<i64>>)>>);
 
-impl Cluster {
-    /// The high watermarks of a topic by partition, no older than `max_age`; `None` where somebody asked in vain since, who had
-    /// the error. Blocks.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub(crate) fn ends(&self, topic: &str, max_age: Duration) -> Result<Option<Vec<i64>>, Error> {
+impl KnownEnds {
+    /// Those of a topic, no older than `max_age`; else `ask` gets the names to ask for, this topic first, then the others that are
+    /// as old. `None` where somebody asked in vain since, who had the error.
+    pub(super) fn find<E>(
+        &self,
+        topic: &str,
+        max_age: Duration,
+        ask: impl FnOnce(&[String], &mut dyn FnMut(&str, Option<Vec<i64>>)) -> Result<(), E>,
+    ) -> Result<Option<Vec<i64>>, E> {
         // Held while it is asked: who waits for it wants to know the same.
-        let mut known = self.known_ends().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = |at: Instant| at.elapsed() <= max_age;
         if let Some((_, ends)) = known.get(topic).filter(|(at, _)| is_fresh(*at)) {
             return Ok(ends.clone());
         }
-        let reader = self.reader(Isolation::ReadUncommitted)?;
-        let stale: Vec<String> = known
-            .iter()
-            .filter(|(name, (at, _))| *name != topic && !is_fresh(*at))
-            .map(|(name, _)| name.clone())
+        let others = known.iter().filter(|(name, (at, _))| *name != topic && !is_fresh(*at));
+        let names: Vec<String> = [topic.to_owned()]
+            .into_iter()
+            .chain(others.map(|(name, _)| name.clone()))
             .collect();
-        let mut ask = |name: &str| {
-            let asked = topic_watermarks(&reader, name);
-            let found = asked.as_ref().ok().map(high);
-            known.insert(name.to_owned(), (Instant::now(), found.clone()));
-            asked.map(|_| found)
+        let mut note = |name: &str, ends| {
+            known.insert(name.to_owned(), (Instant::now(), ends));
         };
-        let found = ask(topic)?;
-        // The others, as long as there are answers: each of them has a lender that asks as well.
-        let _ = stale.iter().try_for_each(|name| ask(name).map(drop));
-        Ok(found)
+        note(topic, None);
+        ask(&names, &mut note)?;
+        Ok(known.get(topic).and_then(|(_, ends)| ends.clone()))
     }
 }
 
-fn high(watermarks: &Watermarks) -> Vec<i64> {
-    watermarks.values().map(|(_, high)| *high).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks for `topic`, whose first answer, and that of others, is `ends`; gives which were asked for.
+    fn found(
+        known: &KnownEnds,
+        topic: &str,
+        max_age: Duration,
+        ends: Option<i64>,
+    ) -> (Result<Option<Vec<i64>>, &'static str>, Vec<String>) {
+        let mut asked = Vec::new();
+        let found = known.find(topic, max_age, |names, note| {
+            asked = names.to_vec();
+            let ends = ends.ok_or("away")?;
+            names.iter().for_each(|name| note(name, Some(vec![ends])));
+            Ok(())
+        });
+        (found, asked)
+    }
+
+    #[test]
+    fn what_somebody_has_just_asked_is_not_asked_again_an_error_neither() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let known = KnownEnds::default();
+        assert_eq!(found(&known, "a", HOUR, Some(1)), (Ok(Some(vec![1])), vec!["a".into()]));
+        assert_eq!(found(&known, "a", HOUR, Some(2)), (Ok(Some(vec![1])), vec![]));
+        assert_eq!(found(&known, "b", HOUR, None), (Err("away"), vec!["b".into()]));
+        assert_eq!(found(&known, "b", HOUR, Some(2)), (Ok(None), vec![]));
+        // Whoever must know asks for all that is as old.
+        let all = vec!["b".to_owned(), "a".to_owned()];
+        assert_eq!(found(&known, "b", Duration::ZERO, Some(3)), (Ok(Some(vec![3])), all));
+        assert_eq!(found(&known, "a", HOUR, Some(4)), (Ok(Some(vec![3])), vec![]));
+    }
 }

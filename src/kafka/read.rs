@@ -194,7 +194,7 @@ fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Par
 
 /// Low and high watermark of every partition; `reader` is one of uncommitted records, whose high watermark no open transaction
 /// holds back.
-pub(super) fn topic_watermarks(reader: &BaseConsumer<Context>, topic: &str) -> Result<Watermarks, Error> {
+fn topic_watermarks(reader: &BaseConsumer<Context>, topic: &str) -> Result<Watermarks, Error> {
     let count = partition_count(reader.client(), topic, QUERY_LIMIT)
         .map_err(|source| read_error(reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?
         .ok_or_else(|| Error::NoTopic {
@@ -203,6 +203,26 @@ pub(super) fn topic_watermarks(reader: &BaseConsumer<Context>, topic: &str) -> R
     (0..i32::try_from(count).unwrap_or(i32::MAX))
         .map(|partition| Ok((partition, watermarks(reader, topic, partition, QUERY_LIMIT)?)))
         .collect()
+}
+
+/// The high watermarks of a topic by partition, no older than `max_age`; `None` where somebody asked in vain since, who had the
+/// error. Blocks.
+///
+/// # Errors
+/// When it cannot be asked.
+pub(crate) fn topic_ends(cluster: &Cluster, topic: &str, max_age: Duration) -> Result<Option<Vec<i64>>, Error> {
+    cluster.known_ends().find(topic, max_age, |names, note| {
+        let reader = cluster.reader(Isolation::ReadUncommitted)?;
+        for name in names {
+            match topic_watermarks(&reader, name) {
+                Ok(found) => note(name, Some(found.values().map(|(_, high)| *high).collect())),
+                Err(error) if name == topic => return Err(error),
+                // Each of the others has a lender that asks as well.
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Low and high watermark of one partition; the latter is the last stable offset where `reader` sees committed records alone.

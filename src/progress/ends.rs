@@ -20,6 +20,21 @@ pub(crate) struct EndsBefore {
     pub written: i64,
 }
 
+impl EndsBefore {
+    /// What there is to say of such a topic.
+    pub(crate) fn text(self, topic: &str) -> String {
+        let Self {
+            partition,
+            found,
+            written,
+        } = self;
+        format!(
+            "{topic} partition {partition} goes on at offset {found}, but this lender wrote up to {written}: it was deleted and created \
+             anew, lost its last records, or is another cluster's"
+        )
+    }
+}
+
 impl TopicEnds {
     /// A record was written up to `end`.
     pub(crate) fn raise(&mut self, topic: &str, partition: usize, end: i64) {

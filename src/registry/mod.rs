@@ -13,7 +13,9 @@
 mod answer;
 mod client;
 mod error;
+mod watch;
 
 pub(crate) use answer::{Compatibility, CompatibilityVerdict, Registered};
 pub(crate) use client::{Registry, WANTED_LEVEL, subject};
 pub(crate) use error::RegistryError;
+pub(crate) use watch::watch_ids;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::ground::begins_anew;
 use crate::exit::{Diagnosis, ErrorCode};
 use crate::kafka::{self, ClusterError};
 use crate::progress::{EndsBefore, RecordError};
@@ -42,7 +41,7 @@ pub(crate) enum SinkError {
         lender: String,
         other: String,
     },
-    #[error("{}", begins_anew(.topic, *.ends))]
+    #[error("{}", .ends.text(.topic))]
     Recreated { topic: String, ends: EndsBefore },
 }
 

@@ -45,22 +45,9 @@ impl TrailRecreated<'_> {
             code = %TRAIL_RECREATED,
             advice = TRAIL_ADVICE,
             "{}",
-            begins_anew(topic, *ends)
+            ends.text(topic)
         );
     }
-}
-
-/// What there is to say of a topic that ends before what was written to it.
-pub(crate) fn begins_anew(topic: &str, ends: EndsBefore) -> String {
-    let EndsBefore {
-        partition,
-        found,
-        written,
-    } = ends;
-    format!(
-        "{topic} partition {partition} goes on at offset {found}, but this lender wrote up to {written}: it was deleted and created \
-         anew, lost its last records, or is another cluster's"
-    )
 }
 
 impl Ground {
@@ -103,7 +90,7 @@ impl Ground {
             if !is_vital {
                 recreated.extend(self.trail(topic, ends));
             } else if is_first {
-                tracing::warn!("{}; it holds what it should hold", begins_anew(topic, ends));
+                tracing::warn!("{}; it holds what it should hold", ends.text(topic));
                 known.forget(topic);
                 for (partition, end) in found.iter().enumerate() {
                     known.raise(topic, partition, *end);

@@ -29,7 +29,7 @@ mod versions;
 
 pub(crate) use admin::{Brokers, InspectedTopic, TopicState, inspect_topics};
 pub(crate) use error::SinkError;
-pub(crate) use ground::{TRAIL_ADVICE, begins_anew};
+pub(crate) use ground::TRAIL_ADVICE;
 pub(crate) use interface::{Committed, Sink};
 pub(crate) use ready::{ready_topics, watch_settings};
 pub(crate) use record::{

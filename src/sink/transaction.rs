@@ -24,7 +24,7 @@ use super::topics::{Topic, Topics};
 use crate::failpoint;
 use crate::kafka::{
     self, Acl, AclOperation, Cluster, ClusterError, Context, EARLIEST_RETRY, denied_writes, is_denied, partition_count,
-    transaction_timeout,
+    topic_ends, transaction_timeout,
 };
 use crate::metrics::LenderMetrics;
 use crate::progress::{Record, RecordKey, TopicEnds};
@@ -455,7 +455,7 @@ impl Sink for Transactions {
             .during("asking where the topics end", 4 * INIT_LIMIT);
         let find = |topic: &str, age| {
             let max_age = if age == Age::Now { Duration::ZERO } else { max_age };
-            Ok(self.cluster.ends(topic, max_age)?)
+            Ok(topic_ends(&self.cluster, topic, max_age)?)
         };
         let recreated = self.ground().hold(&self.topics, recorded, find)?;
         self.say_recreated(&recreated);

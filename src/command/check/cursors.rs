@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::ask::ask;
 use super::finding::Notes;
 use crate::config::Config;
-use crate::kafka::Cluster;
+use crate::kafka::{Cluster, topic_ends};
 use crate::pipeline::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
 use crate::progress::{Record, RecordKey};
 use crate::sink::{
-    Committed, CursorRecords, Role, SinkError, StoredCursor, TRAIL_ADVICE, UsableTopic, begins_anew, partitions_text,
+    Committed, CursorRecords, Role, SinkError, StoredCursor, TRAIL_ADVICE, UsableTopic, partitions_text,
 };
 
 /// Lenders share topics.
@@ -74,11 +74,11 @@ async fn identities(
         for topic in usable.iter().filter(is_of_lender) {
             let (cluster, name) = (cluster.clone(), topic.name.clone());
             // One that cannot be asked was said to be.
-            let ends = ask(move |_| cluster.ends(&name, ENDS_AGE)).await.ok().flatten();
+            let ends = ask(move |_| topic_ends(&cluster, &name, ENDS_AGE)).await.ok().flatten();
             let Some(before) = ends.and_then(|ends| record.ends.ends_before(&topic.name, &ends)) else {
                 continue;
             };
-            let (what, found) = (format!("topic {}", topic.name), begins_anew(&topic.name, before));
+            let (what, found) = (format!("topic {}", topic.name), before.text(&topic.name));
             match topic.role {
                 Role::Accounts | Role::Cursor => {
                     let error = SinkError::Recreated {
