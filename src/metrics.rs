@@ -236,6 +236,7 @@ lender_metrics! {
     Counter unknown_fields_total "Members that D02 is not known to have, kept in extra where avro.extra lets them pass";
     Counter tolerated_amounts_total "Amounts that are no whole number of minor units, but within errors.amount_tolerance of the one they were taken for";
     Counter transactions_total "Transactions committed, heartbeats included";
+    Counter schemas_lost_total "Starts because the registry had lost the schema that is written under";
     Counter recreated_topics_total "Topics of changes or dead letters that begin anew under the source";
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge accounts "Accounts in the index";

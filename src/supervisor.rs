@@ -359,6 +359,7 @@ async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
                     stop = &mut running => stop,
                     Ok(()) = schemas_lost.changed() => {
                         ending.request();
+                        supervisor.metrics.lender(&lender).schemas_lost_total.inc();
                         let stop = running.await;
                         if stop.failure.is_none() && !supervisor.shutdown.is_requested() {
                             // It waits for the registry, as at every start, and goes on under the new id.
