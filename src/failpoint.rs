@@ -57,9 +57,12 @@ pub(crate) fn is_broken(_rule: Rule) -> bool {
 /// Waits here if a test asked for it.
 #[cfg(debug_assertions)]
 pub(crate) fn reach(name: &str) {
+    use std::io::Write as _;
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
+
+    use crate::log::{self, StandardError};
 
     static ASKED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("D02_FAILPOINT").ok());
     static PASSES: AtomicU64 = AtomicU64::new(0);
@@ -76,12 +79,14 @@ pub(crate) fn reach(name: &str) {
         .next()
         .and_then(|pause| pause.parse().ok())
         .map_or(Duration::MAX, Duration::from_millis);
-    eprintln!("failpoint {name} reached");
+    // It takes everything; what was logged before stands before it.
+    let _ = writeln!(StandardError, "failpoint {name} reached");
+    log::flush();
     std::thread::sleep(pause);
 }
 
 #[cfg(not(debug_assertions))]
-pub fn reach(_name: &str) {}
+pub(crate) fn reach(_name: &str) {}
 
 /// A duration that a test may shorten by the variable `name`, in milliseconds.
 #[cfg(debug_assertions)]
@@ -91,6 +96,6 @@ pub(crate) fn shortened(name: &str, usual: std::time::Duration) -> std::time::Du
 }
 
 #[cfg(not(debug_assertions))]
-pub fn shortened(_name: &str, usual: std::time::Duration) -> std::time::Duration {
+pub(crate) fn shortened(_name: &str, usual: std::time::Duration) -> std::time::Duration {
     usual
 }

@@ -4,7 +4,7 @@
 //!
 //! | Layer | Module | Its one responsibility |
 //! |---|---|---|
-//! | values | `exit`, `failpoint`, `clock`, `varint`, `jwt`, `tls`, `loopback` | exit codes; an error with its causes, code, advice and page; tests' stops; time; numbers of variable length; what a token says of itself; whom a client believes; what stays on this machine |
+//! | values | `exit`, `log`, `failpoint`, `clock`, `varint`, `jwt`, `tls`, `loopback` | exit codes; an error with its causes, code, advice and page; lines that get out without anybody waiting; tests' stops; time; numbers of variable length; what a token says of itself; whom a client believes; what stays on this machine |
 //! | | `shutdown`, `backoff`, `watchdog` | the end; the next try; loops that hang |
 //! | | `account` | a D02 row as a typed account, or why it is none; its digest. Pure |
 //! | | `progress` | what is read, what is left; the cursor record. Pure |
@@ -45,6 +45,7 @@ mod http;
 mod index;
 mod jwt;
 mod kafka;
+pub mod log;
 mod login;
 mod loopback;
 mod metrics;

@@ -1,12 +1,15 @@
 //! Arguments → configuration → telemetry → command → exit code.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use d02_source::command;
 use d02_source::config::{self, Layers};
-use d02_source::exit::{Exit, Failure, ProcessError};
+use d02_source::exit::{DEFECT, Exit, Failure, ProcessError};
+use d02_source::log;
 use d02_source::progress_bar::AboveBars;
 use tracing_subscriber::EnvFilter;
 
@@ -21,14 +24,14 @@ struct Arguments {
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// How log lines look, on standard error
-    #[arg(long, global = true, value_enum, default_value_t = Log::Text)]
-    log: Log,
+    #[arg(long, global = true, value_enum, default_value_t = LogForm::Text)]
+    log: LogForm,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Log {
+enum LogForm {
     Text,
     Json,
 }
@@ -66,29 +69,45 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    telemetry(arguments.log);
-    match execute(arguments) {
-        Ok(exit) => ExitCode::from(exit.code()),
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(failure.exit().code())
-        }
+    if let Err(error) = log::start() {
+        let failure = Failure::of(&error);
+        // There is nobody else to tell.
+        let _ = writeln!(std::io::stderr(), "error: {failure}");
+        return ExitCode::from(failure.exit().code());
     }
+    telemetry(arguments.log);
+    let exit = execute(arguments).unwrap_or_else(|failure| {
+        // It takes everything.
+        let _ = writeln!(AboveBars, "error: {failure}");
+        failure.exit()
+    });
+    log::flush();
+    ExitCode::from(exit.code())
 }
 
 /// `RUST_LOG` chooses what is logged; by default everything of ours and librdkafka's warnings.
-fn telemetry(log: Log) {
+fn telemetry(form: LogForm) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(AboveBars::default)
         .with_target(false);
-    match log {
-        Log::Text => builder
+    match form {
+        LogForm::Text => builder
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .init(),
-        Log::Json => builder.json().flatten_event(true).init(),
+        LogForm::Json => builder.json().flatten_event(true).init(),
     }
+    // The usual one writes to standard error itself, and waits where nobody reads.
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = Backtrace::capture();
+        let trace = Some(trace).filter(|trace| trace.status() == BacktraceStatus::Captured);
+        let trace = trace.map_or_else(String::new, |trace| format!("\n{trace}"));
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        tracing::error!(code = %DEFECT, "thread {name} {panic}{trace}");
+        log::flush();
+    }));
 }
 
 fn execute(arguments: Arguments) -> Result<Exit, Failure> {
@@ -137,10 +156,7 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             on_runtime(command::replay::execute(args, config))
         }
         Command::Schema(args) => match args.command {
-            command::schema::Command::Print(args) => match command::schema::print(&args, std::io::stdout().lock()) {
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ProcessError::Output(error).into()),
-                _ => Ok(Exit::Done),
-            },
+            command::schema::Command::Print(args) => command::schema::print(&args, std::io::stdout().lock()),
             command::schema::Command::Check { whose, json } => {
                 let config = config::load(layers)?.config;
                 on_runtime(async { command::schema::check(&whose, json, &config).await })
@@ -150,11 +166,7 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
                 on_runtime(async { command::schema::register(&whose, &config).await })
             }
         },
-        Command::Config(args) => {
-            let shown = command::config::execute(&args, &config::load(layers)?, std::io::stdout().lock());
-            shown.map_err(ProcessError::Output)?;
-            Ok(Exit::Done)
-        }
+        Command::Config(args) => command::config::execute(&args, &config::load(layers)?, std::io::stdout().lock()),
         Command::Explain(args) => command::explain::execute(&args, std::io::stdout().lock()),
         #[cfg(feature = "demo")]
         Command::Demo(args) => {

@@ -19,6 +19,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric, counter};
 use prometheus_client::registry::Registry;
 
 use crate::clock::{self, NOTABLE_SKEW};
+use crate::log;
 use crate::progress::Timestamp;
 
 /// Prometheus's own text format: each of its versions reads it, every agent beside it does, and `promtool check metrics`
@@ -148,6 +149,7 @@ macro_rules! lender_metrics {
                 let start = FloatGauge::default();
                 start.set(clock::now().timestamp_millis() as f64 / 1000.0);
                 registry.register(START.name, START.help, start);
+                registry.register(LOG_LINES_DROPPED.name, LOG_LINES_DROPPED.help, Counter(log::dropped()));
                 let build_info = Family::<VersionLabel, Gauge>::default();
                 build_info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
                 registry.register(BUILD_INFO.name, BUILD_INFO.help, build_info);
@@ -179,6 +181,7 @@ macro_rules! lender_metrics {
                 help: $scraped_help,
             },)*
             START,
+            LOG_LINES_DROPPED,
             BUILD_INFO,
         ];
     };
@@ -196,6 +199,13 @@ const START: Described = Described {
     kind: "FloatGauge",
     labels: "none",
     help: "When this process began, in seconds since the epoch",
+};
+
+const LOG_LINES_DROPPED: Described = Described {
+    name: "log_lines_dropped_total",
+    kind: "Counter",
+    labels: "none",
+    help: "Lines of the log that standard error did not take",
 };
 
 const BUILD_INFO: Described = Described {

@@ -5,12 +5,21 @@ use std::io::{self, Write};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use console::Term;
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::log::StandardError;
 use crate::metrics::LenderMetrics;
 
-/// Draws on standard error, and only if that is a terminal.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+/// Draws on standard error, and only if that is a terminal: by way of the log, since a terminal that is held (Ctrl-S) takes
+/// nothing, as a full pipe does.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
+    let terminal = Term::read_write_pair(io::stdin(), StandardError);
+    MultiProgress::with_draw_target(ProgressDrawTarget::term(terminal, DRAWN_PER_SECOND))
+});
+
+/// At most.
+const DRAWN_PER_SECOND: u8 = 20;
 
 /// As often as an eye follows.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -24,11 +33,11 @@ pub struct AboveBars;
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write(bytes))
+        BARS.suspend(|| StandardError.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::exit::ErrorCode;
 use crate::failpoint;
+use crate::log;
 
 /// The code of a loop that does not turn.
 const HANGS: ErrorCode = ErrorCode::P04;
@@ -195,6 +196,7 @@ impl Watchdog {
             for what in hung {
                 tracing::error!(code = %HANGS, "{what}; this process ends with code 1, to be started anew");
             }
+            log::flush();
             std::process::exit(FAILED);
         }
     }

@@ -30,5 +30,6 @@ mod tail;
 mod takeover;
 mod testbed;
 mod tls;
+mod unread;
 mod upstream;
 mod verify;

@@ -1,11 +1,13 @@
 //! `config show`: what is the configuration, all layers together, and where does each value come from? `config reference`:
 //! which keys are there?
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use clap::{Args, Subcommand};
 
+use super::print;
 use crate::config::{Loaded, reference};
+use crate::exit::{Exit, Failure};
 
 /// Looks at the configuration without using it.
 #[derive(Debug, Args)]
@@ -29,12 +31,16 @@ enum Action {
 }
 
 /// Writes the result to `out`, in `main` standard output.
-pub fn execute(arguments: &Arguments, loaded: &Loaded, mut out: impl Write) -> io::Result<()> {
-    match arguments.action {
+///
+/// # Errors
+/// When nothing can be written.
+pub fn execute(arguments: &Arguments, loaded: &Loaded, mut out: impl Write) -> Result<Exit, Failure> {
+    print::unless_closed(match arguments.action {
         Action::Show { json: true } => writeln!(out, "{:#}", loaded.to_json()),
         Action::Show { json: false } => write!(out, "{}", loaded.to_toml()),
         Action::Reference => write!(out, "{}", reference()),
-    }
+    })?;
+    Ok(Exit::Done)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::account::instant;
 use crate::clock;
+use crate::command::print::print_line;
 use crate::config::{Config, Upstream};
 use crate::exit::{Exit, Failure};
 use crate::kafka::Cluster;
@@ -107,13 +108,19 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
         }
     }
     if as_json {
-        println!("{}", serde_json::to_string_pretty(&rows).expect("rows are always JSON"));
+        print_line!("{}", serde_json::to_string_pretty(&rows).expect("rows are always JSON"))?;
         return Ok(Exit::Done);
     }
-    println!(
+    print_line!(
         "{:<16} {:<9} {:<24} {:<24} {:>9} {:>6} {:>9}",
-        "LENDER", "STATE", "READ", "SETTLED", "ACCOUNTS", "RANGES", "AGE"
-    );
+        "LENDER",
+        "STATE",
+        "READ",
+        "SETTLED",
+        "ACCOUNTS",
+        "RANGES",
+        "AGE"
+    )?;
     for row in rows {
         let text = |name: &str| match &row[name] {
             serde_json::Value::Null => "-".to_owned(),
@@ -123,7 +130,7 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
         let age = row["age_seconds"].as_u64().map_or("-".to_owned(), |age| {
             humantime::format_duration(Duration::from_secs(age)).to_string()
         });
-        println!(
+        print_line!(
             "{:<16} {:<9} {:<24} {:<24} {:>9} {:>6} {age:>9}",
             text("lender"),
             text("state"),
@@ -131,12 +138,12 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
             text("settled"),
             text("account_count"),
             text("range_count"),
-        );
+        )?;
     }
-    println!(
+    print_line!(
         "A row that becomes visible late is found within {} of its updated_at, at the latest.",
         humantime::format_duration(late_rows_found_within(&config.upstream))
-    );
+    )?;
     Ok(Exit::Done)
 }
 

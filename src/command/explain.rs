@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, ProcessError};
+use super::print;
+use crate::exit::{Diagnosis, ErrorCode, Exit, Failure};
 
 const EXAMPLES: &str = "Examples:
   d02-source explain K04
@@ -58,11 +59,8 @@ pub fn execute(args: &Args, out: impl Write) -> Result<Exit, Failure> {
             }
         },
     };
-    match write(out, &text) {
-        // Nobody reads any more.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ProcessError::Output(error).into()),
-        Ok(()) | Err(_) => Ok(Exit::Done),
-    }
+    print::unless_closed(write(out, &text))?;
+    Ok(Exit::Done)
 }
 
 fn write(mut out: impl Write, text: &str) -> io::Result<()> {

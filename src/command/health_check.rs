@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use crate::command::print::print_line;
 use crate::config::ConfigErrors;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure};
 use crate::http::reachable;
@@ -56,7 +57,7 @@ impl Diagnosis for NotAlive {
 /// unhealthy often ends it, and a broker or an upstream that is away is no reason for that.
 pub async fn execute(listen: Result<Option<SocketAddr>, ConfigErrors>) -> Result<Exit, Failure> {
     let Some(listen) = listen.map_err(NotAlive::from)? else {
-        println!("http.listen is not set here, so there is nobody to ask");
+        print_line!("http.listen is not set here, so there is nobody to ask")?;
         return Ok(Exit::Done);
     };
     let url = format!("http://{}/livez", reachable(listen));
@@ -69,7 +70,7 @@ pub async fn execute(listen: Result<Option<SocketAddr>, ConfigErrors>) -> Result
     let (status, body) = (answer.status(), answer.text().await.map_err(no_answer)?);
     let body = body.trim_end().to_owned();
     if status.is_success() {
-        println!("{body}");
+        print_line!("{body}")?;
         return Ok(Exit::Done);
     }
     Err(NotAlive::Unwell { url, status, body }.into())

@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod demo;
 pub mod explain;
 pub mod health_check;
+mod print;
 pub mod reconcile;
 pub mod replay;
 pub mod run;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::{BATCH_PATIENCE, Patience};
+use crate::command::print::print_line;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
@@ -75,7 +76,7 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
     for Report { lender, found } in &reports {
         exits.push(match found {
             Ok(found) => {
-                println!("{}", told(lender, found, max_share));
+                print_line!("{}", told(lender, found, max_share))?;
                 if is_too_much(found, max_share) {
                     Exit::Failed
                 } else {
@@ -106,7 +107,7 @@ async fn reconcile(config: Config, is_backup: bool, patience: Duration) -> Resul
             continue;
         }
         let (written, deleted) = (metrics.records_total.get(), metrics.deleted_accounts_total.get());
-        println!("{lender}: {} accounts written, {deleted} deleted", written - deleted);
+        print_line!("{lender}: {} accounts written, {deleted} deleted", written - deleted)?;
     }
     Ok(exit)
 }

@@ -2,12 +2,15 @@
 //! `crate::replay`.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use crate::backoff::BATCH_PATIENCE;
+use crate::command::print::print_line;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::metrics::LenderMetrics;
+use crate::progress_bar::AboveBars;
 use crate::reader::Letters;
 use crate::replay::Replayer;
 use crate::selection::keep_lender;
@@ -53,13 +56,17 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
                 exits.push(Exit::Failed);
                 break;
             }
+            let mut printed = Ok(());
             let replayed = replayer.replay(lender, is_dry, |letters, metrics| {
-                println!("{}", told(lender, letters, metrics, is_dry));
+                printed = print_line!("{}", told(lender, letters, metrics, is_dry));
             });
-            exits.push(match replayed.await {
+            let replayed = replayed.await;
+            printed?;
+            exits.push(match replayed {
                 Ok(exit) => exit,
                 Err(failure) => {
-                    eprintln!("error: {lender}: {failure}");
+                    // It takes everything.
+                    let _ = writeln!(AboveBars, "error: {lender}: {failure}");
                     failure.exit()
                 }
             });

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::avro::{ACCOUNT, CHANGE, Definition};
+use crate::command::print::{self, print_line};
 use crate::config::{Config, Encoding};
 use crate::exit::{Exit, Failure};
 use crate::registry::Registry;
@@ -95,7 +96,15 @@ impl Schema {
 }
 
 /// `schema print`: writes to `out`, in `main` standard output. Needs no configuration and nobody else.
-pub fn print(args: &PrintArgs, mut out: impl Write) -> io::Result<()> {
+///
+/// # Errors
+/// When nothing can be written.
+pub fn print(args: &PrintArgs, out: impl Write) -> Result<Exit, Failure> {
+    print::unless_closed(write(args, out))?;
+    Ok(Exit::Done)
+}
+
+fn write(args: &PrintArgs, mut out: impl Write) -> io::Result<()> {
     let schema = args.schema.definition();
     if !args.fingerprint {
         return out.write_all(schema.text.as_bytes());
@@ -125,14 +134,16 @@ pub async fn check(whose: &Whose, as_json: bool, config: &Config) -> Result<Exit
     }
     if as_json {
         let findings: Vec<Value> = findings.iter().map(SubjectFinding::json).collect();
-        println!(
+        print_line!(
             "{}",
             serde_json::to_string_pretty(&findings).expect("findings are always JSON")
-        );
+        )?;
     } else if findings.is_empty() {
-        println!("{NO_REGISTRY}");
+        print_line!("{NO_REGISTRY}")?;
     } else {
-        findings.iter().for_each(|finding| println!("{}", finding.text()));
+        for finding in &findings {
+            print_line!("{}", finding.text())?;
+        }
     }
     let exits: Vec<Exit> = findings.iter().map(|finding| finding.exit).collect();
     Ok(Exit::of_all(&exits))
@@ -141,14 +152,14 @@ pub async fn check(whose: &Whose, as_json: bool, config: &Config) -> Result<Exit
 /// `schema register`.
 pub async fn register(whose: &Whose, config: &Config) -> Result<Exit, Failure> {
     if config.avro.encoding == Encoding::SingleObject {
-        println!("{NO_REGISTRY}");
+        print_line!("{NO_REGISTRY}")?;
         return Ok(Exit::Done);
     }
     let subjects = subjects(config, whose.lender.as_deref())?;
     let registry = Registry::new(&config.schema_registry)?;
     for subject in subjects {
         let (registered, state) = registered(&registry, &subject).await?;
-        println!("{}: {state}, {}", subject.name, place(&registered));
+        print_line!("{}: {state}, {}", subject.name, place(&registered))?;
     }
     Ok(Exit::Done)
 }

@@ -1,5 +1,6 @@
 //! `setup`: creates the topics with the right settings, registers the schemas and guards their subjects. Safe to repeat.
 
+use crate::command::print::print_line;
 use crate::config::{Config, Encoding};
 use crate::exit::{Exit, Failure, chain};
 use crate::kafka::Cluster;
@@ -22,11 +23,10 @@ pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
     let checked = ready_topics(&cluster, &config, true).await?;
     for topic in &checked {
         let state = if topic.created { "created" } else { "exists" };
-        println!("topic    {}: {state}, {} partitions", topic.name, topic.partition_count);
-        topic
-            .warnings
-            .iter()
-            .for_each(|warning| println!("         ! {warning}"));
+        print_line!("topic    {}: {state}, {} partitions", topic.name, topic.partition_count)?;
+        for warning in &topic.warnings {
+            print_line!("         ! {warning}")?;
+        }
     }
     if config.avro.encoding == Encoding::SingleObject {
         return Ok(Exit::Done);
@@ -36,15 +36,15 @@ pub async fn execute(Args {}: Args, config: Config) -> Result<Exit, Failure> {
         // Before it is registered: afterwards Apicurio says NONE of a subject that nobody gave a level.
         let level = registry.compatibility(&subject.name).await;
         let (registered, state) = registered(&registry, &subject).await?;
-        println!("schema   {}: {state}, {}", subject.name, place(&registered));
+        print_line!("schema   {}: {state}, {}", subject.name, place(&registered))?;
         let level = guard(&registry, &subject.name, level).await;
         match &level {
-            Level::Set => println!("         compatibility {WANTED_LEVEL}: set"),
-            Level::AsItWas => println!("         compatibility {WANTED_LEVEL}: as it was"),
+            Level::Set => print_line!("         compatibility {WANTED_LEVEL}: set")?,
+            Level::AsItWas => print_line!("         compatibility {WANTED_LEVEL}: as it was")?,
             Level::Left(_) | Level::Unsettable(_) => {}
         }
         if let Some(warning) = level.warning(&subject.name) {
-            println!("         ! {warning}");
+            print_line!("         ! {warning}")?;
         }
     }
     Ok(Exit::Done)

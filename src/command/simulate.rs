@@ -9,7 +9,8 @@ use std::{fs, io};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::exit::{Diagnosis, ErrorCode};
+use crate::command::print::print_line;
+use crate::exit::{Diagnosis, ErrorCode, ProcessError};
 use crate::http::reachable;
 use crate::simulator::{
     DEFAULT_BY, Effect, Fault, Handle, LenderOptions, MAX_SHIFT, Options, ScriptError, Simulator, StartError, Total,
@@ -170,6 +171,8 @@ pub enum SimulateError {
     Start(#[from] StartError),
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
+    #[error(transparent)]
+    Output(#[from] ProcessError),
 }
 
 impl Diagnosis for SimulateError {
@@ -177,6 +180,7 @@ impl Diagnosis for SimulateError {
         match self {
             Self::ReadCa { .. } | Self::NoAnswer(_) => ErrorCode::B01,
             Self::ReadScript { .. } | Self::Script(_) | Self::Start(_) | Self::Signals(_) => ErrorCode::B02,
+            Self::Output(error) => error.code(),
         }
     }
 
@@ -188,6 +192,7 @@ impl Diagnosis for SimulateError {
             Self::Script(_) => "correct that line; --help says what a script may hold",
             Self::Start(_) => "choose a port that is free, and a directory for --tls that can be written",
             Self::Signals(_) => "look at this machine's limits",
+            Self::Output(error) => error.advice(),
         }
     }
 }
@@ -215,7 +220,7 @@ pub async fn execute(args: Args) -> Result<(), SimulateError> {
     for fault in faults {
         simulator.push_fault(fault);
     }
-    println!("{}", snippet(&simulator));
+    print_line!("{}", snippet(&simulator))?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(SimulateError::Signals),
         _ = terminate.recv() => Ok(()),

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::finding::{self, Finding, Notes};
 use super::{kafka, registry, upstream};
+use crate::command::print::print_line;
 use crate::config::{Config, ConfigErrors, Loaded, OAuth, Property, SecretSource};
 use crate::exit::{Exit, Failure};
 use crate::failpoint;
@@ -66,12 +67,12 @@ pub async fn execute(args: Args, loaded: Result<Loaded, ConfigErrors>) -> Result
     let exit = finding::exit(&findings);
     if args.json {
         let json = finding::json(&findings);
-        println!(
+        print_line!(
             "{}",
             serde_json::to_string_pretty(&json).expect("findings are always JSON")
-        );
+        )?;
     } else {
-        println!("{}", finding::text(&findings));
+        print_line!("{}", finding::text(&findings))?;
     }
     Ok(exit)
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::backoff::Patience;
+use crate::command::print::print_line;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::kafka::{Cluster, uninterrupted};
@@ -182,7 +183,7 @@ pub(super) async fn reset(config: &Config, lender: &str, force: bool) -> Result<
         })
         .await?;
     let name = lender.name;
-    println!("{name}: the cursor is reset; the next run reads from the beginning and writes only what is missing");
+    print_line!("{name}: the cursor is reset; the next run reads from the beginning and writes only what is missing")?;
     Ok(Exit::Done)
 }
 
@@ -210,10 +211,10 @@ pub(super) async fn set(config: &Config, lender: &str, to: Timestamp, force: boo
     let record = lender.commit(force, rewound).await?;
     let since = record.progress.ranges.last().and_then(|range| range.since);
     let since = since.map_or_else(|| "the oldest row".to_owned(), |since| since.to_string());
-    println!(
+    print_line!(
         "{}: the next run reads again everything from {since} on and writes only what is missing or different",
         lender.name
-    );
+    )?;
     Ok(Exit::Done)
 }
 
@@ -235,7 +236,7 @@ pub(super) async fn export(config: &Config, lender: &str) -> Result<Exit, Failur
         key: raw(lender.key.to_json()),
         value: raw(record.to_json()),
     };
-    println!("{}", serde_json::to_string(&exported).expect("records are JSON"));
+    print_line!("{}", serde_json::to_string(&exported).expect("records are JSON"))?;
     Ok(Exit::Done)
 }
 
@@ -283,10 +284,10 @@ pub(super) async fn import(config: &Config, lender: &str, file: &Path, force: bo
         );
     }
     lender.commit(force, move |_| Ok(record.clone())).await?;
-    println!(
+    print_line!(
         "{}: imported; the next run goes on from there, if `accounts` holds what was committed with it",
         lender.name
-    );
+    )?;
     Ok(Exit::Done)
 }
 

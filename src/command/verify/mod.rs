@@ -5,6 +5,7 @@ mod report;
 use std::time::Duration;
 
 use crate::backoff::BATCH_PATIENCE;
+use crate::command::print::print_line;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::selection::keep_lender;
@@ -49,12 +50,12 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
     let reports = reports(&config, args.limit, args.patience).await?;
     if args.json {
         let json = report::json(&reports);
-        println!(
+        print_line!(
             "{}",
             serde_json::to_string_pretty(&json).expect("a report is always JSON")
-        );
+        )?;
     } else {
-        print!("{}", report::text(&reports, args.limit));
+        print_line!("{}", report::text(&reports, args.limit).trim_end())?;
     }
     let exits: Vec<Exit> = reports.iter().map(Report::exit).collect();
     Ok(Exit::of_all(&exits))
