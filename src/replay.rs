@@ -19,7 +19,9 @@ use crate::progress::Timestamp;
 use crate::reader::{Closed, Incoming, Letters, ReaderError, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::sink::{CursorRecords, SinkError, Topics, UsableTopic, read_dead_letters, ready_topics, restore_accounts};
+use crate::sink::{
+    CursorRecords, SinkError, Topics, UsableTopic, nothing_restored, read_dead_letters, ready_topics, restore_accounts,
+};
 use crate::supervisor::{instance_id, registry_of};
 use crate::watchdog::Pulse;
 
@@ -156,14 +158,18 @@ impl<'a> Replayer<'a> {
     /// What `accounts` holds of the lender.
     async fn held(&self, public_id: &str, topics: &Topics) -> Result<Index, Failure> {
         let (cluster, topic) = (self.cluster.clone(), topics.accounts.name.clone());
-        let (lenders, shutdown) = (vec![public_id.to_owned()], self.shutdown.clone());
-        let indexes =
-            blocking(move || restore_accounts(&cluster, &topic, &lenders, |_| 0, &|_| Ok(None), &shutdown)).await;
-        let mut indexes = indexes.map_err(|error| match error {
+        let lenders = [(public_id.to_owned(), 0)];
+        let (nothing, shutdown) = (
+            nothing_restored(lenders, topics.accounts.delete_retention),
+            self.shutdown.clone(),
+        );
+        let restored = blocking(move || restore_accounts(&cluster, &topic, nothing, &|_| Ok(None), &shutdown)).await;
+        let mut restored = restored.map_err(|error| match error {
             SinkError::Kafka(kafka::Error::Interrupted) => ReplayError::Interrupted.into(),
             error => Failure::from(error),
         })?;
-        Ok(indexes.remove(public_id).unwrap_or_default())
+        let (index, _) = restored.lender(public_id);
+        Ok(index)
     }
 
     /// What makes pages of dead letters, and where they come out.

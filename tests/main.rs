@@ -25,6 +25,7 @@ mod secured;
 mod shutdown;
 mod simulator;
 mod soak;
+mod starting;
 mod support;
 mod tail;
 mod takeover;

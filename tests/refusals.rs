@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use d02_source::testbed::{Broker, BrokerOptions};
-use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::producer::{BaseRecord, Producer};
 
 use crate::support::kafka;
@@ -126,7 +126,7 @@ fn a_reset_leaves_no_partition_of_the_cursor_topic_behind() {
     let ours = world.cursors().pop().expect("a cursor record");
     let other = (ours.partition + 1) % 3;
     kafka::write(&world.servers, &topic, other, ours.key(), Some(&ours.text()));
-    empty(&world.servers, &topic, &[ours.partition]);
+    kafka::empty(&world.servers, &topic, &[ours.partition]);
     refused(&world, &["run"], "is empty but once held records");
     world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
     let tombstones: Vec<_> = world
@@ -142,32 +142,6 @@ fn a_reset_leaves_no_partition_of_the_cursor_topic_behind() {
     world.catch_up();
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     assert_eq!(world.accounts().len(), 100);
-}
-
-/// Takes every record out of partitions, as retention does; a compacted topic does not let it happen otherwise.
-fn empty(servers: &str, topic: &str, partitions: &[i32]) {
-    let admin = kafka::admin(servers);
-    let options = AdminOptions::new();
-    let policy = |policy| {
-        RUNTIME.block_on(async {
-            let resource = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("cleanup.policy", policy);
-            admin.alter_configs([&resource], &options).await
-        })
-    };
-    policy("delete").expect("altered");
-    let mut list = rdkafka::TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition_offset(topic, *partition, rdkafka::Offset::End)
-            .expect("a partition");
-    }
-    wait_for("the records are gone", || {
-        RUNTIME
-            .block_on(async { admin.delete_records(&list, &options).await })
-            .ok()
-            // While the broker does not know of the policy yet, each partition refuses for itself.
-            .filter(|places| places.elements().iter().all(|place| place.error().is_ok()))
-    });
-    policy("compact").expect("altered");
 }
 
 #[test]

@@ -61,6 +61,7 @@ error_codes! {
     // What is stored: cursor records, accounts; and who may write them.
     S01 Usage, S02 Usage, S03 Usage, S04 Usage, S05 Usage, S06 Usage, S07 Usage, S08 Usage, S09 Usage, S10 TakenOver,
     S11 Usage, S12 Done, S13 Usage, S14 Usage, S15 Usage, S16 Done, S17 Done, S18 Failed, S19 Usage, S20 Done,
+    S23 Usage,
     // The process.
     P01 Usage, P02 Usage, P03 Failed, P04 Failed, P05 Failed, P06 Failed, P07 Failed, P08 Done, P09 Failed, P10 Done,
     // Beside the source: the simulator, the demo.

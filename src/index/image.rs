@@ -1,13 +1,12 @@
 //! What does `accounts` hold? Every account of one lender, and what one more row would be to it.
 
-use std::collections::HashMap;
-
 use twox_hash::XxHash3_64;
 
 use super::decision::{Decision, RowVersion, Verdict, judge};
 use super::key::Key;
 use super::pending::{PendingVersions, Written};
 use super::store::Store;
+use super::tombstones::Tombstones;
 use super::version::{Held, Version};
 use crate::account::{Content, Op};
 use crate::clock::Tick;
@@ -17,11 +16,8 @@ use crate::failpoint::{self, Rule};
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     held: Store,
-    /// Keys whose last record is a tombstone, while it is in the topic, and when that was known to be committed.
-    tombstones: HashMap<Key, Tick>,
-    /// Of these, the ones that the source did not write, as a restore found them: the hash of what each removed, where that
-    /// was still in the topic.
-    foreign: HashMap<Key, Option<u64>>,
+    tombstones: Tombstones,
+    /// XOR over the accounts of XXH3-64 of key and `updated_at` (8 bytes little-endian).
     checksum: u64,
 }
 
@@ -32,18 +28,17 @@ impl Index {
 
     /// Bytes that it takes, without what the allocator adds.
     pub(crate) fn size(&self) -> usize {
-        let tombstone = size_of::<(Key, Tick)>() + 1;
-        self.held.size() + self.tombstones.capacity() * tombstone
-    }
-
-    /// XOR over the accounts of XXH3-64 of key and `updated_at` (8 bytes little-endian).
-    pub(crate) fn checksum(&self) -> u64 {
-        self.checksum
+        self.held.size() + self.tombstones.size()
     }
 
     #[cfg(test)]
     pub(crate) fn get(&self, key: &Key) -> Option<Held> {
         self.held.get(key)
+    }
+
+    #[cfg(test)]
+    pub(super) fn tombstone_of(&self, public_id: &str) -> Option<Tick> {
+        self.tombstones.get(&Key::new(public_id))
     }
 
     /// Count and checksum as they will be once `pending` is committed.
@@ -61,11 +56,9 @@ impl Index {
         index
     }
 
-    /// Takes a record of `accounts`, in the topic's order. `content`: what of it is to be remembered.
-    pub(crate) fn restore(&mut self, public_id: &str, version: &Version, content: Option<&Content<'_>>) {
-        let key = Key::new(public_id);
-        self.tombstones.remove(&key);
-        self.foreign.remove(&key);
+    /// Takes a record of `accounts`, in the topic's order; gives whether nothing of the account was held. `content`: what of it
+    /// is to be remembered.
+    pub(crate) fn restore(&mut self, public_id: &str, version: &Version, content: Option<&Content<'_>>) -> bool {
         self.checksum ^= hash_of(public_id, version.updated_at);
         let held = Held {
             updated_at: version.updated_at,
@@ -73,42 +66,31 @@ impl Index {
             received: 0,
             is_regressed: version.is_regressed,
         };
-        let before = self.held.insert(&key, held, content);
+        let before = self.held.insert(&Key::new(public_id), held, content);
         self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
+        before.is_none()
     }
 
-    /// Takes a tombstone of `accounts`; `is_foreign`: the source did not write it.
-    pub(crate) fn restore_tombstone(&mut self, public_id: &str, is_foreign: bool) {
-        let key = Key::new(public_id);
-        let before = self.held.remove(&key);
-        let hash = before.map(|before| hash_of(public_id, before.updated_at));
-        self.checksum ^= hash.unwrap_or(0);
-        if is_foreign {
-            let known = hash.or_else(|| self.foreign.get(&key).copied().flatten());
-            self.foreign.insert(key.clone(), known);
-        } else {
-            self.foreign.remove(&key);
-        }
-        self.tombstones.insert(key, 0);
+    /// Takes the removal of an account by a tombstone; gives the hash of what was held.
+    pub(super) fn restore_removal(&mut self, public_id: &str) -> Option<u64> {
+        let before = self.held.remove(&Key::new(public_id))?;
+        let hash = hash_of(public_id, before.updated_at);
+        self.checksum ^= hash;
+        Some(hash)
     }
 
-    /// Whether it holds what was committed, given as count and checksum, but for accounts that tombstones removed which the
-    /// source did not write; how many those are.
-    ///
-    /// Where compaction has removed what one of them removed, only the count can tell.
-    pub(crate) fn is_what_was_committed(&self, committed: (u64, u64)) -> Option<u64> {
-        let (count, checksum) = (self.held.len() as u64, self.checksum);
-        if committed == (count, checksum) {
-            return Some(0);
-        }
-        let missing = committed.0.checked_sub(count).filter(|missing| *missing > 0)?;
-        let known: Vec<u64> = self.foreign.values().flatten().copied().collect();
-        let all = self.foreign.len() as u64;
-        if missing == all && known.len() as u64 == all {
-            let whole = known.iter().fold(checksum, |sum, hash| sum ^ hash);
-            return (whole == committed.1).then_some(missing);
-        }
-        (missing <= all).then_some(missing)
+    pub(super) fn set_tombstones(&mut self, tombstones: Tombstones) {
+        self.tombstones = tombstones;
+    }
+
+    /// Forgets the tombstones that came before this was last called.
+    pub(crate) fn turn_tombstones(&mut self) {
+        self.tombstones.turn();
+    }
+
+    /// Count and checksum of what is held.
+    pub(crate) fn proof(&self) -> (u64, u64) {
+        (self.held.len() as u64, self.checksum)
     }
 
     /// From now on no account has been seen.
@@ -156,7 +138,7 @@ impl Index {
         let held = written.or_else(|| self.held.get(&key));
         let verdict = match (held, self.tombstones.get(&key)) {
             // The page may show what there was before the deletion.
-            (None, Some(deleted)) if row.requested <= *deleted => Verdict::Undecided,
+            (None, Some(deleted)) if row.requested <= deleted => Verdict::Undecided,
             (None, tombstone) => {
                 let is_new = row.created_at.is_some_and(|at| at >= first_snapshot_at);
                 let created = is_new || tombstone.is_some();
@@ -220,9 +202,7 @@ impl Index {
     pub(crate) fn remember(&mut self, pending: PendingVersions<'_>, now: Tick) {
         self.checksum ^= pending.checksum;
         for (key, Written { held, content }) in pending.written {
-            if !self.tombstones.is_empty() {
-                self.tombstones.remove(&key);
-            }
+            self.tombstones.remove(&key);
             self.held.insert(&key, held, content.as_ref());
         }
         for key in pending.deleted {
@@ -329,8 +309,7 @@ mod tests {
     #[test]
     fn created_is_known_by_its_date_or_by_a_tombstone() {
         let mut index = Index::default();
-        index.restore("gone", &version(1), None);
-        index.restore_tombstone("gone", false);
+        index.tombstones.insert(Key::new("gone"), 0);
         let new = RowVersion {
             created_at: Some(1_000),
             ..row("new", 1, 1, 1, 2)
@@ -386,9 +365,9 @@ mod tests {
         for (id, at) in [("b", 9), ("a", 1), (&long, 2), ("a", 3)] {
             restored.restore(id, &version(at), None);
         }
-        restored.restore_tombstone("b", false);
-        assert_eq!((index.len() as u64, index.checksum()), promised);
-        assert_eq!((restored.len() as u64, restored.checksum()), promised);
+        restored.restore_removal("b");
+        assert_eq!(index.proof(), promised);
+        assert_eq!(restored.proof(), promised);
     }
 
     #[test]
@@ -435,7 +414,7 @@ mod tests {
         assert_eq!((held.updated_at, content), (10, None));
         let promised = index.with(&pending);
         index.remember(pending, 7);
-        assert_eq!((index.len() as u64, index.checksum()), promised);
+        assert_eq!(index.proof(), promised);
         assert_eq!(promised.0, 1);
         let rows = [row("a", 10, 1, 7, 8), row("a", 10, 1, 8, 9)];
         let expected = [Verdict::Undecided, Verdict::Write(Op::Created)];
@@ -443,36 +422,17 @@ mod tests {
     }
 
     #[test]
-    fn tombstones_of_others_are_honoured_as_far_as_they_explain_what_is_missing() {
-        let restored = |tombstones: &[(&str, bool)]| {
-            let mut index = Index::default();
-            for (id, at) in [("a", 1), ("b", 2), ("c", 3)] {
-                index.restore(id, &version(at), None);
-            }
-            let committed = (index.len() as u64, index.checksum());
-            for (id, is_foreign) in tombstones {
-                index.restore_tombstone(id, *is_foreign);
-            }
-            (index, committed)
-        };
-        let honoured = |tombstones: &[(&str, bool)]| {
-            let (index, committed) = restored(tombstones);
-            index.is_what_was_committed(committed)
-        };
-        assert_eq!(honoured(&[]), Some(0));
-        assert_eq!(honoured(&[("a", false)]), None, "its own are in what is committed");
-        assert_eq!(honoured(&[("a", true), ("b", true)]), Some(2));
-        assert_eq!(honoured(&[("a", true), ("b", false)]), None);
-        // One that came before, whose account is gone from the topic: only the count can tell.
-        assert_eq!(honoured(&[("a", true), ("gone", true)]), Some(1));
-        // As many are missing as were removed, but others.
-        let (index, (count, checksum)) = restored(&[("a", true)]);
-        assert_eq!(index.is_what_was_committed((count, checksum ^ 1)), None);
-        // It came back.
-        let (mut index, committed) = restored(&[("a", true)]);
-        index.restore("a", &version(1), None);
-        assert_eq!(index.is_what_was_committed(committed), Some(0));
-        assert_eq!(index.is_what_was_committed((committed.0 + 1, 0)), None);
+    fn a_deletion_is_forgotten_when_its_tombstone_may_be_gone_and_not_before() {
+        let mut index = Index::default();
+        index.restore("a", &version(10), None);
+        let mut pending = PendingVersions::default();
+        index.note_deleted(&mut pending, &Key::new("a"));
+        index.remember(pending, 7);
+        let verdict = |index: &Index| decide(index, &mut PendingVersions::default(), &row("a", 10, 1, 7, 8), 1_000);
+        index.turn_tombstones();
+        assert_eq!(verdict(&index), Verdict::Undecided);
+        index.turn_tombstones();
+        assert_eq!(verdict(&index), Verdict::Write(Op::Read));
     }
 
     #[test]

@@ -8,7 +8,10 @@ mod image;
 mod key;
 mod packed;
 mod pending;
+mod removals;
+mod restored;
 mod store;
+mod tombstones;
 mod version;
 
 pub(crate) use decision::RowVersion;
@@ -16,5 +19,7 @@ pub(crate) use decision::Verdict;
 pub(crate) use image::Index;
 pub(crate) use key::Key;
 pub(crate) use pending::PendingVersions;
+pub(crate) use removals::{Explained, Removals};
+pub(crate) use restored::Restored;
 pub(crate) use version::Held;
 pub(crate) use version::Version;

@@ -506,6 +506,7 @@ pub(super) fn topics() -> Topics {
     let topic = |name: &str| Topic {
         name: name.to_owned(),
         max_message: 1 << 20,
+        delete_retention: Duration::from_secs(86_400),
     };
     Topics {
         accounts: topic("accounts"),

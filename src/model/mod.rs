@@ -33,6 +33,7 @@ use crate::clock;
 use crate::config::{self, SecretSource};
 use crate::exit::{Diagnosis, Exit};
 use crate::failpoint::{self, Rule};
+use crate::index::Removals;
 use crate::metrics::LenderMetrics;
 use crate::pipeline::{ChangeRecorder, Claim, LenderSettings, StopReason, claim_of};
 use crate::progress::Timestamp;
@@ -189,7 +190,7 @@ impl Process {
             }
         };
         let (index, dead_letters) = self.broker.restore();
-        let pipeline = match claim.restore(index, dead_letters) {
+        let pipeline = match claim.restore((index, Removals::default()), dead_letters) {
             Ok(pipeline) => pipeline,
             Err(error) => {
                 self.broker.violate(Promise::Atomic, error.to_string());

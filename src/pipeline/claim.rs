@@ -15,7 +15,7 @@ use super::plan::Holdings;
 use crate::clock;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure};
-use crate::index::Index;
+use crate::index::{Explained, Index, Removals};
 use crate::policy::{self, AfterSink};
 use crate::progress::{Progress, Record, RecordKey, Timestamp, TopicEnds};
 use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, SinkError, Transactions};
@@ -70,16 +70,20 @@ impl<S: Sink> Claim<S> {
     ///
     /// # Errors
     /// When `index` is not what the record says.
-    pub(crate) fn restore(self, index: Index, dead_letters: DeadLetterDigests) -> Result<Pipeline<S>, StartError> {
-        if let Err(error) = self.compare(&index) {
+    pub(crate) fn restore(
+        self,
+        (index, removals): (Index, Removals),
+        dead_letters: DeadLetterDigests,
+    ) -> Result<Pipeline<S>, StartError> {
+        if let Err(error) = self.compare(&index, &removals) {
             self.release();
             return Err(error);
         }
-        let holdings = Holdings {
+        let holdings = Holdings::new(
             index,
             dead_letters,
-            left: None,
-        };
+            self.lender.decider.topics.accounts.delete_retention,
+        );
         self.say_left_out();
         Ok(Pipeline::new(self.lender, self.record, holdings))
     }
@@ -107,36 +111,33 @@ impl<S: Sink> Claim<S> {
     }
 
     /// Holds the restored index to the record.
-    fn compare(&self, index: &Index) -> Result<(), StartError> {
-        let topic = &self.lender.decider.topics.accounts.name;
-        let (found, found_checksum) = (index.len() as u64, index.checksum());
+    fn compare(&self, index: &Index, removals: &Removals) -> Result<(), StartError> {
         let Some(committed) = self.record.accounts else {
             return Ok(());
         };
-        match index.is_what_was_committed(committed) {
-            Some(0) => return Ok(()),
-            Some(count) => {
+        let topic = self.lender.decider.topics.accounts.name.clone();
+        let held = index.proof();
+        match removals.explain(held, committed) {
+            Explained::Missing(0) => Ok(()),
+            Explained::Missing(count) => {
                 tracing::warn!(
                     lender = self.lender.monitor.lender,
                     code = %REMOVED_BY_OTHERS,
                     "{count} accounts were removed from {topic} by tombstones that this source did not write; that is honoured"
                 );
-                return Ok(());
+                Ok(())
             }
-            None => {}
+            Explained::No if self.record.progress == Progress::default() => {
+                Err(StartError::NoRecord { topic, found: held.0 })
+            }
+            Explained::No => Err(StartError::OtherAccounts { topic, held, committed }),
+            Explained::Nameless(nameless) => Err(StartError::Nameless {
+                topic,
+                held: held.0,
+                committed: committed.0,
+                nameless,
+            }),
         }
-        let topic = topic.clone();
-        if self.record.progress == Progress::default() {
-            return Err(StartError::NoRecord { topic, found });
-        }
-        let (wanted, wanted_checksum) = committed;
-        Err(StartError::OtherAccounts {
-            topic,
-            found,
-            found_checksum,
-            wanted,
-            wanted_checksum,
-        })
     }
 }
 
@@ -157,15 +158,23 @@ pub(crate) enum StartError {
     #[error("{topic} holds {found} accounts of this lender, but there is no cursor record")]
     NoRecord { topic: String, found: u64 },
     #[error(
-        "{topic} does not hold what was committed: {found} accounts with checksum {found_checksum:016x}, the cursor \
-         record says {wanted} with {wanted_checksum:016x}"
+        "{topic} does not hold what was committed: {} accounts with checksum {:016x}, the cursor record says {} with {:016x}",
+        .held.0, .held.1, .committed.0, .committed.1
     )]
     OtherAccounts {
         topic: String,
-        found: u64,
-        found_checksum: u64,
-        wanted: u64,
-        wanted_checksum: u64,
+        held: (u64, u64),
+        committed: (u64, u64),
+    },
+    #[error(
+        "{topic} does not hold what was committed: {held} accounts, the cursor record says {committed}; {nameless} tombstones there \
+         that this source did not write name no lender (header d02.lender), and what they removed is not known"
+    )]
+    Nameless {
+        topic: String,
+        held: u64,
+        committed: u64,
+        nameless: u64,
     },
     #[error("another instance took the lender over while it started")]
     TakenOver,
@@ -194,6 +203,7 @@ impl Diagnosis for StartError {
             Self::LiveElsewhere { .. } => ErrorCode::S07,
             Self::NoRecord { .. } => ErrorCode::S08,
             Self::OtherAccounts { .. } => ErrorCode::S09,
+            Self::Nameless { .. } => ErrorCode::S23,
             Self::TakenOver => TAKEN_OVER,
         }
     }
@@ -212,6 +222,11 @@ impl Diagnosis for StartError {
                 "restore the topics together, or run `d02-source cursor reset`: harmless, the next run reads everything \
                  and writes only what is missing"
             }
+            Self::Nameless { .. } => {
+                "if they removed accounts of this lender, write them once more with its public id in the header d02.lender; else \
+                 restore the topics together, or run `d02-source cursor reset`: harmless, the next run reads everything and writes \
+                 only what is missing"
+            }
             Self::TakenOver => TAKEN_OVER_ADVICE,
         }
     }
@@ -227,6 +242,7 @@ impl Diagnosis for StartError {
             | Self::LiveElsewhere { .. }
             | Self::NoRecord { .. }
             | Self::OtherAccounts { .. }
+            | Self::Nameless { .. }
             | Self::TakenOver => self.code().exit(),
         }
     }

@@ -11,6 +11,7 @@ use crate::metrics::LenderMetrics;
 use crate::progress::Progress;
 use crate::reader::{Incoming, Item};
 use crate::shutdown::Shutdown;
+use crate::sink::DeadLetterDigests;
 use crate::watchdog::Pulse;
 
 /// Decides all that comes from a reader against what `accounts` holds, as if it were committed. `metrics` get what it would be.
@@ -23,10 +24,8 @@ pub(crate) async fn dry_run(
     mut shutdown: Shutdown,
 ) -> StopReason {
     let monitor = Monitor::new(lender, metrics, Pulse::default());
-    let mut holdings = Holdings {
-        index,
-        ..Holdings::default()
-    };
+    let retention = decider.topics.accounts.delete_retention;
+    let mut holdings = Holdings::new(index, DeadLetterDigests::default(), retention);
     let progress = Progress::default();
     loop {
         let item = tokio::select! {

@@ -1,5 +1,9 @@
 //! What will one transaction write, and what is true once it is committed?
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::limit::{Allowance, DeadLetterStop};
 use crate::account::Digest;
 use crate::clock::Tick;
@@ -11,12 +15,14 @@ use crate::sink::{DeadLetterDigests, Records};
 pub(super) const MAX_LINES: usize = 10;
 
 /// What is held of one lender: the image of what is committed.
-#[derive(Default)]
 pub(super) struct Holdings {
     pub index: Index,
     pub dead_letters: DeadLetterDigests,
     /// The lowest `updated_at` of a row that is left for the next sweep.
     pub left: Option<Timestamp>,
+    /// How long deletions are remembered, and since when those that came then are.
+    kept: Duration,
+    turned_at: Instant,
 }
 
 /// What one transaction will write, and what is true once it is committed.
@@ -106,6 +112,19 @@ impl Plan<'_> {
 }
 
 impl Holdings {
+    /// `retention`: how long the topic of accounts keeps a tombstone; so long a deletion is remembered at least.
+    pub(super) fn new(index: Index, dead_letters: DeadLetterDigests, retention: Duration) -> Self {
+        /// A page that was asked for before a deletion comes long before that.
+        const LEAST: Duration = Duration::from_secs(3600);
+        Self {
+            index,
+            dead_letters,
+            left: None,
+            kept: retention.max(LEAST),
+            turned_at: Instant::now(),
+        }
+    }
+
     /// Makes a committed plan part of what is held. `now`: what is requested later shows what comes after a deletion.
     pub(super) fn remember(&mut self, plan: Plan<'_>, now: Tick) {
         self.index.remember(plan.news, now);
@@ -113,5 +132,9 @@ impl Holdings {
             .into_iter()
             .for_each(|digest| self.dead_letters.insert(digest));
         self.left = plan.left;
+        if self.turned_at.elapsed() >= self.kept {
+            self.index.turn_tombstones();
+            self.turned_at = Instant::now();
+        }
     }
 }

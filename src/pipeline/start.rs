@@ -28,7 +28,8 @@ use crate::progress::Timestamp;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    ContentOf, CursorRecords, SinkError, Topics, Transactions, Watchers, restore_accounts, restore_dead_letters,
+    ContentOf, CursorRecords, SinkError, Topics, Transactions, Watchers, nothing_restored, restore_accounts,
+    restore_dead_letters,
 };
 use crate::watchdog::Pulse;
 
@@ -219,10 +220,16 @@ impl Starter {
             Contents::new(registry, runtime, self.shutdown.clone(), own)
         });
         let content: ContentOf<'_> = &|value| contents.as_ref().map_or(Ok(None), |contents| contents.of(value));
+        let retentions = going(&claimed).map(|(candidate, _)| candidate.topics.accounts.delete_retention);
+        let retention = retentions.max().unwrap_or_default();
         let mut accounts = self.each_topic(
             going(&claimed).map(|(candidate, _)| candidate),
             |topics| &topics.accounts.name,
-            |topic, lenders| restore_accounts(&self.cluster, topic, lenders, account_count, content, &self.shutdown),
+            |topic, lenders| {
+                let expected = |lender: &String| (lender.clone(), account_count(lender));
+                let nothing = nothing_restored(lenders.iter().map(expected), retention);
+                restore_accounts(&self.cluster, topic, nothing, content, &self.shutdown)
+            },
         );
         let mut dead_letters = self.each_topic(
             going(&claimed).map(|(candidate, _)| candidate),
@@ -235,17 +242,17 @@ impl Starter {
             let dead_letters = dead_letters
                 .get_mut(&topics.dead_letters.name)
                 .expect("read for every lender");
-            let (indexes, digests) = match (accounts, dead_letters) {
-                (Ok(indexes), Ok(digests)) => (indexes, digests),
+            let (restored, digests) = match (accounts, dead_letters) {
+                (Ok(restored), Ok(digests)) => (restored, digests),
                 (Err(shared), _) | (_, Err(shared)) => {
                     claim.release();
                     return Err(shared.clone().into());
                 }
             };
-            let index = indexes.remove(&candidate.public_id).unwrap_or_default();
+            let (index, removals) = restored.lender(&candidate.public_id);
             let digests = digests.remove(&candidate.public_id).unwrap_or_default();
             let (account_count, epoch) = (index.len(), claim.epoch());
-            let pipeline = claim.restore(index, digests)?;
+            let pipeline = claim.restore((index, removals), digests)?;
             let (lender, took) = (&candidate.lender, begun.elapsed());
             tracing::info!(lender, account_count, ?took, epoch, "claimed and restored");
             Ok(pipeline)

@@ -283,7 +283,9 @@ pub(super) enum AccountRecordHeader<'m> {
     },
     /// Whatever its other headers: anybody may write one.
     Tombstone {
-        is_foreign: bool,
+        lender: Option<&'m str>,
+        /// The source wrote it.
+        is_ours: bool,
     },
 }
 
@@ -302,8 +304,10 @@ impl<'m> AccountRecordHeader<'m> {
         let public_id = message.key().and_then(|key| std::str::from_utf8(key).ok());
         let public_id = public_id.ok_or_else(|| foreign("its key is no text"))?;
         if message.payload().is_none() {
-            let is_ours = matches!(kafka::header(message, header::OP), Ok(Some(op)) if op == Op::Deleted.letter());
-            return Ok((public_id, Self::Tombstone { is_foreign: !is_ours }));
+            let text = |name| kafka::header(message, name).ok().flatten();
+            let lender = text(header::LENDER);
+            let is_ours = lender.is_some() && text(header::OP) == Some(Op::Deleted.letter());
+            return Ok((public_id, Self::Tombstone { lender, is_ours }));
         }
         let text = |name| kafka::header(message, name).map_err(|NotText| foreign("the name of a header is no UTF-8"));
         let lender = text(header::LENDER)?.ok_or_else(|| foreign("it has no header d02.lender"))?;

@@ -10,7 +10,8 @@ use super::error::SinkError;
 use super::interface::Committed;
 use super::record::{AccountRecordHeader, DeadLetterHeader};
 use crate::account::{Content, Digest};
-use crate::index::Index;
+use crate::clock;
+use crate::index::Restored;
 use crate::kafka::{self, Cluster, Offsets, read_to_end, uninterrupted};
 use crate::progress::{Record, RecordError, RecordKey};
 use crate::shutdown::Shutdown;
@@ -210,68 +211,55 @@ pub(crate) fn restore_dead_letters(
 /// What of a value of `accounts` is to be remembered, if anything is.
 pub(crate) type ContentOf<'c> = &'c (dyn for<'v> Fn(&'v [u8]) -> Result<Option<Content<'v>>, SinkError> + Sync);
 
-/// Restores the indexes of `lenders` (public ids) from one topic; `account_count` is what is expected of each, `content`
-/// gives what is to be remembered of a value.
+/// Restores what one topic of accounts holds for the lenders of `restored`; `content` gives what is to be remembered of a value.
 ///
 /// # Errors
 /// When it cannot be read to its end, or holds what the source did not write.
 pub(crate) fn restore_accounts(
     cluster: &Cluster,
     topic: &str,
-    lenders: &[String],
-    account_count: impl Fn(&str) -> usize,
+    mut restored: Restored,
     content: ContentOf<'_>,
     shutdown: &Shutdown,
-) -> Result<HashMap<String, Index>, SinkError> {
-    let mut indexes = lenders
-        .iter()
-        .map(|lender| (lender.clone(), Index::with_capacity(account_count(lender))))
-        .collect();
+) -> Result<Restored, SinkError> {
     read_to_end(cluster, topic, &Offsets::new(), shutdown, Duration::ZERO, |message| {
-        take_account(&mut indexes, content, message)
+        take_account(&mut restored, content, message)
     })?;
-    // What others hold was only needed to find a key under two lenders.
-    indexes.retain(|lender, _| lenders.contains(lender));
-    Ok(indexes)
+    Ok(restored)
+}
+
+/// Nothing for lenders of one topic of accounts, of each of which so many are expected. A tombstone older than `retention` is
+/// nothing to remember.
+pub(crate) fn nothing_restored(lenders: impl IntoIterator<Item = (String, usize)>, retention: Duration) -> Restored {
+    let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    Restored::new(lenders, clock::now().timestamp_millis().saturating_sub(retention))
 }
 
 fn take_account(
-    indexes: &mut HashMap<String, Index>,
+    restored: &mut Restored,
     content: ContentOf<'_>,
     message: &BorrowedMessage<'_>,
 ) -> Result<(), SinkError> {
     let (public_id, header) = AccountRecordHeader::parse(message)?;
     let (lender, version) = match header {
         AccountRecordHeader::Account { lender, version } => (lender, version),
-        AccountRecordHeader::Tombstone { is_foreign } => {
-            for index in indexes.values_mut() {
-                index.restore_tombstone(public_id, is_foreign);
-            }
+        AccountRecordHeader::Tombstone { lender, is_ours } => {
+            // One without a time is as old as it can be.
+            let at = message.timestamp().to_millis().unwrap_or(0);
+            restored.take_tombstone(public_id, at, lender, is_ours);
             return Ok(());
         }
     };
-    if indexes.len() > 1 || !indexes.contains_key(lender) {
-        let is_other = |(other, index): &(&String, &Index)| *other != lender && index.contains(public_id);
-        if let Some((other, _)) = indexes.iter().find(is_other) {
-            return Err(SinkError::TwoLenders {
-                topic: message.topic().to_owned(),
-                partition: message.partition(),
-                offset: message.offset(),
-                lender: lender.to_owned(),
-                other: other.clone(),
-            });
-        }
-    }
-    match indexes.get_mut(lender) {
-        Some(index) => {
-            let content = content(message.payload().unwrap_or_default())?;
-            index.restore(public_id, &version, content.as_ref());
-        }
-        // Another lender's.
-        None => indexes
-            .entry(lender.to_owned())
-            .or_default()
-            .restore(public_id, &version, None),
-    }
-    Ok(())
+    let content = match restored.is_kept(lender) {
+        true => content(message.payload().unwrap_or_default())?,
+        false => None,
+    };
+    let taken = restored.take(lender, public_id, &version, content.as_ref());
+    taken.map_err(|other| SinkError::TwoLenders {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        offset: message.offset(),
+        lender: lender.to_owned(),
+        other,
+    })
 }

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::topic_error::{MIN_MAX_MESSAGE, TopicError};
 use crate::config::{self, TopicSetting};
@@ -41,6 +42,8 @@ pub(crate) struct UsableTopic {
     pub replication_factor: usize,
     /// `max.message.bytes`.
     pub max_message: usize,
+    /// `delete.retention.ms`.
+    pub delete_retention: Duration,
     /// Differences from the wanted settings that do no harm to a promise.
     pub warnings: Vec<TopicDifference>,
 }
@@ -88,6 +91,8 @@ pub(crate) struct Topic {
     pub name: String,
     /// `max.message.bytes`.
     pub max_message: usize,
+    /// `delete.retention.ms`: how long a tombstone stays at least.
+    pub delete_retention: Duration,
 }
 
 impl Topics {
@@ -100,6 +105,7 @@ impl Topics {
             Topic {
                 name: found.name.clone(),
                 max_message: found.max_message,
+                delete_retention: found.delete_retention,
             }
         };
         Self {
@@ -232,6 +238,7 @@ impl TopicSpec<'_> {
             partition_count: found.partition_count,
             replication_factor: found.replication_factor,
             max_message: found.max_message(&self.name)?,
+            delete_retention: found.delete_retention(),
             warnings: self.judge(found, servers)?,
         })
     }
@@ -326,6 +333,13 @@ impl TopicDescription {
             Some(found) if found < MIN_MAX_MESSAGE => Err(TopicError::TooSmall { topic, found }),
             Some(found) => Ok(found),
         }
+    }
+
+    /// Kafka's default where the broker does not say.
+    fn delete_retention(&self) -> Duration {
+        const DAY: u64 = 24 * 60 * 60 * 1000;
+        let setting = self.settings.get("delete.retention.ms");
+        Duration::from_millis(setting.and_then(|value| value.parse().ok()).unwrap_or(DAY))
     }
 }
 

@@ -281,6 +281,56 @@ pub(crate) fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
         .expect("an admin client")
 }
 
+/// Sets a topic's own settings, and takes those away that are not named.
+fn set_all(admin: &AdminClient<DefaultClientContext>, topic: &str, settings: &[(&str, &str)]) {
+    let resource = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    let resource = settings
+        .iter()
+        .fold(resource, |resource, (name, value)| resource.set(name, value));
+    let answer = async { admin.alter_configs([&resource], &AdminOptions::new()).await };
+    RUNTIME.block_on(answer).expect("altered");
+}
+
+/// Takes every record out of partitions, as retention does; a compacted topic does not let it happen otherwise.
+pub(crate) fn empty(servers: &str, topic: &str, partitions: &[i32]) {
+    let admin = admin(servers);
+    set_all(&admin, topic, &[("cleanup.policy", "delete")]);
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition_offset(topic, *partition, Offset::End)
+            .expect("a partition");
+    }
+    wait_for("the records are gone", || {
+        RUNTIME
+            .block_on(async { admin.delete_records(&list, &AdminOptions::new()).await })
+            .ok()
+            // While the broker does not know of the policy yet, each partition refuses for itself.
+            .filter(|places| places.elements().iter().all(|place| place.error().is_ok()))
+    });
+    set_all(&admin, topic, &[("cleanup.policy", "compact")]);
+}
+
+/// Has a topic compacted, until a key has no more than its latest record in `partition`.
+pub(crate) fn compact(servers: &str, topic: &str, partition: i32, key: &str) {
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "100"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+    ];
+    set_all(&admin(servers), topic, &settings);
+    let of_key = |records: &[Record]| {
+        records
+            .iter()
+            .filter(|record| record.key.as_deref() == Some(key))
+            .count()
+    };
+    wait_for("compaction", || {
+        // The cleaner leaves the newest segment alone, and one grows old by what is written after it.
+        write(servers, topic, partition, "filler", None);
+        (of_key(&committed(servers, topic)) <= 1).then_some(())
+    });
+}
+
 pub(crate) fn add_partitions(servers: &str, topic: &str, count: usize) {
     let added = NewPartitions::new(topic, count);
     let answer = async { admin(servers).create_partitions([&added], &AdminOptions::new()).await };

@@ -161,16 +161,14 @@ fn judged(
     let names = config.kafka.topics.for_lender(lender);
     let committed = records.committed(key)?;
     if let Committed::Record(record) = &committed
-        && let Some((wanted, wanted_checksum)) = record.accounts.filter(|(count, _)| *count > 0)
+        && let Some(committed) = record.accounts.filter(|(count, _)| *count > 0)
         && missing.contains(&names.accounts)
     {
         // `run` would create it, and refuse it then.
         return Err(StartError::OtherAccounts {
             topic: names.accounts,
-            found: 0,
-            found_checksum: 0,
-            wanted,
-            wanted_checksum,
+            held: (0, 0),
+            committed,
         });
     }
     let count = |role, name: &str| {

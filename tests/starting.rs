@@ -1,0 +1,153 @@
+//! What is a start's proof worth, and whom does it disturb? Tombstones of others, lenders beside those that start, takeovers of
+//! many lenders.
+
+use crate::support::judge;
+use crate::support::kafka::{self, Record};
+use crate::support::world::World;
+
+/// A null record for the key of `record`, with these headers.
+fn tombstone(record: &Record, headers: &[(&str, &str)]) -> Record {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Record {
+        value: None,
+        headers: headers.collect(),
+        ..record.clone()
+    }
+}
+
+/// The records of a lender in `accounts`.
+fn accounts_of(world: &World, lender: usize) -> Vec<Record> {
+    let public_id = world.lender(lender).public_id;
+    let mut records = world.accounts();
+    records.retain(|record| record.headers.get("d02.lender") == Some(&public_id));
+    records
+}
+
+/// Removes accounts by somebody else's null records.
+fn remove(world: &World, records: &[Record], headers: &[(&str, &str)]) {
+    let tombstones: Vec<Record> = records.iter().map(|record| tombstone(record, headers)).collect();
+    kafka::write_records(&world.servers, &world.topic("accounts"), &tombstones);
+}
+
+#[test]
+fn null_records_for_one_lenders_keys_do_not_excuse_what_another_one_lost() {
+    let world = World::new(&[120, 120]);
+    world.catch_up();
+    remove(&world, &accounts_of(&world, 1), &[]);
+    let lost = accounts_of(&world, 0)[0].partition;
+    kafka::empty(&world.servers, &world.topic("accounts"), &[lost]);
+    // Together, and where nothing is held of the other one.
+    for password in [None, Some(("D02__LENDERS__LENDER_2__PASSWORD", "wrong"))] {
+        let mut source = world.command(&["run"], password.as_slice());
+        source.wait_for_line("does not hold what was committed");
+        source.expect_exit(2);
+        let log = source.log();
+        assert!(log.contains("cursor reset"), "{log}");
+        assert!(!log.contains("that is honoured"), "{log}");
+    }
+    for lender in ["lender-1", "lender-2"] {
+        world.command(&["cursor", "reset", lender], &[]).expect_exit(0);
+    }
+    world.catch_up();
+    let rows: Vec<_> = (0..2).flat_map(|lender| world.simulator.rows(lender)).collect();
+    judge::complete(&world.accounts(), &rows);
+}
+
+#[test]
+fn a_lender_removed_by_null_records_leaves_the_others_as_they_are() {
+    let world = World::new(&[60, 60]);
+    world.catch_up();
+    let removed = accounts_of(&world, 1);
+    // Its own reset, and the documented null records.
+    world.command(&["cursor", "reset", "lender-2"], &[]).expect_exit(0);
+    let public_id = world.lender(1).public_id;
+    remove(&world, &removed, &[("d02.lender", &public_id)]);
+    let mut source = world.command(&["run"], &[("D02__LENDERS__LENDER_2__PASSWORD", "wrong")]);
+    source.wait_for_line("claimed and restored");
+    assert!(!source.log().contains("were removed"), "{}", source.log());
+    source.signal("TERM");
+    assert_eq!(accounts_of(&world, 0).len(), 60);
+}
+
+#[test]
+fn accounts_removed_by_hand_are_honoured_and_excuse_no_account_that_is_lost_later() {
+    let world = World::new(&[120, 100]);
+    world.catch_up();
+    let (first, second) = (accounts_of(&world, 0), accounts_of(&world, 1));
+    let lost = first[0].partition;
+    let elsewhere: Vec<Record> = first
+        .into_iter()
+        .filter(|record| record.partition != lost)
+        .take(50)
+        .collect();
+    remove(&world, &elsewhere, &[]);
+    remove(&world, &second[7..8], &[("d02.lender", &world.lender(1).public_id)]);
+    let log = world.catch_up();
+    assert_eq!(log.matches("S12").count(), 2, "{log}");
+    assert!(log.contains("50 accounts were removed"), "{log}");
+    assert!(log.contains("1 accounts were removed"), "{log}");
+    let log = world.catch_up();
+    assert!(!log.contains("were removed"), "{log}");
+    kafka::empty(&world.servers, &world.topic("accounts"), &[lost]);
+    let mut source = world.command(&["run"], &[]);
+    source.expect_exit(2);
+    assert!(
+        source.log().contains("does not hold what was committed"),
+        "{}",
+        source.log()
+    );
+}
+
+/// A world of one lender, of which compaction removed what a null record with these headers removed.
+fn compacted(headers: impl FnOnce(&World) -> Vec<(&'static str, String)>) -> (World, Record) {
+    let world = World::new(&[40]);
+    world.catch_up();
+    let record = world.accounts()[9].clone();
+    let headers = headers(&world);
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    remove(&world, std::slice::from_ref(&record), &headers);
+    kafka::compact(&world.servers, &world.topic("accounts"), record.partition, record.key());
+    (world, record)
+}
+
+#[test]
+fn a_null_record_that_names_its_lender_is_honoured_after_compaction() {
+    let (world, _) = compacted(|world| vec![("d02.lender", world.lender(0).public_id)]);
+    let log = world.catch_up();
+    assert!(log.contains("S12") && log.contains("1 accounts were removed"), "{log}");
+}
+
+#[test]
+fn a_null_record_of_nobody_is_refused_after_compaction_and_counts_once_it_names_its_lender() {
+    let (world, record) = compacted(|_| Vec::new());
+    let refused = || {
+        let mut source = world.command(&["run"], &[]);
+        source.expect_exit(2);
+        let log = source.log();
+        assert!(log.contains("S23") && log.contains("d02.lender"), "{log}");
+        assert!(log.contains("cursor reset"), "{log}");
+    };
+    refused();
+    // Another lender's is none of this one's.
+    remove(&world, std::slice::from_ref(&record), &[("d02.lender", "another")]);
+    let mut source = world.command(&["run"], &[]);
+    source.expect_exit(2);
+    remove(
+        &world,
+        std::slice::from_ref(&record),
+        &[("d02.lender", &world.lender(0).public_id)],
+    );
+    let log = world.catch_up();
+    assert!(log.contains("1 accounts were removed"), "{log}");
+}
+
+#[test]
+fn a_reset_is_the_way_on_after_a_null_record_of_nobody() {
+    let (world, _) = compacted(|_| Vec::new());
+    world.command(&["run"], &[]).expect_exit(2);
+    world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
+    world.catch_up();
+    judge::complete(&world.accounts(), &world.simulator.rows(0));
+}
