@@ -272,6 +272,7 @@ lender_metrics! {
     Gauge kafka_requests_in_flight "Requests that a broker has not answered yet, by librdkafka";
     Gauge kafka_brokers_up "Brokers that the producer is connected to, by librdkafka";
     FloatGauge kafka_round_trip_seconds "Longest of the brokers' mean round trips, by librdkafka";
+    FloatGauge kafka_throttle_seconds "Longest time that a broker read nothing from the producer because of a quota, by librdkafka";
     Counter kafka_messages_total "Records sent to brokers, repetitions included, by librdkafka";
     Counter kafka_message_bytes_total "Bytes of records sent to brokers, by librdkafka";
     Counter kafka_request_errors_total "Requests that could not be sent to a broker, by librdkafka";

@@ -104,11 +104,34 @@ pub(crate) fn after_reopening(error: &SinkError) -> AfterSink {
     }
 }
 
+/// Whether less might have got through in time.
+pub(crate) fn is_too_slow(error: &SinkError) -> bool {
+    match error {
+        SinkError::Kafka(kafka::Error::Delivery { source, .. }) => CallFault::of(source) == CallFault::TooSlow,
+        SinkError::Kafka(kafka::Error::TimedOut { .. }) => true,
+        SinkError::Kafka(
+            kafka::Error::Call { .. }
+            | kafka::Error::Read { .. }
+            | kafka::Error::Authentication { .. }
+            | kafka::Error::EndNotReached { .. }
+            | kafka::Error::NoTopic { .. }
+            | kafka::Error::Denied { .. }
+            | kafka::Error::Cluster(_)
+            | kafka::Error::Interrupted,
+        )
+        | SinkError::Doubtful { .. }
+        | SinkError::Emptied { .. }
+        | SinkError::CursorRecord { .. }
+        | SinkError::ForeignRecord { .. }
+        | SinkError::TwoLenders { .. } => false,
+    }
+}
+
 fn after_call(error: &KafkaError, all: &SinkError) -> AfterSink {
     match CallFault::of(error) {
         CallFault::Fenced => AfterSink::LookForClaim,
         CallFault::Refused | CallFault::TooLarge => AfterSink::Stop(all.exit()),
-        CallFault::Uncertain => AfterSink::Reopen,
+        CallFault::TooSlow | CallFault::Uncertain => AfterSink::Reopen,
     }
 }
 
@@ -124,7 +147,7 @@ mod tests {
         let after = |code| {
             after_sink(&SinkError::Kafka(kafka::Error::Call {
                 doing: "trying",
-                last_reported: LastReported(None),
+                last_reported: LastReported::default(),
                 source: KafkaError::MessageProduction(code),
             }))
         };

@@ -24,6 +24,7 @@ mod schema;
 mod secured;
 mod shutdown;
 mod simulator;
+mod slow_kafka;
 mod soak;
 mod starting;
 mod support;

@@ -27,6 +27,11 @@ pub(crate) fn transaction_timeout() -> Duration {
     failpoint::shortened("D02_TEST_TRANSACTION_TIMEOUT", TRANSACTION_TIMEOUT)
 }
 
+/// How long a record may take: less than a transaction may be open. Then its records are given up, and the batch is decided again.
+pub(crate) fn delivery_timeout() -> Duration {
+    transaction_timeout() / 2
+}
+
 /// How long librdkafka waits before it repeats a request, less or more by a fifth.
 const RETRY_BACKOFF: Duration = Duration::from_secs(1);
 
@@ -146,20 +151,14 @@ impl Cluster {
         max_message: usize,
         metrics: LenderMetrics,
     ) -> Result<ThreadedProducer<Context>, ClusterError> {
-        /// Less than a transaction may last; then its records are given up, and the batch is decided again.
-        const MESSAGE_TIMEOUT_SHARE: u32 = 2;
-        let timeout = transaction_timeout();
         let mut config = self.config()?;
         set_defaults(&mut config);
         config
             .set("transactional.id", transactional_id)
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("transaction.timeout.ms", timeout.as_millis().to_string())
-            .set(
-                "message.timeout.ms",
-                (timeout / MESSAGE_TIMEOUT_SHARE).as_millis().to_string(),
-            )
+            .set("transaction.timeout.ms", transaction_timeout().as_millis().to_string())
+            .set("message.timeout.ms", delivery_timeout().as_millis().to_string())
             // Both, so that no repetition is earlier: a longer wait is cut to the greatest.
             .set("retry.backoff.ms", RETRY_BACKOFF.as_millis().to_string())
             .set("retry.backoff.max.ms", RETRY_BACKOFF.as_millis().to_string())

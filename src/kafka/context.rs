@@ -33,6 +33,8 @@ pub(super) struct Reports {
     /// When a broker last refused this client's credentials.
     refused_at: Mutex<Option<Instant>>,
     last_error: Mutex<Option<String>>,
+    /// How long a quota held this client back at a time, in the last of its statistics that know of any.
+    throttled: Mutex<Option<Duration>>,
     deliveries: Mutex<Deliveries>,
     delivered: Condvar,
     /// Where its statistics go, if they are asked for.
@@ -128,7 +130,10 @@ impl Context {
     }
 
     pub(crate) fn last_reported(&self) -> LastReported {
-        LastReported(lock(&self.reports.last_error).clone())
+        LastReported {
+            reason: lock(&self.reports.last_error).clone(),
+            throttled: *lock(&self.reports.throttled),
+        }
     }
 
     pub(crate) fn sending(&self) {
@@ -234,10 +239,24 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        let throttled = longest_throttle(&statistics);
+        if !throttled.is_zero() {
+            *lock(&self.reports.throttled) = Some(throttled);
+        }
         if let Some(metrics) = &self.reports.metrics {
             show_statistics(&statistics, metrics, &mut lock(&self.reports.totals));
         }
     }
+}
+
+/// The longest time that a broker read nothing from this client since the statistics before, because of a quota.
+fn longest_throttle(statistics: &Statistics) -> Duration {
+    let windows = statistics
+        .brokers
+        .values()
+        .filter_map(|broker| broker.throttle.as_ref());
+    let longest = windows.map(|window| window.max).max().unwrap_or(0);
+    Duration::from_millis(u64::try_from(longest).unwrap_or(0))
 }
 
 /// Tells the metrics what librdkafka says of a producer: sums over its brokers, and nothing of single partitions.
@@ -259,6 +278,9 @@ fn show_statistics(statistics: &Statistics, metrics: &LenderMetrics, told: &mut 
     let round_trips = brokers().filter_map(|broker| broker.rtt.as_ref()).map(|rtt| rtt.avg);
     let microseconds = round_trips.max().unwrap_or(0);
     metrics.kafka_round_trip_seconds.set(microseconds as f64 / 1e6);
+    metrics
+        .kafka_throttle_seconds
+        .set(longest_throttle(statistics).as_secs_f64());
     let now = Totals {
         messages: whole(statistics.txmsgs),
         message_bytes: whole(statistics.txmsg_bytes),

@@ -111,6 +111,8 @@ pub(crate) enum CallFault {
     /// Now and later.
     Refused,
     TooLarge,
+    /// It was not delivered in time. It may pass, or less of it may.
+    TooSlow,
     /// It may pass; what became of the call is not known.
     Uncertain,
 }
@@ -131,6 +133,7 @@ impl CallFault {
             ) => Self::Refused,
             // Sizes are checked before sending: the topic's limit was lowered since.
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => Self::TooLarge,
+            Some(RDKafkaErrorCode::MessageTimedOut) => Self::TooSlow,
             _ => Self::Uncertain,
         }
     }
@@ -151,9 +154,10 @@ impl Diagnosis for Error {
                 CallFault::Fenced => ErrorCode::K12,
                 CallFault::Refused => REFUSED,
                 CallFault::TooLarge => ErrorCode::K11,
+                CallFault::TooSlow => last_reported.slow_code_or(ErrorCode::K03),
                 CallFault::Uncertain => last_reported.code_or(ErrorCode::K03),
             },
-            Self::TimedOut { last_reported, .. } => last_reported.code_or(NO_ANSWER),
+            Self::TimedOut { last_reported, .. } => last_reported.slow_code_or(NO_ANSWER),
             Self::Authentication { last_reported } => refusal_of(last_reported).code(),
             Self::EndNotReached { .. } => ErrorCode::K14,
             Self::Denied { .. } => NOT_GRANTED,
@@ -181,11 +185,10 @@ impl Diagnosis for Error {
                 CallFault::TooLarge => {
                     "max.message.bytes of a topic was lowered while this ran: start again, the new limit then counts"
                 }
+                CallFault::TooSlow => last_reported.slow_advice(),
                 CallFault::Uncertain => last_reported.advice_or("check that the brokers are up and kafka.* fits them"),
             },
-            Self::TimedOut { last_reported, .. } => {
-                last_reported.advice_or("the brokers are slow or away: look at them, and at the network")
-            }
+            Self::TimedOut { last_reported, .. } => last_reported.slow_advice(),
             Self::Authentication { last_reported } => refusal_of(last_reported).advice(),
             Self::EndNotReached { .. } => {
                 "look for an open transaction on that partition: kafka-transactions.sh find-hanging"

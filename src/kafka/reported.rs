@@ -1,15 +1,23 @@
-//! What did librdkafka last report of its connections, and who refuses this client by that? Pure.
+//! What did librdkafka last report of its connections, and who refuses this client, or holds it back, by that? Pure.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::exit::ErrorCode;
 
 /// What each reason begins with why there is no bearer token.
 pub(super) const NO_TOKEN: &str = "no token for Kafka";
 
+/// The code of what a quota holds back.
+const THROTTLED: ErrorCode = ErrorCode::K23;
+
 /// What librdkafka last reported of its connections: the calls themselves often say no more than "timed out".
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastReported(pub Option<String>);
+pub(crate) struct LastReported {
+    pub reason: Option<String>,
+    /// For so long the brokers did not read from this client: it had sent more than a quota grants.
+    pub throttled: Option<Duration>,
+}
 
 /// Who refuses this client: nobody lets it in until that is mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +30,16 @@ pub(crate) enum Refusal {
 }
 
 impl LastReported {
+    pub(crate) fn of(reason: String) -> Self {
+        Self {
+            reason: Some(reason),
+            throttled: None,
+        }
+    }
+
     /// `None`: nobody does, as far as is known.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
-        let reason = self.0.as_deref()?;
+        let reason = self.reason.as_deref()?;
         // `sasl_ssl://host:9093/bootstrap: ` says only what was asked for.
         let said = match reason.split_once("://") {
             Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, said)| said),
@@ -59,6 +74,22 @@ impl LastReported {
     /// The code of who refuses, else `code`.
     pub(crate) fn code_or(&self, code: ErrorCode) -> ErrorCode {
         self.refusal().map_or(code, Refusal::code)
+    }
+
+    /// Of what was not written in time: the code of who refuses, of a quota that is known, else `code`.
+    pub(crate) fn slow_code_or(&self, code: ErrorCode) -> ErrorCode {
+        self.code_or(self.throttled.map_or(code, |_| THROTTLED))
+    }
+
+    /// What to do about that.
+    pub(crate) fn slow_advice(&self) -> &'static str {
+        self.advice_or(match self.throttled {
+            Some(_) => "have the quota of this user or client.id raised (producer_byte_rate)",
+            None => {
+                "the brokers are slow or away, or a quota holds this client back: look at them, at the network, and at the \
+                 quotas of this user and client.id"
+            }
+        })
     }
 
     /// What to do about who refuses, else `advice`.
@@ -97,8 +128,17 @@ impl Refusal {
 
 impl fmt::Display for LastReported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(reason) => write!(f, " (last reported: {reason})"),
+        if let Some(reason) = &self.reason {
+            write!(f, " (last reported: {reason})")?;
+        }
+        match self.throttled {
+            Some(throttled) => {
+                let throttled = humantime::format_duration(throttled);
+                write!(
+                    f,
+                    " (a quota: the brokers read nothing from this client for up to {throttled} at a time)"
+                )
+            }
             None => Ok(()),
         }
     }
@@ -110,7 +150,7 @@ mod tests {
 
     #[test]
     fn who_does_not_let_it_in_is_told_from_who_is_away() {
-        let refusal = |reason: &str| LastReported(Some(reason.to_owned())).refusal();
+        let refusal = |reason: &str| LastReported::of(reason.to_owned()).refusal();
         let broker = "sasl_ssl://broker:9093/bootstrap: ";
         for (reason, told) in [
             (
@@ -137,5 +177,29 @@ mod tests {
         ));
         assert_eq!(refused, Some(Refusal::TokenRefused));
         assert_eq!(LastReported::default().refusal(), None);
+    }
+
+    #[test]
+    fn a_quota_that_is_known_has_a_code_of_its_own_unless_the_client_is_refused() {
+        let code = |reason: &str, throttled| {
+            let reported = LastReported {
+                reason: Some(reason.to_owned()),
+                throttled,
+            };
+            (
+                reported.slow_code_or(ErrorCode::K03),
+                reported.slow_advice().contains("quota"),
+            )
+        };
+        let throttled = Some(Duration::from_millis(2_500));
+        assert_eq!(code("Connection refused", None), (ErrorCode::K03, true));
+        assert_eq!(code("3 requests timed out", throttled), (ErrorCode::K23, true));
+        assert_eq!(code("SASL authentication error", throttled), (ErrorCode::K05, false));
+        let reported = LastReported {
+            reason: None,
+            throttled,
+        };
+        let text = " (a quota: the brokers read nothing from this client for up to 2s 500ms at a time)";
+        assert_eq!(reported.to_string(), text);
     }
 }

@@ -1,27 +1,16 @@
-//! What goes into one transaction, before it is decided?
+//! What goes into one transaction, before it is decided, and how much of it?
 
-use crate::progress::{Progress, Split, Timestamp};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::progress::{Progress, Split, Timestamp, Walk};
 use crate::reader::Page;
 
 /// What goes into one transaction, in the reader's order; nothing: a heartbeat.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub items: Vec<BatchItem>,
+    pub items: VecDeque<BatchItem>,
     pub row_count: usize,
-}
-
-impl Batch {
-    pub(super) fn of(item: BatchItem) -> Self {
-        Self {
-            items: vec![item],
-            row_count: 0,
-        }
-    }
-
-    pub(super) fn push(&mut self, page: Page) {
-        self.row_count += page.entries.len();
-        self.items.push(BatchItem::Page(page));
-    }
 }
 
 /// What items the progress.
@@ -35,4 +24,219 @@ pub(super) enum BatchItem {
     Delete(Vec<String>),
     /// Everything was read once more, by upstream's clock.
     Reconciled(Timestamp),
+}
+
+impl Batch {
+    pub(super) fn of(item: BatchItem) -> Self {
+        let mut batch = Self::default();
+        batch.push(item);
+        batch
+    }
+
+    pub(super) fn push(&mut self, item: BatchItem) {
+        self.row_count += item.row_count();
+        self.items.push_back(item);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<BatchItem> {
+        let item = self.items.pop_front()?;
+        self.row_count -= item.row_count();
+        Some(item)
+    }
+
+    /// Puts it in front of what is here.
+    pub(super) fn put_back(&mut self, left: Self) {
+        for item in left.items.into_iter().rev() {
+            self.row_count += item.row_count();
+            self.items.push_front(item);
+        }
+    }
+
+    /// What is live, and the rest.
+    pub(super) fn parted(self) -> [Self; 2] {
+        let mut parts = [Self::default(), Self::default()];
+        for item in self.items {
+            parts[usize::from(!item.is_live())].push(item);
+        }
+        parts
+    }
+
+    /// Leaves no more than `row_count` rows, but at least one page; gives what stood behind them.
+    pub(super) fn cut(&mut self, row_count: usize) -> Self {
+        let (mut kept, mut left) = (Self::default(), std::mem::take(self));
+        while let Some(mut item) = left.pop() {
+            if kept.row_count + item.row_count() <= row_count {
+                kept.push(item);
+                continue;
+            }
+            if kept.row_count == 0 {
+                let rest = item.cut(row_count);
+                kept.push(item);
+                rest.into_iter().for_each(|rest| left.put_back(Self::of(rest)));
+            } else {
+                left.put_back(Self::of(item));
+            }
+            break;
+        }
+        *self = kept;
+        left
+    }
+}
+
+impl BatchItem {
+    /// Whether it came the way of what is live.
+    fn is_live(&self) -> bool {
+        match self {
+            Self::Begin(_) => true,
+            Self::Page(page) => page.step.walk == Walk::Live,
+            Self::Split(_) | Self::Delete(_) | Self::Reconciled(_) => false,
+        }
+    }
+
+    fn row_count(&self) -> usize {
+        match self {
+            Self::Page(page) => page.entries.len(),
+            Self::Delete(gone) => gone.len(),
+            Self::Begin(_) | Self::Split(_) | Self::Reconciled(_) => 0,
+        }
+    }
+
+    /// What stands behind `row_count` rows, where a part of it can go alone; a page cannot, for the progress is that of all of it.
+    fn cut(&mut self, row_count: usize) -> Option<Self> {
+        match self {
+            Self::Delete(gone) => {
+                Some(Self::Delete(gone.split_off(row_count.max(1).min(gone.len())))).filter(|rest| rest.row_count() > 0)
+            }
+            Self::Page(_) | Self::Begin(_) | Self::Split(_) | Self::Reconciled(_) => None,
+        }
+    }
+}
+
+/// How many rows go into a transaction, by what Kafka takes in time.
+#[derive(Debug)]
+pub(super) struct BatchSize {
+    most: usize,
+    row_count: usize,
+    /// As large as they may be, and quick, one after another.
+    quick_count: u32,
+}
+
+impl BatchSize {
+    /// After so many it grows.
+    const QUICK: u32 = 4;
+
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            row_count: most,
+            quick_count: 0,
+        }
+    }
+
+    pub(super) fn row_count(&self) -> usize {
+        self.row_count
+    }
+
+    /// So many rows did not get through in time: half of them is tried.
+    pub(super) fn shrink(&mut self, row_count: usize) -> usize {
+        self.row_count = (row_count / 2).clamp(1, self.row_count);
+        self.quick_count = 0;
+        self.row_count
+    }
+
+    /// So many rows were written in `took`, of `limit` that it may take. It grows where twice as many would not take long: not
+    /// by what is smaller than it may be, which says nothing of more.
+    pub(super) fn note(&mut self, row_count: usize, took: Duration, limit: Duration) {
+        const SHARE: u32 = 4;
+        if self.row_count == self.most || row_count < self.row_count {
+            return;
+        }
+        if took > limit / SHARE {
+            self.quick_count = 0;
+            return;
+        }
+        self.quick_count += 1;
+        if self.quick_count == Self::QUICK {
+            self.row_count = self.row_count.saturating_mul(2).min(self.most);
+            self.quick_count = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_halved_down_to_a_page_and_grows_again_by_what_is_large_and_quick() {
+        const LIMIT: Duration = Duration::from_secs(30);
+        let (quick, slow) = (LIMIT / 5, LIMIT / 3);
+        let mut size = BatchSize::new(20_000);
+        let mut steps = Vec::new();
+        // What was tried, how long it took (none: too long), and how large the next one may be.
+        for (row_count, took, expected) in [
+            (20_000, Some(quick), 20_000),
+            (20_000, None, 10_000),
+            (10_000, None, 5_000),
+            // What is live is small.
+            (300, None, 150),
+            (150, Some(quick), 150),
+            (1_000, Some(quick), 150),
+            (20, Some(quick), 150),
+            (1_000, Some(quick), 150),
+            (1_000, Some(quick), 300),
+            (1_000, Some(quick), 300),
+            (1_000, Some(quick), 300),
+            (1_000, Some(quick), 300),
+            (1_000, Some(slow), 300),
+            (1_000, Some(quick), 300),
+            (1_000, Some(quick), 300),
+            (1_000, Some(quick), 300),
+            (1_000, Some(quick), 600),
+            // One page, again and again.
+            (1_000, None, 500),
+            (1_000, None, 500),
+            (1, None, 1),
+            (1, None, 1),
+        ] {
+            match took {
+                Some(took) => size.note(row_count, took, LIMIT),
+                None => assert_eq!(size.shrink(row_count), size.row_count()),
+            }
+            steps.push((row_count, took));
+            assert_eq!(size.row_count(), expected, "{steps:?}");
+        }
+        for _ in 0..100 {
+            size.note(20_000, quick, LIMIT);
+        }
+        assert_eq!(size.row_count(), 20_000);
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_keeps_its_order_and_at_least_something() {
+        let ids = |from: u32, to: u32| BatchItem::Delete((from..to).map(|id| id.to_string()).collect());
+        let order = |batch: &mut Batch| {
+            let mut order = Vec::new();
+            while let Some(item) = batch.pop() {
+                match item {
+                    BatchItem::Delete(gone) => order.extend(gone),
+                    BatchItem::Reconciled(_) => order.push("end".to_owned()),
+                    BatchItem::Begin(_) | BatchItem::Page(_) | BatchItem::Split(_) => unreachable!("none is here"),
+                }
+            }
+            assert_eq!(batch.row_count, 0);
+            order
+        };
+        for (row_count, kept) in [(0, 1), (1, 1), (2, 2), (3, 2), (5, 5), (6, 7), (100, 7)] {
+            let mut batch = Batch::default();
+            [ids(0, 2), ids(2, 5), ids(5, 6), BatchItem::Reconciled(Timestamp(0))]
+                .into_iter()
+                .for_each(|item| batch.push(item));
+            let mut left = batch.cut(row_count);
+            let (first, rest) = (order(&mut batch), order(&mut left));
+            assert_eq!(first.len(), kept, "{row_count}");
+            let all = ["0", "1", "2", "3", "4", "5", "end"];
+            assert_eq!([first, rest].concat(), all, "{row_count}");
+        }
+    }
 }

@@ -32,14 +32,14 @@ impl Decider {
         holdings: &Holdings,
         progress: &Progress,
         allowance: Allowance,
-        items: &'a [BatchItem],
+        items: impl Iterator<Item = &'a BatchItem> + Clone,
     ) -> Plan<'a> {
-        let (plan, count) = self.plan_items(holdings, progress, allowance, items);
+        let (plan, count) = self.plan_items(holdings, progress, allowance, items.clone());
         match plan.refused {
             None => plan,
             // That page was decided in part: once more without it. A lender comes here once in its life.
             refused => {
-                let (before, _) = self.plan_items(holdings, progress, allowance, &items[..count]);
+                let (before, _) = self.plan_items(holdings, progress, allowance, items.take(count));
                 Plan { refused, ..before }
             }
         }
@@ -51,7 +51,7 @@ impl Decider {
         holdings: &Holdings,
         progress: &Progress,
         allowance: Allowance,
-        items: &'a [BatchItem],
+        items: impl Iterator<Item = &'a BatchItem> + Clone,
     ) -> (Plan<'a>, usize) {
         let mut draft = Draft {
             decider: self,

@@ -1,6 +1,6 @@
 //! What would be written? Decided like everything else, and committed nowhere.
 
-use super::batch::BatchItem;
+use super::batch::{Batch, BatchItem};
 use super::decide::Decider;
 use super::limit::Allowance;
 use super::plan::Holdings;
@@ -36,8 +36,8 @@ pub(crate) async fn dry_run(
         };
         match item {
             Some(Item::Page(page)) => {
-                let items = [BatchItem::Page(page)];
-                let plan = decider.plan(&holdings, &progress, Allowance::Any, &items);
+                let batch = Batch::of(BatchItem::Page(page));
+                let plan = decider.plan(&holdings, &progress, Allowance::Any, batch.items.iter());
                 monitor.tell(&plan);
                 holdings.remember(plan, 0);
             }

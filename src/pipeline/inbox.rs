@@ -5,7 +5,6 @@ use tokio::time::Instant;
 use super::batch::{Batch, BatchItem};
 use super::lender::LenderParts;
 use super::stop::StopReason;
-use crate::config;
 use crate::progress::Walk;
 use crate::reader::{Ask, Incoming, Item, ReaderExit};
 use crate::shutdown::Shutdown;
@@ -13,9 +12,10 @@ use crate::watchdog::work_limit;
 
 pub(super) struct Inbox {
     incoming: Incoming,
+    live: Batch,
     /// Of the snapshot and of sweeps; what is live does not wait for it.
     gathered: Batch,
-    /// When what is gathered has waited for long enough.
+    /// When what is here has waited for long enough.
     until: Option<Instant>,
     /// Came while a batch was gathered; follows it.
     ended: Option<ReaderExit>,
@@ -28,10 +28,19 @@ pub(super) enum Next {
     Stop(StopReason),
 }
 
+/// How long a batch is gathered.
+#[derive(Clone, Copy)]
+struct Bounds {
+    max_rows: usize,
+    max_delay: std::time::Duration,
+    heartbeat_at: Instant,
+}
+
 impl Inbox {
     pub(super) fn new(incoming: Incoming) -> Self {
         Self {
             incoming,
+            live: Batch::default(),
             gathered: Batch::default(),
             until: None,
             ended: None,
@@ -39,64 +48,86 @@ impl Inbox {
         }
     }
 
-    /// The next batch: as large as `max_rows` while there is more; a live walk that ended by itself and at once; empty when
+    /// The next batch: as large as it may be while there is more; a live walk that ended by itself and at once; empty when
     /// a heartbeat is due, that long after `committed_at`.
     pub(super) async fn next<S>(&mut self, lender: &mut LenderParts<S>, committed_at: Instant) -> Next {
         let pulse = &lender.monitor.pulse;
-        let heartbeat_at = committed_at + lender.settings.heartbeat_interval;
-        let wait = heartbeat_at.saturating_duration_since(Instant::now()) + lender.settings.max_delay;
+        let bounds = Bounds {
+            max_rows: lender.batch_size.row_count(),
+            max_delay: lender.settings.max_delay,
+            heartbeat_at: committed_at + lender.settings.heartbeat_interval,
+        };
+        let wait = bounds.heartbeat_at.saturating_duration_since(Instant::now()) + bounds.max_delay;
         pulse.enter("waiting for pages", wait);
-        let next = self.gather(&lender.settings, heartbeat_at, &mut lender.shutdown).await;
+        let next = self.gather(bounds, &mut lender.shutdown).await;
         pulse.enter("deciding and remembering", work_limit());
         next
     }
 
-    async fn gather(&mut self, settings: &config::Transaction, heartbeat_at: Instant, shutdown: &mut Shutdown) -> Next {
-        let mut live = Batch::default();
+    /// Takes back what was too much for one transaction: it comes before everything that follows it.
+    pub(super) fn put_back(&mut self, left: Batch) {
+        if left.items.is_empty() {
+            return;
+        }
+        let [live, rest] = left.parted();
+        self.live.put_back(live);
+        self.gathered.put_back(rest);
+        // It has waited already.
+        self.until = Some(Instant::now());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.live.items.is_empty() && self.gathered.items.is_empty()
+    }
+
+    async fn gather(&mut self, bounds: Bounds, shutdown: &mut Shutdown) -> Next {
+        let max_rows = bounds.max_rows;
         loop {
             if let Some(ended) = self.ended.take() {
-                if self.gathered.items.is_empty() && live.items.is_empty() {
+                if self.is_empty() {
                     return Next::Stop(StopReason::of_reader(&ended));
                 }
                 self.ended = Some(ended);
-                return Next::Batch(self.all(live));
+                return Next::Batch(self.all(max_rows));
             }
             // What is live and here already may be about an account in question.
             if let Some(ask) = self.ask.take_if(|_| !self.incoming.is_live_waiting()) {
-                if self.gathered.items.is_empty() && live.items.is_empty() {
+                if self.is_empty() {
                     return Next::Ask(ask);
                 }
                 self.ask = Some(ask);
-                return Next::Batch(self.all(live));
+                return Next::Batch(self.all(max_rows));
             }
-            let row_count = self.gathered.row_count + live.row_count;
+            let row_count = self.gathered.row_count + self.live.row_count;
             // Before what comes next: it could come without end.
-            if row_count >= settings.max_rows || self.until.is_some_and(|until| until <= Instant::now()) {
-                return Next::Batch(self.all(live));
+            if row_count >= max_rows || self.until.is_some_and(|until| until <= Instant::now()) {
+                return Next::Batch(self.all(max_rows));
             }
             let item = tokio::select! {
                 // An end comes first: what is gathered is read again.
                 biased;
                 () = shutdown.requested() => return Next::Stop(StopReason::as_asked()),
                 item = self.incoming.next() => item,
-                () = tokio::time::sleep_until(self.until.unwrap_or(heartbeat_at)) => return Next::Batch(self.all(live)),
+                () = tokio::time::sleep_until(self.until.unwrap_or(bounds.heartbeat_at)) => {
+                    return Next::Batch(self.all(max_rows));
+                }
             };
-            self.until.get_or_insert_with(|| Instant::now() + settings.max_delay);
+            self.until.get_or_insert_with(|| Instant::now() + bounds.max_delay);
             match item {
                 Some(Item::Begin(progress)) => {
-                    live.items.push(BatchItem::Begin(progress));
-                    return Next::Batch(self.all(live));
+                    self.live.push(BatchItem::Begin(progress));
+                    return Next::Batch(self.all(max_rows));
                 }
-                Some(Item::Split(split)) => self.gathered.items.push(BatchItem::Split(split)),
+                Some(Item::Split(split)) => self.gathered.push(BatchItem::Split(split)),
                 Some(Item::Page(page)) if page.step.walk == Walk::Live => {
                     let is_end = page.step.is_last;
-                    live.push(page);
+                    self.live.push(BatchItem::Page(page));
                     if is_end && !self.incoming.is_live_waiting() {
                         self.until = self.until.filter(|_| !self.gathered.items.is_empty());
-                        return Next::Batch(live);
+                        return Next::Batch(std::mem::take(&mut self.live));
                     }
                 }
-                Some(Item::Page(page)) => self.gathered.push(page),
+                Some(Item::Page(page)) => self.gathered.push(BatchItem::Page(page)),
                 Some(Item::Ask(ask)) => self.ask = Some(ask),
                 Some(Item::End(ended)) => self.ended = Some(ended),
                 None => return Next::Stop(StopReason::lost_reader()),
@@ -104,12 +135,17 @@ impl Inbox {
         }
     }
 
-    /// `live`, and everything that is gathered behind it.
-    fn all(&mut self, mut live: Batch) -> Batch {
-        let gathered = std::mem::take(&mut self.gathered);
+    /// What is live, and what is gathered behind it, until there are `max_rows`.
+    fn all(&mut self, max_rows: usize) -> Batch {
+        let mut batch = Batch::default();
         self.until = None;
-        live.items.extend(gathered.items);
-        live.row_count += gathered.row_count;
-        live
+        while let Some(item) = self.live.pop().or_else(|| self.gathered.pop()) {
+            batch.push(item);
+            if batch.row_count >= max_rows && !self.is_empty() {
+                self.until = Some(Instant::now());
+                break;
+            }
+        }
+        batch
     }
 }

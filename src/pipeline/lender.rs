@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::batch::BatchSize;
 use super::changes::ChangeRecorder;
 use super::decide::Decider;
 use super::limit::DeadLetterLimit;
@@ -36,6 +37,7 @@ pub(super) struct LenderParts<S> {
     pub monitor: Monitor,
     pub limit: DeadLetterLimit,
     pub settings: config::Transaction,
+    pub batch_size: BatchSize,
     pub shutdown: Shutdown,
 }
 
@@ -53,6 +55,7 @@ impl<S: Sink> LenderParts<S> {
             monitor: Monitor::new(settings.lender, settings.metrics, settings.pulse),
             limit: DeadLetterLimit::new(settings.errors),
             settings: settings.transaction.clone(),
+            batch_size: BatchSize::new(settings.transaction.max_rows),
             shutdown: settings.shutdown,
         }
     }

@@ -11,27 +11,24 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::inbox::{Inbox, Next};
 use super::lender::LenderParts;
-use super::ownership::{Outcome, Ownership};
-use super::plan::{Holdings, Plan};
+use super::ownership::Ownership;
+use super::plan::Holdings;
 use super::reconcile::{Deletion, Reconciliation};
 use super::stop::StopReason;
-use crate::backoff::Backoff;
-use crate::clock::Tick;
-use crate::failpoint::{self, Rule};
 use crate::progress::{Progress, Record};
 use crate::reader::Incoming;
 use crate::sink::{Sink, Transactions};
 
 /// One lender, claimed and restored.
 pub(crate) struct Pipeline<S = Transactions> {
-    lender: LenderParts<S>,
+    pub(super) lender: LenderParts<S>,
     /// The cursor record as committed.
-    record: Record,
-    holdings: Holdings,
-    ownership: Ownership,
+    pub(super) record: Record,
+    pub(super) holdings: Holdings,
+    pub(super) ownership: Ownership,
     /// When the last transaction was; the next heartbeat is counted from it.
-    committed_at: Instant,
-    reconciliation: Reconciliation,
+    pub(super) committed_at: Instant,
+    pub(super) reconciliation: Reconciliation,
 }
 
 impl<S: Sink> Pipeline<S> {
@@ -75,74 +72,19 @@ impl<S: Sink> Pipeline<S> {
                 Next::Stop(stop) => return ControlFlow::Break(stop),
             };
             self.ownership.look_at_topics(&self.lender.sink, &self.record)?;
-            let mut plan = self.commit(&batch).await?;
-            let refused = plan.refused.take();
-            self.remember(plan, 0);
-            self.lender.monitor.note_progress(&batch);
-            self.reconciliation.see(&batch, &mut self.holdings.index);
-            if let Some(refused) = refused {
-                return ControlFlow::Break(refused.into());
-            }
+            let left = self.commit(batch, 0).await?;
+            inbox.put_back(left);
         }
-    }
-
-    /// Commits what of a batch is news, with its progress; returns once it is known to have landed. What changes nothing is left
-    /// to the next heartbeat: an idle poll would commit what stands there already.
-    async fn commit<'a>(&mut self, batch: &'a Batch) -> ControlFlow<StopReason, Plan<'a>> {
-        let mut plan = self.plan(batch); // every row against the index: is it news?
-        let is_heartbeat = self.committed_at.elapsed() >= self.lender.settings.heartbeat_interval;
-        if !is_heartbeat && !plan.changes(&self.record) {
-            return ControlFlow::Continue(plan);
-        }
-        let (begun, mut backoff) = (Instant::now(), Backoff::default());
-        self.record = loop {
-            let LenderParts { sink, decider, .. } = &mut self.lender;
-            let record = plan.record(&self.record);
-            let Err(error) = sink.commit(&plan.records, &record, &decider.public_id) else {
-                break record;
-            };
-            let records = [&self.record, &record];
-            match self.ownership.reopen(sink, &error, records, &mut backoff).await? {
-                Outcome::Landed => break record,
-                // The next start reads it again.
-                Outcome::NotLanded if self.lender.shutdown.is_requested() => {
-                    return ControlFlow::Break(StopReason::as_asked());
-                }
-                Outcome::NotLanded if failpoint::is_broken(Rule::RowsWithTheirMarks) => {
-                    plan.lose_rows(&self.holdings.index)
-                }
-                Outcome::NotLanded => plan = self.plan(batch), // nothing of it is there
-            }
-        };
-        self.committed_at = Instant::now();
-        self.lender.monitor.committed(&plan, &self.record, begun.elapsed());
-        ControlFlow::Continue(plan)
-    }
-
-    fn plan<'a>(&self, batch: &'a Batch) -> Plan<'a> {
-        let allowance = self.lender.limit.allowance(Instant::now());
-        let LenderParts { decider, .. } = &self.lender;
-        decider.plan(&self.holdings, &self.record.progress, allowance, &batch.items)
-    }
-
-    /// Makes a committed plan part of what is held. `now`: what is requested later shows what comes after a deletion.
-    fn remember(&mut self, plan: Plan<'_>, now: Tick) {
-        failpoint::reach("before_remember");
-        self.lender.monitor.tell(&plan);
-        self.lender.limit.note(plan.dead_letters.len() as u64, Instant::now());
-        self.holdings.remember(plan, now);
-        self.lender.monitor.show(&self.holdings.index, &self.record.progress);
     }
 
     /// Commits what a reconciliation deletes.
     async fn delete(&mut self, mut deletion: Deletion) -> ControlFlow<StopReason> {
-        for item in std::mem::take(&mut deletion.items) {
+        while let Some(item) = deletion.batches.pop() {
             if self.lender.shutdown.is_requested() {
                 return ControlFlow::Continue(());
             }
-            let batch = Batch::of(item);
-            let plan = self.commit(&batch).await?;
-            self.remember(plan, deletion.client.tick());
+            let left = self.commit(Batch::of(item), deletion.client.tick()).await?;
+            deletion.batches.put_back(left);
         }
         deletion.done(&self.lender.monitor.lender);
         ControlFlow::Continue(())

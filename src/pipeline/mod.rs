@@ -12,7 +12,8 @@
 //! - `claim`: the claim and what is checked before and after it
 //! - `contents`: what was in the accounts that a start finds
 //! - `main_loop`: the loop
-//! - `inbox`: what goes into the next transaction, gathered into a `batch`
+//! - `inbox`: what goes into the next transaction, gathered into a `batch`, whose size follows what Kafka takes
+//! - `commit`: one batch, tried until it has landed
 //! - `plan`: what one transaction will write, and what is true once it is committed (pure)
 //! - `decide`: which rows are written (pure)
 //! - `changes`: what `changes` says of a row that is written (pure)
@@ -30,6 +31,7 @@
 mod batch;
 mod changes;
 mod claim;
+mod commit;
 mod contents;
 mod decide;
 mod dry_run;

@@ -29,8 +29,8 @@ struct Shown {
 
 /// What is to be committed of a reconciliation, and who waits for it.
 pub(super) struct Deletion {
-    /// A transaction each.
-    pub items: Vec<BatchItem>,
+    /// A transaction each item.
+    pub batches: Batch,
     /// For the order of requests and answers.
     pub client: Arc<Client>,
     /// How many, or why none.
@@ -67,9 +67,9 @@ impl Reconciliation {
                 answer,
             } => {
                 let unnamed = self.0.take().map_or(0, |shown| shown.unnamed);
-                let (outcome, items) = end(index, unnamed, max_share, max_rows, at);
+                let (outcome, batches) = end(index, unnamed, max_share, max_rows, at);
                 Some(Deletion {
-                    items,
+                    batches,
                     client,
                     outcome,
                     answer,
@@ -118,11 +118,11 @@ fn end(
     max_share: f64,
     max_rows: usize,
     at: Timestamp,
-) -> (Result<usize, NotReconciled>, Vec<BatchItem>) {
+) -> (Result<usize, NotReconciled>, Batch) {
     let (unseen, held) = (index.unseen().count(), index.len());
     if unseen > 0 && unnamed > 0 {
         let refused = NotReconciled::Unnamed { rows: unnamed, unseen };
-        return (Err(refused), Vec::new());
+        return (Err(refused), Batch::default());
     }
     if NotReconciled::is_too_many(unseen, held, max_share) {
         let refused = NotReconciled::TooMany {
@@ -130,13 +130,16 @@ fn end(
             held,
             max_share,
         };
-        return (Err(refused), Vec::new());
+        return (Err(refused), Batch::default());
     }
     // No more than may go: a list of all would take gigabytes where upstream shows nothing.
     let gone: Vec<String> = index.unseen().map(|key: Key| key.to_string()).collect();
-    let deletions = gone.chunks(max_rows).map(|gone| BatchItem::Delete(gone.to_vec()));
-    let items = deletions.chain([BatchItem::Reconciled(at)]).collect();
-    (Ok(unseen), items)
+    let mut batches = Batch::default();
+    for gone in gone.chunks(max_rows) {
+        batches.push(BatchItem::Delete(gone.to_vec()));
+    }
+    batches.push(BatchItem::Reconciled(at));
+    (Ok(unseen), batches)
 }
 
 /// Whose row it is, if that can be read.

@@ -23,7 +23,7 @@ pub(super) fn fatal_error(
 ) -> Option<kafka::Error> {
     let (code, reason) = producer.client().fatal_error()?;
     let source = KafkaError::MessageProduction(code);
-    Some(error_of(cluster, doing, LastReported(Some(reason)), source))
+    Some(error_of(cluster, doing, LastReported::of(reason), source))
 }
 
 fn error_of(cluster: &Cluster, doing: &'static str, last_reported: LastReported, source: KafkaError) -> kafka::Error {

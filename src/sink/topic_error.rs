@@ -143,7 +143,7 @@ mod tests {
         let error = |code| TopicError::Kafka {
             doing: "creating",
             topic: "a".to_owned(),
-            last_reported: LastReported(None),
+            last_reported: LastReported::default(),
             source: Box::new(KafkaError::AdminOp(code)),
         };
         assert_eq!(error(RDKafkaErrorCode::TopicAuthorizationFailed).exit(), Exit::Usage);

@@ -1,14 +1,7 @@
 //! Who may do what, changed in a moment: by Kafka's protocol, because its tool takes seconds and librdkafka's bindings have no
 //! such call.
-//!
-//! ```text
-//! request   length: i32 | api key: i16 | api version: i16 | correlation id: i32 | client id: string | body
-//! string    length: i16 | bytes
-//! ```
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use super::wire;
 
 const DESCRIBE_ACLS: i16 = 29;
 const CREATE_ACLS: i16 = 30;
@@ -83,37 +76,15 @@ fn ask(servers: &str, api: i16, user: &str, right: &Right) -> Vec<u8> {
         Resource::TransactionalIds(prefix) => (5, prefix, PREFIXED),
     };
     let mut request = Vec::new();
-    let put = |request: &mut Vec<u8>, text: &str| {
-        let length = i16::try_from(text.len()).expect("a short text");
-        request.extend_from_slice(&length.to_be_bytes());
-        request.extend_from_slice(text.as_bytes());
-    };
-    request.extend_from_slice(&api.to_be_bytes());
-    request.extend_from_slice(&VERSION.to_be_bytes());
-    request.extend_from_slice(&1_i32.to_be_bytes());
-    put(&mut request, "tests");
     if api != DESCRIBE_ACLS {
         // How many there are.
         request.extend_from_slice(&1_i32.to_be_bytes());
     }
     request.push(kind);
-    put(&mut request, name);
+    wire::put_text(&mut request, name);
     request.push(pattern);
-    put(&mut request, &format!("User:{user}"));
-    put(&mut request, "*");
+    wire::put_text(&mut request, &format!("User:{user}"));
+    wire::put_text(&mut request, "*");
     request.extend_from_slice(&[right.operation as u8, ALLOW]);
-
-    let mut broker = TcpStream::connect(servers).expect("the broker");
-    broker
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .expect("a time-out");
-    let length = i32::try_from(request.len()).expect("a short request");
-    broker.write_all(&length.to_be_bytes()).expect("sent");
-    broker.write_all(&request).expect("sent");
-    let mut length = [0; 4];
-    broker.read_exact(&mut length).expect("an answer");
-    let mut answer = vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a length")];
-    broker.read_exact(&mut answer).expect("an answer");
-    // The correlation id.
-    answer.split_off(4)
+    wire::ask(servers, (api, VERSION), &request)
 }

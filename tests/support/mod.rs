@@ -6,12 +6,14 @@ pub(crate) mod http_proxy;
 pub(crate) mod judge;
 pub(crate) mod kafka;
 pub(crate) mod kafka_proxy;
+pub(crate) mod quotas;
 pub(crate) mod registry;
 pub(crate) mod rows;
 pub(crate) mod secrets;
 pub(crate) mod secured;
 pub(crate) mod shown;
 pub(crate) mod source;
+pub(crate) mod wire;
 pub(crate) mod world;
 
 use std::sync::{LazyLock, OnceLock};
