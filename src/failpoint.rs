@@ -13,6 +13,8 @@ pub(crate) enum Rule {
     BoundaryInclusive,
     /// A batch that did not land is committed again with its rows, not its marks alone.
     RowsWithTheirMarks,
+    /// What of a batch did not get through in time is tried later.
+    LeftIsPutBack,
     /// What a page held before the version in the index was received does not replace it.
     StaleIsLeft,
     /// A sweep begins at the committed `settled`.

@@ -32,7 +32,6 @@ fn a_batch_that_a_quota_does_not_let_through_in_time_is_tried_by_halves_and_the_
     let mut source = throttled(&world, 300_000.0, &[]);
     source.expect_exit(0);
     let log = source.log();
-    println!("{log}");
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
     for part in [
         "fewer are tried",
@@ -42,4 +41,23 @@ fn a_batch_that_a_quota_does_not_let_through_in_time_is_tried_by_halves_and_the_
     ] {
         assert!(log.contains(part), "{part}: {log}");
     }
+}
+
+#[test]
+fn a_page_that_does_not_get_through_alone_is_tried_until_the_quota_is_raised() {
+    let world = World::new(&[3_000]);
+    let mut source = throttled(&world, 20_000.0, &["upstream.snapshot_parallelism=4"]);
+    source.wait_for_line("code=K24");
+    let log = source.log();
+    assert!(
+        log.contains("lower upstream.page_size") && log.contains("rows=1000"),
+        "{log}"
+    );
+    // They belong to a snapshot that goes on.
+    let changed = world.simulator.touch(0, 50, 1).len();
+    quotas::limit(&world.servers, &world.name, 1e9);
+    source.expect_exit(0);
+    let records = world.judged_accounts();
+    judge::everything(&records, &world.simulator.rows(0));
+    assert!(records.len() <= 3_000 + changed, "{}", records.len());
 }

@@ -20,6 +20,9 @@ pub(crate) const GRANT: &str =
 /// The code of what the brokers refuse, now and later.
 pub(crate) const REFUSED: ErrorCode = ErrorCode::K10;
 
+/// The code of a call that failed.
+const FAILED: ErrorCode = ErrorCode::K03;
+
 /// The code of brokers that do not answer in time.
 pub(crate) const NO_ANSWER: ErrorCode = ErrorCode::K04;
 
@@ -154,8 +157,8 @@ impl Diagnosis for Error {
                 CallFault::Fenced => ErrorCode::K12,
                 CallFault::Refused => REFUSED,
                 CallFault::TooLarge => ErrorCode::K11,
-                CallFault::TooSlow => last_reported.slow_code_or(ErrorCode::K03),
-                CallFault::Uncertain => last_reported.code_or(ErrorCode::K03),
+                CallFault::TooSlow => last_reported.slow_code_or(FAILED),
+                CallFault::Uncertain => last_reported.code_or(FAILED),
             },
             Self::TimedOut { last_reported, .. } => last_reported.slow_code_or(NO_ANSWER),
             Self::Authentication { last_reported } => refusal_of(last_reported).code(),

@@ -67,6 +67,10 @@ struct State {
     fence_count: u64,
     violation: Option<Violation>,
     is_away: bool,
+    /// Records that get through in time, of a transaction.
+    most: usize,
+    /// Transactions that did not.
+    slow_count: u64,
     /// What upstream shows when something is deleted.
     upstream: Option<Handle>,
 }
@@ -92,6 +96,8 @@ impl Broker {
             fence_count: 0,
             violation: None,
             is_away: false,
+            most: usize::MAX,
+            slow_count: 0,
             upstream: None,
         })))
     }
@@ -100,12 +106,18 @@ impl Broker {
         self.0.lock().expect("nothing panics while it holds the lock")
     }
 
+    /// From now on so many records of a transaction get through in time.
+    pub(super) fn take(&self, most: usize) {
+        self.state().most = most;
+    }
+
     /// From now on every commit lands, but for the one that is to crash.
     pub(super) fn calm(&self) {
         let mut state = self.state();
         if let Crashes::OneIn(_) = state.crashes {
             state.crashes = Crashes::Never;
         }
+        state.most = usize::MAX;
     }
 
     /// While it is away, every call fails.
@@ -151,6 +163,10 @@ impl Broker {
 
     pub(super) fn crash_count(&self) -> u64 {
         self.state().crash_count
+    }
+
+    pub(super) fn slow_count(&self) -> u64 {
+        self.state().slow_count
     }
 
     pub(super) fn fence_count(&self) -> u64 {
@@ -469,6 +485,14 @@ impl Sink for Producer {
         if state.producer != self.number {
             state.fence_count += 1;
             return Err(failed(RDKafkaErrorCode::Fenced));
+        }
+        if records.count() > state.most {
+            state.slow_count += 1;
+            return Err(SinkError::Kafka(kafka::Error::Delivery {
+                topic: self.topics.accounts.name.clone(),
+                last_reported: LastReported::default(),
+                source: KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut),
+            }));
         }
         let fate = state.fate();
         state.commit_count += 1;

@@ -85,6 +85,8 @@ struct Played {
     processes: u64,
     crashes: u64,
     fenced: u64,
+    /// Transactions of which Kafka did not take all in time.
+    slow: u64,
     requests: u64,
     faults: u64,
     accounts: u64,
@@ -103,6 +105,7 @@ impl Played {
         self.crashes += other.crashes;
         self.processes += other.processes;
         self.fenced += other.fenced;
+        self.slow += other.slow;
         self.requests += other.requests;
         self.faults += other.faults;
         self.accounts += other.accounts;
@@ -349,6 +352,8 @@ impl Play {
                 }
                 // A second process takes over; the first one finds out.
                 1 if !self.is_plain => running = process(Until::Asked),
+                // A quota; or it is lifted.
+                2 if !self.is_plain => broker.take([0, 3, 20, usize::MAX][rng.usize(..4)]),
                 _ => {}
             }
             // What crashed is started again.
@@ -394,6 +399,7 @@ impl Play {
             commits: broker.commit_count(),
             crashes: broker.crash_count(),
             fenced: broker.fence_count(),
+            slow: broker.slow_count(),
             requests: counts.request_count,
             faults: counts.fault_count,
             accounts: metrics.records_total.get(),
@@ -557,7 +563,7 @@ mod tests {
         // Not by a macro, whose output a passing test does not show.
         let _ = writeln!(std::io::stderr(), "model: {count} plays from seed {first}: {all:?}");
         assert!(
-            all.crashes > 0 && all.fenced > 0 && all.faults > 0 && all.fresh_walks > 0,
+            all.crashes > 0 && all.fenced > 0 && all.slow > 0 && all.faults > 0 && all.fresh_walks > 0,
             "{all:?}"
         );
     }
@@ -1069,6 +1075,11 @@ mod tests {
     #[test]
     fn marks_committed_ahead_of_their_rows_are_caught() {
         catches(Rule::RowsWithTheirMarks, &[Promise::Complete]);
+    }
+
+    #[test]
+    fn a_batch_whose_other_half_is_forgotten_is_caught() {
+        catches(Rule::LeftIsPutBack, &[Promise::Complete]);
     }
 
     #[test]

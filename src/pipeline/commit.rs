@@ -13,10 +13,14 @@ use super::plan::Plan;
 use super::stop::StopReason;
 use crate::backoff::Backoff;
 use crate::clock::Tick;
+use crate::exit::ErrorCode;
 use crate::failpoint::{self, Rule};
 use crate::kafka::delivery_timeout;
 use crate::policy;
 use crate::sink::Sink;
+
+/// The code of a page that does not get through alone.
+const TOO_LARGE_A_PAGE: ErrorCode = ErrorCode::K24;
 
 impl<S: Sink> Pipeline<S> {
     /// Commits what of a batch is news, with its progress, and remembers it; returns once it is known to have landed, with what
@@ -81,8 +85,9 @@ impl<S: Sink> Pipeline<S> {
                 tracing::warn!(
                     lender,
                     rows,
+                    code = %TOO_LARGE_A_PAGE,
                     advice =
-                        "raise the quota, or lower upstream.page_size and start again: a page is written as a whole",
+                        "have the quota raised, or lower upstream.page_size and start again: a page is written as a whole",
                     "a transaction of one page did not get through in time"
                 );
             } else {

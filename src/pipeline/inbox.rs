@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::batch::{Batch, BatchItem};
 use super::lender::LenderParts;
 use super::stop::StopReason;
+use crate::failpoint::{self, Rule};
 use crate::progress::Walk;
 use crate::reader::{Ask, Incoming, Item, ReaderExit};
 use crate::shutdown::Shutdown;
@@ -66,7 +67,7 @@ impl Inbox {
 
     /// Takes back what was too much for one transaction: it comes before everything that follows it.
     pub(super) fn put_back(&mut self, left: Batch) {
-        if left.items.is_empty() {
+        if left.items.is_empty() || failpoint::is_broken(Rule::LeftIsPutBack) {
             return;
         }
         let [live, rest] = left.parted();
