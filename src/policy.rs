@@ -123,7 +123,8 @@ pub(crate) fn is_too_slow(error: &SinkError) -> bool {
         | SinkError::Emptied { .. }
         | SinkError::CursorRecord { .. }
         | SinkError::ForeignRecord { .. }
-        | SinkError::TwoLenders { .. } => false,
+        | SinkError::TwoLenders { .. }
+        | SinkError::Recreated { .. } => false,
     }
 }
 

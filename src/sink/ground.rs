@@ -165,6 +165,8 @@ fn recreated_error(topic: &str, ends: EndsBefore) -> SinkError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::exit::{Diagnosis, Exit};
     use crate::sink::Topic;
@@ -173,6 +175,7 @@ mod tests {
         let topic = |name: &str| Topic {
             name: name.to_owned(),
             max_message: 1_000_000,
+            delete_retention: Duration::ZERO,
         };
         Topics {
             accounts: topic("accounts"),
