@@ -5,7 +5,7 @@ use std::hint::black_box;
 use serde_json::value::RawValue;
 
 use crate::account::{Changed, Content, Row, Rules, Scratch, read_row};
-use crate::avro::{ACCOUNT, ChangeEncoder, ChangeHead, Decoder, Encoder, Frame, Layout};
+use crate::avro::{ACCOUNT, ChangeEncoder, ChangeHead, Decoder, Encoder, Frame, Layout, WriterSchema};
 use crate::index::{Index, PendingVersions, RowVersion, Version};
 
 const LENDER: &str = "5f0c0000-0000-4000-8000-000000000001";
@@ -118,6 +118,7 @@ impl Steps {
             updated_at: 1,
             digest: self.rows[0].digest,
             is_regressed: false,
+            schema: WriterSchema::Id(1),
         };
         let mut index = Index::default();
         for number in 0..held_count {
@@ -150,6 +151,7 @@ impl Deciding<'_> {
                 updated_at: row.account.updated_at + self.pass,
                 created_at: row.account.created_at,
                 digest: row.digest,
+                schema: WriterSchema::Id(1),
                 requested: 1,
                 received: 2,
                 is_reconciled: false,

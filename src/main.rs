@@ -54,6 +54,8 @@ enum Command {
     Reconcile(command::reconcile::Args),
     /// Try the dead letters again with this version, and write what it can read
     Replay(command::replay::Args),
+    /// Write accounts once more under today's schema, where the registry lost the one they stand under
+    Republish(command::republish::Args),
     /// Print the schemas, check them against the registry, or register them
     Schema(command::schema::Args),
     /// Show the effective configuration and where each value comes from
@@ -155,17 +157,11 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             let config = needs_lenders(layers)?;
             on_runtime(command::replay::execute(args, config))
         }
-        Command::Schema(args) => match args.command {
-            command::schema::Command::Print(args) => command::schema::print(&args, std::io::stdout().lock()),
-            command::schema::Command::Check { whose, json } => {
-                let config = config::load(layers)?.config;
-                on_runtime(async { command::schema::check(&whose, json, &config).await })
-            }
-            command::schema::Command::Register { whose } => {
-                let config = config::load(layers)?.config;
-                on_runtime(async { command::schema::register(&whose, &config).await })
-            }
-        },
+        Command::Republish(args) => {
+            let config = needs_lenders(layers)?;
+            on_runtime(command::republish::execute(args, config))
+        }
+        Command::Schema(args) => on_runtime(command::schema::execute(args, layers)),
         Command::Config(args) => command::config::execute(&args, &config::load(layers)?, std::io::stdout().lock()),
         Command::Explain(args) => command::explain::execute(&args, std::io::stdout().lock()),
         #[cfg(feature = "demo")]

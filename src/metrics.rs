@@ -246,11 +246,14 @@ lender_metrics! {
     Counter unknown_fields_total "Members that D02 is not known to have, kept in extra where avro.extra lets them pass";
     Counter tolerated_amounts_total "Amounts that are no whole number of minor units, but within errors.amount_tolerance of the one they were taken for";
     Counter transactions_total "Transactions committed, heartbeats included";
+    Counter republished_accounts_total "Accounts written once more as they are held";
     Counter schemas_lost_total "Starts because the registry had lost the schema that is written under";
     Counter recreated_topics_total "Topics of changes or dead letters that begin anew under the source";
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge accounts "Accounts in the index";
     Gauge index_bytes "Memory of the index, without what the allocator adds";
+    Gauge lost_schema_accounts "Accounts that a start found under schemas that the registry does not know, or that are others' now";
+    Gauge left_to_republish "At the end of a republishing, accounts that upstream does not show as they are held";
     Gauge uncompacted_topics "Of accounts and cursor, those that are not exactly compacted any more";
     Gauge stuck_walks "Walks that get nowhere: the same place fails again and again";
     Gauge drifting_fields "Fields that upstream changed for all rows: nearly none has a value that fits";

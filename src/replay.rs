@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::avro::{Encoder, Frame};
+use crate::avro::{Encoder, Frame, WriterSchema};
 use crate::backoff::Patience;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, INTERRUPTED};
@@ -80,6 +80,8 @@ impl<'a> Replayer<'a> {
                 changes: None,
                 late_window: self.config.upstream.late_window,
                 start_from: self.config.lenders[lender].start_from.map(Timestamp::from),
+                schema: WriterSchema::Unknown,
+                republish: None,
             };
             let (replay, incoming) = self.letters(lender, &public_id, Frame::SingleObject, &topics, &metrics);
             let deciding = dry_run(
@@ -146,6 +148,7 @@ impl<'a> Replayer<'a> {
             registry: self.registry.clone(),
             runtime: Handle::current(),
             shutdown: self.shutdown.clone(),
+            republish: None,
         };
         let mut started = blocking(move || starter.start(vec![candidate])).await;
         let (_, started) = started.pop().expect("one was to be started");

@@ -17,7 +17,10 @@ use crate::http::{Health, Server, Site, Standing};
 use crate::kafka::Cluster;
 use crate::login;
 use crate::metrics::Metrics;
-use crate::pipeline::{Candidate, Frames, Pipeline, StartError, Starter, StopReason, key_of, on_thread, refuse_living};
+use crate::pipeline::{
+    Candidate, Frames, Pipeline, Republish, StartError, Starter, StopReason, key_of, on_thread, refuse_living,
+    say_unreadable,
+};
 use crate::policy::{self, AfterRequest};
 use crate::progress::Timestamp;
 use crate::progress_bar;
@@ -37,6 +40,16 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The first wait before a lender is tried again that upstream refuses, and the longest.
 const FAILED_WAIT: Duration = Duration::from_secs(60);
 const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
+
+/// What a process is started for.
+#[derive(Debug, Clone)]
+pub(crate) struct Errand {
+    pub until: Until,
+    /// With login, registry and upstream.
+    pub patience: Patience,
+    /// What is written once more as it is held, where that is the errand.
+    pub republish: Option<Republish>,
+}
 
 /// What the lenders of the process share.
 pub(crate) struct Supervisor {
@@ -77,12 +90,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When nothing can be run: the port is taken, the topics cannot be used.
-    pub(crate) async fn run(
-        until: Until,
-        patience: Patience,
-        config: Config,
-        metrics: Arc<Metrics>,
-    ) -> Result<Exit, Failure> {
+    pub(crate) async fn run(errand: Errand, config: Config, metrics: Arc<Metrics>) -> Result<Exit, Failure> {
         let (sender, shutdown) = shutdown::channel();
         shutdown::listen_for_signals(sender)?;
         let lenders: Vec<String> = config.lenders.keys().cloned().collect();
@@ -90,13 +98,7 @@ impl Supervisor {
         let exits = Mutex::<Vec<Exit>>::default();
         let work = async {
             let mut watchers = JoinSet::new();
-            let prepared = Self::prepare(
-                (until, patience),
-                config,
-                Arc::clone(&metrics),
-                shutdown.clone(),
-                &mut watchers,
-            );
+            let prepared = Self::prepare(errand, config, Arc::clone(&metrics), shutdown.clone(), &mut watchers);
             let Some(supervisor) = prepared.await? else {
                 return Ok(());
             };
@@ -127,7 +129,7 @@ impl Supervisor {
 
     /// Everything that all lenders need; `None` if the process is to end before that. `watchers` get what goes on beside them.
     async fn prepare(
-        (until, patience): (Until, Patience),
+        errand: Errand,
         config: Config,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
@@ -145,8 +147,8 @@ impl Supervisor {
             let _watching = watching;
             runtime.await;
         });
-        // The port first: one that is taken is known before anything else is touched. `reconcile` is over soon.
-        if !matches!(until, Until::Reconciled { .. })
+        // The port first: one that is taken is known before anything else is touched. A person's errand is over soon.
+        if !errand.until.is_errand()
             && let Some(server) = Server::bind(&config.http).await?
         {
             let site = Site {
@@ -182,6 +184,7 @@ impl Supervisor {
             registry: registry.clone(),
             runtime: Handle::current(),
             shutdown: shutdown.clone(),
+            republish: errand.republish,
         };
         tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
         for lender in &lenders {
@@ -206,8 +209,8 @@ impl Supervisor {
             health,
             watchdog,
             shutdown,
-            until,
-            patience,
+            until: errand.until,
+            patience: errand.patience,
             to_start,
             schemas_lost,
             undecided: watch::Sender::new(lenders.len()),
@@ -224,7 +227,7 @@ impl Supervisor {
         let (registry, strategy) = (self.registry.as_deref(), self.config.avro.subject_strategy);
         let frames = Frames::find(registry, strategy, lender, &topics, self.patience);
         let frames = self.unless_asked(frames).await?.map_err(|error| Failure::of(&error))?;
-        if matches!(self.until, Until::Reconciled { .. }) {
+        if self.until.is_errand() {
             self.refuse_living(lender, &login.lender_public_id, &topics).await?;
         }
         let pipeline = self
@@ -238,6 +241,16 @@ impl Supervisor {
                 shutdown,
             })
             .await?;
+        if let Some(registry) = self.registry.clone() {
+            let (metrics, own) = (self.metrics.lender(lender), frames.account);
+            tokio::spawn(say_unreadable(
+                registry,
+                lender.to_owned(),
+                metrics,
+                own,
+                pipeline.schemas(),
+            ));
+        }
         let (reader, incoming) = Reader::new(reader::ReaderSettings {
             client: Arc::new(client),
             encoder: Encoder::new(frames.account),

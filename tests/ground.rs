@@ -179,12 +179,14 @@ fn a_registry_that_comes_back_empty_is_noticed_and_the_new_id_is_written_under()
     let id_of = |record: &kafka::Record| record.value.as_ref().map(|value| value[1..5].to_vec());
     let before = world.follow_accounts(|records| records.iter().map(id_of).collect::<BTreeSet<_>>());
     assert_eq!(before.len(), 1);
+    // Somebody else's schemas get the ids before it looks.
+    source.signal("STOP");
     registry.restart().expect("an empty registry");
-    // Somebody else's schemas get the ids meanwhile.
     for number in 0..5 {
         let schema = format!(r#"{{"schema":"{{\"type\":\"record\",\"name\":\"Other{number}\",\"fields\":[]}}"}}"#);
         post(&format!("{url}/subjects/other-{number}/versions"), &schema);
     }
+    source.signal("CONT");
     source.wait_for_line("nothing is written until it is registered again");
     wait_for("another start", || {
         (source.log().matches("claimed and restored").count() == 2).then_some(())
@@ -207,23 +209,142 @@ fn a_registry_that_comes_back_empty_is_noticed_and_the_new_id_is_written_under()
 
 #[test]
 fn ids_that_others_got_are_an_error_of_check() {
-    let mut registry = Registry::start(RegistryOptions::default()).expect("a registry");
     let world = World::new(&[30]);
+    let registry = lost_schemas(&world);
+    let url = registry.url();
+    let environment = [("D02__SCHEMA_REGISTRY__URL", url.as_str())];
+    let found = shown(&world, &["check"], &environment).expect(2);
+    assert!(found.out.contains("of the schema registry is Other"), "{}", found.out);
+    assert!(found.out.contains("not cleargrid.d02.Account"), "{}", found.out);
+}
+
+/// A registry that lost its schemas, which somebody else's have now, and a world whose accounts are under the old ones.
+fn lost_schemas(world: &World) -> Registry {
+    let mut registry = Registry::start(RegistryOptions::default()).expect("a registry");
     let url = registry.url();
     let environment = [("D02__SCHEMA_REGISTRY__URL", url.as_str())];
     world
         .command(&["run", "--until-caught-up"], &environment)
         .expect_exit(0);
     registry.restart().expect("an empty registry");
-    let found = shown(&world, &["check"], &environment).expect(2);
-    assert!(found.out.contains("the schema registry has no schema"), "{}", found.out);
     for number in 0..5 {
         let schema = format!(r#"{{"schema":"{{\"type\":\"record\",\"name\":\"Other{number}\",\"fields\":[]}}"}}"#);
         post(&format!("{url}/subjects/other-{number}/versions"), &schema);
     }
-    let found = shown(&world, &["check"], &environment).expect(2);
-    assert!(found.out.contains("of the schema registry is Other"), "{}", found.out);
-    assert!(found.out.contains("not cleargrid.d02.Account"), "{}", found.out);
+    registry
+}
+
+fn id_of(record: &kafka::Record) -> u32 {
+    let value = record.value.as_ref().expect("a value");
+    u32::from_be_bytes(value[1..5].try_into().expect("four bytes"))
+}
+
+fn is_republished(record: &kafka::Record) -> bool {
+    record.headers.get("d02.republished").is_some_and(|text| text == "true")
+}
+
+#[test]
+fn republish_writes_once_more_what_nobody_can_read_and_nothing_twice_whatever_kills_it() {
+    let world = World::new(&[6_000]);
+    let registry = lost_schemas(&world);
+    let url = registry.url();
+    let set = |args: &[&str], failpoint: &str| {
+        let environment = [
+            ("D02__SCHEMA_REGISTRY__URL", url.as_str()),
+            ("D02_FAILPOINT", failpoint),
+            // A killed one lives for three of these.
+            ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "100ms"),
+            ("D02_TEST_TRANSACTION_TIMEOUT", "2000"),
+        ];
+        world.command(args, &environment)
+    };
+    let changes = world.changes().len();
+    let found = shown(
+        &world,
+        &["republish", "--dry-run"],
+        &[("D02__SCHEMA_REGISTRY__URL", url.as_str())],
+    )
+    .expect(0);
+    assert!(
+        found
+            .out
+            .contains("lender-1: 6000 of 6000 accounts would be written once more"),
+        "{}",
+        found.out
+    );
+    for point in ["accounts_sent", "before_commit", "after_commit", "before_remember"] {
+        let mut source = set(&["republish"], &format!("{point}:1"));
+        source.wait_for_line(&format!("failpoint {point} reached"));
+        source.kill();
+    }
+    let mut source = set(&["republish"], "");
+    source.expect_exit(0);
+    assert!(source.log().contains("accounts stand under schema"), "{}", source.log());
+    let records = world.accounts();
+    let (again, first): (Vec<_>, Vec<_>) = records.iter().partition(|record| is_republished(record));
+    assert_eq!((first.len(), again.len()), (6_000, 6_000), "each once more, and once");
+    let today = id_of(again[0]);
+    assert!(
+        again
+            .iter()
+            .all(|record| id_of(record) == today && record.header("__op") == "r")
+    );
+    assert!(first.iter().all(|record| id_of(record) != today));
+    judge::once_and_in_order(&records);
+    judge::complete(&records, &world.simulator.rows(0));
+    assert_eq!(world.changes().len(), changes, "nothing of it is a change");
+    // Everything is done: nothing more is written, by nobody.
+    set(&["republish"], "").expect_exit(0);
+    set(&["run", "--until-caught-up"], "").expect_exit(0);
+    assert_eq!(world.accounts().len(), records.len());
+    let found = shown(&world, &["check"], &[("D02__SCHEMA_REGISTRY__URL", url.as_str())]);
+    assert!(found.out.contains("is known"), "{}", found.out);
+}
+
+#[test]
+fn republish_takes_the_ids_that_are_named_and_leaves_what_upstream_does_not_show_as_it_is_held() {
+    let world = World::new(&[500]);
+    let registry = lost_schemas(&world);
+    let url = registry.url();
+    let environment = [("D02__SCHEMA_REGISTRY__URL", url.as_str())];
+    let old = world.follow_accounts(|records| id_of(&records[0]));
+    // Changed, so it is written under today's schema by the next run, and gone.
+    world.simulator.touch(0, 30, 5);
+    world.simulator.delete(0, 10, 6);
+    let named = |id: u32| {
+        let id = id.to_string();
+        let mut source = world.command(&["republish", "--schema-id", &id], &environment);
+        (source.exit_code(), source.log())
+    };
+    assert_eq!(named(old + 1_000).0, 0, "nothing stands under it");
+    assert!(world.accounts().iter().all(|record| !is_republished(record)));
+    let (exit, log) = named(old);
+    assert_eq!(exit, 1, "{log}");
+    let records = world.accounts();
+    let again = records.iter().filter(|record| is_republished(record)).count();
+    let gone = judge::latest(&records)
+        .values()
+        .filter(|record| id_of(record) == old)
+        .count();
+    assert_eq!(gone, 10, "those that upstream does not show any more");
+    assert!((460..=490).contains(&again), "{again}");
+    world.command(&["reconcile"], &environment).expect_exit(0);
+    assert!(
+        judge::latest(&world.accounts())
+            .values()
+            .all(|record| id_of(record) != old)
+    );
+}
+
+#[test]
+fn republish_takes_no_lender_from_a_running_source() {
+    let world = World::new(&[50]);
+    let mut source = running(&world, 50);
+    let mut refused = world.command(&["republish"], &[]);
+    refused.expect_exit(2);
+    assert!(refused.log().contains("lives"), "{}", refused.log());
+    source.signal("TERM");
+    source.expect_exit(0);
 }
 
 #[track_caller]

@@ -23,5 +23,5 @@ pub(crate) use definition::ACCOUNT;
 pub(crate) use definition::{CHANGE, Definition, is_laid_out_as, record_name};
 pub(crate) use encode::EncodeError;
 pub(crate) use encode::Encoder;
-pub(crate) use frame::Frame;
+pub(crate) use frame::{Frame, WriterSchema};
 pub(crate) use layout::Layout;

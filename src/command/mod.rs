@@ -10,6 +10,7 @@ pub mod health_check;
 mod print;
 pub mod reconcile;
 pub mod replay;
+pub mod republish;
 pub mod run;
 pub mod schema;
 pub mod setup;

@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
 use crate::reader::{NotReconciled, Until};
 use crate::selection::keep_lender;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Errand, Supervisor};
 use crate::verify::{self, FindingKind, Findings, Report};
 
 const EXAMPLES: &str = "Examples:
@@ -93,13 +93,12 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
 async fn reconcile(config: Config, is_backup: bool, patience: Duration) -> Result<Exit, Failure> {
     let lenders: Vec<String> = config.lenders.keys().cloned().collect();
     let metrics = Arc::new(Metrics::new());
-    let exit = Supervisor::run(
-        Until::Reconciled { is_backup },
-        Patience::For(patience),
-        config,
-        Arc::clone(&metrics),
-    )
-    .await?;
+    let errand = Errand {
+        until: Until::Reconciled { is_backup },
+        patience: Patience::For(patience),
+        republish: None,
+    };
+    let exit = Supervisor::run(errand, config, Arc::clone(&metrics)).await?;
     for lender in &lenders {
         let metrics = metrics.lender(lender);
         if metrics.reconciles_total.get() == 0 {

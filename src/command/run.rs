@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
 use crate::reader::Until;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Errand, Supervisor};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  d02-source --config config/d02-source.toml run --until-caught-up")]
@@ -30,5 +30,10 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
     } else {
         (Until::Asked, Patience::Endless)
     };
-    Supervisor::run(until, patience, config, Arc::new(Metrics::new())).await
+    let errand = Errand {
+        until,
+        patience,
+        republish: None,
+    };
+    Supervisor::run(errand, config, Arc::new(Metrics::new())).await
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::avro::{ACCOUNT, CHANGE, Definition};
 use crate::command::print::{self, print_line};
-use crate::config::{Config, Encoding};
+use crate::config::{self, Config, Encoding, Layers};
 use crate::exit::{Exit, Failure};
 use crate::registry::Registry;
 use crate::subjects::{NO_REGISTRY, SubjectFinding, place, registered, subjects};
@@ -35,11 +35,11 @@ Safe to repeat. Needs no Kafka, and leaves the compatibility as it is: `setup` s
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+enum Command {
     /// Print a schema as it stands in its file, byte for byte
     #[command(after_help = PRINT_EXAMPLES)]
     Print(PrintArgs),
@@ -61,7 +61,7 @@ pub enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct PrintArgs {
+struct PrintArgs {
     /// Which schema
     #[arg(value_enum, default_value_t = Schema::Account)]
     schema: Schema,
@@ -72,7 +72,7 @@ pub struct PrintArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Whose {
+struct Whose {
     /// For whose topic, where {lender} stands in its name; all lenders of the configuration by default
     #[arg(long, value_name = "NAME")]
     lender: Option<String>,
@@ -95,11 +95,20 @@ impl Schema {
     }
 }
 
-/// `schema print`: writes to `out`, in `main` standard output. Needs no configuration and nobody else.
+/// `layers`: of the configuration, which not every subcommand needs.
+pub async fn execute(args: Args, layers: Layers) -> Result<Exit, Failure> {
+    match args.command {
+        Command::Print(args) => print(&args, io::stdout().lock()),
+        Command::Check { whose, json } => check(&whose, json, &config::load(layers)?.config).await,
+        Command::Register { whose } => register(&whose, &config::load(layers)?.config).await,
+    }
+}
+
+/// `schema print`: writes to `out`. Needs no configuration and nobody else.
 ///
 /// # Errors
 /// When nothing can be written.
-pub fn print(args: &PrintArgs, out: impl Write) -> Result<Exit, Failure> {
+fn print(args: &PrintArgs, out: impl Write) -> Result<Exit, Failure> {
     print::unless_closed(write(args, out))?;
     Ok(Exit::Done)
 }
@@ -117,7 +126,7 @@ fn write(args: &PrintArgs, mut out: impl Write) -> io::Result<()> {
 }
 
 /// `schema check`.
-pub async fn check(whose: &Whose, as_json: bool, config: &Config) -> Result<Exit, Failure> {
+async fn check(whose: &Whose, as_json: bool, config: &Config) -> Result<Exit, Failure> {
     let mut findings = Vec::new();
     if config.avro.encoding == Encoding::Confluent {
         let subjects = subjects(config, whose.lender.as_deref())?;
@@ -150,7 +159,7 @@ pub async fn check(whose: &Whose, as_json: bool, config: &Config) -> Result<Exit
 }
 
 /// `schema register`.
-pub async fn register(whose: &Whose, config: &Config) -> Result<Exit, Failure> {
+async fn register(whose: &Whose, config: &Config) -> Result<Exit, Failure> {
     if config.avro.encoding == Encoding::SingleObject {
         print_line!("{NO_REGISTRY}")?;
         return Ok(Exit::Done);

@@ -2,6 +2,7 @@
 
 use super::version::Held;
 use crate::account::{Digest, Op};
+use crate::avro::WriterSchema;
 use crate::clock::Tick;
 use crate::failpoint::{self, Rule};
 
@@ -12,6 +13,8 @@ pub(crate) struct RowVersion<'a> {
     pub updated_at: i64,
     pub created_at: Option<i64>,
     pub digest: Digest,
+    /// That it is to be written with.
+    pub schema: WriterSchema,
     /// When its page was requested: what was received after that may be newer than the page.
     pub requested: Tick,
     pub received: Tick,

@@ -9,6 +9,7 @@ use super::store::Store;
 use super::tombstones::Tombstones;
 use super::version::{Held, Version};
 use crate::account::{Content, Op};
+use crate::avro::WriterSchema;
 use crate::clock::Tick;
 use crate::failpoint::{self, Rule};
 
@@ -65,6 +66,7 @@ impl Index {
             digest: version.digest,
             received: 0,
             is_regressed: version.is_regressed,
+            schema: version.schema,
         };
         let before = self.held.insert(&Key::new(public_id), held, content);
         self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
@@ -91,6 +93,11 @@ impl Index {
     /// Count and checksum of what is held.
     pub(crate) fn proof(&self) -> (u64, u64) {
         (self.held.len() as u64, self.checksum)
+    }
+
+    /// How many accounts stand under which schema.
+    pub(crate) fn schemas(&self) -> Vec<(WriterSchema, u64)> {
+        self.held.schemas()
     }
 
     /// From now on no account has been seen.
@@ -180,6 +187,7 @@ impl Index {
             digest: row.digest,
             received: row.received,
             is_regressed: decision.is_regressed,
+            schema: row.schema,
         };
         pending
             .written
@@ -237,6 +245,7 @@ mod tests {
             updated_at,
             created_at: None,
             digest: Digest(content),
+            schema: WriterSchema::Id(1),
             requested,
             received,
             is_reconciled: false,
@@ -248,6 +257,7 @@ mod tests {
             updated_at,
             digest: Digest(1),
             is_regressed: false,
+            schema: WriterSchema::Id(1),
         }
     }
 
@@ -472,6 +482,7 @@ mod tests {
                     updated_at: row.account.updated_at,
                     digest: row.digest,
                     is_regressed: false,
+                    schema: WriterSchema::Id(1),
                 };
                 index.restore(&row.account.public_id, &version, Some(&content));
             }

@@ -14,8 +14,8 @@ mod store;
 mod tombstones;
 mod version;
 
-pub(crate) use decision::RowVersion;
 pub(crate) use decision::Verdict;
+pub(crate) use decision::{Decision, RowVersion};
 pub(crate) use image::Index;
 pub(crate) use key::Key;
 pub(crate) use pending::PendingVersions;

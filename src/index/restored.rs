@@ -202,7 +202,7 @@ impl KeyFilter {
 
     fn place(&self, public_id: &str) -> (usize, [usize; 4]) {
         let hash = XxHash3_64::oneshot(public_id.as_bytes());
-        let block = ((hash >> 32) * self.blocks.len() as u64 >> 32) as usize;
+        let block = (((hash >> 32) * self.blocks.len() as u64) >> 32) as usize;
         let bit = |number: u32| (hash >> (9 * number) & 511) as usize;
         (block, [bit(0), bit(1), bit(2), bit(3)])
     }
@@ -217,12 +217,14 @@ mod tests {
     use super::super::removals::Explained;
     use super::*;
     use crate::account::Digest;
+    use crate::avro::WriterSchema;
 
     fn version(updated_at: i64) -> Version {
         Version {
             updated_at,
             digest: Digest(1),
             is_regressed: false,
+            schema: WriterSchema::Id(1),
         }
     }
 

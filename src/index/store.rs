@@ -17,6 +17,7 @@ use super::key::Key;
 use super::packed::{self, Labels};
 use super::version::Held;
 use crate::account::{Content, Digest};
+use crate::avro::WriterSchema;
 use crate::varint;
 
 /// Versions by key.
@@ -25,6 +26,7 @@ pub(super) struct Store {
     places: HashTable<SlotPlace>,
     slots: Slots,
     labels: Labels,
+    schemas: Schemas,
     /// So that nobody can choose keys that collide.
     seed: u64,
     scratch: Vec<u8>,
@@ -36,6 +38,7 @@ impl Default for Store {
             places: HashTable::new(),
             slots: Slots::default(),
             labels: Labels::default(),
+            schemas: Schemas::default(),
             seed: fastrand::u64(..),
             scratch: Vec::new(),
         }
@@ -60,12 +63,13 @@ impl Store {
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Held> {
-        self.find(key).map(|place| Slot::of(self.slots.get(place)).held)
+        self.find(key)
+            .map(|place| Slot::of(self.slots.get(place), &self.schemas).held)
     }
 
     /// What is remembered of the version's content, if anything is.
     pub(super) fn content(&self, key: &Key) -> Option<Content<'_>> {
-        let slot = Slot::of(self.slots.get(self.find(key)?));
+        let slot = Slot::of(self.slots.get(self.find(key)?), &self.schemas);
         (!slot.content.is_empty()).then(|| packed::unpack(slot.content, &self.labels))
     }
 
@@ -78,6 +82,7 @@ impl Store {
         if held.is_regressed {
             bytes[0] |= REGRESSED;
         }
+        bytes[0] |= self.schemas.add(held.schema) << SCHEMA_SHIFT;
         varint::put(varint::zigzag(held.updated_at), &mut bytes);
         bytes.extend_from_slice(&held.digest.0.to_le_bytes());
         varint::put(held.received, &mut bytes);
@@ -91,7 +96,8 @@ impl Store {
             .find_mut(hashed, |place| is_of(slots.get(*place), &bytes[..key_size]));
         let before = match found {
             Some(place) => {
-                let before = Slot::of(slots.get(*place)).held;
+                let before = Slot::of(slots.get(*place), &self.schemas).held;
+                self.schemas.remove(before.schema);
                 *place = slots.replace(*place, &bytes);
                 Some(before)
             }
@@ -119,6 +125,11 @@ impl Store {
         }
     }
 
+    /// How many accounts stand under which schema.
+    pub(super) fn schemas(&self) -> Vec<(WriterSchema, u64)> {
+        self.schemas.counted()
+    }
+
     /// The accounts that nobody has seen.
     pub(super) fn unseen(&self) -> impl Iterator<Item = Key> {
         let slots = self.places.iter().map(|place| self.slots.get(*place));
@@ -130,7 +141,7 @@ impl Store {
         // The oldest of them first.
         let mut newest = BinaryHeap::new();
         for place in &self.places {
-            let updated_at = Slot::of(self.slots.get(*place)).held.updated_at;
+            let updated_at = Slot::of(self.slots.get(*place), &self.schemas).held.updated_at;
             if updated_at > until {
                 continue;
             }
@@ -154,7 +165,8 @@ impl Store {
         let hashed = hash(self.seed, &bytes[1..]);
         let found = self.places.find_entry(hashed, |place| is_of(slots.get(*place), &bytes));
         let (place, _) = found.ok()?.remove();
-        let held = Slot::of(slots.get(place)).held;
+        let held = Slot::of(slots.get(place), &self.schemas).held;
+        self.schemas.remove(held.schema);
         slots.free(place);
         Some(held)
     }
@@ -187,6 +199,50 @@ const KEY_KIND: u8 = 1;
 const UNSEEN: u8 = 1 << 1;
 /// The version was written though a newer one was held.
 const REGRESSED: u8 = 1 << 2;
+/// The bits above are the number of its schema.
+const SCHEMA_SHIFT: u32 = 3;
+const MOST_SCHEMAS: usize = 1 << (u8::BITS - SCHEMA_SHIFT);
+
+/// The schemas that accounts stand under, by number, and how many do. There are as many as there were versions of the program;
+/// more than fit a slot's bits are not told apart.
+#[derive(Debug)]
+struct Schemas(Vec<(WriterSchema, u64)>);
+
+impl Default for Schemas {
+    fn default() -> Self {
+        Self(vec![(WriterSchema::Unknown, 0)])
+    }
+}
+
+impl Schemas {
+    /// Of one account more; gives the schema's number.
+    fn add(&mut self, schema: WriterSchema) -> u8 {
+        let number = match self.0.iter().position(|(known, _)| *known == schema) {
+            Some(number) => number,
+            None if self.0.len() < MOST_SCHEMAS => {
+                self.0.push((schema, 0));
+                self.0.len() - 1
+            }
+            None => 0,
+        };
+        self.0[number].1 += 1;
+        number as u8
+    }
+
+    fn remove(&mut self, schema: WriterSchema) {
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == schema) {
+            *count -= 1;
+        }
+    }
+
+    fn get(&self, slot: &[u8]) -> WriterSchema {
+        self.0[usize::from(slot[0] >> SCHEMA_SHIFT)].0
+    }
+
+    fn counted(&self) -> Vec<(WriterSchema, u64)> {
+        self.0.iter().copied().filter(|(_, count)| *count > 0).collect()
+    }
+}
 
 fn put_key(key: &Key, bytes: &mut Vec<u8>) {
     match key {
@@ -241,7 +297,7 @@ struct Slot<'s> {
 }
 
 impl<'s> Slot<'s> {
-    fn of(slot: &'s [u8]) -> Self {
+    fn of(slot: &'s [u8], schemas: &Schemas) -> Self {
         let mut left = &slot[1 + key_bytes(slot).len()..];
         let updated_at = varint::take(&mut left).map(varint::unzigzag).expect(WRITTEN_HERE);
         let (digest, rest) = left.split_first_chunk().expect(WRITTEN_HERE);
@@ -252,6 +308,7 @@ impl<'s> Slot<'s> {
             digest: Digest(u64::from_le_bytes(*digest)),
             received,
             is_regressed: slot[0] & REGRESSED != 0,
+            schema: schemas.get(slot),
         };
         // What fills a slot up is shorter than any content.
         let content = if left.len() < packed::MIN_SIZE { &[] } else { left };
@@ -451,9 +508,10 @@ mod tests {
                 }
                 unseen.remove(&key);
                 let (digest, is_regressed) = (Digest(updated_at as u64 ^ 7), step == 3);
+                let schema = [WriterSchema::Unknown, WriterSchema::Id(7), WriterSchema::Fingerprint([1; 8])][(received % 3) as usize];
                 match step {
                     0..=3 => {
-                        let held = Held { updated_at, digest, received, is_regressed };
+                        let held = Held { updated_at, digest, received, is_regressed, schema };
                         let before = store.insert(&key, held, content.as_ref());
                         prop_assert_eq!(before, map.insert(key, (held, content)).map(|(held, _)| held));
                     }
@@ -473,6 +531,9 @@ mod tests {
             newest.sort_unstable_by_key(|(_, at)| Reverse(*at));
             prop_assert!(newest.iter().all(|(key, at)| map[key].0.updated_at == *at));
             prop_assert_eq!(newest.into_iter().map(|(_, at)| at).collect::<Vec<_>>(), times);
+            let mut schemas = HashMap::new();
+            map.values().for_each(|(held, _)| *schemas.entry(held.schema).or_insert(0) += 1);
+            prop_assert_eq!(store.schemas().into_iter().collect::<HashMap<_, _>>(), schemas);
             for (key, (held, content)) in &map {
                 prop_assert_eq!(store.get(key), Some(*held));
                 prop_assert_eq!(store.content(key), content.clone());
@@ -488,6 +549,7 @@ mod tests {
             digest: Digest(1),
             received,
             is_regressed: false,
+            schema: WriterSchema::Id(1),
         };
         for round in 0..10_000 {
             // Of another size each time.
@@ -497,5 +559,30 @@ mod tests {
         }
         assert_eq!((store.len(), store.slots.large.len()), (1, 1));
         assert!(store.slots.classes.iter().all(|class| class.count <= 1));
+    }
+
+    #[test]
+    fn more_schemas_than_are_told_apart_count_as_unknown_ones() {
+        let mut store = Store::default();
+        for number in 0..100_u32 {
+            let held = Held {
+                updated_at: 1,
+                digest: Digest(1),
+                received: 0,
+                is_regressed: true,
+                schema: WriterSchema::Id(number),
+            };
+            store.insert(&Key::new(&number.to_string()), held, None);
+        }
+        let schemas = store.schemas();
+        assert_eq!(schemas[0], (WriterSchema::Unknown, 100 - 31));
+        assert_eq!(schemas.len(), 32);
+        let of = |number: u32| {
+            store
+                .get(&Key::new(&number.to_string()))
+                .map(|held| (held.schema, held.is_regressed))
+        };
+        assert_eq!(of(30), Some((WriterSchema::Id(30), true)));
+        assert_eq!(of(31), Some((WriterSchema::Unknown, true)));
     }
 }

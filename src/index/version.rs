@@ -1,6 +1,7 @@
 //! Which version of an account does `accounts` hold?
 
 use crate::account::Digest;
+use crate::avro::WriterSchema;
 use crate::clock::Tick;
 
 /// The version of an account that `accounts` holds.
@@ -13,6 +14,7 @@ pub(crate) struct Held {
     pub received: Tick,
     /// It was written though a newer version was held.
     pub is_regressed: bool,
+    pub schema: WriterSchema,
 }
 
 /// A version as a record of `accounts` names it.
@@ -22,4 +24,5 @@ pub(crate) struct Version {
     pub updated_at: i64,
     pub digest: Digest,
     pub is_regressed: bool,
+    pub schema: WriterSchema,
 }

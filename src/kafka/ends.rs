@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 /// By topic: when it was asked for, and what was found, by partition; `None`: in vain.
 #[derive(Default)]
-pub(super) struct KnownEnds(Mutex<HashMap<String, (Instant, Option<Vec<i64>>)>>);
+pub(super) struct KnownEnds(Mutex<HashMap<String, (Instant, Ends)>>);
+
+type Ends = Option<Vec<i64>>;
 
 impl KnownEnds {
     /// Those of a topic, no older than `max_age`; else `ask` gets the names to ask for, this topic first, then the others that are
@@ -15,8 +17,8 @@ impl KnownEnds {
         &self,
         topic: &str,
         max_age: Duration,
-        ask: impl FnOnce(&[String], &mut dyn FnMut(&str, Option<Vec<i64>>)) -> Result<(), E>,
-    ) -> Result<Option<Vec<i64>>, E> {
+        ask: impl FnOnce(&[String], &mut dyn FnMut(&str, Ends)) -> Result<(), E>,
+    ) -> Result<Ends, E> {
         // Held while it is asked: who waits for it wants to know the same.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = |at: Instant| at.elapsed() <= max_age;
@@ -47,7 +49,7 @@ mod tests {
         topic: &str,
         max_age: Duration,
         ends: Option<i64>,
-    ) -> (Result<Option<Vec<i64>>, &'static str>, Vec<String>) {
+    ) -> (Result<Ends, &'static str>, Vec<String>) {
         let mut asked = Vec::new();
         let found = known.find(topic, max_age, |names, note| {
             asked = names.to_vec();

@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{Promise, Violation};
 use crate::account::{Changed, Digest, Op};
-use crate::avro::{CHANGE, Decoder, Framed, Layout, unframe};
+use crate::avro::{CHANGE, Decoder, Framed, Layout, WriterSchema, unframe};
 use crate::index::{Index, Version};
 use crate::kafka::{self, LastReported};
 use crate::progress::{Progress, Record, Timestamp, TopicEnds};
@@ -288,6 +288,7 @@ impl State {
                     updated_at: account.updated_at,
                     digest: account.digest,
                     is_regressed: account.is_regressed,
+                    schema: WriterSchema::of_value(account.value),
                 },
                 value: account.value.to_vec(),
             };

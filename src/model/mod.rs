@@ -27,7 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::account::{AmountTolerance, Digest, Rules, Scratch, read_row};
-use crate::avro::{Encoder, Frame};
+use crate::avro::{Encoder, Frame, WriterSchema};
 use crate::backoff::Patience;
 use crate::clock;
 use crate::config::{self, SecretSource};
@@ -178,6 +178,8 @@ impl Process {
             transaction: &self.scenario.transaction,
             late_window: self.scenario.upstream.late_window,
             start_from: self.scenario.start_from,
+            schema: WriterSchema::Unknown,
+            republish: None,
             metrics: self.scenario.metrics.clone(),
             pulse: crate::watchdog::Pulse::default(),
             shutdown,

@@ -6,8 +6,10 @@ use super::batch::BatchItem;
 use super::changes::{ChangePlace, ChangeRecorder};
 use super::limit::{Allowance, BadRow};
 use super::plan::{Holdings, MAX_LINES, Plan};
+use super::republish::Republish;
 use crate::account::{Digest, Op, Reason, shortened};
-use crate::index::{Key, RowVersion, Verdict};
+use crate::avro::WriterSchema;
+use crate::index::{Decision, Held, Key, RowVersion, Verdict};
 use crate::progress::{Progress, Timestamp, Walk};
 use crate::reader::{EncodedRow, Entry, Page};
 use crate::sink::{AccountRecord, DeadLetterRecord, Topic, Topics, account_size, change_size};
@@ -22,6 +24,10 @@ pub(crate) struct Decider {
     pub late_window: Duration,
     /// Older rows of accounts that are not held are ignored.
     pub start_from: Option<Timestamp>,
+    /// That rows are to be written with.
+    pub schema: WriterSchema,
+    /// What is written once more as it is held, where everything is read for that.
+    pub republish: Option<Republish>,
 }
 
 impl Decider {
@@ -119,6 +125,7 @@ impl<'a> Draft<'_, 'a> {
             digest: row.digest,
             invalid: row.invalid.as_deref(),
             is_regressed: false,
+            is_republished: false,
         };
         let size = account_size(&account, &decider.public_id);
         if size > decider.topics.accounts.max_message {
@@ -136,9 +143,10 @@ impl<'a> Draft<'_, 'a> {
             updated_at: row.updated_at,
             created_at: row.created_at,
             digest: row.digest,
+            schema: WriterSchema::of_value(account.value),
             requested: page.requested,
             received: page.received,
-            is_reconciled: matches!(page.step.walk, Walk::Reconcile(_)),
+            is_reconciled: matches!(page.step.walk, Walk::Reconcile(_)) && decider.republish.is_none(),
         };
         let judged = index.judge(&self.plan.news, &candidate, first_snapshot_at);
         match judged.verdict {
@@ -169,7 +177,10 @@ impl<'a> Draft<'_, 'a> {
                     self.plan.live.push(row.updated_at);
                 }
             }
-            Verdict::Repeated => self.plan.tally.repeated += 1,
+            Verdict::Repeated => match judged.held {
+                Some(held) if decider.is_to_republish(&held) => self.republish(account, &candidate, judged),
+                Some(_) | None => self.plan.tally.repeated += 1,
+            },
             Verdict::Stale => self.plan.tally.stale += 1,
             Verdict::Undecided => {
                 self.plan.tally.undecided += 1;
@@ -187,6 +198,26 @@ impl<'a> Draft<'_, 'a> {
                 }
             }
         }
+    }
+
+    /// Writes what is held once more, and nothing to `changes`.
+    fn republish(&mut self, account: AccountRecord<'a>, row: &RowVersion<'a>, judged: Decision) {
+        let account = AccountRecord {
+            is_regressed: judged.held.is_some_and(|held| held.is_regressed),
+            is_republished: true,
+            ..account
+        };
+        let content = self
+            .decider
+            .changes()
+            .map(|(changes, _)| changes.content(account.value));
+        let decision = Decision {
+            is_regressed: account.is_regressed,
+            ..judged
+        };
+        self.holdings.index.note(&mut self.plan.news, row, decision, content);
+        self.plan.records.accounts.push(account);
+        self.plan.tally.republished += 1;
     }
 
     /// A record of `size` bytes does not fit `topic`.
@@ -262,6 +293,7 @@ impl<'a> Draft<'_, 'a> {
                 digest: held.digest,
                 invalid: None,
                 is_regressed: false,
+                is_republished: false,
             };
             if let Some((changes, topic)) = self.decider.changes() {
                 let mut destination = self.decider.destination(topic, &mut self.plan.records.heads);
@@ -275,6 +307,12 @@ impl<'a> Draft<'_, 'a> {
 }
 
 impl Decider {
+    fn is_to_republish(&self, held: &Held) -> bool {
+        self.republish
+            .as_ref()
+            .is_some_and(|republish| republish.is_left(held, self.schema))
+    }
+
     /// What makes records of `changes`, and their topic; `None` where that is turned off.
     fn changes(&self) -> Option<(&ChangeRecorder, &Topic)> {
         Some((self.changes.as_ref()?, self.topics.changes.as_ref()?))

@@ -31,7 +31,7 @@ pub(super) enum Next {
 
 /// How long a batch is gathered.
 #[derive(Clone, Copy)]
-struct Bounds {
+struct BatchBounds {
     max_rows: usize,
     max_delay: std::time::Duration,
     heartbeat_at: Instant,
@@ -53,7 +53,7 @@ impl Inbox {
     /// a heartbeat is due, that long after `committed_at`.
     pub(super) async fn next<S>(&mut self, lender: &mut LenderParts<S>, committed_at: Instant) -> Next {
         let pulse = &lender.monitor.pulse;
-        let bounds = Bounds {
+        let bounds = BatchBounds {
             max_rows: lender.batch_size.row_count(),
             max_delay: lender.settings.max_delay,
             heartbeat_at: committed_at + lender.settings.heartbeat_interval,
@@ -81,7 +81,7 @@ impl Inbox {
         self.live.items.is_empty() && self.gathered.items.is_empty()
     }
 
-    async fn gather(&mut self, bounds: Bounds, shutdown: &mut Shutdown) -> Next {
+    async fn gather(&mut self, bounds: BatchBounds, shutdown: &mut Shutdown) -> Next {
         let max_rows = bounds.max_rows;
         loop {
             if let Some(ended) = self.ended.take() {

@@ -7,7 +7,10 @@ use super::changes::ChangeRecorder;
 use super::decide::Decider;
 use super::limit::DeadLetterLimit;
 use super::report::Monitor;
+use super::republish::Republish;
+use crate::avro::WriterSchema;
 use crate::config;
+use crate::index::Index;
 use crate::metrics::LenderMetrics;
 use crate::progress::Timestamp;
 use crate::shutdown::Shutdown;
@@ -25,6 +28,9 @@ pub(crate) struct LenderSettings<'a> {
     pub transaction: &'a config::Transaction,
     pub late_window: Duration,
     pub start_from: Option<Timestamp>,
+    /// That accounts are written with.
+    pub schema: WriterSchema,
+    pub republish: Option<Republish>,
     pub metrics: LenderMetrics,
     pub pulse: Pulse,
     pub shutdown: Shutdown,
@@ -50,6 +56,8 @@ impl<S: Sink> LenderParts<S> {
                 changes: settings.changes,
                 late_window: settings.late_window,
                 start_from: settings.start_from,
+                schema: settings.schema,
+                republish: settings.republish,
             },
             sink,
             monitor: Monitor::new(settings.lender, settings.metrics, settings.pulse),
@@ -58,5 +66,21 @@ impl<S: Sink> LenderParts<S> {
             batch_size: BatchSize::new(settings.transaction.max_rows),
             shutdown: settings.shutdown,
         }
+    }
+
+    /// At the end of a republishing, how many accounts are left: upstream does not show them as they are held.
+    pub(super) fn say_left(&self, index: &Index) {
+        let Decider { republish, schema, .. } = &self.decider;
+        let Some(republish) = republish else { return };
+        // What stands under today's schema may have been written under it just now.
+        let of_others = index.schemas().into_iter().filter(|(found, _)| found != schema);
+        let left: u64 = of_others
+            .filter(|(found, _)| republish.is_of(*found, *schema))
+            .map(|(_, count)| count)
+            .sum();
+        self.monitor
+            .metrics
+            .left_to_republish
+            .set(i64::try_from(left).unwrap_or(i64::MAX));
     }
 }

@@ -15,6 +15,7 @@ use super::ownership::Ownership;
 use super::plan::Holdings;
 use super::reconcile::{Deletion, Reconciliation};
 use super::stop::StopReason;
+use crate::avro::WriterSchema;
 use crate::progress::{Progress, Record};
 use crate::reader::Incoming;
 use crate::sink::{Sink, Transactions};
@@ -49,10 +50,16 @@ impl<S: Sink> Pipeline<S> {
         self.lender.monitor.progress()
     }
 
+    /// How many accounts stand under which schema.
+    pub(crate) fn schemas(&self) -> Vec<(WriterSchema, u64)> {
+        self.holdings.index.schemas()
+    }
+
     /// Runs the lender until it is asked to end, cannot go on, or has caught up, and releases it. Awaits what is read, but blocks
     /// while it commits: for a thread of its own.
     pub(crate) async fn run(mut self, incoming: Incoming) -> StopReason {
         let ControlFlow::Break(stop) = self.read_on(Inbox::new(incoming)).await;
+        self.lender.say_left(&self.holdings.index);
         let public_id = &self.lender.decider.public_id;
         self.ownership.end(&self.lender.sink, &self.record, public_id, &stop);
         stop

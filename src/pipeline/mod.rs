@@ -23,8 +23,10 @@
 //! - `partitions`: whether keys are still spread as they were (pure)
 //! - `reconcile`: whom upstream has shown since everything is read once more
 //! - `report`: what people and metrics hear of it
+//! - `republish`: which accounts are written once more as they are held (pure)
 //! - `stop`: how it ended
 //! - `thread`: where it runs
+//! - `unreadable`: which accounts nobody can read who asks the registry
 //! - `frames`: what stands before the values of its topics
 //! - `dry_run`: the same decisions, committed nowhere
 
@@ -45,9 +47,11 @@ mod partitions;
 mod plan;
 mod reconcile;
 mod report;
+mod republish;
 mod start;
 mod stop;
 mod thread;
+mod unreadable;
 
 #[cfg(test)]
 pub(crate) use changes::ChangeRecorder;
@@ -62,6 +66,8 @@ pub(crate) use lender::LenderSettings;
 pub(crate) use limit::DeadLetterStop;
 pub(crate) use main_loop::Pipeline;
 pub(crate) use partitions::{PartitionsChanged, are_spread_anew};
+pub(crate) use republish::Republish;
 pub(crate) use start::{Candidate, Starter};
 pub(crate) use stop::StopReason;
 pub(crate) use thread::on_thread;
+pub(crate) use unreadable::say_unreadable;

@@ -63,6 +63,8 @@ pub(super) struct Tally {
     pub drifted: usize,
     pub snapshot_rows: u64,
     pub deleted: u64,
+    /// Accounts written once more as they are held.
+    pub republished: u64,
     /// Records of accounts whose `updated_at` went back.
     pub put_back: u64,
 }

@@ -79,6 +79,7 @@ impl Monitor {
         metrics.records_total.inc_by(plan.records.accounts.len() as u64);
         metrics.deleted_accounts_total.inc_by(tally.deleted);
         metrics.put_back_total.inc_by(tally.put_back);
+        metrics.republished_accounts_total.inc_by(tally.republished);
         metrics.changes_total.inc_by(plan.records.changes.len() as u64);
         metrics.dead_letters_total.inc_by(plan.dead_letters.len() as u64);
         metrics.repeated_rows_total.inc_by(tally.repeated);

@@ -16,7 +16,8 @@ use super::contents::Contents;
 use super::frames::Frames;
 use super::lender::LenderSettings;
 use super::main_loop::Pipeline;
-use crate::avro::Frame;
+use super::republish::Republish;
+use crate::avro::{ACCOUNT, Frame, WriterSchema};
 use crate::backoff::{AfterTry, Patience};
 use crate::config;
 use crate::exit::{Diagnosis, chain};
@@ -55,6 +56,8 @@ pub(crate) struct Starter {
     /// For what is asked of the registry.
     pub runtime: Handle,
     pub shutdown: Shutdown,
+    /// What a person asks to have written once more.
+    pub republish: Option<Republish>,
 }
 
 type Claimed = (Candidate, Result<Claim, StartError>);
@@ -197,6 +200,8 @@ impl Starter {
             transaction: &self.config.transaction,
             late_window: self.config.upstream.late_window,
             start_from: start_from.map(Timestamp::from),
+            schema: WriterSchema::of(candidate.frames.account, &ACCOUNT),
+            republish: self.republish.clone(),
             metrics: candidate.metrics.clone(),
             pulse: candidate.pulse.clone(),
             shutdown: candidate.shutdown.clone(),

@@ -75,6 +75,15 @@ pub(crate) enum Until {
     Reconciled {
         is_backup: bool,
     },
+    /// Until everything was read once more, so that what is held can be written again.
+    Republished,
+}
+
+impl Until {
+    /// Whether it is a person's errand, which is over soon, and takes no lender from a running source.
+    pub(crate) fn is_errand(self) -> bool {
+        matches!(self, Self::Reconciled { .. } | Self::Republished)
+    }
 }
 
 impl WalkContext {

@@ -129,6 +129,14 @@ impl Reader {
                     reconciled?;
                     return Err(ReaderExit::CaughtUp);
                 }
+                Until::Republished => {
+                    self.shares.all_read().await;
+                    self.read_everything().await?;
+                    // The last ranges of a backlog, too, and what was read is committed.
+                    self.walk_and_sweep().await;
+                    self.shares.all_read().await;
+                    return Err(ReaderExit::CaughtUp);
+                }
                 Until::Asked => {
                     self.shares.all_read().await;
                     if let Some(interval) = self.context.upstream.reconcile_interval {

@@ -67,17 +67,7 @@ impl Reader {
         );
         self.ask(|done| Ask::Begin { since, done }).await;
         for _ in 0..PASSES {
-            let stop = Timestamp(self.context.clock().0 + BEYOND_CLOCK);
-            let all = Range {
-                since: None,
-                until: Some(stop),
-                stop,
-                cursor: None,
-                highest: None,
-                last_id: None,
-            };
-            let shares = Arc::new(Shares::new(vec![all]));
-            self.read_ranges(&shares, RangeKind::Reconcile).await?;
+            self.read_everything().await?;
             // A backlog that came meanwhile may hold whom it did not show.
             self.shares.all_read().await;
             if self.ask(|answer| Ask::Count { answer }).await == 0 || failpoint::is_broken(Rule::TwoPasses) {
@@ -88,6 +78,21 @@ impl Reader {
         self.walk_and_sweep().await;
         self.shares.all_read().await;
         self.delete(at, as_new_as).await
+    }
+
+    /// Reads all that upstream shows, once.
+    pub(super) async fn read_everything(self: &Arc<Self>) -> Result<(), ReaderExit> {
+        let stop = Timestamp(self.context.clock().0 + BEYOND_CLOCK);
+        let all = Range {
+            since: None,
+            until: Some(stop),
+            stop,
+            cursor: None,
+            highest: None,
+            last_id: None,
+        };
+        let shares = Arc::new(Shares::new(vec![all]));
+        self.read_ranges(&shares, RangeKind::Reconcile).await
     }
 
     /// Up to when upstream is as new as what is held, if anything is held that could say so. Nothing is handed over for that.

@@ -124,5 +124,5 @@ impl Diagnosis for RegistryError {
     }
 }
 
-const LOST_IDS: &str = "correct schema_registry.url, if it is another registry's; else the registry has lost its schemas: restore it, or \
-                        have the accounts written under today's schema by `d02-source cursor reset`";
+const LOST_IDS: &str = "correct schema_registry.url, if it is another registry's; else the registry has lost its schemas: restore them, or \
+                        run `d02-source republish`, which writes such accounts once more under today's";

@@ -3,7 +3,7 @@
 //!
 //! | Topic | Key | Headers | Value |
 //! |---|---|---|---|
-//! | `accounts` | public id | `__op`, `__source_ts_ms`, `d02.lender`, `d02.digest`; `d02.invalid` and `d02.regressed` where they say something | framed Avro |
+//! | `accounts` | public id | `__op`, `__source_ts_ms`, `d02.lender`, `d02.digest`; `d02.invalid`, `d02.regressed` and `d02.republished` where they say something | framed Avro |
 //! | the same, deleted | public id | `__op`, `d02.lender` | none |
 //! | `changes` | public id | those of its account; `d02.changed`, and the due dates where they differ | Avro: what was, what is |
 //! | `dead-letters` | public id, if there is one | `__connect.errors.*`, `d02.lender`, `d02.digest`; `d02.field`, `d02.request_id`, `d02.size` where there is one | the row's JSON |
@@ -34,6 +34,8 @@ pub(crate) mod header {
     pub(crate) const INVALID: &str = "d02.invalid";
     /// `true` where a newer version was held: upstream went back in time.
     pub(crate) const REGRESSED: &str = "d02.regressed";
+    /// `true` where the account is written once more as it is held.
+    pub(crate) const REPUBLISHED: &str = "d02.republished";
     /// In `changes`, a JSON array of the fields that differ.
     pub(crate) const CHANGED: &str = "d02.changed";
     /// In `changes`, where the due date moved: the one before.
@@ -54,8 +56,8 @@ pub(crate) mod header {
     pub(crate) const ERROR_MESSAGE: &str = "__connect.errors.exception.message";
 }
 
-/// What [`header::REGRESSED`] says, where it is there.
-const IS_REGRESSED: &str = "true";
+/// What [`header::REGRESSED`] and [`header::REPUBLISHED`] say, where they are there.
+const YES: &str = "true";
 
 /// Bytes that a record batch of one record takes around key, value and headers: batch header, lengths, deltas.
 const RECORD_OVERHEAD: usize = 61 + 5 * 5;
@@ -86,6 +88,8 @@ pub(crate) struct AccountRecord<'a> {
     pub invalid: Option<&'a str>,
     /// A newer version was held: upstream went back in time.
     pub is_regressed: bool,
+    /// Written once more as it is held.
+    pub is_republished: bool,
 }
 
 impl AccountRecord<'_> {
@@ -199,13 +203,14 @@ pub(crate) fn account_size(account: &AccountRecord<'_>, lender: &str) -> usize {
         .map_or(0, |names| header::INVALID.len() + names.len() + HEADER_OVERHEAD);
     let names = [header::OP, header::SOURCE_TS_MS, header::LENDER, header::DIGEST];
     let headers: usize = names.iter().map(|name| name.len() + HEADER_OVERHEAD).sum();
-    let regressed = if account.is_regressed {
-        header::REGRESSED.len() + IS_REGRESSED.len() + HEADER_OVERHEAD
-    } else {
-        0
-    };
+    let flags = [
+        (header::REGRESSED, account.is_regressed),
+        (header::REPUBLISHED, account.is_republished),
+    ];
+    let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
+    let flags: usize = flags.map(|(name, _)| name.len() + YES.len() + HEADER_OVERHEAD).sum();
     let texts = 1 + 20 + lender.len() + 23;
-    RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid + regressed
+    RECORD_OVERHEAD + account.public_id.len() + account.value.len() + headers + texts + invalid + flags
 }
 
 /// The size of the largest batch that holds this change alone.
@@ -230,8 +235,11 @@ pub(super) fn account_headers(account: &AccountRecord<'_>, lender: &str) -> Owne
         (header::LENDER, lender),
         (header::DIGEST, &digest),
     ]);
-    let regressed = account.is_regressed.then_some(IS_REGRESSED);
-    for (key, text) in [(header::INVALID, account.invalid), (header::REGRESSED, regressed)] {
+    for (key, text) in [
+        (header::INVALID, account.invalid),
+        (header::REGRESSED, account.is_regressed.then_some(YES)),
+        (header::REPUBLISHED, account.is_republished.then_some(YES)),
+    ] {
         if text.is_some() {
             headers = headers.insert(Header { key, value: text });
         }
@@ -318,7 +326,8 @@ impl<'m> AccountRecordHeader<'m> {
         let version = Version {
             updated_at,
             digest,
-            is_regressed: text(header::REGRESSED)? == Some(IS_REGRESSED),
+            is_regressed: text(header::REGRESSED)? == Some(YES),
+            schema: message.payload().map(avro::WriterSchema::of_value).unwrap_or_default(),
         };
         Ok((public_id, Self::Account { lender, version }))
     }

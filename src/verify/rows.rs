@@ -234,6 +234,7 @@ impl<'a> UpstreamRows<'a> {
                 digest: row.digest,
                 invalid: row.invalid.as_deref(),
                 is_regressed: false,
+                is_republished: false,
             };
             let size = account_size(&record, &self.public_id);
             if size > self.topic.max_message {
