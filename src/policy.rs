@@ -1,11 +1,16 @@
 //! What follows an error? One exhaustive match an error type, no `_` arm. What a person should do about it, and with which code
 //! the process ends, stands beside the error ([`Diagnosis`]).
 
-use rdkafka::error::KafkaError;
+use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::time::Instant;
 
 use crate::exit::{Diagnosis, Exit};
+use crate::failpoint;
 use crate::kafka::{self, CallFault, ClusterError};
-use crate::sink::SinkError;
+use crate::sink::{SinkError, TopicError};
 use crate::upstream::UpstreamError;
 
 /// What the reader does after a request that brought no page.
@@ -69,7 +74,83 @@ pub(crate) enum AfterSink {
     Reopen,
     /// Another producer has our transactional id, or our own transaction ran out of time: look for a claim first.
     LookForClaim,
+    /// *Unknown topic* and *not authorized*: a stop, unless it is over within [`Denials`]' patience.
+    AskAgain(Exit),
     Stop(Exit),
+}
+
+/// How long a broker or an authorizer that has just started may say *unknown topic* or *not authorized* of what is there.
+static DENIAL_PATIENCE: LazyLock<Duration> =
+    LazyLock::new(|| failpoint::shortened("D02_TEST_DENIAL_PATIENCE", Duration::from_secs(60)));
+
+/// The longest wait before what was denied is asked for again.
+pub(crate) const DENIED_WAIT: Duration = Duration::from_secs(5);
+
+/// For how long has the same been denied?
+#[derive(Debug)]
+pub(crate) struct Denials {
+    patience: Duration,
+    first: OnceLock<Instant>,
+}
+
+impl Denials {
+    /// A process that nobody waits for asks again.
+    pub(crate) fn asked_again() -> Self {
+        Self {
+            patience: *DENIAL_PATIENCE,
+            first: OnceLock::new(),
+        }
+    }
+
+    /// A person would rather know at once.
+    pub(crate) fn said_at_once() -> Self {
+        Self {
+            patience: Duration::ZERO,
+            first: OnceLock::new(),
+        }
+    }
+
+    /// For another call.
+    pub(crate) fn anew(&self) -> Self {
+        let Self { patience, .. } = *self;
+        let first = OnceLock::new();
+        Self { patience, first }
+    }
+
+    /// What is done by now: what is to be asked again is a reopening, or a stop once that has gone on for too long.
+    pub(crate) fn after(&self, after: AfterSink) -> AfterSink {
+        let AfterSink::AskAgain(exit) = after else {
+            return after;
+        };
+        if self.first.get_or_init(Instant::now).elapsed() < self.patience {
+            AfterSink::Reopen
+        } else {
+            AfterSink::Stop(exit)
+        }
+    }
+}
+
+/// What a start does after the topics could not be used; it has waited for brokers that do not answer.
+pub(crate) fn after_topics(error: &TopicError) -> AfterSink {
+    match error {
+        TopicError::Missing { .. } | TopicError::Denied { .. } | TopicError::NoSettings { .. } => {
+            AfterSink::AskAgain(error.exit())
+        }
+        TopicError::Kafka { source, .. }
+            if kafka::code(source) == Some(RDKafkaErrorCode::ClusterAuthorizationFailed) =>
+        {
+            AfterSink::AskAgain(error.exit())
+        }
+        TopicError::Kafka { .. }
+        | TopicError::Cluster(_)
+        | TopicError::CleanupSetting { .. }
+        | TopicError::SmallSetting { .. }
+        | TopicError::Unreachable { .. }
+        | TopicError::CleanupPolicy { .. }
+        | TopicError::NotReady { .. }
+        | TopicError::NoSetting { .. }
+        | TopicError::TooSmall { .. } => AfterSink::Stop(error.exit()),
+    }
 }
 
 pub(crate) fn after_sink(error: &SinkError) -> AfterSink {
@@ -88,8 +169,9 @@ pub(crate) fn after_sink(error: &SinkError) -> AfterSink {
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
         | SinkError::Recreated { .. }
-        | SinkError::Kafka(kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. } | kafka::Error::Cluster(_)) => {
-            AfterSink::Stop(error.exit())
+        | SinkError::Kafka(kafka::Error::Cluster(_)) => AfterSink::Stop(error.exit()),
+        SinkError::Kafka(kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. }) => {
+            AfterSink::AskAgain(error.exit())
         }
         SinkError::Kafka(kafka::Error::Interrupted) => AfterSink::Stop(error.exit()),
     }
@@ -131,6 +213,7 @@ pub(crate) fn is_too_slow(error: &SinkError) -> bool {
 fn after_call(error: &KafkaError, all: &SinkError) -> AfterSink {
     match CallFault::of(error) {
         CallFault::Fenced => AfterSink::LookForClaim,
+        CallFault::Denied => AfterSink::AskAgain(all.exit()),
         CallFault::Refused | CallFault::TooLarge => AfterSink::Stop(all.exit()),
         CallFault::TooSlow | CallFault::Uncertain => AfterSink::Reopen,
     }
@@ -155,9 +238,28 @@ mod tests {
         assert_eq!(after(RDKafkaErrorCode::InvalidProducerEpoch), AfterSink::LookForClaim);
         assert_eq!(
             after(RDKafkaErrorCode::TopicAuthorizationFailed),
+            AfterSink::AskAgain(Exit::Usage)
+        );
+        assert_eq!(after(RDKafkaErrorCode::UnknownTopic), AfterSink::AskAgain(Exit::Usage));
+        assert_eq!(
+            after(RDKafkaErrorCode::InvalidTransactionTimeout),
             AfterSink::Stop(Exit::Usage)
         );
         assert_eq!(after(RDKafkaErrorCode::MessageTimedOut), AfterSink::Reopen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_denied_is_asked_again_for_a_minute_from_the_first_time_and_never_for_a_person() {
+        let denied = AfterSink::AskAgain(Exit::Usage);
+        let (patient, person) = (Denials::asked_again(), Denials::said_at_once());
+        assert_eq!(person.after(denied), AfterSink::Stop(Exit::Usage));
+        assert_eq!(patient.after(denied), AfterSink::Reopen);
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert_eq!(patient.after(AfterSink::LookForClaim), AfterSink::LookForClaim);
+        assert_eq!(patient.after(denied), AfterSink::Reopen);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(patient.after(denied), AfterSink::Stop(Exit::Usage));
+        assert_eq!(patient.anew().after(denied), AfterSink::Reopen);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::kafka::{self, Cluster, Offsets, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Candidate, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living};
+use crate::policy::Denials;
 use crate::progress::Timestamp;
 use crate::reader::{Closed, Incoming, Letters, ReaderError, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
@@ -149,6 +150,7 @@ impl<'a> Replayer<'a> {
             runtime: Handle::current(),
             shutdown: self.shutdown.clone(),
             republish: None,
+            denials: Denials::said_at_once(),
         };
         let mut started = blocking(move || starter.start(vec![candidate])).await;
         let (_, started) = started.pop().expect("one was to be started");

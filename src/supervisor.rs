@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::avro::Encoder;
-use crate::backoff::Patience;
+use crate::backoff::{Backoff, Patience};
 use crate::config::{Config, Encoding, SecretSource};
-use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
+use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
 use crate::http::{Health, Server, Site, Standing};
 use crate::kafka::Cluster;
 use crate::login;
@@ -21,13 +21,13 @@ use crate::pipeline::{
     Candidate, Frames, Pipeline, Republish, StartError, Starter, StopReason, key_of, on_thread, refuse_living,
     say_unreadable,
 };
-use crate::policy::{self, AfterRequest};
+use crate::policy::{self, AfterRequest, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::Timestamp;
 use crate::progress_bar;
 use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::{Registry, watch_ids};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{CursorRecords, Topics, UsableTopic, ready_topics, watch_settings};
+use crate::sink::{CursorRecords, TopicError, Topics, UsableTopic, ready_topics, watch_settings};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::{self, Watchdog};
 
@@ -161,12 +161,16 @@ impl Supervisor {
         let http = login::transport(&config)?;
         let registry = registry_of(&config)?;
         let cluster = Cluster::new(&config);
+        let denials = match errand.until {
+            Until::Asked | Until::CaughtUp => Denials::asked_again(),
+            Until::Reconciled { .. } | Until::Republished => Denials::said_at_once(),
+        };
         let mut asked = shutdown.clone();
         let checked = tokio::select! {
             // Nothing is open yet that would have to be ended.
             biased;
             () = asked.requested() => return Ok(None),
-            checked = ready_topics(&cluster, &config, config.kafka.create_topics) => checked?,
+            checked = awaited_topics(&cluster, &config, &denials) => checked?,
         };
         let (to_start, waiting) = mpsc::unbounded_channel();
         let lenders: Vec<String> = config.lenders.keys().cloned().collect();
@@ -185,6 +189,7 @@ impl Supervisor {
             runtime: Handle::current(),
             shutdown: shutdown.clone(),
             republish: errand.republish,
+            denials: denials.anew(),
         };
         tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
         for lender in &lenders {
@@ -424,6 +429,25 @@ async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
             }
         }
         wait = (wait * 2).min(MAX_FAILED_WAIT);
+    }
+}
+
+/// The topics, asked for again while they may only seem to be missing or hidden.
+async fn awaited_topics(cluster: &Cluster, config: &Config, denials: &Denials) -> Result<Vec<UsableTopic>, TopicError> {
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match ready_topics(cluster, config, config.kafka.create_topics).await {
+            Ok(topics) => return Ok(topics),
+            Err(error) => error,
+        };
+        if denials.after(policy::after_topics(&error)) != AfterSink::Reopen {
+            return Err(error);
+        }
+        let wait = backoff.next(None).min(DENIED_WAIT);
+        if backoff.is_worth_a_line() {
+            tracing::warn!(code = %error.code(), advice = error.advice(), "starting: {}", chain(&error));
+        }
+        tokio::time::sleep(wait).await;
     }
 }
 

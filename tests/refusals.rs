@@ -11,7 +11,7 @@ use crate::support::kafka_proxy::KafkaProxy;
 use crate::support::shown::shown;
 use crate::support::source::Source;
 use crate::support::world::World;
-use crate::support::{PATIENCE, RUNTIME, judge, wait_for};
+use crate::support::{PATIENCE, RUNTIME, judge, nothing_happens_for, wait_for};
 
 fn refused(world: &World, args: &[&str], text: &str) {
     let mut source = world.command(args, &[]);
@@ -204,6 +204,29 @@ fn added_partitions_are_noticed_while_running_and_refused_at_a_start() {
         &["run"],
         "the partitions were accounts=6,changes=6 and are accounts=8,changes=6",
     );
+}
+
+#[test]
+fn topics_that_appear_some_seconds_after_a_start_are_waited_for_and_those_that_do_not_are_named() {
+    let world = World::new(&[50]);
+    let uncreated = ("D02__KAFKA__CREATE_TOPICS", "false");
+    let mut impatient = world.command(&["run"], &[uncreated, ("D02_TEST_DENIAL_PATIENCE", "2000")]);
+    impatient.expect_exit(2);
+    assert!(
+        impatient.log().contains("error: missing topics: "),
+        "{}",
+        impatient.log()
+    );
+    let mut source = world.command(&["run"], &[uncreated]);
+    source.wait_for_line("starting: missing topics: ");
+    nothing_happens_for(Duration::from_secs(5));
+    assert!(source.is_running(), "{}", source.log());
+    world.command(&["setup"], &[]).expect_exit(0);
+    source.wait_for_line("claimed and restored");
+    wait_for("the accounts", || (world.accounts_so_far() == 50).then_some(()));
+    source.signal("TERM");
+    source.expect_exit(0);
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]

@@ -18,6 +18,9 @@ use crate::support::source::Source;
 use crate::support::world::World;
 use crate::support::{judge, nothing_happens_for, wait_for};
 
+/// Nothing that is denied is asked for again.
+const AT_ONCE: (&str, &str) = ("D02_TEST_DENIAL_PATIENCE", "0");
+
 /// A lender, and `user` with the rights to its topics that the documented commands give.
 fn world_of(user: &str, rows: u32) -> World {
     let world = World::new(&[rows]).on(&secured().servers());
@@ -62,7 +65,8 @@ fn refusal(right: &Right) -> String {
 #[track_caller]
 fn needs(world: &World, user: &str, right: &Right) {
     let environment = secured().of(user);
-    let environment = borrowed(&environment);
+    let mut environment = borrowed(&environment);
+    environment.push(AT_ONCE);
     let refusal = refusal(right);
     secured().take_away(user, right);
     let found = shown(world, &["check"], &environment).expect(2);
@@ -142,7 +146,8 @@ fn each_right_that_a_start_needs_is_named_where_it_is_missing() {
 fn a_right_that_is_taken_away_while_it_runs_is_named_and_costs_nothing() {
     let world = quick_world_of("runs", 300);
     let environment = secured().of("runs");
-    let environment = borrowed(&environment);
+    let mut environment = borrowed(&environment);
+    environment.push(AT_ONCE);
     for right in [
         Right::to(Operation::Write, &world.topic("accounts")),
         Right::to(Operation::Write, &world.topic("cursor")),
@@ -163,6 +168,110 @@ fn a_right_that_is_taken_away_while_it_runs_is_named_and_costs_nothing() {
         assert!(log.contains(&refusal), "no `{refusal}`: {log}");
         secured().give_back("runs", &right);
     }
+    catch_up(&world, &environment);
+    judged(&world);
+}
+
+#[test]
+fn a_right_that_comes_some_seconds_after_a_start_is_waited_for() {
+    use Operation::{Create, DescribeConfigs, Read, Write};
+    let world = quick_world_of("starts-early", 50);
+    let environment = secured().of("starts-early");
+    let environment = borrowed(&environment);
+    for right in [
+        Right::to(Create, &world.topic("changes")),
+        Right::to(DescribeConfigs, &world.topic("accounts")),
+        transactional_ids(&world),
+        Right::to(Read, &world.topic("cursor")),
+        Right::to(Write, &world.topic("cursor")),
+        Right::to(Read, &world.topic("accounts")),
+    ] {
+        secured().take_away("starts-early", &right);
+        let mut source = world.command(&["run"], &environment);
+        source.wait_for_line(&refusal(&right));
+        nothing_happens_for(Duration::from_secs(5));
+        assert!(source.is_running(), "{right:?}: {}", source.log());
+        secured().give_back("starts-early", &right);
+        source.wait_for_line("claimed and restored");
+        arrives(&world, &mut source, &world.simulator.insert(0, 2));
+        source.signal("TERM");
+        source.expect_exit(0);
+    }
+    judged(&world);
+}
+
+#[test]
+fn a_right_that_is_taken_for_ten_seconds_from_a_running_source_costs_nothing() {
+    let world = quick_world_of("runs-on", 300);
+    let environment = secured().of("runs-on");
+    let environment = borrowed(&environment);
+    let mut source = world.command(&["run"], &environment);
+    source.wait_for_line("claimed and restored");
+    for right in [
+        Right::to(Operation::Write, &world.topic("accounts")),
+        Right::to(Operation::Write, &world.topic("cursor")),
+        Right::to(Operation::Read, &world.topic("cursor")),
+        transactional_ids(&world),
+    ] {
+        arrives(&world, &mut source, &world.simulator.insert(0, 2));
+        secured().take_away("runs-on", &right);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            world.simulator.insert(0, 1);
+            nothing_happens_for(Duration::from_millis(500));
+        }
+        assert!(source.is_running(), "{right:?}: {}", source.log());
+        secured().give_back("runs-on", &right);
+        arrives(&world, &mut source, &world.simulator.insert(0, 1));
+    }
+    let log = source.log();
+    assert!(
+        log.contains("degraded, reopening: ") && log.contains("is not granted"),
+        "{log}"
+    );
+    source.signal("TERM");
+    source.expect_exit(0);
+    judged(&world);
+}
+
+#[test]
+fn a_right_that_stays_away_ends_a_source_after_its_patience_and_a_persons_command_at_once() {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let world = quick_world_of("stays-away", 50);
+    let environment = secured().of("stays-away");
+    let mut environment = borrowed(&environment);
+    catch_up(&world, &environment);
+    let right = transactional_ids(&world);
+    secured().take_away("stays-away", &right);
+    // With a minute's patience.
+    for command in [&["check"][..], &["replay"], &["reconcile"]] {
+        let begun = Instant::now();
+        let refused = shown(&world, command, &environment).expect(2);
+        let told = format!("{}{}", refused.out, refused.log);
+        assert!(told.contains(&refusal(&right)), "{command:?}: {told}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(45),
+            "{command:?}: {:?}",
+            begun.elapsed()
+        );
+    }
+    environment.push(("D02_TEST_DENIAL_PATIENCE", "5000"));
+    let begun = Instant::now();
+    let mut source = world.command(&["run"], &environment);
+    source.expect_exit(2);
+    assert!(begun.elapsed() > PATIENCE, "{:?}", begun.elapsed());
+    secured().give_back("stays-away", &right);
+
+    let mut source = world.command(&["run"], &environment);
+    source.wait_for_line("claimed and restored");
+    let right = Right::to(Operation::Write, &world.topic("accounts"));
+    secured().take_away("stays-away", &right);
+    world.simulator.insert(0, 1);
+    source.wait_for_line("degraded, reopening: ");
+    let begun = Instant::now();
+    source.expect_exit(2);
+    assert!(begun.elapsed() > PATIENCE / 2, "{:?}", begun.elapsed());
+    secured().give_back("stays-away", &right);
     catch_up(&world, &environment);
     judged(&world);
 }

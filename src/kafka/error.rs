@@ -111,6 +111,8 @@ pub(crate) enum ClusterError {
 pub(crate) enum CallFault {
     /// Another producer has the transactional id, or the broker ended our transaction.
     Fenced,
+    /// Not authorized, or an unknown topic: a broker or an authorizer that has just started says so of everything.
+    Denied,
     /// Now and later.
     Refused,
     TooLarge,
@@ -130,10 +132,11 @@ impl CallFault {
                 RDKafkaErrorCode::TransactionalIdAuthorizationFailed
                 | RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::InvalidTransactionTimeout
-                | RDKafkaErrorCode::UnsupportedForMessageFormat
                 | RDKafkaErrorCode::UnknownTopic,
-            ) => Self::Refused,
+            ) => Self::Denied,
+            Some(RDKafkaErrorCode::InvalidTransactionTimeout | RDKafkaErrorCode::UnsupportedForMessageFormat) => {
+                Self::Refused
+            }
             // Sizes are checked before sending: the topic's limit was lowered since.
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => Self::TooLarge,
             Some(RDKafkaErrorCode::MessageTimedOut) => Self::TooSlow,
@@ -155,7 +158,7 @@ impl Diagnosis for Error {
                 source, last_reported, ..
             } => match CallFault::of(source) {
                 CallFault::Fenced => ErrorCode::K12,
-                CallFault::Refused => REFUSED,
+                CallFault::Denied | CallFault::Refused => REFUSED,
                 CallFault::TooLarge => ErrorCode::K11,
                 CallFault::TooSlow => last_reported.slow_code_or(FAILED),
                 CallFault::Uncertain => last_reported.code_or(FAILED),
@@ -182,7 +185,7 @@ impl Diagnosis for Error {
                 source, last_reported, ..
             } => match CallFault::of(source) {
                 CallFault::Fenced => "another instance may have taken over; if none did, a transaction took too long",
-                CallFault::Refused => {
+                CallFault::Denied | CallFault::Refused => {
                     "the brokers refuse it, now and later: `d02-source check` looks at all that they are asked for"
                 }
                 CallFault::TooLarge => {

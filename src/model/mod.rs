@@ -36,6 +36,7 @@ use crate::failpoint::{self, Rule};
 use crate::index::Removals;
 use crate::metrics::LenderMetrics;
 use crate::pipeline::{ChangeRecorder, Claim, LenderSettings, StopReason, claim_of};
+use crate::policy::Denials;
 use crate::progress::Timestamp;
 use crate::reader::{Reader, ReaderSettings, Until};
 use crate::shutdown;
@@ -184,7 +185,7 @@ impl Process {
             pulse: crate::watchdog::Pulse::default(),
             shutdown,
         };
-        let claim = match Claim::commit(producer, record, settings) {
+        let claim = match Claim::commit(producer, record, settings, &Denials::said_at_once()) {
             Ok(claim) => claim,
             Err(error) => {
                 // Uncertain again and again is Failed: its supervisor starts it again.

@@ -12,11 +12,12 @@ use super::main_loop::Pipeline;
 use super::ownership::{TAKEN_OVER, TAKEN_OVER_ADVICE, release};
 use super::partitions::{PartitionsChanged, are_spread_anew};
 use super::plan::Holdings;
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::Config;
-use crate::exit::{Diagnosis, ErrorCode, Exit, Failure};
+use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::index::{Explained, Index, Removals};
-use crate::policy::{self, AfterSink};
+use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::{Progress, Record, RecordKey, Timestamp, TopicEnds};
 use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, SinkError, Transactions};
 
@@ -34,19 +35,46 @@ impl<S: Sink> Claim<S> {
     ///
     /// # Errors
     /// When it cannot be committed, or another instance took the lender over.
-    pub(crate) fn commit(mut sink: S, record: Record, settings: LenderSettings<'_>) -> Result<Self, StartError> {
+    pub(crate) fn commit(
+        mut sink: S,
+        record: Record,
+        settings: LenderSettings<'_>,
+        denials: &Denials,
+    ) -> Result<Self, StartError> {
         const TRIES: u32 = 3;
         let mut tries = 0;
+        let mut backoff = Backoff::default();
+        // Whether what was denied is asked for again, after a wait.
+        let mut is_asked_again = |error: &SinkError| {
+            let after = policy::after_sink(error);
+            let is_denied = matches!(after, AfterSink::AskAgain(_)) && denials.after(after) == AfterSink::Reopen;
+            if is_denied {
+                let wait = backoff.next(None).min(DENIED_WAIT);
+                let (lender, code, advice) = (settings.lender, error.code(), error.advice());
+                tracing::warn!(lender, %code, advice, "claiming: {}", chain(error));
+                settings.shutdown.block(wait);
+            }
+            is_denied && !settings.shutdown.is_requested()
+        };
         loop {
-            tries += 1;
             let Err(error) = sink.commit(&Records::default(), &record, settings.public_id) else {
                 break;
             };
-            if policy::after_sink(&error) != AfterSink::Reopen || tries == TRIES {
-                sink.abandon();
-                return Err(error.into());
+            if !is_asked_again(&error) {
+                tries += 1;
+                if policy::after_sink(&error) != AfterSink::Reopen || tries == TRIES {
+                    sink.abandon();
+                    return Err(error.into());
+                }
             }
-            match sink.reopen()?.record() {
+            let found = loop {
+                match sink.reopen() {
+                    Ok(committed) => break committed.record(),
+                    Err(error) if is_asked_again(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            match found {
                 Some(found) if found.has_owner_of(&record) => break,
                 Some(found) if found.epoch >= record.epoch => return Err(StartError::TakenOver),
                 Some(_) | None => {}

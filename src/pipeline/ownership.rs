@@ -11,7 +11,7 @@ use super::report::Monitor;
 use super::stop::StopReason;
 use crate::backoff::Backoff;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
-use crate::policy::{self, AfterSink};
+use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::Record;
 use crate::shutdown::Shutdown;
 use crate::sink::{Committed, Records, Sink, SinkError};
@@ -68,6 +68,8 @@ pub(super) struct Ownership {
     monitor: Monitor,
     shutdown: Shutdown,
     own_time_outs: Vec<Instant>,
+    /// Of this batch: reopening goes well where only writing is denied.
+    denials: Denials,
     /// While what is committed is not known, nothing may be written, a release neither: it could stand over another owner's
     /// record, or over rows that landed.
     is_certain: bool,
@@ -83,6 +85,7 @@ impl Ownership {
             monitor: lender.monitor.clone(),
             shutdown: lender.shutdown.clone(),
             own_time_outs: Vec::new(),
+            denials: Denials::asked_again(),
             is_certain: true,
             looked_at: None,
             interval: lender.settings.heartbeat_interval,
@@ -108,13 +111,19 @@ impl Ownership {
     ) -> ControlFlow<StopReason, Outcome> {
         self.is_certain = false;
         let mut is_repeated = backoff.try_count() > 0;
+        if !is_repeated {
+            self.denials = self.denials.anew();
+        }
         let (mut after, mut failure) = (policy::after_sink(error), Failure::of(error));
         loop {
+            let is_denied = matches!(after, AfterSink::AskAgain(_));
+            after = self.denials.after(after);
             if let AfterSink::Stop(_) = after {
                 sink.abandon();
                 return ControlFlow::Break(failure.into());
             }
             let wait = backoff.next(None);
+            let wait = if is_denied { wait.min(DENIED_WAIT) } else { wait };
             if backoff.is_worth_a_line() {
                 let (lender, code, advice) = (&self.monitor.lender, failure.code(), failure.advice());
                 tracing::warn!(lender, %code, advice, "degraded, reopening: {}", failure.text());

@@ -24,7 +24,7 @@ use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
 use crate::kafka::{self, Cluster};
 use crate::metrics::LenderMetrics;
-use crate::policy::{self, AfterSink};
+use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::Timestamp;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
@@ -58,6 +58,8 @@ pub(crate) struct Starter {
     pub shutdown: Shutdown,
     /// What a person asks to have written once more.
     pub republish: Option<Republish>,
+    /// Of each call.
+    pub denials: Denials,
 }
 
 type Claimed = (Candidate, Result<Claim, StartError>);
@@ -163,17 +165,17 @@ impl Starter {
     /// Tries what may pass again for a while: a start is often the start of the brokers too.
     fn patiently<T>(&self, call: impl FnMut() -> Result<T, SinkError>) -> Result<T, SinkError> {
         const PATIENCE: Duration = Duration::from_secs(120);
-        const LONGEST_WAIT: Duration = Duration::from_secs(5);
-        let after = |error: &SinkError| match policy::after_sink(error) {
+        let denials = self.denials.anew();
+        let after = |error: &SinkError| match denials.after(policy::after_sink(error)) {
             // It has waited long enough by itself.
             _ if matches!(error, SinkError::Kafka(kafka::Error::EndNotReached { .. })) => AfterTry::GiveUp,
             AfterSink::Reopen => AfterTry::Retry { at_least: None },
-            AfterSink::LookForClaim | AfterSink::Stop(_) => AfterTry::GiveUp,
+            AfterSink::LookForClaim | AfterSink::AskAgain(_) | AfterSink::Stop(_) => AfterTry::GiveUp,
         };
         let say = |error: &SinkError, _| {
             tracing::warn!(code = %error.code(), advice = error.advice(), "starting: {}", chain(error));
         };
-        Patience::For(PATIENCE).retry_blocking(LONGEST_WAIT, &self.shutdown, call, after, say)
+        Patience::For(PATIENCE).retry_blocking(DENIED_WAIT, &self.shutdown, call, after, say)
     }
 
     /// Commits the record just read with this instance's id and the next epoch.
@@ -186,7 +188,7 @@ impl Starter {
         let key = transactions.key().clone();
         let base_url = self.config.upstream.base_url.to_string();
         refuse_live_elsewhere(&key, &base_url, self.config.transaction.heartbeat_interval, records)?;
-        let partitions = transactions.partitions()?;
+        let partitions = self.patiently(|| transactions.partitions())?;
         let record = claim_of(records.committed(&key)?, &self.instance, base_url, partitions)?;
         let start_from = self.config.lenders[&candidate.lender].start_from;
         let settings = LenderSettings {
@@ -206,7 +208,7 @@ impl Starter {
             pulse: candidate.pulse.clone(),
             shutdown: candidate.shutdown.clone(),
         };
-        Claim::commit(transactions, record, settings)
+        Claim::commit(transactions, record, settings, &self.denials.anew())
     }
 
     /// Restores the indexes and compares them with the records; what differs is released and refused.

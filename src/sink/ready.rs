@@ -8,7 +8,7 @@ use super::admin::{InspectedTopic, ensure_topics, inspect_topics};
 use super::topic_error::TopicError;
 use super::topics::{Role, TopicDifference, UsableTopic};
 use crate::config::Config;
-use crate::exit::{Diagnosis, Failure, chain};
+use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
@@ -27,7 +27,7 @@ pub(crate) async fn ready_topics(
     cluster: &Cluster,
     config: &Config,
     create: bool,
-) -> Result<Vec<UsableTopic>, Failure> {
+) -> Result<Vec<UsableTopic>, TopicError> {
     let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
     let checked = ensure_topics(cluster, &config.kafka, &lenders, create).await?;
     for topic in &checked {

@@ -18,10 +18,13 @@ use super::wait_for;
 use super::world::World;
 
 /// Users who may nothing by themselves, with their passwords.
-const USERS: [(&str, &str); 6] = [
+const USERS: [(&str, &str); 9] = [
     ("main", "planted-main"),
     ("starts", "planted-starts"),
     ("runs", "planted-runs"),
+    ("starts-early", "planted-starts-early"),
+    ("runs-on", "planted-runs-on"),
+    ("stays-away", "planted-stays-away"),
     ("rotated", "planted-rotated"),
     ("stranger", "planted-stranger"),
     ("vouched", "planted-vouched"),
