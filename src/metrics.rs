@@ -108,6 +108,9 @@ macro_rules! lender_metrics {
             registry: Registry,
             lenders: Mutex<BTreeMap<String, LenderMetrics>>,
             requests_total: Family<RequestLabel, Counter>,
+            /// Of all lenders together.
+            pub in_flight_bytes: Gauge,
+            pub in_flight_limit_bytes: Gauge,
             $($name: OfLender<$kind>,)*
             $($scraped: OfLender<$scraped_kind>,)*
         }
@@ -138,6 +141,8 @@ macro_rules! lender_metrics {
                 let mut metrics = Self {
                     registry: Registry::with_prefix(PREFIX),
                     lenders: Mutex::default(),
+                    in_flight_bytes: Gauge::default(),
+                    in_flight_limit_bytes: Gauge::default(),
                     requests_total: Family::default(),
                     $($name: Family::new_with_constructor(|| new_metric!($kind $([$($bucket),*])?)),)*
                     $($scraped: Family::new_with_constructor(|| new_metric!($scraped_kind)),)*
@@ -146,6 +151,8 @@ macro_rules! lender_metrics {
                 registry.register(REQUESTS.name, REQUESTS.help, metrics.requests_total.clone());
                 $(registry.register(stringify!($name), $help, metrics.$name.clone());)*
                 $(registry.register(stringify!($scraped), $scraped_help, metrics.$scraped.clone());)*
+                registry.register(IN_FLIGHT.name, IN_FLIGHT.help, metrics.in_flight_bytes.clone());
+                registry.register(IN_FLIGHT_LIMIT.name, IN_FLIGHT_LIMIT.help, metrics.in_flight_limit_bytes.clone());
                 let start = FloatGauge::default();
                 start.set(clock::now().timestamp_millis() as f64 / 1000.0);
                 registry.register(START.name, START.help, start);
@@ -180,6 +187,8 @@ macro_rules! lender_metrics {
                 labels: "lender",
                 help: $scraped_help,
             },)*
+            IN_FLIGHT,
+            IN_FLIGHT_LIMIT,
             START,
             LOG_LINES_DROPPED,
             BUILD_INFO,
@@ -192,6 +201,20 @@ const REQUESTS: Described = Described {
     kind: "Counter",
     labels: "lender, status",
     help: "Requests to upstream, logins included, by the status of the answer; none: there was no answer",
+};
+
+const IN_FLIGHT: Described = Described {
+    name: "in_flight_bytes",
+    kind: "Gauge",
+    labels: "none",
+    help: "Memory of what is read from upstream and not yet committed, of all lenders; not what is on its way to Kafka",
+};
+
+const IN_FLIGHT_LIMIT: Described = Described {
+    name: "in_flight_limit_bytes",
+    kind: "Gauge",
+    labels: "none",
+    help: "What that may come to: three quarters of memory.in_flight",
 };
 
 const START: Described = Described {

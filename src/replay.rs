@@ -187,6 +187,7 @@ impl<'a> Replayer<'a> {
         metrics: &LenderMetrics,
     ) -> (Replay, Incoming) {
         Replay::new(ReplaySettings {
+            in_flight: &self.config.in_flight_of_one(),
             encoder: Encoder::new(frame),
             rules: self.config.rules(),
             name: lender,

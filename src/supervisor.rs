@@ -14,6 +14,7 @@ use crate::backoff::{Backoff, Patience};
 use crate::config::{Config, Encoding, SecretSource};
 use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
 use crate::http::{Health, Server, Site, Standing};
+use crate::in_flight::InFlight;
 use crate::kafka::Cluster;
 use crate::login;
 use crate::metrics::Metrics;
@@ -58,6 +59,7 @@ pub(crate) struct Supervisor {
     checked: Vec<UsableTopic>,
     registry: Option<Arc<Registry>>,
     metrics: Arc<Metrics>,
+    in_flight: InFlight,
     health: Arc<Health>,
     watchdog: Arc<Watchdog>,
     shutdown: Shutdown,
@@ -172,6 +174,9 @@ impl Supervisor {
             () = asked.requested() => return Ok(None),
             checked = awaited_topics(&cluster, &config, &denials) => checked?,
         };
+        let budget = config.memory.in_flight;
+        let in_flight = InFlight::new(budget, config.lenders.len(), metrics.in_flight_bytes.clone());
+        metrics.in_flight_limit_bytes.set(in_flight.limit(config.lenders.len()));
         let (to_start, waiting) = mpsc::unbounded_channel();
         let lenders: Vec<String> = config.lenders.keys().cloned().collect();
         let instance = instance_id();
@@ -210,6 +215,7 @@ impl Supervisor {
             http,
             checked,
             registry,
+            in_flight,
             metrics,
             health,
             watchdog,
@@ -266,6 +272,8 @@ impl Supervisor {
             until: self.until,
             patience: self.patience,
             max_message: topics.largest_row(),
+            max_record: topics.cursor.max_message,
+            in_flight: &self.in_flight,
             committed: pipeline.committed(),
         });
         let start_from = self.config.lenders[lender].start_from.map(Timestamp::from);

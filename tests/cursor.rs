@@ -1,5 +1,9 @@
 //! Does changing a lender's cursor lose nothing and double nothing, and is it refused where it would?
 
+use std::time::Duration;
+
+use d02_source::simulator::{Effect, Fault};
+
 use crate::support::judge;
 use crate::support::rows::spoil;
 use crate::support::shown::{Shown, shown};
@@ -169,4 +173,42 @@ fn what_is_exported_can_be_imported_and_is_held_to_its_lender_upstream_and_parti
     refused(&world, &["export", "lender-1"], &["there is no cursor record"]);
     world.catch_up();
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+}
+
+/// Cursors as long as they may be.
+fn with_long_cursors(rows: u32) -> World {
+    let world = World::new(&[rows]);
+    let long = Effect::LongCursor { bytes: 4_096 };
+    world.simulator.push_fault(Fault::export(long).rate(1.0));
+    world
+}
+
+#[test]
+fn a_snapshot_is_shared_out_among_no_more_ranges_than_the_cursor_topic_takes() {
+    let world = with_long_cursors(30_000);
+    world.simulator.set_latency(Duration::from_millis(50));
+    let mut source = world.command_with(
+        &[
+            "upstream.snapshot_parallelism=32",
+            "upstream.page_size=100",
+            "transaction.max_rows=1",
+            "kafka.topic_settings.cursor.max.message.bytes=70000",
+        ],
+        &["run", "--until-caught-up"],
+    );
+    source.expect_exit(0);
+    let log = source.log();
+    assert!(log.contains("holds no more than"), "{log}");
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+    let largest = world
+        .cursors()
+        .into_iter()
+        .filter_map(|record| record.value)
+        .map(|value| value.len())
+        .max();
+    // Used as far as it may be.
+    assert!(
+        largest.is_some_and(|largest| (40_000..70_000).contains(&largest)),
+        "{largest:?}"
+    );
 }

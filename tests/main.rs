@@ -15,6 +15,7 @@ mod faults;
 mod ground;
 mod http;
 mod logs;
+mod memory;
 mod places;
 mod reading;
 mod reconcile;

@@ -53,10 +53,11 @@ fn a_page_that_does_not_get_through_alone_is_tried_until_the_quota_is_raised() {
         log.contains("lower upstream.page_size") && log.contains("rows=1000"),
         "{log}"
     );
-    // They belong to a snapshot that goes on.
+    // Behind what is tried.
     let changed = world.simulator.touch(0, 50, 1).len();
     quotas::limit(&world.servers, &world.name, 1e9);
     source.expect_exit(0);
+    world.catch_up();
     let records = world.judged_accounts();
     judge::everything(&records, &world.simulator.rows(0));
     assert!(records.len() <= 3_000 + changed, "{}", records.len());

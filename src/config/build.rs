@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::error::ConfigError;
 use super::layers::{GivenValue, Values};
 use super::settings::{
-    Avro, BadField, Changes, Config, ContentRules, Encoding, Errors, Http, Kafka, Lender, SchemaRegistry,
+    Avro, BadField, Changes, Config, ContentRules, Encoding, Errors, Http, Kafka, Lender, Memory, SchemaRegistry,
     SubjectStrategy, Tolerance, TopicNames, TopicSetting, TopicSettings, Transaction, Upstream,
 };
 use super::values::{
@@ -58,6 +58,9 @@ pub(super) fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
             },
             properties,
             oauth,
+        },
+        memory: Memory {
+            in_flight: values.need("memory.in_flight", parse_size),
         },
         transaction: Transaction {
             max_rows: values.need("transaction.max_rows", number),

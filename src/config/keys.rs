@@ -365,6 +365,20 @@ pub(super) const KEYS: &[ConfigKey] = &[
 # docs/operations/kafka.md, "Authentication", has all of it for SCRAM, PLAIN, certificates and OAUTHBEARER."#,
         ),
     key(
+        "memory.in_flight",
+        size(
+            "16MiB",
+            "64GiB",
+            "less holds no few pages of 1000 rows, as they come, as accounts and on their way to Kafka",
+        ),
+    )
+    .defaults_to("256MiB")
+    .reason(
+        "Memory for what is in flight in the process, all lenders together: a quarter on its way to Kafka, a \
+                 quarter in equal parts for what each lender reads, the rest for who comes first. Reading waits for it. \
+                 Beside it stand the indexes.",
+    ),
+    key(
         "transaction.max_rows",
         whole(1, NUMBER_OF_ROWS_MAX, "the rows of a transaction stand in memory"),
     )

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use prometheus_client::metrics::gauge::Gauge;
 use reqwest::Url;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::oauth::OAuth;
 use super::values::{Property, Proxy, SecretSource};
 use crate::account::{AmountTolerance, Extra, Rules};
+use crate::in_flight::{self, InFlight};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -23,6 +25,7 @@ pub struct Config {
     pub(crate) lenders: BTreeMap<String, Lender>,
     pub(crate) kafka: Kafka,
     pub(crate) transaction: Transaction,
+    pub(crate) memory: Memory,
     pub(crate) content: ContentRules,
     pub(crate) avro: Avro,
     pub(crate) schema_registry: SchemaRegistry,
@@ -135,6 +138,13 @@ pub struct TopicSetting {
     pub(crate) settings: BTreeMap<String, String>,
 }
 
+/// How much memory the process may take beside its indexes.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    /// In bytes.
+    pub(crate) in_flight: u64,
+}
+
 /// How much goes into one Kafka transaction.
 #[derive(Debug, Clone)]
 pub struct Transaction {
@@ -243,6 +253,16 @@ pub struct Http {
 }
 
 impl Config {
+    /// The budget of a command that reads one lender after another.
+    pub(crate) fn in_flight_of_one(&self) -> InFlight {
+        InFlight::new(self.memory.in_flight, 1, Gauge::default())
+    }
+
+    /// What a lender's producer may hold, in bytes.
+    pub(crate) fn producer_share(&self) -> usize {
+        in_flight::producer_share(self.memory.in_flight, self.lenders.len())
+    }
+
     /// What the operator decided about rows.
     pub fn rules(&self) -> Rules {
         Rules {

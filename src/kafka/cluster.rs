@@ -43,6 +43,8 @@ pub(crate) const EARLIEST_RETRY: Duration = Duration::from_millis(800);
 pub(crate) struct Cluster {
     name: String,
     kafka: config::Kafka,
+    /// What a producer may hold, in bytes.
+    producer_share: usize,
     tokens: Option<Arc<KafkaTokens>>,
     ends: Arc<KnownEnds>,
 }
@@ -59,6 +61,7 @@ impl Cluster {
         Self {
             name: config.name.clone(),
             kafka: config.kafka.clone(),
+            producer_share: config.producer_share(),
             tokens: config
                 .kafka
                 .oauth
@@ -152,7 +155,7 @@ impl Cluster {
         metrics: LenderMetrics,
     ) -> Result<ThreadedProducer<Context>, ClusterError> {
         let mut config = self.config()?;
-        set_defaults(&mut config);
+        set_defaults(&mut config, self.producer_share, max_message);
         config
             .set("transactional.id", transactional_id)
             .set("enable.idempotence", "true")
@@ -219,14 +222,22 @@ impl Cluster {
     }
 }
 
-/// What a producer has where the user says nothing else.
-fn set_defaults(config: &mut ClientConfig) {
+/// What a producer has where the user says nothing else. `share`: the memory that its queue may take.
+fn set_defaults(config: &mut ClientConfig, share: usize, max_message: usize) {
+    /// What librdkafka has for a record beside its key and value: headers, and its place in a queue.
+    const BESIDE: usize = 1 << 10;
+    /// Twice what a transaction has by default.
+    const MOST: usize = 250_000;
+    const FEWEST: usize = 1_000;
+    // Half of it for either. One record always has room.
+    let messages = (share / 2 / BESIDE).clamp(FEWEST, MOST);
+    let kilobytes = (share / 2).max(max_message) / 1024 + 1;
     // Of two names of one property, the order in which both would be set is not ours.
     for (names, value) in [
         // lz4 beats none and zstd in wall time.
         (&["compression.type", "compression.codec"][..], "lz4"),
-        // At least twice a transaction, so that a full queue is rare.
-        (&["queue.buffering.max.messages"], "250000"),
+        (&["queue.buffering.max.messages"], &messages.to_string()),
+        (&["queue.buffering.max.kbytes"], &kilobytes.to_string()),
         // As often as Prometheus asks; a few kilobytes of JSON each.
         (&["statistics.interval.ms"], "15000"),
     ] {
@@ -247,7 +258,7 @@ mod tests {
             for (key, value) in given {
                 config.set(*key, *value);
             }
-            set_defaults(&mut config);
+            set_defaults(&mut config, 64 << 20, 1_000_000);
             let of = |key| config.get(key).map(str::to_owned);
             (of("compression.type"), of("compression.codec"))
         };

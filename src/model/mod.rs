@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use fastrand::Rng;
+use prometheus_client::metrics::gauge::Gauge;
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
@@ -33,6 +34,7 @@ use crate::clock;
 use crate::config::{self, SecretSource};
 use crate::exit::{Diagnosis, Exit};
 use crate::failpoint::{self, Rule};
+use crate::in_flight::InFlight;
 use crate::index::Removals;
 use crate::metrics::LenderMetrics;
 use crate::pipeline::{ChangeRecorder, Claim, LenderSettings, StopReason, claim_of};
@@ -128,6 +130,9 @@ struct Scenario {
     errors: config::Errors,
     start_from: Option<Timestamp>,
     metrics: LenderMetrics,
+    /// What the cursor topic takes.
+    max_record: usize,
+    in_flight: InFlight,
 }
 
 /// One process of the source, for one lender.
@@ -213,6 +218,8 @@ impl Process {
             until: self.until,
             patience: Patience::Endless,
             max_message: 1 << 20,
+            max_record: self.scenario.max_record,
+            in_flight: &self.scenario.in_flight,
             committed: pipeline.committed(),
         });
         let mut reading = JoinSet::new();
@@ -300,6 +307,8 @@ impl Play {
             },
             start_from: start_from.map(Timestamp),
             metrics: LenderMetrics::default(),
+            in_flight: InFlight::new([1, 100_000, 256 << 20][rng.usize(..3)], 2, Gauge::default()),
+            max_record: [2_500, 5_000, 1 << 20][rng.usize(..3)],
         }
     }
 

@@ -82,7 +82,7 @@ impl Inbox {
     }
 
     async fn gather(&mut self, bounds: BatchBounds, shutdown: &mut Shutdown) -> Next {
-        let max_rows = bounds.max_rows;
+        let (max_rows, waiting) = (bounds.max_rows, self.incoming.waiting());
         loop {
             if let Some(ended) = self.ended.take() {
                 if self.is_empty() {
@@ -109,6 +109,8 @@ impl Inbox {
                 biased;
                 () = shutdown.requested() => return Next::Stop(StopReason::as_asked()),
                 item = self.incoming.next() => item,
+                // What is here has the room that the reader waits for.
+                () = waiting.any(), if !self.is_empty() => return Next::Batch(self.all(max_rows)),
                 () = tokio::time::sleep_until(self.until.unwrap_or(bounds.heartbeat_at)) => {
                     return Next::Batch(self.all(max_rows));
                 }

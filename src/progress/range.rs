@@ -58,6 +58,14 @@ impl Range {
         }
     }
 
+    /// It goes on as a fresh walk from its highest row.
+    pub(super) fn forget_cursor(&mut self) {
+        *self = Self {
+            since: self.position(),
+            ..Self::fresh(self.stop, self.stop)
+        };
+    }
+
     /// Where it stands: everything before is read. `None` where it reads from the oldest row on and has none yet.
     pub(crate) fn position(&self) -> Option<Timestamp> {
         self.highest.max(self.since)

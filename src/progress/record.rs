@@ -83,11 +83,6 @@ impl Record {
     }
 
     pub(crate) fn to_json(&self) -> String {
-        self.to_json_with(&self.ends)
-    }
-
-    /// `ends`: how far its topics are written by now.
-    pub(crate) fn to_json_with(&self, ends: &TopicEnds) -> String {
         let ranges = serde_json::to_string(&self.progress.ranges).expect("ranges are always JSON");
         let last_ids: Vec<_> = self.progress.ranges.iter().map(|range| &range.last_id).collect();
         let range_last_ids = last_ids.iter().any(|id| id.is_some());
@@ -111,10 +106,32 @@ impl Record {
             account_count: self.accounts.map(|(count, _)| count),
             account_checksum: self.accounts.map(|(_, checksum)| format!("{checksum:016x}")),
             partitions: self.partitions.clone(),
-            topic_ends: (*ends != TopicEnds::default())
-                .then(|| serde_json::to_string(ends).expect("numbers are always JSON")),
+            topic_ends: (self.ends != TopicEnds::default())
+                .then(|| serde_json::to_string(&self.ends).expect("numbers are always JSON")),
         };
         serde_json::to_string(&flat).expect("a flat record is always JSON")
+    }
+
+    /// The same in no more than `limit` bytes, as far as that can be, and how many cursors are left out for it, the longest first:
+    /// a range without its cursor is read on from its highest row, and live without its place from `read` (Complete).
+    pub(crate) fn to_json_within(&self, limit: usize) -> (String, usize) {
+        let (mut json, mut left_out) = (self.to_json(), 0);
+        let mut short = self.clone();
+        while json.len() > limit {
+            let Progress { ranges, place, .. } = &mut short.progress;
+            let length = |range: &&mut Range| range.cursor.as_ref().map_or(0, String::len);
+            match ranges
+                .iter_mut()
+                .filter(|range| range.cursor.is_some())
+                .max_by_key(length)
+            {
+                Some(range) => range.forget_cursor(),
+                None if place.is_some() => *place = None,
+                None => break,
+            }
+            (json, left_out) = (short.to_json(), left_out + 1);
+        }
+        (json, left_out)
     }
 
     /// # Errors
@@ -245,6 +262,59 @@ mod tests {
         let golden = include_str!("../../tests/golden/cursor-record-v1.json").trim_end();
         assert_eq!(record.to_json(), golden);
         assert_eq!(Record::from_json(golden.as_bytes()).expect("readable"), record);
+    }
+
+    #[test]
+    fn a_record_that_is_too_large_leaves_the_longest_cursors_out_and_none_of_the_time_that_is_left() {
+        let at = |time| Some(Timestamp(time));
+        let range = |stop, cursor: usize| Range {
+            since: at(stop - 90),
+            until: at(stop + 500),
+            stop: Timestamp(stop),
+            cursor: Some("c".repeat(cursor)),
+            highest: at(stop - 50),
+            last_id: Some("id".into()),
+        };
+        let mut progress = Progress::begin(Timestamp(1_000), Duration::from_secs(600), None);
+        progress.ranges = vec![range(100, 50), range(200, 4_000), range(300, 3_000)];
+        progress.place = Some(Place {
+            since: at(1_000),
+            cursor: "p".repeat(2_000),
+            last_id: "id".into(),
+            row_count: 0,
+        });
+        let record = Record {
+            instance: Some("i".into()),
+            epoch: 1,
+            sequence: 1,
+            base_url: "https://x".into(),
+            progress,
+            accounts: None,
+            partitions: "accounts=6".into(),
+            ends: TopicEnds::default(),
+        };
+        for (limit, left_out, cursors, has_place) in [
+            (20_000, 0, [true, true, true], true),
+            (8_000, 1, [true, false, true], true),
+            (5_000, 2, [true, false, false], true),
+            (2_500, 4, [false, false, false], false),
+            (100, 4, [false, false, false], false),
+        ] {
+            let (json, count) = record.to_json_within(limit);
+            assert!(json.len() <= limit.max(1_500), "{limit}: {}", json.len());
+            let read = Record::from_json(json.as_bytes()).expect("readable").progress;
+            let found: Vec<_> = read.ranges.iter().map(|range| range.cursor.is_some()).collect();
+            assert_eq!(
+                (count, &*found, read.place.is_some()),
+                (left_out, &cursors[..], has_place)
+            );
+            for (range, before) in read.ranges.iter().zip(&record.progress.ranges) {
+                let left = |range: &Range| (range.position(), range.stop);
+                assert_eq!(left(range), left(before), "{limit}");
+                let is_fresh = range.since == before.position() && range.until == Some(range.stop);
+                assert_eq!(is_fresh, range.cursor.is_none(), "{limit}: what is asked for");
+            }
+        }
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 
+use crate::in_flight::{Room, Taken};
 use crate::upstream::{Answer, Client, PageRequest, UpstreamError};
 
 /// A request under way; dropped, it is given up.
 pub(super) struct Ahead {
     pub request: PageRequest,
-    pub answer: JoinHandle<Result<Answer, UpstreamError>>,
+    /// With the room that it takes.
+    pub answer: JoinHandle<Result<(Answer, Taken), UpstreamError>>,
     abort: AbortHandle,
 }
 
@@ -21,9 +23,15 @@ impl Drop for Ahead {
 }
 
 impl Ahead {
-    pub(super) fn start(client: &Arc<Client>, request: PageRequest) -> Self {
-        let (client, asked) = (Arc::clone(client), request.clone());
-        let answer = tokio::spawn(async move { client.page(&asked).await });
+    /// Asks once there is room for the answer.
+    pub(super) fn start(client: &Arc<Client>, room: &Arc<Room>, request: PageRequest) -> Self {
+        let (client, room, asked) = (Arc::clone(client), Arc::clone(room), request.clone());
+        let answer = tokio::spawn(async move {
+            let mut taken = room.take_answer().await;
+            let answer = client.page(&asked).await?;
+            taken.settle(answer.size());
+            Ok((answer, taken))
+        });
         let abort = answer.abort_handle();
         Self { request, answer, abort }
     }

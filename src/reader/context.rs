@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::incoming::Outlet;
+use super::room::RecordRoom;
 use super::row_encoder::RowEncoder;
 use crate::backoff::Patience;
 use crate::clock::Tick;
 use crate::config;
-use crate::progress::Timestamp;
+use crate::progress::{Timestamp, Walk};
 use crate::upstream::{Client, PageRequest};
 
 /// What every walk of a lender needs.
@@ -25,6 +26,8 @@ pub(super) struct WalkContext {
     pub trials: Trials,
     pub live: Outlet,
     pub rest: Outlet,
+    /// For ranges in the cursor record.
+    pub room: Arc<RecordRoom>,
     /// Upstream's clock, as last seen: milliseconds since the epoch.
     pub clock: AtomicI64,
     /// When a page came last, of any walk.
@@ -87,6 +90,14 @@ impl Until {
 }
 
 impl WalkContext {
+    /// The way of a walk's pages.
+    pub(super) fn outlet(&self, walk: Walk) -> &Outlet {
+        match walk {
+            Walk::Live => &self.live,
+            Walk::Range(_) | Walk::Sweep | Walk::EarlySweep | Walk::Reconcile(_) | Walk::Replay => &self.rest,
+        }
+    }
+
     pub(super) fn clock(&self) -> Timestamp {
         Timestamp(self.clock.load(Ordering::Relaxed))
     }

@@ -1,19 +1,14 @@
-//! How do pages reach the pipeline? Two ways, each bounded in bytes; what is live does not stand behind the rest.
+//! How do pages reach the pipeline? Two ways, each with room for so many bytes; what is live does not stand behind the rest.
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::ask::Ask;
 use super::exit::ReaderExit;
 use super::page::Page;
+use crate::in_flight::{Room, Waiting};
 use crate::progress::{Progress, Split};
-
-/// Encoded pages of a lender's snapshot and sweeps that are read but not yet committed, in bytes.
-pub(super) const MAX_BUFFERED: u32 = 64 << 20;
-
-/// The same of its live walks, which do not wait for the others.
-pub(super) const MAX_BUFFERED_LIVE: u32 = 16 << 20;
 
 /// What the reader hands to the pipeline, in order.
 #[derive(Debug)]
@@ -34,16 +29,19 @@ pub(crate) enum Item {
 pub(crate) struct Incoming {
     live: mpsc::UnboundedReceiver<Item>,
     rest: mpsc::UnboundedReceiver<Item>,
+    waiting: Arc<Waiting>,
 }
 
 impl Incoming {
-    /// With the two ways to it, for what is live and for the rest; each holds so many bytes.
-    pub(super) fn new([live, rest]: [u32; 2]) -> (Self, [Outlet; 2]) {
+    /// With the two ways to it, for what is live and for the rest.
+    pub(super) fn new([live, rest]: [Arc<Room>; 2]) -> (Self, [Outlet; 2]) {
+        let waiting = live.waiting();
         let (live, live_items) = Outlet::new(live);
         let (rest, rest_items) = Outlet::new(rest);
         let incoming = Self {
             live: live_items,
             rest: rest_items,
+            waiting,
         };
         (incoming, [live, rest])
     }
@@ -59,6 +57,11 @@ impl Incoming {
         }
     }
 
+    /// Whether the reader waits for room: what came is to be committed, for nothing more comes before.
+    pub(crate) fn waiting(&self) -> Arc<Waiting> {
+        Arc::clone(&self.waiting)
+    }
+
     /// Whether something live waits.
     pub(crate) fn is_live_waiting(&self) -> bool {
         !self.live.is_empty()
@@ -68,21 +71,20 @@ impl Incoming {
 /// One of the two ways to the pipeline.
 pub(super) struct Outlet {
     pub items: mpsc::UnboundedSender<Item>,
-    room: Arc<Semaphore>,
-    size: u32,
+    pub room: Arc<Room>,
 }
 
 impl Outlet {
-    pub(super) fn new(size: u32) -> (Self, mpsc::UnboundedReceiver<Item>) {
+    pub(super) fn new(room: Arc<Room>) -> (Self, mpsc::UnboundedReceiver<Item>) {
         let (items, received) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(size as usize));
-        (Self { items, room, size }, received)
+        (Self { items, room }, received)
     }
 
-    /// Waits for room, then hands a page over.
+    /// Waits for room, where the page has none from its answer, then hands it over.
     pub(super) async fn hand_over(&self, mut page: Page) {
-        let size = u32::try_from(page.size()).unwrap_or(u32::MAX).clamp(1, self.size);
-        page._room = self.room.clone().acquire_many_owned(size).await.ok();
+        if page.taken.is_none() {
+            page.taken = Some(self.room.take(page.size()).await);
+        }
         self.send(Item::Page(page));
     }
 

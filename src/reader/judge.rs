@@ -187,7 +187,7 @@ impl Judge {
                 row_hashes: body.rows[tail_from..].iter().map(hash).collect(),
                 is_continued,
             },
-            _room: None,
+            taken: None,
             _done: None,
         })
     }

@@ -13,7 +13,7 @@
 //! committed: so a slow Kafka slows the reading down, and one that is away stops it. What is live is taken first.
 //!
 //! - `reading`: what is read beside what
-//! - `walk`: one walk, and what goes wrong on it
+//! - `walk`: one walk, and what goes wrong on it; `walked`: how it ended
 //! - `context`: what every walk of a lender needs
 //! - `bounds`: which part of the time is asked for (pure)
 //! - `ladder`: what is tried next at a place that fails (pure)
@@ -25,7 +25,7 @@
 //! - `reconcile`: everything once more, to find what is gone; `ask`: what it asks the pipeline; `witness`: whether upstream is as
 //!   new as what is held
 //! - `replay`: the rows of dead letters instead of upstream's
-//! - `shares`: which range is read by whom (pure)
+//! - `shares`: which range is read by whom (pure); `room`: how many there may be
 //! - `count`: how many rows the snapshot has, for people
 //! - `stuck`: a walk that gets nowhere
 //! - `exit`: how a reader ends by itself
@@ -46,11 +46,13 @@ mod page;
 mod reading;
 mod reconcile;
 mod replay;
+mod room;
 mod row_encoder;
 mod shares;
 mod stuck;
 mod volatile;
 mod walk;
+mod walked;
 mod witness;
 
 pub(crate) use ask::{Ask, Newest, NotReconciled};

@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::account::{Digest, Rejected};
 use crate::clock::Tick;
 use crate::exit::{Diagnosis, ErrorCode};
+use crate::in_flight::Taken;
 use crate::progress::Step;
 
 /// Longer tokens fit neither a URL nor the cursor record.
@@ -25,8 +26,8 @@ pub(crate) struct Page {
     /// Fields that upstream changed for all rows: they had an alarm of their own.
     pub drifting: Vec<&'static str>,
     pub(super) tail: PageTail,
-    /// Held until the page is committed.
-    pub(super) _room: Option<OwnedSemaphorePermit>,
+    /// The room that it takes, until it is committed.
+    pub(super) taken: Option<Taken>,
     /// With the last page of a walk: dropped once it is committed.
     pub(super) _done: Option<oneshot::Sender<Infallible>>,
 }
@@ -90,8 +91,13 @@ impl Page {
         &self.bytes[span.start as usize..span.end as usize]
     }
 
-    pub(crate) fn size(&self) -> usize {
-        self.bytes.len()
+    /// The memory that it takes: all of its buffers, not only what they are filled with.
+    pub(super) fn size(&self) -> usize {
+        let Self {
+            entries, bytes, tail, ..
+        } = self;
+        let hashes = tail.row_hashes.capacity() * size_of::<u64>();
+        size_of::<Self>() + bytes.capacity() + entries.capacity() * size_of::<Entry>() + hashes
     }
 
     /// The `public_id` of its last account.

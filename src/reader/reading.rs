@@ -11,7 +11,8 @@ pub(crate) use super::context::Until;
 use super::context::{Trials, WalkContext};
 use super::count::{MAX_COUNTED, count_snapshot};
 use super::exit::ReaderExit;
-use super::incoming::{Incoming, Item, MAX_BUFFERED, MAX_BUFFERED_LIVE};
+use super::incoming::{Incoming, Item};
+use super::room::RecordRoom;
 use super::row_encoder::{Noted, RowEncoder, large_value};
 use super::shares::Shares;
 use super::walk::{OneWalk, RangeKind};
@@ -21,6 +22,7 @@ use crate::backoff::Patience;
 use crate::clock::Tick;
 use crate::config;
 use crate::failpoint::{self, Rule};
+use crate::in_flight::InFlight;
 use crate::progress::{Backlog, Progress, Range, Timestamp};
 use crate::upstream::Client;
 
@@ -53,13 +55,17 @@ pub(crate) struct ReaderSettings<'a> {
     pub patience: Patience,
     /// What the topics of rows take, in bytes.
     pub max_message: usize,
+    /// What the cursor topic takes, in bytes.
+    pub max_record: usize,
+    pub in_flight: &'a InFlight,
     pub committed: watch::Receiver<Progress>,
 }
 
 impl Reader {
     pub(crate) fn new(settings: ReaderSettings<'_>) -> (Self, Incoming) {
-        let (incoming, [live, rest]) = Incoming::new([MAX_BUFFERED_LIVE, MAX_BUFFERED]);
+        let (incoming, [live, rest]) = Incoming::new(settings.in_flight.rooms());
         let metrics = settings.client.metrics().clone();
+        let room = Arc::new(RecordRoom::new(settings.name, settings.max_record));
         let context = WalkContext {
             client: settings.client,
             encoder: Arc::new(RowEncoder {
@@ -77,6 +83,7 @@ impl Reader {
             trials: Trials::new(settings.patience),
             live,
             rest,
+            room: Arc::clone(&room),
             clock: AtomicI64::new(0),
             passed_at: AtomicU64::new(0),
         };
@@ -86,7 +93,7 @@ impl Reader {
             polled_at: watch::Sender::new(0),
             swept_at: watch::Sender::new(0),
             sweep_soon: Notify::new(),
-            shares: Arc::new(Shares::open()),
+            shares: Arc::new(Shares::open(room)),
         };
         (reader, incoming)
     }
@@ -213,7 +220,9 @@ impl Reader {
     /// One live walk, until it is committed. What it leaves as ranges is shared out.
     async fn live_walk(&self, begun: &Progress) -> Result<(), ReaderExit> {
         let (progress, behind) = (self.progress(begun), self.context.upstream.backlog);
-        let walked = OneWalk::live(&progress, behind).run(&self.context, None).await?;
+        let walked = OneWalk::live(&progress, behind, self.context.room.range_count())
+            .run(&self.context, None)
+            .await?;
         let backlog = walked.backlog;
         walked.committed().await;
         if let Some(Backlog { stop, settles }) = backlog {

@@ -10,11 +10,12 @@ use tokio::runtime::Handle;
 
 use super::encoded::Encoded;
 use super::exit::ReaderExit;
-use super::incoming::{Incoming, Item, MAX_BUFFERED, Outlet};
+use super::incoming::{Incoming, Item, Outlet};
 use super::page::{Entry, Page, PageTail};
 use super::row_encoder::{Noted, RowEncoder, large_value};
 use crate::account::{Reason, Rules};
 use crate::avro::Encoder;
+use crate::in_flight::InFlight;
 use crate::metrics::LenderMetrics;
 use crate::progress::{Step, Timestamp, Walk};
 
@@ -24,6 +25,7 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// What a replay is made of.
 pub(crate) struct ReplaySettings<'a> {
+    pub in_flight: &'a InFlight,
     pub encoder: Encoder,
     pub rules: Rules,
     /// The lender's key in the configuration.
@@ -59,7 +61,7 @@ pub(crate) struct Closed;
 
 impl Replay {
     pub(crate) fn new(settings: ReplaySettings<'_>) -> (Self, Incoming) {
-        let (incoming, [_, way]) = Incoming::new([1, MAX_BUFFERED]);
+        let (incoming, [_, way]) = Incoming::new(settings.in_flight.rooms());
         let encoder = RowEncoder {
             rules: settings.rules,
             encoder: settings.encoder,
@@ -158,7 +160,7 @@ impl Replay {
                 row_hashes: Vec::new(),
                 is_continued: false,
             },
-            _room: None,
+            taken: None,
             _done: None,
         };
         self.way.hand_over(page).await;

@@ -4,10 +4,11 @@
 //! the largest part it can: its own, or one that nobody reads yet. Nobody but the walk that reads a range may shorten it,
 //! for only that walk knows how far it has come.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::room::RecordRoom;
 use crate::progress::{Range, Split, Timestamp};
 
 /// Nothing is split below this, in milliseconds: requests for less cost more than they bring.
@@ -28,6 +29,8 @@ struct Shared {
     running: Vec<RangePart>,
     /// Walks that wait for something to read.
     idle_count: usize,
+    /// Of the record in which they stand; those of a reconciliation stand in none.
+    room: Option<Arc<RecordRoom>>,
 }
 
 /// What is left of a range that is being read.
@@ -65,9 +68,11 @@ impl Shares {
     }
 
     /// None yet; they are added.
-    pub(super) fn open() -> Self {
+    pub(super) fn open(room: Arc<RecordRoom>) -> Self {
         let shares = Self::new(Vec::new());
-        shares.state().is_open = true;
+        let mut state = shares.state();
+        (state.is_open, state.room) = (true, Some(room));
+        drop(state);
         shares
     }
 
@@ -151,6 +156,12 @@ impl Shares {
 }
 
 impl Shared {
+    /// Whether one more range can be.
+    fn has_room(&self) -> bool {
+        let count = self.pending.len() + self.running.len();
+        self.room.as_ref().is_none_or(|room| room.takes_more_than(count))
+    }
+
     fn of(&mut self, stop: Timestamp) -> &mut RangePart {
         let part = self.running.iter_mut().find(|part| part.stop == stop);
         part.expect("a range that is read is among the running ones")
@@ -173,7 +184,7 @@ impl Shared {
         (part.position, part.is_paused) = (position, false);
         let mut splits = Vec::new();
         let Some(position) = position else { return splits };
-        while self.pending.len() < self.idle_count {
+        while self.pending.len() < self.idle_count && self.has_room() {
             let others = self.running.iter().filter(|part| part.stop != stop && !part.is_paused);
             let largest_other = others.map(RangePart::size).max().unwrap_or(0);
             // A range that was begun before is split by who reads it, for only its cursor knows where it stands.
@@ -278,6 +289,19 @@ mod tests {
         assert_eq!(split(&shares, 32, Some(at(20))), []);
         shares.paused(at(64));
         assert_eq!(split(&shares, 32, Some(at(20))).len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_split_that_the_record_has_no_room_for() {
+        let shares = shared(7);
+        let room = Arc::new(RecordRoom::new("acme", 14_000));
+        shares.state().room = Some(Arc::clone(&room));
+        room.note(&"x".repeat(4_096));
+        assert_eq!(split(&shares, 64, Some(at(0))).len(), 0, "one range has room");
+        shares.state().room = Some(Arc::new(RecordRoom::new("acme", 4_200)));
+        assert_eq!(split(&shares, 64, Some(at(0))).len(), 3, "four have, without cursors");
+        shares.state().room = None;
+        assert_eq!(split(&shares, 16, Some(at(1))).len(), 4);
     }
 
     #[test]

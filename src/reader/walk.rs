@@ -1,7 +1,6 @@
 //! How is one walk read? Page after page to its end; what goes wrong on the way is tried again, or begun afresh.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::ladder::{Ladder, Rung, Trouble};
 use super::page::{Page, PageTail};
 use super::shares::Shares;
 use super::stuck::{STUCK, STUCK_ADVICE, Stuck};
+use super::walked::Walked;
 use super::witness::PageUse;
 use crate::account::shortened;
 use crate::backoff::Backoff;
@@ -90,24 +90,6 @@ pub(super) enum RangeKind {
     Reconcile,
 }
 
-/// How a walk ended.
-pub(super) struct Walked {
-    /// The highest `updated_at`.
-    pub highest: Option<Timestamp>,
-    /// It was given up: what it left is among the ranges now, up to this time.
-    pub backlog: Option<Backlog>,
-    /// Ends when its last page is committed, or given up.
-    committed: oneshot::Receiver<Infallible>,
-}
-
-impl Walked {
-    /// Returns once everything that was read is committed: whoever reads on before reads for nothing.
-    pub(super) async fn committed(self) {
-        // Never a value: the sender is dropped.
-        let _ = self.committed.await;
-    }
-}
-
 impl<'w> OneWalk<'w> {
     pub(super) fn range(range: &Range, kind: RangeKind) -> Self {
         Self {
@@ -126,9 +108,13 @@ impl<'w> OneWalk<'w> {
         }
     }
 
-    /// From the mark `read` on, or from the place in the group of that time.
-    pub(super) fn live(progress: &Progress, behind: Duration) -> Self {
-        let backlog = (progress.ranges.len() < MAX_RANGES).then(|| BacklogLimit {
+    /// From the mark `read` on, or from the place in the group of that time. `range_count`: so many have room in the record.
+    pub(super) fn live(progress: &Progress, behind: Duration, range_count: usize) -> Self {
+        /// What a backlog adds at most.
+        const ADDED: usize = 2;
+        let count = progress.ranges.len();
+        let has_room = count < MAX_RANGES && count + ADDED <= range_count;
+        let backlog = has_room.then(|| BacklogLimit {
             behind,
             settles: !progress.has_ranges_beyond_settled(),
         });
@@ -216,7 +202,7 @@ impl<'w> OneWalk<'w> {
             let request = self.request(context);
             let under_way = match ahead.take().filter(|ahead| ahead.request == request) {
                 Some(ahead) => ahead,
-                None => Ahead::start(&context.client, request),
+                None => Ahead::start(&context.client, &context.outlet(self.walk).room, request),
             };
             match self.page(context, under_way, &mut ahead).await {
                 Ok(mut page) => {
@@ -290,8 +276,8 @@ impl<'w> OneWalk<'w> {
         mut under_way: Ahead,
         ahead: &mut Option<Ahead>,
     ) -> Result<Page, NoPage> {
-        let answer = match (&mut under_way.answer).await {
-            Ok(Ok(answer)) => answer,
+        let (answer, mut taken) = match (&mut under_way.answer).await {
+            Ok(Ok(arrived)) => arrived,
             Ok(Err(error)) => return Err(PageFault::Upstream(error).into()),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
@@ -311,10 +297,21 @@ impl<'w> OneWalk<'w> {
             empty_count: self.empty_count,
             takes_damaged: self.ladder.takes_damaged(),
         };
-        let judged = in_background(move || judge.page(&answer, next));
+        let room = Arc::clone(&context.outlet(self.walk).room);
+        let judged = in_background(move || {
+            let mut page = judge.page(&answer, next)?;
+            // Both of them were there at the end.
+            room.note_answer(answer.size() + page.size());
+            drop(answer);
+            page.bytes.shrink_to_fit();
+            taken.settle(page.size());
+            page.taken = Some(taken);
+            Ok(page)
+        });
         if let Ok(Some(cursor)) = next_known.await {
             *ahead = Some(Ahead::start(
                 &context.client,
+                &context.outlet(self.walk).room,
                 PageRequest {
                     cursor: Some(cursor),
                     limit: self.ladder.limit(context.upstream.page_size),
@@ -338,6 +335,10 @@ impl<'w> OneWalk<'w> {
     fn advance(&mut self, context: &WalkContext, page: &mut Page) {
         self.clock = Some(page.step.clock);
         self.count.iter_mut().for_each(|count| count.add(context, page));
+        page.step
+            .next_cursor
+            .iter()
+            .for_each(|cursor| context.room.note(cursor));
         (self.bounds.since, self.bounds.until) = (page.step.since, page.step.until);
         self.cursor.clone_from(&page.step.next_cursor);
         self.first_limit = None;

@@ -27,13 +27,7 @@ impl PageUse<'_> {
     pub(super) async fn take(&self, context: &WalkContext, walk: Walk, page: Page) -> bool {
         match self {
             Self::HandOver => {
-                let outlet = match walk {
-                    Walk::Live => &context.live,
-                    Walk::Range(_) | Walk::Sweep | Walk::EarlySweep | Walk::Reconcile(_) | Walk::Replay => {
-                        &context.rest
-                    }
-                };
-                outlet.hand_over(page).await;
+                context.outlet(walk).hand_over(page).await;
                 false
             }
             Self::FirstRow => page.step.highest.is_some(),

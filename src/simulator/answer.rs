@@ -116,6 +116,7 @@ impl Answer {
             | Effect::BoundsNotEchoed
             | Effect::CursorAnswersItself
             | Effect::EmptyPageWithCursor
+            | Effect::LongCursor { .. }
             | Effect::TokenRevoked
             | Effect::AllCursorsDead
             | Effect::Vanish { .. }

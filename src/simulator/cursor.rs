@@ -32,6 +32,9 @@ pub(super) struct Cursor {
     epoch: u64,
     /// Makes the cursor of an empty page differ from the one that led to it.
     nonce: u32,
+    /// Makes it longer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    padding: String,
     /// `None`: the start of the range.
     after: Option<(i64, String)>,
 }
@@ -45,6 +48,7 @@ impl Cursor {
             descending: filter.descending,
             epoch,
             nonce: 0,
+            padding: String::new(),
             after: after.map(|(at_ms, id)| (*at_ms, id.to_string())),
         }
     }
@@ -52,6 +56,14 @@ impl Cursor {
     /// The same position under another text.
     pub(super) fn renamed(mut self) -> Self {
         self.nonce = self.nonce.wrapping_add(1);
+        self
+    }
+
+    /// The same position in a text of so many bytes, or a few less.
+    pub(super) fn padded(mut self, bytes: usize) -> Self {
+        const NAME: usize = r#""padding":"","#.len();
+        let room = bytes.saturating_sub(self.encode().len()) / 4 * 3;
+        self.padding = "x".repeat(room.saturating_sub(NAME));
         self
     }
 
@@ -105,6 +117,16 @@ mod tests {
 
     fn cursor() -> Cursor {
         Cursor::new(0, &FILTER, 1, Some(&(7, "abc".into())))
+    }
+
+    #[test]
+    fn a_cursor_that_is_padded_is_as_long_as_asked_for_and_stays_what_it_is() {
+        for bytes in [300, 301, 302, 303, 4_096] {
+            let text = cursor().padded(bytes).encode();
+            assert!((bytes - 8..=bytes).contains(&text.len()), "{bytes}: {}", text.len());
+            let opened = Cursor::open(&text, 0, &FILTER, 1).expect("a cursor of its own");
+            assert_eq!(opened.after(), cursor().after());
+        }
     }
 
     #[test]

@@ -181,6 +181,10 @@ fn page(
             }
         }
         Some(Effect::PageOutOfOrder) => page.rows.reverse(),
+        Some(Effect::LongCursor { bytes }) => {
+            let long = |key| cursor(Some(key)).padded(*bytes).encode();
+            next = page.next.as_ref().map(long);
+        }
         Some(Effect::CursorAnswersItself) => next.clone_from(&query.cursor),
         Some(Effect::EmptyPageWithCursor) => {
             page.rows.clear();

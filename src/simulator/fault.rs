@@ -126,6 +126,8 @@ pub enum Effect {
     CursorAnswersItself,
     /// No rows, and a good cursor that has not moved.
     EmptyPageWithCursor,
+    /// `nextCursor` has about so many bytes, never more.
+    LongCursor { bytes: usize },
     /// All access tokens of the lender are revoked, this one among them: 401.
     TokenRevoked,
     /// All cursors given so far are dead; one that this request carries too.
@@ -275,6 +277,7 @@ impl Effect {
             | Self::BoundsNotEchoed
             | Self::CursorAnswersItself
             | Self::EmptyPageWithCursor
+            | Self::LongCursor { .. }
             | Self::TokenRevoked
             | Self::AllCursorsDead
             | Self::Vanish { .. }

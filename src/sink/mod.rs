@@ -5,7 +5,7 @@
 //! - `ground`: whether the topics are still those that were written to
 //! - `record`: what stands in the topics, headers and sizes
 //! - `transaction`: one transaction (Atomic)
-//! - `producer_error`: what a failed call to the producer means
+//! - `producer`: what a failed call to it means, and whether its id may be used
 //! - `recovery`: what is committed, read back
 //! - `versions`: the same by version, to be compared with upstream
 //! - `topics`: the topics, what is wanted against what is found; `topic_error`: why they cannot be used
@@ -17,7 +17,7 @@ mod admin;
 mod error;
 mod ground;
 mod interface;
-mod producer_error;
+mod producer;
 mod ready;
 mod record;
 mod recovery;
@@ -31,6 +31,7 @@ pub(crate) use admin::{Brokers, InspectedTopic, TopicState, inspect_topics};
 pub(crate) use error::SinkError;
 pub(crate) use ground::TRAIL_ADVICE;
 pub(crate) use interface::{Committed, Sink};
+pub(crate) use producer::try_transactional_id;
 pub(crate) use ready::{ready_topics, watch_settings};
 pub(crate) use record::{
     AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, TopicRecord, account_size, change_size, header,
@@ -42,5 +43,5 @@ pub(crate) use recovery::{
 pub(crate) use tail::{TailError, TopicTail};
 pub(crate) use topic_error::TopicError;
 pub(crate) use topics::{Role, Topic, Topics, UsableTopic};
-pub(crate) use transaction::{Transactions, Watchers, try_transactional_id};
+pub(crate) use transaction::{Transactions, Watchers};
 pub(crate) use versions::{DeadLetters, read_dead_letters, read_versions};

@@ -15,6 +15,7 @@ use std::ops::Range;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 use super::error::SinkError;
+use super::topics::Topic;
 use crate::account::{Changed, Digest, Op, Reason};
 use crate::avro;
 use crate::index::Version;
@@ -194,6 +195,11 @@ impl DeadLetterRecord<'_> {
 pub(crate) fn partitions_text(accounts: usize, changes: Option<usize>) -> String {
     let changes = changes.map(|count| format!(",changes={count}")).unwrap_or_default();
     format!("accounts={accounts}{changes}")
+}
+
+/// How large the value of a record with this key may be in `topic`.
+pub(super) fn largest_value(topic: &Topic, key: &str) -> usize {
+    topic.max_message.saturating_sub(RECORD_OVERHEAD + key.len())
 }
 
 /// The size of the largest batch that holds this account alone.

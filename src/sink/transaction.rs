@@ -7,6 +7,7 @@
 //! The caller decides what follows an error: nothing is sent again here, because only the committed cursor record can
 //! tell whether a batch landed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,8 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use super::error::SinkError;
 use super::ground::{Age, Ground, TrailRecreated};
 use super::interface::{Committed, Sink};
-use super::producer_error::{fatal_error, kafka_error};
-use super::record::{Records, account_headers, change_headers, partitions_text};
+use super::producer::{INIT_LIMIT, fatal_error, kafka_error};
+use super::record::{Records, account_headers, change_headers, largest_value, partitions_text};
 use super::recovery::CursorRecords;
 use super::topics::{Topic, Topics};
 use crate::failpoint;
@@ -34,9 +35,6 @@ use crate::watchdog::{Pulse, work_limit};
 /// A commit that takes longer is doubtful, even if it then succeeds (KAFKA-17754, librdkafka#5423): EndTxn may have been
 /// repeated, which librdkafka says nowhere when the connection was closed.
 const COMMIT_LIMIT: Duration = EARLIEST_RETRY;
-
-/// The coordinator may be electing, or still completing what an earlier instance left.
-const INIT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Reading the cursor topic ends by itself when nothing comes any more. As long as anything does, it may go on; there is a small
 /// record a transaction.
@@ -55,6 +53,7 @@ pub(crate) struct Transactions {
     shutdown: Shutdown,
     watchers: Watchers,
     ground: Mutex<Ground>,
+    said_left_out: AtomicBool,
 }
 
 /// Who hears what the producer does.
@@ -88,6 +87,7 @@ impl Transactions {
             shutdown,
             watchers,
             ground: Mutex::default(),
+            said_left_out: AtomicBool::new(false),
         })
     }
 
@@ -180,8 +180,6 @@ impl Transactions {
     fn send_record(&self, mut record: BaseRecord<'_, str, [u8]>, begun: Instant) -> Result<(), kafka::Error> {
         const FULL_QUEUE_POLL: Duration = Duration::from_millis(10);
         let context = self.producer.context();
-        // So long a full queue may stay full: deliveries fail before that.
-        let deadline = Instant::now() + transaction_timeout();
         loop {
             context.sending();
             let (error, back) = match self.producer.send(record) {
@@ -197,8 +195,9 @@ impl Transactions {
             self.wait(FULL_QUEUE_POLL)?;
             // While ending, it may not even move slowly: record by record, that could take for ever.
             let is_ending_late = self.shutdown.is_requested() && begun.elapsed() > SHUTDOWN_LIMIT;
-            if is_ending_late || Instant::now() > deadline {
-                let limit = self.patience(transaction_timeout());
+            // So that what is sent last still has its time before the transaction's is over.
+            if is_ending_late || begun.elapsed() > transaction_timeout() / 3 {
+                let limit = self.patience(transaction_timeout() / 3);
                 return Err(kafka::Error::TimedOut {
                     doing: "sending a record",
                     limit,
@@ -414,14 +413,21 @@ impl Sink for Transactions {
             let message = letter.message(source, lender, topic.max_message);
             self.send(&topic.name, message.key, message.value, message.headers, begun)?;
         }
-        let value = progress.to_json_with(self.ground().ends(&progress.ends));
-        self.send(
-            &self.topics.cursor.name,
-            Some(&self.key.to_json()),
-            value.as_bytes(),
-            OwnedHeaders::new(),
-            begun,
-        )?;
+        let (topic, key) = (&self.topics.cursor, self.key.to_json());
+        let progress = Record {
+            ends: self.ground().ends(&progress.ends).clone(),
+            ..progress.clone()
+        };
+        let (value, left_out) = progress.to_json_within(largest_value(topic, &key));
+        if left_out > 0 && !self.said_left_out.swap(true, Ordering::Relaxed) {
+            let (topic, limit) = (&topic.name, topic.max_message);
+            tracing::warn!(
+                connector = self.key.connector,
+                "the cursor record is larger than {topic} takes ({limit} bytes): {left_out} of its cursors are left out, and a start \
+                 reads a little again; raise max.message.bytes of the topic"
+            );
+        }
+        self.send(&topic.name, Some(&key), value.as_bytes(), OwnedHeaders::new(), begun)?;
         self.drain()?;
         if !records.accounts.is_empty() {
             failpoint::reach("accounts_sent");
@@ -476,18 +482,4 @@ impl Sink for Transactions {
             tracing::debug!("no transaction was ended: {error}");
         }
     }
-}
-
-/// Whether `transactional_id` may be used, tried by claiming it: fences an earlier producer of this very id alone, and writes
-/// nothing. Blocks.
-///
-/// # Errors
-/// When the coordinator cannot be reached in time, or refuses.
-pub(crate) fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result<(), kafka::Error> {
-    /// No record is ever handed to this producer.
-    const SIZE: usize = 1_000_000;
-    let producer = cluster.producer(transactional_id, SIZE, SIZE, LenderMetrics::default())?;
-    producer
-        .init_transactions(INIT_LIMIT)
-        .map_err(|source| kafka_error(cluster, &producer, "claiming the transactional id", source))
 }

@@ -180,6 +180,11 @@ impl Connection {
 }
 
 impl Answer {
+    /// The memory that it takes.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.text.capacity() + self.damaged.as_ref().map_or(0, Vec::capacity)
+    }
+
     /// The page in this answer.
     ///
     /// # Errors

@@ -162,6 +162,8 @@ impl<'a> UpstreamRows<'a> {
             until: Until::CaughtUp,
             patience: Patience::Endless,
             max_message: self.topic.max_message,
+            max_record: usize::MAX,
+            in_flight: &self.config.in_flight_of_one(),
             committed,
         });
         // Given up with this reading.

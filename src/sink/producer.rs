@@ -1,9 +1,15 @@
-//! What does an error of a producer mean? What ended it says more than what its calls say afterwards.
+//! What does an error of a producer mean, and may its transactional id be used? What ended one says more than its calls say afterwards.
+
+use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
 
 use crate::kafka::{self, Acl, Cluster, Context, LastReported, code};
+use crate::metrics::LenderMetrics;
+
+/// The coordinator may be electing, or still completing what an earlier instance left.
+pub(super) const INIT_LIMIT: Duration = Duration::from_secs(15);
 
 pub(super) fn kafka_error(
     cluster: &Cluster,
@@ -37,4 +43,18 @@ fn error_of(cluster: &Cluster, doing: &'static str, last_reported: LastReported,
         last_reported,
         source,
     }
+}
+
+/// Whether `transactional_id` may be used, tried by claiming it: fences an earlier producer of this very id alone, and writes
+/// nothing. Blocks.
+///
+/// # Errors
+/// When the coordinator cannot be reached in time, or refuses.
+pub(crate) fn try_transactional_id(cluster: &Cluster, transactional_id: &str) -> Result<(), kafka::Error> {
+    /// No record is ever handed to this producer.
+    const SIZE: usize = 1_000_000;
+    let producer = cluster.producer(transactional_id, SIZE, SIZE, LenderMetrics::default())?;
+    producer
+        .init_transactions(INIT_LIMIT)
+        .map_err(|source| kafka_error(cluster, &producer, "claiming the transactional id", source))
 }

@@ -1,0 +1,127 @@
+//! Does what is in flight stay within its budget, whatever is slow, large or many? On real brokers.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use d02_source::simulator::Options;
+use d02_source::testbed::{Broker, BrokerOptions};
+
+use crate::support::judge;
+use crate::support::nothing_happens_for;
+use crate::support::source::Source;
+use crate::support::wait_for;
+use crate::support::world::{World, options};
+
+const MIB: u64 = 1 << 20;
+
+/// What the allocators, the copies of records in librdkafka and what it knows of them take beside a budget: so many times.
+const SLACK: u64 = 2;
+
+/// A broker that can be made to stand still, which answers nobody and closes no connection.
+struct Stopped<'b>(&'b Broker);
+
+impl<'b> Stopped<'b> {
+    fn begin(broker: &'b Broker) -> Self {
+        signal(broker, "STOP");
+        Self(broker)
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
+}
+
+fn signal(broker: &Broker, name: &str) {
+    let properties = broker.directory().join("node-1.properties");
+    let is_it = |process: &Path| {
+        let command = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        command.contains("kafka.Kafka") && command.contains(&properties.display().to_string())
+    };
+    let processes = std::fs::read_dir("/proc").expect("processes");
+    let paths = processes.map(|entry| entry.expect("an entry").path());
+    let process = paths.into_iter().find(|path| is_it(path)).expect("the broker runs");
+    let id = process.file_name().expect("a number").to_string_lossy().into_owned();
+    let status = Command::new("kill").args([&format!("-{name}"), &id]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// Rows that were read, once none more are.
+fn rows_read_in_the_end(world: &World) -> u64 {
+    const STILL: Duration = Duration::from_secs(3);
+    let (mut count, mut since) = (0, Instant::now());
+    wait_for("the reading waits", || {
+        let now = world.simulator.counts().row_count;
+        if now != count {
+            (count, since) = (now, Instant::now());
+        }
+        (count > 0 && since.elapsed() > STILL).then_some(count)
+    })
+}
+
+#[track_caller]
+fn judge_all(world: &World, lenders: usize) {
+    let rows: Vec<_> = (0..lenders).flat_map(|lender| world.simulator.rows(lender)).collect();
+    let records = world.judged_accounts();
+    judge::once_and_in_order(&records);
+    judge::complete(&records, &rows);
+}
+
+#[test]
+fn eight_lenders_in_their_snapshots_stay_within_one_budget_while_the_broker_stands_still() {
+    const ROWS: u32 = 20_000;
+    let budget = std::env::var("D02_TEST_BUDGET").unwrap_or_else(|_| "32MiB".to_owned());
+    let broker = Broker::start(BrokerOptions::default()).expect("a broker");
+    let world = World::with(options(&[ROWS; 8])).on(&broker.bootstrap_servers());
+    // Nothing is read before all are claimed.
+    world.simulator.set_latency(Duration::from_secs(3));
+    let mut set = vec![
+        "upstream.snapshot_parallelism=4".to_owned(),
+        "transaction.max_rows=20000".to_owned(),
+    ];
+    if budget != "none" {
+        set.push(format!("memory.in_flight={budget}"));
+    }
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let mut source = world.command_with(&set, &["run", "--until-caught-up"]);
+    wait_for("all are claimed", || {
+        (source.log().matches("claimed and restored").count() == 8).then_some(())
+    });
+    let before = source.resident_bytes();
+    let stopped = Stopped::begin(&broker);
+    world.simulator.set_latency(Duration::ZERO);
+    let read = rows_read_in_the_end(&world);
+    nothing_happens_for(Duration::from_secs(14));
+    let after = source.most_resident_bytes();
+    println!(
+        "before {} MiB, most {} MiB, {read} rows of {}",
+        before / MIB,
+        after / MIB,
+        ROWS * 8
+    );
+    assert!(read < u64::from(ROWS) * 8, "the reading waits: {read}");
+    assert!(after - before < SLACK * 32 * MIB, "{} MiB", (after - before) / MIB);
+    drop(stopped);
+    source.expect_exit(0);
+    judge_all(&world, 8);
+}
+
+#[test]
+fn pages_that_are_larger_than_the_whole_budget_pass_one_after_another() {
+    let with = Options {
+        ..options(&[3_000, 3_000])
+    };
+    let mut with = with;
+    for lender in &mut with.lenders {
+        lender.oversized_rows = 30;
+    }
+    let world = World::with(with);
+    let set = ["memory.in_flight=16MiB", "upstream.snapshot_parallelism=4"];
+    let mut source: Source = world.command_with(&set, &["run", "--until-caught-up"]);
+    source.expect_exit(0);
+    let records = world.judged_accounts();
+    judge::once_and_in_order(&records);
+    assert_eq!((records.len(), world.dead_letters().len()), (2 * 2_970, 60));
+}
