@@ -622,6 +622,7 @@ mod tests {
             let mut rng = Rng::with_seed(0);
             let mut scenario = Play::scenario(&mut rng, "http://127.0.0.1", &simulator.lender(0), BEGIN_MS);
             (scenario.start_from, scenario.transaction.max_rows) = (None, 1);
+            (scenario.max_record, scenario.in_flight) = (1 << 20, InFlight::new(256 << 20, 1, Gauge::default()));
             scenario.upstream.page_size = page_size;
             scenario.upstream.snapshot_parallelism = walk_count;
             scenario.upstream.poll_interval = Duration::from_secs(1);

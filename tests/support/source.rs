@@ -98,11 +98,6 @@ impl Source {
         self.status("VmRSS:") * 1024
     }
 
-    /// The most that it held.
-    pub(crate) fn most_resident_bytes(&self) -> u64 {
-        self.status("VmHWM:") * 1024
-    }
-
     /// Threads, without those of tokio's pool, which grows as it is needed and shrinks after a while.
     pub(crate) fn thread_count(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
