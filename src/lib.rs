@@ -8,7 +8,7 @@
 //! | | `shutdown`, `backoff`, `watchdog`, `in_flight` | the end; the next try; loops that hang; memory of what is under way |
 //! | | `account` | a D02 row as a typed account, or why it is none; its digest. Pure |
 //! | | `progress` | what is read, what is left; the cursor record. Pure |
-//! | | `config`, `metrics` | settings; metrics |
+//! | | `config`, `counter`, `metrics` | settings; what a counter is; metrics |
 //! | codec | `avro` | accounts to framed bytes, and back to JSON. Pure |
 //! | | `index` | which rows are news. Pure |
 //! | edges | `upstream` | one page after a cursor |
@@ -36,6 +36,7 @@ mod backoff;
 pub mod clock;
 pub mod command;
 pub mod config;
+mod counter;
 pub mod exit;
 mod failpoint;
 #[cfg(feature = "demo")]

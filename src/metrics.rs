@@ -5,20 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::{MetricType, TypedMetric, counter};
 use prometheus_client::registry::Registry;
 
 use crate::clock::{self, NOTABLE_SKEW};
+use crate::counter::Counter;
 use crate::log;
 use crate::progress::Timestamp;
 
@@ -34,33 +33,6 @@ const NO_ANSWER: &str = "none";
 
 /// For what is no whole number.
 pub(crate) type FloatGauge = Gauge<f64, AtomicU64>;
-
-/// What only grows. Its family is named like its samples; that of prometheus-client's own lacks the `_total`, as OpenMetrics
-/// wants it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(counter::Counter);
-
-impl Deref for Counter {
-    type Target = counter::Counter;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl TypedMetric for Counter {
-    const TYPE: MetricType = MetricType::Counter;
-}
-
-impl EncodeMetric for Counter {
-    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
-        encoder.encode_gauge(&self.0.get())
-    }
-
-    fn metric_type(&self) -> MetricType {
-        Self::TYPE
-    }
-}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LenderLabel {

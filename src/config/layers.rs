@@ -24,7 +24,8 @@ use figment::value::{Dict, Map, Num, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::error::ConfigError;
-use super::keys::{ConfigKey, KEYS};
+use super::key::ConfigKey;
+use super::keys::KEYS;
 use super::kinds::ValueKind;
 use super::lookup::{is_table, locate, nearest, split};
 use super::values::is_secret_property;

@@ -1,6 +1,7 @@
 //! Which key does a name mean?
 
-use super::keys::{ConfigKey, KEYS};
+use super::key::ConfigKey;
+use super::keys::KEYS;
 use super::kinds::ValueKind;
 
 /// Finds a key by its parts; `None` when there is no such key. Answers its full dotted name too.

@@ -1,12 +1,13 @@
 //! What did the operator ask for?
 //!
 //! [`load`] turns files, variables and `--set` into one typed [`Config`] (`settings`), or into every error at once. `keys`
-//! is the table of all keys, with the reason for each; `kinds` says what may stand in one, `lookup` which one a name means,
+//! is the table of all keys, with the reason for each, `key` what is known of one; `kinds` says what may stand in one, `lookup` which one a name means,
 //! `layers` where a value comes from and which one counts; `values` reads one value from its text and keeps secrets;
 //! `validate` holds values against one another; `show` prints the result, `reference` the table.
 
 mod build;
 mod error;
+mod key;
 mod keys;
 mod kinds;
 mod layers;

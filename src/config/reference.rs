@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::keys::{ConfigKey, KEYS, TABLES};
+use super::key::ConfigKey;
+use super::keys::{KEYS, TABLES};
 use super::lookup::split;
 use super::toml;
 
