@@ -37,6 +37,9 @@ pub(crate) enum Rule {
     TwoPasses,
     /// The clock of an answer is the earlier of upstream's and ours.
     EarlierClock,
+    /// What was restored before a lender was fenced is read on behind it; a rule of the model test's own start.
+    #[cfg(test)]
+    ReadOnWhenFenced,
 }
 
 #[cfg(test)]

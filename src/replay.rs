@@ -11,7 +11,7 @@ use crate::backoff::Patience;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, INTERRUPTED};
 use crate::index::Index;
-use crate::kafka::{self, Cluster, Offsets, blocking};
+use crate::kafka::{self, Cluster, End, Offsets, Reading, TopicReader, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Candidate, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living};
@@ -20,9 +20,7 @@ use crate::progress::Timestamp;
 use crate::reader::{Closed, Incoming, Letters, ReaderError, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::sink::{
-    CursorRecords, SinkError, Topics, UsableTopic, nothing_restored, read_dead_letters, ready_topics, restore_accounts,
-};
+use crate::sink::{CursorRecords, RestoredAccounts, SinkError, Topics, UsableTopic, read_dead_letters, ready_topics};
 use crate::supervisor::{instance_id, registry_of};
 use crate::watchdog::Pulse;
 
@@ -152,8 +150,12 @@ impl<'a> Replayer<'a> {
             republish: None,
             denials: Denials::said_at_once(),
         };
-        let mut started = blocking(move || starter.start(vec![candidate])).await;
-        let (_, started) = started.pop().expect("one was to be started");
+        let started = blocking(move || {
+            let mut started = None;
+            starter.start(vec![(candidate, ())], |(), result| started = Some(result));
+            started.expect("one was to be started")
+        })
+        .await;
         started.map_err(|error| match error.exit() {
             Exit::Done => ReplayError::Interrupted.into(),
             _ => error.into(),
@@ -164,11 +166,19 @@ impl<'a> Replayer<'a> {
     async fn held(&self, public_id: &str, topics: &Topics) -> Result<Index, Failure> {
         let (cluster, topic) = (self.cluster.clone(), topics.accounts.name.clone());
         let lenders = [(public_id.to_owned(), 0)];
-        let (nothing, shutdown) = (
-            nothing_restored(lenders, topics.accounts.delete_retention),
-            self.shutdown.clone(),
-        );
-        let restored = blocking(move || restore_accounts(&cluster, &topic, nothing, &|_| Ok(None), &shutdown)).await;
+        let mut accounts = RestoredAccounts::of(&topic, lenders, topics.accounts.delete_retention);
+        let shutdown = self.shutdown.clone();
+        let restored = blocking(move || {
+            let how = Reading {
+                end: End::True,
+                shutdown: &shutdown,
+                grace: Duration::ZERO,
+                hidden: &mut || {},
+            };
+            accounts.read_on(&TopicReader::new(&cluster)?, &|_| Ok(None), how)?;
+            Ok(accounts)
+        })
+        .await;
         let mut restored = restored.map_err(|error| match error {
             SinkError::Kafka(kafka::Error::Interrupted) => ReplayError::Interrupted.into(),
             error => Failure::from(error),

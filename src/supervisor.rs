@@ -480,17 +480,16 @@ async fn start_in_groups(starter: Arc<Starter>, mut waiting: mpsc::UnboundedRece
             }
         }
         first_group = false;
-        let (candidates, replies): (Vec<_>, Vec<_>) = group
+        let group = group
             .into_iter()
-            .map(|ToStart { candidate, started }| (candidate, started))
-            .unzip();
-        let starter = Arc::clone(&starter);
-        let started = tokio::task::spawn_blocking(move || starter.start(candidates)).await;
-        let started = started.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-        for ((_, result), reply) in started.into_iter().zip(replies) {
+            .map(|ToStart { candidate, started }| (candidate, started));
+        let (group, starter) = (group.collect(), Arc::clone(&starter));
+        let done = |started: oneshot::Sender<_>, result| {
             // Its supervisor waits for nothing else.
-            let _ = reply.send(result);
-        }
+            let _ = started.send(result);
+        };
+        let starting = tokio::task::spawn_blocking(move || starter.start(group, done)).await;
+        starting.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
     }
 }
 

@@ -1,9 +1,14 @@
 //! What is a start's proof worth, and whom does it disturb? Tombstones of others, lenders beside those that start, takeovers of
 //! many lenders.
 
-use crate::support::judge;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::{BaseRecord, Producer};
+
 use crate::support::kafka::{self, Record};
 use crate::support::world::World;
+use crate::support::{PATIENCE, judge, wait_for};
 
 /// A null record for the key of `record`, with these headers.
 fn tombstone(record: &Record, headers: &[(&str, &str)]) -> Record {
@@ -38,6 +43,7 @@ fn null_records_for_one_lenders_keys_do_not_excuse_what_another_one_lost() {
     remove(&world, &accounts_of(&world, 1), &[]);
     let lost = accounts_of(&world, 0)[0].partition;
     kafka::empty(&world.servers, &world.topic("accounts"), &[lost]);
+    let cursors = world.cursors();
     // Together, and where nothing is held of the other one.
     for password in [None, Some(("D02__LENDERS__LENDER_2__PASSWORD", "wrong"))] {
         let mut source = world.command(&["run"], password.as_slice());
@@ -47,6 +53,7 @@ fn null_records_for_one_lenders_keys_do_not_excuse_what_another_one_lost() {
         assert!(log.contains("cursor reset"), "{log}");
         assert!(!log.contains("that is honoured"), "{log}");
     }
+    assert_eq!(world.cursors(), cursors, "a refusal writes nothing");
     for lender in ["lender-1", "lender-2"] {
         world.command(&["cursor", "reset", lender], &[]).expect_exit(0);
     }
@@ -150,4 +157,163 @@ fn a_reset_is_the_way_on_after_a_null_record_of_nobody() {
     world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
     world.catch_up();
     judge::complete(&world.accounts(), &world.simulator.rows(0));
+}
+
+/// Sign of life, so often that what lost its lender finds out soon.
+const BEAT: (&str, &str) = ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s");
+
+/// The instances that claimed each lender, by epoch.
+fn owners(world: &World) -> BTreeMap<String, BTreeMap<u64, BTreeSet<String>>> {
+    let mut owners: BTreeMap<String, BTreeMap<u64, BTreeSet<String>>> = BTreeMap::new();
+    for record in world.cursors() {
+        let json = record.json();
+        if let Some(instance) = json["instance"].as_str() {
+            let epoch = json["epoch"].as_u64().expect("a number");
+            let epochs = owners.entry(record.key().to_owned()).or_default();
+            epochs.entry(epoch).or_default().insert(instance.to_owned());
+        }
+    }
+    owners
+}
+
+fn judge_all(world: &World, lender_count: usize) {
+    let rows: Vec<_> = (0..lender_count)
+        .flat_map(|lender| world.simulator.rows(lender))
+        .collect();
+    judge::everything(&world.judged_accounts(), &rows);
+}
+
+#[test]
+fn a_second_instance_takes_many_lenders_over_one_by_one_and_each_moves_once() {
+    const LENDERS: usize = 24;
+    let world = World::new(&[20; LENDERS]);
+    let mut first = world.command(&["run"], &[BEAT]);
+    wait_for("the snapshots", || {
+        (world.accounts_so_far() == 20 * LENDERS).then_some(())
+    });
+    // It stops in the middle, for longer than the first one looks for a claim.
+    let mut second = world.command(&["run"], &[BEAT, ("D02_FAILPOINT", "after_claim:12:18000")]);
+    second.wait_for_line("failpoint after_claim reached");
+    let stopped = Instant::now();
+    (0..LENDERS).for_each(|lender| {
+        world.simulator.touch(lender, 5, 1);
+    });
+    // All but the one that is claimed and stopped: those that wait for their claim run where they were.
+    wait_for("changes of the others", || {
+        (world.accounts_so_far() >= 25 * LENDERS - 5).then_some(())
+    });
+    assert!(
+        stopped.elapsed() < Duration::from_secs(20),
+        "they were written by whoever claimed them"
+    );
+    assert!(first.is_running(), "{}", first.log());
+    let claimed = |log: &str| log.matches("claimed and restored").count();
+    let (mut seed, mut changed) = (2, Instant::now());
+    wait_for("the other claims", || {
+        if changed.elapsed() > Duration::from_millis(500) {
+            world.simulator.touch(seed as usize % LENDERS, 3, seed);
+            (seed, changed) = (seed + 1, Instant::now());
+        }
+        (claimed(&second.log()) == LENDERS).then_some(())
+    });
+    first.expect_exit(3);
+    second.signal("TERM");
+    second.expect_exit(0);
+    assert!(!second.log().contains("stopped:"), "{}", second.log());
+    for (lender, epochs) in owners(&world) {
+        assert_eq!(
+            epochs.keys().copied().collect::<Vec<_>>(),
+            [1, 2],
+            "{lender} moves once"
+        );
+        assert!(
+            epochs.values().all(|instances| instances.len() == 1),
+            "One writer: {lender}"
+        );
+    }
+    world.catch_up();
+    judge_all(&world, LENDERS);
+}
+
+#[test]
+fn killed_at_any_point_of_taking_over_nothing_is_lost_or_doubled() {
+    let world = World::new(&[200, 200, 200]);
+    let mut first = world.command(&["run"], &[BEAT]);
+    wait_for("the snapshots", || (world.accounts_so_far() == 600).then_some(()));
+    for (seed, failpoint) in ["after_restore:1", "after_fence:2", "after_claim:2"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut second = world.command(&["run"], &[BEAT, ("D02_FAILPOINT", failpoint)]);
+        let name = failpoint.split(':').next().expect("a name");
+        second.wait_for_line(&format!("failpoint {name} reached"));
+        (0..3).for_each(|lender| {
+            world.simulator.touch(lender, 20, seed as u64);
+        });
+        second.kill();
+        if name == "after_restore" {
+            assert!(first.is_running(), "nobody was fenced: {}", first.log());
+        }
+    }
+    world.catch_up();
+    first.expect_exit(3);
+    judge_all(&world, 3);
+}
+
+#[test]
+fn a_restore_of_any_length_leaves_the_lender_to_its_owner_and_what_is_claimed_shows_life() {
+    let world = World::new(&[50]);
+    let mut first = world.command(&["run"], &[BEAT]);
+    wait_for("the snapshot", || (world.accounts_so_far() == 50).then_some(()));
+    let lives = || {
+        let mut reset = world.command(&["cursor", "reset", "lender-1"], &[BEAT]);
+        reset.expect_exit(2);
+        assert!(reset.log().contains("lives, its last commit is"), "{}", reset.log());
+    };
+    // Longer than an instance counts as alive without a sign.
+    let mut second = world.command(&["run"], &[BEAT, ("D02_FAILPOINT", "after_restore:1:8000")]);
+    second.wait_for_line("failpoint after_restore reached");
+    let restored = Instant::now();
+    wait_for("a while", || {
+        (restored.elapsed() > Duration::from_secs(5)).then_some(())
+    });
+    lives();
+    assert!(first.is_running(), "{}", first.log());
+    second.wait_for_line("claimed and restored");
+    first.expect_exit(3);
+    let claimed = Instant::now();
+    wait_for("a while", || (claimed.elapsed() > Duration::from_secs(5)).then_some(()));
+    lives();
+    second.signal("TERM");
+    second.expect_exit(0);
+    judge_all(&world, 1);
+}
+
+#[test]
+fn what_a_killed_instance_left_open_for_other_lenders_does_not_hold_back_a_start() {
+    let world = World::new(&[50, 50]);
+    world.catch_up();
+    let begun = Instant::now();
+    for lender in 0..2 {
+        let id = format!("{}.{}", world.name, world.lender(lender).public_id);
+        let killed = kafka::producer(&world.servers, &[("transactional.id", &id)]);
+        killed.init_transactions(PATIENCE).expect("fenced");
+        killed.begin_transaction().expect("begun");
+        let topic = world.topic("cursor");
+        let record = BaseRecord::<str, str>::to(&topic)
+            .key("other")
+            .payload("open")
+            .partition(0);
+        killed.send(record).expect("sent");
+        killed.flush(PATIENCE).expect("written");
+        // As one that is killed: it says nothing any more.
+        std::mem::forget(killed);
+    }
+    let log = world.catch_up();
+    assert!(log.contains("fencing all lenders that are to start"), "{log}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(60),
+        "it waited for their time-out"
+    );
+    judge_all(&world, 2);
 }

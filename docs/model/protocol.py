@@ -54,6 +54,8 @@ MUTATIONS = {
     "slow_go_on": "a commit that was slow and succeeded is trusted: no reopen",
     "drop_kept": "the pages of a batch that did not land are dropped instead of decided again",
     "no_fence": "a producer that was fenced can still commit",
+    "restore_only": "what was restored before the fence is not read on behind it",
+    "claim_again": "a claim that did not land is made again of the record that was found at first, whatever came since",
     "settled_early": "`settled` moves with every page of a sweep",
     "no_continue_check": "a page is taken though it does not go on behind the page before it",
     "split_gap": "the new range of a split begins a millisecond too late",
@@ -571,6 +573,11 @@ class Instance:
         self.record = None
         self.index = {}
         self.tombstones = {}
+        self.restored = {}
+        self.read_up_to = 0
+        """How much of the log `restored` holds."""
+        self.found = None
+        """The record that is claimed."""
         self.attempted = None
         self.forget_walks()
         world.say(self.name, "starts")
@@ -1051,12 +1058,30 @@ class Instance:
         if reconciling and reconciling.lived is not None and walk.begun_tick >= reconciling.lived and walk.kind == "sweep":
             reconciling.has_swept = True
 
+    def read_on(self):
+        """What was committed since the last reading of the topic (delivery.md, "Starting")."""
+        for transaction in self.kafka.log[self.read_up_to :]:
+            for key, row, _ in transaction.records:
+                if row is None:
+                    self.restored.pop(key, None)
+                else:
+                    self.restored[key] = row
+        self.read_up_to = len(self.kafka.log)
+
+    def claim(self):
+        """Claims the record as it is, if it is what was restored."""
+        if "restore_only" not in self.world.flags:
+            self.read_on()
+        if self.found is None or "claim_again" not in self.world.flags:
+            self.found = self.kafka.cursor_record() or CursorRecord()
+        if checksum(self.restored) != self.found.checksum:
+            self.world.broken("Refused", "what is restored and the record differ")
+        self.attempt(claim=self.found)
+
     def restore(self):
-        """The index from the topic, held to the record (delivery.md, "Starting")."""
+        """The index from what was restored."""
         tick = self.world.tick
-        self.index = {key: Held(*row, tick, 0) for key, row in self.kafka.topic.items()}
-        if checksum(self.index) != self.record.checksum:
-            self.world.broken("Refused", "index and record differ")
+        self.index = {key: Held(*row, tick, 0) for key, row in self.restored.items()}
         self.forget_walks()
         self.ranges = [
             Walk("range", entry.since, entry.until, entry.cursor, entry.highest, entry.stop, entry.cursor and entry.last)
@@ -1067,11 +1092,16 @@ class Instance:
         """The owner's next step: towards running, or one transaction."""
         reconciling = self.reconciling
         if self.state == "init":
+            # Nobody is fenced by that.
+            self.read_on()
+            self.state = "restored"
+            self.world.say(self.name, "restores")
+        elif self.state == "restored":
             self.producer_epoch = self.kafka.init_transactions()
             self.state = "read"
             self.world.say(self.name, "init_transactions")
         elif self.state == "read":
-            self.attempt(claim=self.kafka.cursor_record() or CursorRecord())
+            self.claim()
         elif self.state == "reopen":
             self.producer_epoch = self.kafka.init_transactions()
             self.state = "back"
@@ -1216,7 +1246,7 @@ def instance_event(world, event):
             instance.step(world.pick(4))
     elif event in ("live", "sweep", "early", "rc"):
         instance.begin(event)
-    elif instance.state in ("init", "read") or instance.record is None:
+    elif instance.state in ("init", "restored", "read") or instance.record is None:
         return
     elif event == "split" and instance.is_running() and instance.ranges:
         split_one(world, instance)

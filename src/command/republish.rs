@@ -11,13 +11,13 @@ use crate::backoff::{BATCH_PATIENCE, Patience};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::index::Index;
-use crate::kafka::{Cluster, uninterrupted};
+use crate::kafka::{Cluster, End, Reading, TopicReader, uninterrupted};
 use crate::metrics::Metrics;
 use crate::pipeline::Republish;
 use crate::reader::Until;
 use crate::registry::{Registry, subject};
 use crate::selection::keep_lender;
-use crate::sink::{CursorRecords, nothing_restored, restore_accounts};
+use crate::sink::{CursorRecords, RestoredAccounts, SinkError};
 use crate::supervisor::{Errand, Supervisor, registry_of};
 
 const EXAMPLES: &str = "Examples:
@@ -127,8 +127,15 @@ async fn own_schema(config: &Config, registry: Option<&Registry>, topic: &str) -
 async fn index_of(cluster: &Cluster, topic: String, public_id: String) -> Result<Index, Failure> {
     let (cluster, lender) = (cluster.clone(), public_id.clone());
     let restored = uninterrupted(move |shutdown| {
-        let nothing = nothing_restored([(lender, 0)], Duration::ZERO);
-        restore_accounts(&cluster, &topic, nothing, &|_| Ok(None), &shutdown)
+        let mut accounts = RestoredAccounts::of(&topic, [(lender, 0)], Duration::ZERO);
+        let how = Reading {
+            end: End::True,
+            shutdown: &shutdown,
+            grace: Duration::ZERO,
+            hidden: &mut || {},
+        };
+        accounts.read_on(&TopicReader::new(&cluster)?, &|_| Ok(None), how)?;
+        Ok::<_, SinkError>(accounts)
     });
     let (index, _) = restored.await?.lender(&public_id);
     Ok(index)

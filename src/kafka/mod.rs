@@ -32,6 +32,7 @@ pub(crate) use error::{
 pub(crate) use error::{code, is_denied, is_passing, may_pass};
 pub(crate) use headers::{NotText, header, headers};
 pub(crate) use probe::{denied_reads, denied_writes};
-pub(crate) use read::Offsets;
-pub(crate) use read::{Watermarks, partition_count, read_error, read_to_end, topic_ends, watermarks};
+pub(crate) use read::{
+    End, Offsets, Reading, TopicReader, Watermarks, partition_count, read_error, read_to_end, topic_ends, watermarks,
+};
 pub(crate) use reported::{LastReported, Refusal};

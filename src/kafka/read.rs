@@ -48,7 +48,26 @@ struct PartitionRead {
 /// How far a topic was read: the offset that is read next, by partition.
 pub(crate) type Offsets = BTreeMap<i32, i64>;
 
-/// Reads a topic up to the end it had when this was called, each partition from its offset in `from` on, else whole.
+/// Up to where a topic is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The true end.
+    True,
+    /// What no open transaction hides: nobody is waited for, and something may be missing.
+    Stable,
+}
+
+/// How a topic is read.
+pub(crate) struct Reading<'a> {
+    pub end: End,
+    pub shutdown: &'a Shutdown,
+    /// How long it goes on once the process was asked to end.
+    pub grace: Duration,
+    /// Called once, when nothing has come for a while: an open transaction may hide the rest.
+    pub hidden: &'a mut dyn FnMut(),
+}
+
+/// Reads a topic up to the true end it had when this was called, each partition from its offset in `from` on, else whole.
 ///
 /// `grace`: how long it goes on once the process was asked to end.
 pub(crate) fn read_to_end<E: From<Error>>(
@@ -57,103 +76,175 @@ pub(crate) fn read_to_end<E: From<Error>>(
     from: &Offsets,
     shutdown: &Shutdown,
     grace: Duration,
-    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+    take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
 ) -> Result<Watermarks, E> {
-    /// Long enough to be quiet when nothing comes, short enough for a shutdown.
-    const POLL: Duration = Duration::from_millis(100);
-    /// Long after a first fetch has answered.
-    const QUIET: Duration = Duration::from_secs(3);
-    let (begun, limit) = (Instant::now(), transaction_timeout() + GRACE);
-    let reader = cluster.reader(Isolation::ReadCommitted).map_err(Error::from)?;
-    let bounds = topic_watermarks(&cluster.reader(Isolation::ReadUncommitted).map_err(Error::from)?, topic)?;
-    let mut parts: BTreeMap<i32, PartitionRead> = BTreeMap::new();
-    for (partition, (low, high)) in &bounds {
-        let position = from.get(partition).map_or(*low, |from| *low.max(from));
-        if position < *high {
-            let part = PartitionRead {
-                end: *high,
-                position,
-                is_confirming: false,
-            };
-            parts.insert(*partition, part);
-        }
+    let how = Reading {
+        end: End::True,
+        shutdown,
+        grace,
+        hidden: &mut || {},
+    };
+    TopicReader::new(cluster)?.read(topic, &mut from.clone(), how, take)
+}
+
+/// Reads topics, one after another.
+pub(crate) struct TopicReader {
+    reader: BaseConsumer<Context>,
+    /// To ask for the true end.
+    asker: BaseConsumer<Context>,
+}
+
+impl TopicReader {
+    pub(crate) fn new(cluster: &Cluster) -> Result<Self, Error> {
+        Ok(Self {
+            reader: cluster.reader(Isolation::ReadCommitted)?,
+            asker: cluster.reader(Isolation::ReadUncommitted)?,
+        })
     }
-    // Partitions whose leader is not known when they are assigned wait for librdkafka's next look at them, up to a second.
-    partition_count(reader.client(), topic, QUERY_LIMIT)
-        .map_err(|source| read_error(&reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?;
-    assign(&reader, topic, &parts)?;
-    let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
-    while !parts.is_empty() {
-        if shutdown.is_requested() && asked_at.get_or_insert_with(Instant::now).elapsed() >= grace {
-            return Err(Error::Interrupted.into());
+
+    /// Reads a topic up to the end it had when this was called, each partition from its offset in `offsets` on, else whole, and
+    /// moves `offsets` by what was taken.
+    pub(crate) fn read<E: From<Error>>(
+        &self,
+        topic: &str,
+        offsets: &mut Offsets,
+        how: Reading<'_>,
+        take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+    ) -> Result<Watermarks, E> {
+        let begun = Instant::now();
+        let bounds = match how.end {
+            End::True => topic_watermarks(&self.asker, topic)?,
+            End::Stable => topic_watermarks(&self.reader, topic)?,
+        };
+        let read = self.read_between(topic, &bounds, offsets, how, take);
+        // What is assigned is fetched.
+        let _ = self.reader.unassign();
+        read?;
+        for (partition, (_, high)) in &bounds {
+            let offset = offsets.entry(*partition).or_default();
+            *offset = (*offset).max(*high);
         }
-        match reader.poll(POLL) {
-            Some(Ok(message)) => {
-                if let Some(part) = parts.get_mut(&message.partition()) {
-                    if message.offset() < part.end {
-                        take(&message)?;
+        tracing::debug!(topic, took = ?begun.elapsed(), "read to the end");
+        Ok(bounds)
+    }
+
+    fn read_between<E: From<Error>>(
+        &self,
+        topic: &str,
+        bounds: &Watermarks,
+        offsets: &mut Offsets,
+        how: Reading<'_>,
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        /// Long enough to be quiet when nothing comes, short enough for a shutdown.
+        const POLL: Duration = Duration::from_millis(100);
+        /// Long after a first fetch has answered.
+        const QUIET: Duration = Duration::from_secs(3);
+        /// Longer than a transaction takes.
+        const HIDDEN: Duration = Duration::from_secs(2);
+        let (reader, limit) = (&self.reader, transaction_timeout() + GRACE);
+        let mut parts: BTreeMap<i32, PartitionRead> = BTreeMap::new();
+        for (partition, (low, high)) in bounds {
+            let position = offsets.get(partition).map_or(*low, |from| *low.max(from));
+            if position < *high {
+                let part = PartitionRead {
+                    end: *high,
+                    position,
+                    is_confirming: false,
+                };
+                parts.insert(*partition, part);
+            }
+        }
+        if parts.is_empty() {
+            return Ok(());
+        }
+        // Partitions whose leader is not known when they are assigned wait for librdkafka's next look at them, up to a second.
+        partition_count(reader.client(), topic, QUERY_LIMIT)
+            .map_err(|source| read_error(reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?;
+        assign(reader, topic, &parts)?;
+        let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
+        let mut hidden = Some(how.hidden);
+        while !parts.is_empty() {
+            if how.shutdown.is_requested() && asked_at.get_or_insert_with(Instant::now).elapsed() >= how.grace {
+                return Err(Error::Interrupted.into());
+            }
+            match reader.poll(POLL) {
+                Some(Ok(message)) => {
+                    if let Some(part) = parts.get_mut(&message.partition()) {
+                        if message.offset() < part.end {
+                            take(&message)?;
+                            offsets.insert(message.partition(), message.offset() + 1);
+                        }
+                        part.position = message.offset() + 1;
+                        if part.position >= part.end {
+                            parts.remove(&message.partition());
+                        }
                     }
-                    part.position = message.offset() + 1;
+                    // Whoever takes may take its time.
+                    quiet_since = Instant::now();
+                    progressed_at = quiet_since;
+                    continue;
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    if parts.get(&partition).is_some_and(|part| part.is_confirming) {
+                        parts.remove(&partition);
+                    }
+                }
+                Some(Err(error)) if !is_passing(&error) => {
+                    return Err(read_error(reader, "reading", AclOperation::Read, topic, error).into());
+                }
+                Some(Err(_)) | None => {}
+            }
+            let positions = reader.position().map_err(|source| {
+                read_error(
+                    reader,
+                    "asking for the position in",
+                    AclOperation::Describe,
+                    topic,
+                    source,
+                )
+            })?;
+            for element in positions.elements() {
+                if element.topic() != topic {
+                    continue;
+                }
+                if let (Some(part), Offset::Offset(position)) = (parts.get_mut(&element.partition()), element.offset())
+                {
+                    if position > part.position {
+                        part.position = position;
+                        progressed_at = Instant::now();
+                    }
                     if part.position >= part.end {
-                        parts.remove(&message.partition());
+                        parts.remove(&element.partition());
                     }
                 }
-                // Whoever takes may take its time.
+            }
+            if progressed_at.elapsed() > HIDDEN
+                && let Some(hidden) = hidden.take()
+            {
+                hidden();
+            }
+            if quiet_since.elapsed() > QUIET {
+                confirm(reader, topic, &mut parts)?;
                 quiet_since = Instant::now();
-                progressed_at = quiet_since;
-                continue;
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                if parts.get(&partition).is_some_and(|part| part.is_confirming) {
-                    parts.remove(&partition);
-                }
-            }
-            Some(Err(error)) if !is_passing(&error) => {
-                return Err(read_error(&reader, "reading", AclOperation::Read, topic, error).into());
-            }
-            Some(Err(_)) | None => {}
-        }
-        let positions = reader.position().map_err(|source| {
-            read_error(
-                &reader,
-                "asking for the position in",
-                AclOperation::Describe,
-                topic,
-                source,
-            )
-        })?;
-        for element in positions.elements() {
-            if let (Some(part), Offset::Offset(position)) = (parts.get_mut(&element.partition()), element.offset()) {
-                if position > part.position {
-                    part.position = position;
-                    progressed_at = Instant::now();
-                }
-                if part.position >= part.end {
-                    parts.remove(&element.partition());
-                }
+            // A long topic takes its time; one that does not move is hidden by an open transaction or not served.
+            if progressed_at.elapsed() > limit
+                && let Some((partition, part)) = parts.pop_first()
+            {
+                let error = Error::EndNotReached {
+                    topic: topic.to_owned(),
+                    partition,
+                    end: part.end,
+                    position: part.position,
+                    waited: limit,
+                    last_reported: reader.context().last_reported(),
+                };
+                return Err(error.into());
             }
         }
-        if quiet_since.elapsed() > QUIET {
-            confirm(&reader, topic, &mut parts)?;
-            quiet_since = Instant::now();
-        }
-        // A long topic takes its time; one that does not move is hidden by an open transaction or not served.
-        if progressed_at.elapsed() > limit
-            && let Some((partition, part)) = parts.pop_first()
-        {
-            let error = Error::EndNotReached {
-                topic: topic.to_owned(),
-                partition,
-                end: part.end,
-                position: part.position,
-                waited: limit,
-                last_reported: reader.context().last_reported(),
-            };
-            return Err(error.into());
-        }
+        Ok(())
     }
-    tracing::debug!(topic, took = ?begun.elapsed(), "read to the end");
-    Ok(bounds)
 }
 
 /// Fetches the rest of the partitions anew; of those whose rest is all stable, an end-of-partition event then says that
@@ -192,8 +283,7 @@ fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Par
     })
 }
 
-/// Low and high watermark of every partition; `reader` is one of uncommitted records, whose high watermark no open transaction
-/// holds back.
+/// Low and high watermark of every partition; the latter is the last stable offset where `reader` sees committed records alone.
 fn topic_watermarks(reader: &BaseConsumer<Context>, topic: &str) -> Result<Watermarks, Error> {
     let count = partition_count(reader.client(), topic, QUERY_LIMIT)
         .map_err(|source| read_error(reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?

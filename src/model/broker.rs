@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::{Promise, Violation};
 use crate::account::{Changed, Digest, Op};
 use crate::avro::{CHANGE, Decoder, Framed, Layout, WriterSchema, unframe};
-use crate::index::{Index, Version};
+use crate::index::{Restored, Version};
 use crate::kafka::{self, LastReported};
 use crate::progress::{Progress, Record, Timestamp, TopicEnds};
 use crate::simulator::Handle;
@@ -56,6 +56,8 @@ struct State {
     producer: u64,
     record: Option<Record>,
     accounts: BTreeMap<String, Held>,
+    /// Every record of an account, or its tombstone.
+    log: Vec<(String, Option<Held>)>,
     /// The last change of each account.
     changes: HashMap<String, Change>,
     change_count: u64,
@@ -87,6 +89,7 @@ impl Broker {
             producer: 0,
             record: None,
             accounts: BTreeMap::new(),
+            log: Vec::new(),
             changes: HashMap::new(),
             change_count: 0,
             dead_letters: Vec::new(),
@@ -190,21 +193,30 @@ impl Broker {
         self.state().dead_letters.contains(&digest)
     }
 
-    /// What a start restores.
-    pub(super) fn restore(&self) -> (Index, DeadLetterDigests) {
+    /// What a start restores: the records of accounts from `from` on. Gives where that ended.
+    pub(super) fn restore(&self, restored: &mut Restored, lender: &str, from: usize) -> usize {
         let state = self.state();
-        let (mut index, mut dead_letters) = (Index::default(), DeadLetterDigests::default());
         let layout = Layout::current();
-        for (key, held) in &state.accounts {
-            // Without its frame.
-            let content = layout.read(&held.value[5..]).expect("it was written by the source");
-            index.restore(key, &held.version, Some(&content));
+        for (key, held) in &state.log[from..] {
+            match held {
+                Some(held) => {
+                    // Without its frame.
+                    let content = layout.read(&held.value[5..]).expect("it was written by the source");
+                    let taken = restored.take(lender, key, &held.version, Some(&content));
+                    taken.expect("one lender");
+                }
+                None => restored.take_tombstone(key, i64::MAX, Some(lender), true),
+            }
         }
-        state
-            .dead_letters
-            .iter()
-            .for_each(|digest| dead_letters.insert(*digest));
-        (index, dead_letters)
+        state.log.len()
+    }
+
+    pub(super) fn dead_letters(&self) -> DeadLetterDigests {
+        let mut dead_letters = DeadLetterDigests::default();
+        let state = self.state();
+        let digests = state.dead_letters.iter();
+        digests.for_each(|digest| dead_letters.insert(*digest));
+        dead_letters
     }
 
     /// A new process's producer, which fences all before it.
@@ -264,6 +276,7 @@ impl State {
                     self.violate(Promise::Once, format!("{key} is deleted, and there is no such account"));
                 }
                 self.written.remove(key);
+                self.log.push((key.to_owned(), None));
                 continue;
             }
             let before = self.accounts.get(key).map(|held| held.version.updated_at);
@@ -292,6 +305,7 @@ impl State {
                 },
                 value: account.value.to_vec(),
             };
+            self.log.push((key.to_owned(), Some(held.clone())));
             self.accounts.insert(key.to_owned(), held);
         }
         for letter in &records.dead_letters {

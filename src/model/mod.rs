@@ -35,7 +35,7 @@ use crate::config::{self, SecretSource};
 use crate::exit::{Diagnosis, Exit};
 use crate::failpoint::{self, Rule};
 use crate::in_flight::InFlight;
-use crate::index::Removals;
+use crate::index::Restored;
 use crate::metrics::LenderMetrics;
 use crate::pipeline::{ChangeRecorder, Claim, LenderSettings, StopReason, claim_of};
 use crate::policy::Denials;
@@ -168,8 +168,16 @@ impl Process {
     /// `None`: it crashed.
     async fn run(self) -> Option<StopReason> {
         let (client, login) = self.log_in().await;
+        // Restored while others still write, then fenced and read on.
+        let public_id = &login.lender_public_id;
+        let mut restored = Restored::new([(public_id.clone(), 0)], 0);
+        let known = self.broker.restore(&mut restored, public_id, 0);
+        sleep(Duration::from_millis(fastrand::u64(0..300))).await;
         let producer = self.broker.producer(topics());
         let is_dead = producer.is_dead();
+        if !failpoint::is_broken(Rule::ReadOnWhenFenced) {
+            self.broker.restore(&mut restored, public_id, known);
+        }
         let instance = format!("process-{}", self.number);
         let committed = producer.committed().expect("it has not crashed yet");
         let base_url = self.scenario.upstream.base_url.to_string();
@@ -178,7 +186,7 @@ impl Process {
         let (_sender, shutdown) = shutdown::channel();
         let settings = LenderSettings {
             lender: "lender-1",
-            public_id: &login.lender_public_id,
+            public_id,
             changes: Some(ChangeRecorder::new(Frame::Confluent { schema_id: 2 }, true)),
             errors: &self.scenario.errors,
             transaction: &self.scenario.transaction,
@@ -190,21 +198,21 @@ impl Process {
             pulse: crate::watchdog::Pulse::default(),
             shutdown,
         };
-        let claim = match Claim::commit(producer, record, settings, &Denials::said_at_once()) {
+        let (held, dead_letters) = (restored.lender(public_id), self.broker.dead_letters());
+        let claim = match Claim::new(producer, record, held, dead_letters, settings) {
             Ok(claim) => claim,
+            Err(error) => {
+                self.broker.violate(Promise::Atomic, error.to_string());
+                return None;
+            }
+        };
+        let pipeline = match claim.commit(&Denials::said_at_once()) {
+            Ok(pipeline) => pipeline,
             Err(error) => {
                 // Uncertain again and again is Failed: its supervisor starts it again.
                 if !is_dead.load(Ordering::SeqCst) && !matches!(error.exit(), Exit::TakenOver | Exit::Failed) {
                     self.broker.violate(Promise::Alive, format!("claiming: {error}"));
                 }
-                return None;
-            }
-        };
-        let (index, dead_letters) = self.broker.restore();
-        let pipeline = match claim.restore((index, Removals::default()), dead_letters) {
-            Ok(pipeline) => pipeline,
-            Err(error) => {
-                self.broker.violate(Promise::Atomic, error.to_string());
                 return None;
             }
         };
@@ -1210,5 +1218,9 @@ mod tests {
     #[test]
     fn a_split_that_keeps_the_old_bound_is_caught() {
         catches(Rule::SplitMovesStop, &[Promise::Complete]);
+    }
+    #[test]
+    fn what_was_written_between_restoring_and_fencing_and_is_not_read_is_caught() {
+        catches(Rule::ReadOnWhenFenced, &[Promise::Atomic, Promise::Once]);
     }
 }

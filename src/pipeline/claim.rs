@@ -1,7 +1,6 @@
 //! Whose is a lender? The claim that says so, and what is checked before and after it.
 //!
-//! A [`Claim`] is committed by the way it is made, and only one whose index was restored and matches its record becomes a
-//! [`Pipeline`].
+//! Only what was restored and matches its record becomes a [`Claim`], and only one that is committed a [`Pipeline`].
 
 use std::time::Duration;
 
@@ -9,13 +8,14 @@ use chrono::TimeDelta;
 
 use super::lender::{LenderParts, LenderSettings};
 use super::main_loop::Pipeline;
-use super::ownership::{TAKEN_OVER, TAKEN_OVER_ADVICE, release};
+use super::ownership::{TAKEN_OVER, TAKEN_OVER_ADVICE};
 use super::partitions::{PartitionsChanged, are_spread_anew};
 use super::plan::Holdings;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
+use crate::failpoint;
 use crate::index::{Explained, Index, Removals};
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::{Progress, Record, RecordKey, Timestamp, TopicEnds};
@@ -24,24 +24,51 @@ use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, Si
 /// The code of tombstones that somebody else wrote.
 const REMOVED_BY_OTHERS: ErrorCode = ErrorCode::S12;
 
-/// A lender whose claim is committed, and whose index is not restored yet.
+/// A lender whose index was restored and matches its record, and whose claim is not committed yet.
 pub(crate) struct Claim<S = Transactions> {
     lender: LenderParts<S>,
     record: Record,
+    holdings: Holdings,
 }
 
 impl<S: Sink> Claim<S> {
-    /// Commits `record` ([`claim_of`]). An uncertain outcome is read back; one that did not land is tried again.
+    /// What `record` ([`claim_of`]) claims, held to what its topics hold. All of that was read after `sink` was fenced off from
+    /// others; nothing is written so far.
+    ///
+    /// # Errors
+    /// When the index is not what the record says.
+    pub(crate) fn new(
+        sink: S,
+        record: Record,
+        (index, removals): (Index, Removals),
+        dead_letters: DeadLetterDigests,
+        settings: LenderSettings<'_>,
+    ) -> Result<Self, StartError> {
+        let topic = &sink.topics().accounts;
+        compare(settings.lender, &topic.name, &record, index.proof(), &removals)?;
+        let holdings = Holdings::new(index, dead_letters, topic.delete_retention);
+        let lender = LenderParts::new(sink, settings);
+        Ok(Self {
+            lender,
+            record,
+            holdings,
+        })
+    }
+
+    /// Commits the claim. An uncertain outcome is read back; one that did not land is tried again, as long as nobody else wrote.
     ///
     /// # Errors
     /// When it cannot be committed, or another instance took the lender over.
-    pub(crate) fn commit(
-        mut sink: S,
-        record: Record,
-        settings: LenderSettings<'_>,
-        denials: &Denials,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn commit(mut self, denials: &Denials) -> Result<Pipeline<S>, StartError> {
         const TRIES: u32 = 3;
+        let LenderParts {
+            sink,
+            decider,
+            monitor,
+            shutdown,
+            ..
+        } = &mut self.lender;
+        let (record, public_id) = (&self.record, &decider.public_id);
         let mut tries = 0;
         let mut backoff = Backoff::default();
         // Whether what was denied is asked for again, after a wait.
@@ -50,14 +77,14 @@ impl<S: Sink> Claim<S> {
             let is_denied = matches!(after, AfterSink::AskAgain(_)) && denials.after(after) == AfterSink::Reopen;
             if is_denied {
                 let wait = backoff.next(None).min(DENIED_WAIT);
-                let (lender, code, advice) = (settings.lender, error.code(), error.advice());
+                let (lender, code, advice) = (&monitor.lender, error.code(), error.advice());
                 tracing::warn!(lender, %code, advice, "claiming: {}", chain(error));
-                settings.shutdown.block(wait);
+                shutdown.block(wait);
             }
-            is_denied && !settings.shutdown.is_requested()
+            is_denied && !shutdown.is_requested()
         };
         loop {
-            let Err(error) = sink.commit(&Records::default(), &record, settings.public_id) else {
+            let Err(error) = sink.commit(&Records::default(), record, public_id) else {
                 break;
             };
             if !is_asked_again(&error) {
@@ -75,45 +102,23 @@ impl<S: Sink> Claim<S> {
                 }
             };
             match found {
-                Some(found) if found.has_owner_of(&record) => break,
-                Some(found) if found.epoch >= record.epoch => return Err(StartError::TakenOver),
-                Some(_) | None => {}
+                Some(found) if found.has_owner_of(record) => break,
+                // What is restored is what was committed with the record before this one, and with no other.
+                found if follows(record, found.as_ref()) => {}
+                Some(_) | None => return Err(StartError::TakenOver),
             }
         }
-        let lender = LenderParts::new(sink, settings);
-        Ok(Self { lender, record })
-    }
-
-    /// How many accounts the record says there are.
-    pub(super) fn account_count(&self) -> usize {
-        let count = self.record.accounts.map_or(0, |(count, _)| count);
-        usize::try_from(count).unwrap_or(usize::MAX)
+        failpoint::reach("after_claim");
+        self.say_left_out();
+        Ok(Pipeline::new(self.lender, self.record, self.holdings))
     }
 
     pub(super) fn epoch(&self) -> u64 {
         self.record.epoch
     }
 
-    /// The lender with what its topics hold, if that is what was committed; else it is released.
-    ///
-    /// # Errors
-    /// When `index` is not what the record says.
-    pub(crate) fn restore(
-        self,
-        (index, removals): (Index, Removals),
-        dead_letters: DeadLetterDigests,
-    ) -> Result<Pipeline<S>, StartError> {
-        if let Err(error) = self.compare(&index, &removals) {
-            self.release();
-            return Err(error);
-        }
-        let holdings = Holdings::new(
-            index,
-            dead_letters,
-            self.lender.decider.topics.accounts.delete_retention,
-        );
-        self.say_left_out();
-        Ok(Pipeline::new(self.lender, self.record, holdings))
+    pub(super) fn account_count(&self) -> usize {
+        self.holdings.index.len()
     }
 
     /// Says what the snapshot left out that would be read today: `start_from` counts when it begins, and nobody reads what lies
@@ -130,42 +135,45 @@ impl<S: Sink> Claim<S> {
              earlier now: `d02-source cursor set {lender} --to {wanted}` has the rest read"
         );
     }
+}
 
-    /// Gives the lender back.
-    pub(super) fn release(self) {
-        let lender = &self.lender;
-        let public_id = &lender.decider.public_id;
-        release(&lender.sink, &self.record, public_id, &lender.monitor.lender);
-    }
+/// Whether a claim was made of `before`.
+fn follows(claim: &Record, before: Option<&Record>) -> bool {
+    let (epoch, sequence) = before.map_or((0, 0), |before| (before.epoch, before.sequence));
+    (claim.epoch, claim.sequence) == (epoch + 1, sequence + 1)
+}
 
-    /// Holds the restored index to the record.
-    fn compare(&self, index: &Index, removals: &Removals) -> Result<(), StartError> {
-        let Some(committed) = self.record.accounts else {
-            return Ok(());
-        };
-        let topic = self.lender.decider.topics.accounts.name.clone();
-        let held = index.proof();
-        match removals.explain(held, committed) {
-            Explained::Missing(0) => Ok(()),
-            Explained::Missing(count) => {
-                tracing::warn!(
-                    lender = self.lender.monitor.lender,
-                    code = %REMOVED_BY_OTHERS,
-                    "{count} accounts were removed from {topic} by tombstones that this source did not write; that is honoured"
-                );
-                Ok(())
-            }
-            Explained::No if self.record.progress == Progress::default() => {
-                Err(StartError::NoRecord { topic, found: held.0 })
-            }
-            Explained::No => Err(StartError::OtherAccounts { topic, held, committed }),
-            Explained::Nameless(nameless) => Err(StartError::Nameless {
-                topic,
-                held: held.0,
-                committed: committed.0,
-                nameless,
-            }),
+/// Holds what `topic` holds to the record.
+fn compare(
+    lender: &str,
+    topic: &str,
+    record: &Record,
+    held: (u64, u64),
+    removals: &Removals,
+) -> Result<(), StartError> {
+    let Some(committed) = record.accounts else {
+        return Ok(());
+    };
+    let explained = removals.explain(held, committed);
+    let topic = topic.to_owned();
+    match explained {
+        Explained::Missing(0) => Ok(()),
+        Explained::Missing(count) => {
+            tracing::warn!(
+                lender,
+                code = %REMOVED_BY_OTHERS,
+                "{count} accounts were removed from {topic} by tombstones that this source did not write; that is honoured"
+            );
+            Ok(())
         }
+        Explained::No if record.progress == Progress::default() => Err(StartError::NoRecord { topic, found: held.0 }),
+        Explained::No => Err(StartError::OtherAccounts { topic, held, committed }),
+        Explained::Nameless(nameless) => Err(StartError::Nameless {
+            topic,
+            held: held.0,
+            committed: committed.0,
+            nameless,
+        }),
     }
 }
 

@@ -1,15 +1,17 @@
-//! A lender's life in this process: claimed, restored, read on, released.
+//! A lender's life in this process: restored, claimed, read on, released.
 //!
 //! ```text
-//! candidate ─ start ─► Claim ─ restore ─► Pipeline ─ run ─► StopReason
-//!                        └ refused: StartError
+//! candidate ─ restore, compare ─► Claim ─ commit ─► Pipeline ─ run ─► StopReason
+//!                └ refused: StartError
 //! ```
 //!
-//! A [`Pipeline`] cannot be written down without a claim that is committed and an index that matches it: [`Claim::commit`] is
-//! the only way to the one, [`Claim::restore`] the only way to the other.
+//! A [`Pipeline`] cannot be written down without a claim that is committed and an index that matches it: [`Claim::new`] is
+//! the only way to the one, [`Claim::commit`] the only way to the other.
 //!
+//! - `candidate`: who is to be started, and with what
 //! - `start`: the order in which lenders start, together
 //! - `claim`: the claim and what is checked before and after it
+//! - `images`: what the topics hold of the lenders that start together
 //! - `contents`: what was in the accounts that a start finds
 //! - `main_loop`: the loop
 //! - `inbox`: what goes into the next transaction, gathered into a `batch`, whose size follows what Kafka takes
@@ -31,6 +33,7 @@
 //! - `dry_run`: the same decisions, committed nowhere
 
 mod batch;
+mod candidate;
 mod changes;
 mod claim;
 mod commit;
@@ -38,6 +41,7 @@ mod contents;
 mod decide;
 mod dry_run;
 mod frames;
+mod images;
 mod inbox;
 mod lender;
 mod limit;
@@ -53,6 +57,7 @@ mod stop;
 mod thread;
 mod unreadable;
 
+pub(crate) use candidate::{Candidate, Starter};
 #[cfg(test)]
 pub(crate) use changes::ChangeRecorder;
 #[cfg(test)]
@@ -67,7 +72,6 @@ pub(crate) use limit::DeadLetterStop;
 pub(crate) use main_loop::Pipeline;
 pub(crate) use partitions::{PartitionsChanged, are_spread_anew};
 pub(crate) use republish::Republish;
-pub(crate) use start::{Candidate, Starter};
 pub(crate) use stop::StopReason;
 pub(crate) use thread::on_thread;
 pub(crate) use unreadable::say_unreadable;

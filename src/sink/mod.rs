@@ -38,7 +38,7 @@ pub(crate) use record::{
     partitions_text,
 };
 pub(crate) use recovery::{
-    ContentOf, CursorRecords, DeadLetterDigests, StoredCursor, nothing_restored, restore_accounts, restore_dead_letters,
+    ContentOf, CursorRecords, DeadLetterDigests, RestoredAccounts, RestoredDeadLetters, StoredCursor,
 };
 pub(crate) use tail::{TailError, TopicTail};
 pub(crate) use topic_error::TopicError;

@@ -11,8 +11,8 @@ use super::interface::Committed;
 use super::record::{AccountRecordHeader, DeadLetterHeader};
 use crate::account::{Content, Digest};
 use crate::clock;
-use crate::index::Restored;
-use crate::kafka::{self, Cluster, Offsets, read_to_end, uninterrupted};
+use crate::index::{Index, Removals, Restored};
+use crate::kafka::{self, Cluster, End, Offsets, Reading, TopicReader, uninterrupted};
 use crate::progress::{Record, RecordError, RecordKey};
 use crate::shutdown::Shutdown;
 
@@ -35,19 +35,50 @@ pub(crate) struct StoredCursor {
 #[derive(Debug, Default)]
 pub(crate) struct CursorRecords {
     topic: String,
+    offsets: Offsets,
     stored: HashMap<RecordKey, BTreeMap<i32, StoredCursor>>,
     /// Partitions that are empty but once held records, with their end.
     emptied: Vec<(i32, i64)>,
 }
 
 impl CursorRecords {
+    /// Nothing read so far.
+    pub(crate) fn of(topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Reads the cursor topic; [`CursorRecords::whole`] says whether it can be relied on.
     ///
     /// # Errors
     /// When it cannot be read to its end.
     pub(crate) fn read(cluster: &Cluster, topic: &str, shutdown: &Shutdown) -> Result<Self, SinkError> {
-        let mut stored: HashMap<RecordKey, BTreeMap<i32, StoredCursor>> = HashMap::new();
-        let bounds = read_to_end(cluster, topic, &Offsets::new(), shutdown, SHUTDOWN_GRACE, |message| {
+        let mut records = Self::of(topic);
+        records.read_on(&TopicReader::new(cluster)?, End::True, shutdown, &mut || {})?;
+        Ok(records)
+    }
+
+    /// Reads what has come since; `hidden` is called once where nothing comes for a while.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end.
+    pub(crate) fn read_on(
+        &mut self,
+        reader: &TopicReader,
+        end: End,
+        shutdown: &Shutdown,
+        hidden: &mut dyn FnMut(),
+    ) -> Result<(), SinkError> {
+        let stored = &mut self.stored;
+        let how = Reading {
+            end,
+            shutdown,
+            grace: SHUTDOWN_GRACE,
+            hidden,
+        };
+        let bounds = reader.read(&self.topic, &mut self.offsets, how, |message| {
             let Some(key) = message.key().and_then(RecordKey::from_json) else {
                 return Ok::<_, kafka::Error>(());
             };
@@ -66,15 +97,9 @@ impl CursorRecords {
             Ok(())
         })?;
         let is_emptied = |(low, high): &(i64, i64)| low == high && *high > 0;
-        Ok(Self {
-            topic: topic.to_owned(),
-            stored,
-            emptied: bounds
-                .into_iter()
-                .filter(|(_, bounds)| is_emptied(bounds))
-                .map(|(partition, (_, high))| (partition, high))
-                .collect(),
-        })
+        let emptied = bounds.into_iter().filter(|(_, bounds)| is_emptied(bounds));
+        self.emptied = emptied.map(|(partition, (_, high))| (partition, high)).collect();
+        Ok(())
     }
 
     /// As [`CursorRecords::read`], for a command: nothing asks it to end but the end of the process.
@@ -89,10 +114,17 @@ impl CursorRecords {
     /// # Errors
     /// When a partition is empty though it once was not: a record of any lender may have stood there.
     pub(crate) fn whole(self) -> Result<Self, SinkError> {
+        self.check_whole()?;
+        Ok(self)
+    }
+
+    /// # Errors
+    /// As for [`CursorRecords::whole`].
+    pub(crate) fn check_whole(&self) -> Result<(), SinkError> {
         match self.emptied.first() {
-            None => Ok(self),
+            None => Ok(()),
             Some(&(partition, high)) => Err(SinkError::Emptied {
-                topic: self.topic,
+                topic: self.topic.clone(),
                 partition,
                 high,
             }),
@@ -183,56 +215,94 @@ impl DeadLetterDigests {
     }
 }
 
-/// Restores the dead letters of `lenders` (public ids) from one topic.
-///
-/// # Errors
-/// When it cannot be read to its end.
-pub(crate) fn restore_dead_letters(
-    cluster: &Cluster,
-    topic: &str,
-    lenders: &[String],
-    shutdown: &Shutdown,
-) -> Result<HashMap<String, DeadLetterDigests>, SinkError> {
-    let mut restored: HashMap<_, _> = lenders
-        .iter()
-        .map(|lender| (lender.clone(), DeadLetterDigests::default()))
-        .collect();
-    read_to_end(cluster, topic, &Offsets::new(), shutdown, Duration::ZERO, |message| {
-        if let Some(DeadLetterHeader { lender, digest }) = DeadLetterHeader::parse(message)
-            && let Some(restored) = restored.get_mut(lender)
-        {
-            restored.insert(digest);
-        }
-        Ok::<_, kafka::Error>(())
-    })?;
-    Ok(restored)
-}
-
 /// What of a value of `accounts` is to be remembered, if anything is.
 pub(crate) type ContentOf<'c> = &'c (dyn for<'v> Fn(&'v [u8]) -> Result<Option<Content<'v>>, SinkError> + Sync);
 
-/// Restores what one topic of accounts holds for the lenders of `restored`; `content` gives what is to be remembered of a value.
-///
-/// # Errors
-/// When it cannot be read to its end, or holds what the source did not write.
-pub(crate) fn restore_accounts(
-    cluster: &Cluster,
-    topic: &str,
-    mut restored: Restored,
-    content: ContentOf<'_>,
-    shutdown: &Shutdown,
-) -> Result<Restored, SinkError> {
-    read_to_end(cluster, topic, &Offsets::new(), shutdown, Duration::ZERO, |message| {
-        take_account(&mut restored, content, message)
-    })?;
-    Ok(restored)
+/// What one topic of dead letters holds of the lenders that start.
+#[derive(Debug)]
+pub(crate) struct RestoredDeadLetters {
+    topic: String,
+    offsets: Offsets,
+    /// By public id.
+    digests: HashMap<String, DeadLetterDigests>,
 }
 
-/// Nothing for lenders of one topic of accounts, of each of which so many are expected. A tombstone older than `retention` is
-/// nothing to remember.
-pub(crate) fn nothing_restored(lenders: impl IntoIterator<Item = (String, usize)>, retention: Duration) -> Restored {
-    let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-    Restored::new(lenders, clock::now().timestamp_millis().saturating_sub(retention))
+impl RestoredDeadLetters {
+    /// Nothing read so far. `lenders`: public ids.
+    pub(crate) fn of(topic: &str, lenders: &[String]) -> Self {
+        let nothing = |lender: &String| (lender.clone(), DeadLetterDigests::default());
+        Self {
+            topic: topic.to_owned(),
+            offsets: Offsets::new(),
+            digests: lenders.iter().map(nothing).collect(),
+        }
+    }
+
+    /// Reads what has come since.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end.
+    pub(crate) fn read_on(&mut self, reader: &TopicReader, how: Reading<'_>) -> Result<(), SinkError> {
+        let digests = &mut self.digests;
+        reader.read(&self.topic, &mut self.offsets, how, |message| {
+            if let Some(DeadLetterHeader { lender, digest }) = DeadLetterHeader::parse(message)
+                && let Some(digests) = digests.get_mut(lender)
+            {
+                digests.insert(digest);
+            }
+            Ok::<_, kafka::Error>(())
+        })?;
+        Ok(())
+    }
+
+    /// Takes a lender out; what is read afterwards is not its.
+    pub(crate) fn lender(&mut self, public_id: &str) -> DeadLetterDigests {
+        self.digests.remove(public_id).unwrap_or_default()
+    }
+}
+
+/// What one topic of accounts holds of the lenders that start.
+#[derive(Debug)]
+pub(crate) struct RestoredAccounts {
+    topic: String,
+    offsets: Offsets,
+    restored: Restored,
+}
+
+impl RestoredAccounts {
+    /// Nothing read so far. `lenders`: public ids, and how many accounts are expected of each. A tombstone older than `retention` is
+    /// nothing to remember.
+    pub(crate) fn of(topic: &str, lenders: impl IntoIterator<Item = (String, usize)>, retention: Duration) -> Self {
+        let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        let remembered_from = clock::now().timestamp_millis().saturating_sub(retention);
+        Self {
+            topic: topic.to_owned(),
+            offsets: Offsets::new(),
+            restored: Restored::new(lenders, remembered_from),
+        }
+    }
+
+    /// Reads what has come since; `content` gives what is to be remembered of a value.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end, or holds what the source did not write.
+    pub(crate) fn read_on(
+        &mut self,
+        reader: &TopicReader,
+        content: ContentOf<'_>,
+        how: Reading<'_>,
+    ) -> Result<(), SinkError> {
+        let restored = &mut self.restored;
+        reader.read(&self.topic, &mut self.offsets, how, |message| {
+            take_account(restored, content, message)
+        })?;
+        Ok(())
+    }
+
+    /// Takes a lender out, with the tombstones of others that removed accounts of it; what is read afterwards is not its.
+    pub(crate) fn lender(&mut self, public_id: &str) -> (Index, Removals) {
+        self.restored.lender(public_id)
+    }
 }
 
 fn take_account(

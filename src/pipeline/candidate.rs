@@ -1,0 +1,79 @@
+//! Who is to be started, with what, and how long is Kafka waited for?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::frames::Frames;
+use super::republish::Republish;
+use crate::backoff::{AfterTry, Patience};
+use crate::config;
+use crate::exit::{Diagnosis, chain};
+use crate::kafka::{self, Cluster};
+use crate::metrics::LenderMetrics;
+use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
+use crate::registry::Registry;
+use crate::shutdown::Shutdown;
+use crate::sink::{SinkError, Topics};
+use crate::watchdog::Pulse;
+
+/// A lender that logged in and is to be started.
+pub(crate) struct Candidate {
+    /// Its key in the configuration.
+    pub lender: String,
+    pub public_id: String,
+    pub topics: Topics,
+    pub frames: Frames,
+    pub metrics: LenderMetrics,
+    /// Of the loop that it becomes.
+    pub pulse: Pulse,
+    pub shutdown: Shutdown,
+}
+
+/// Everything that the lenders of one process share.
+pub(crate) struct Starter {
+    pub cluster: Cluster,
+    pub config: config::Config,
+    pub instance: String,
+    pub registry: Option<Arc<Registry>>,
+    /// For what is asked of the registry.
+    pub runtime: Handle,
+    pub shutdown: Shutdown,
+    /// What a person asks to have written once more.
+    pub republish: Option<Republish>,
+    /// Of each call.
+    pub denials: Denials,
+}
+
+impl Starter {
+    /// Tries what may pass again for a while: a start is often the start of the brokers too.
+    pub(super) fn patiently<T>(
+        &self,
+        patience: Patience,
+        call: impl FnMut() -> Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        let denials = self.denials.anew();
+        let after = |error: &SinkError| match may_pass(&denials, error) {
+            true => AfterTry::Retry { at_least: None },
+            false => AfterTry::GiveUp,
+        };
+        let say = |error: &SinkError, _| {
+            tracing::warn!(code = %error.code(), advice = error.advice(), "starting: {}", chain(error));
+        };
+        patience.retry_blocking(DENIED_WAIT, &self.shutdown, call, after, say)
+    }
+}
+
+/// How long a start waits for Kafka.
+pub(super) const PATIENCE: Patience = Patience::For(Duration::from_secs(120));
+
+/// Whether what failed may be tried again at a start.
+pub(super) fn may_pass(denials: &Denials, error: &SinkError) -> bool {
+    match denials.after(policy::after_sink(error)) {
+        // It has waited long enough by itself.
+        _ if matches!(error, SinkError::Kafka(kafka::Error::EndNotReached { .. })) => false,
+        AfterSink::Reopen => true,
+        AfterSink::LookForClaim | AfterSink::AskAgain(_) | AfterSink::Stop(_) => false,
+    }
+}
