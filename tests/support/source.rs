@@ -119,8 +119,9 @@ impl Source {
 
     fn status_text(&self, name: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
-        line.trim().to_owned()
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        // There is none any more of a process that is ending.
+        line.unwrap_or_else(|| panic!("{}", self.log())).trim().to_owned()
     }
 
     pub(crate) fn signal(&self, name: &str) {
