@@ -100,7 +100,7 @@ fn topics_of_their_own_keep_lenders_apart_and_a_foreign_record_in_one_stops_only
 }
 
 #[test]
-fn a_lender_found_only_beside_those_that_start_still_owns_its_keys() {
+fn a_key_that_a_lender_wrote_last_that_does_not_start_keeps_the_one_from_starting_that_holds_it() {
     let world = World::new(&[50, 50]);
     world.catch_up();
     let twice = world.simulator.rows(1)[0].clone();
@@ -109,8 +109,8 @@ fn a_lender_found_only_beside_those_that_start_still_owns_its_keys() {
         .upsert_json(0, twice.updated_at_ms, &twice.id, &twice.json);
     world.command(&["cursor", "reset", "lender-1"], &[]).expect_exit(0);
     world.catch_up();
-    // lender-2 cannot log in, so lender-1 starts alone.
-    let mut source = world.command(&["run"], &[("D02__LENDERS__LENDER_2__PASSWORD", "wrong")]);
+    // lender-1 cannot log in, so lender-2 starts alone.
+    let mut source = world.command(&["run"], &[("D02__LENDERS__LENDER_1__PASSWORD", "wrong")]);
     source.wait_for_line("that is also held under lender");
     source.expect_exit(2);
 }

@@ -185,14 +185,14 @@ fn judge_all(world: &World, lender_count: usize) {
 
 #[test]
 fn a_second_instance_takes_many_lenders_over_one_by_one_and_each_moves_once() {
-    const LENDERS: usize = 24;
+    const LENDERS: usize = 16;
     let world = World::new(&[20; LENDERS]);
     let mut first = world.command(&["run"], &[BEAT]);
     wait_for("the snapshots", || {
         (world.accounts_so_far() == 20 * LENDERS).then_some(())
     });
     // It stops in the middle, for longer than the first one looks for a claim.
-    let mut second = world.command(&["run"], &[BEAT, ("D02_FAILPOINT", "after_claim:12:18000")]);
+    let mut second = world.command(&["run"], &[BEAT, ("D02_FAILPOINT", "after_claim:8:45000")]);
     second.wait_for_line("failpoint after_claim reached");
     let stopped = Instant::now();
     (0..LENDERS).for_each(|lender| {
