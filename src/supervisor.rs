@@ -19,8 +19,8 @@ use crate::kafka::Cluster;
 use crate::login;
 use crate::metrics::Metrics;
 use crate::pipeline::{
-    Candidate, Frames, Pipeline, Republish, StartError, Starter, StopReason, key_of, on_thread, refuse_living,
-    say_unreadable,
+    Candidate, Frames, Pipeline, Republish, Starter, StopReason, ToStart, key_of, on_thread, refuse_living,
+    say_unreadable, start_in_groups,
 };
 use crate::policy::{self, AfterRequest, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::Timestamp;
@@ -31,9 +31,6 @@ use crate::shutdown::{self, Shutdown};
 use crate::sink::{CursorRecords, TopicError, Topics, UsableTopic, ready_topics, watch_settings};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::{self, Watchdog};
-
-/// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
-const GROUP_WAIT: Duration = Duration::from_secs(10);
 
 /// How often a living process says what it did.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -73,11 +70,6 @@ pub(crate) struct Supervisor {
     undecided: watch::Sender<usize>,
     /// Whether any lender ever ran.
     any_ran: watch::Sender<bool>,
-}
-
-struct ToStart {
-    candidate: Candidate,
-    started: oneshot::Sender<Result<Pipeline, StartError>>,
 }
 
 /// A lender that can be run.
@@ -464,32 +456,6 @@ fn refused(error: &UpstreamError) -> StopReason {
     StopReason {
         failure: Some(Failure::of(error)),
         is_failed: policy::after_request(error) == AfterRequest::Fail,
-    }
-}
-
-/// Starts those together that are ready together.
-async fn start_in_groups(starter: Arc<Starter>, mut waiting: mpsc::UnboundedReceiver<ToStart>, lender_count: usize) {
-    let mut first_group = true;
-    while let Some(first) = waiting.recv().await {
-        let mut group = vec![first];
-        let deadline = tokio::time::Instant::now() + if first_group { GROUP_WAIT } else { Duration::ZERO };
-        while group.len() < lender_count {
-            match tokio::time::timeout_at(deadline, waiting.recv()).await {
-                Ok(Some(next)) => group.push(next),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        first_group = false;
-        let group = group
-            .into_iter()
-            .map(|ToStart { candidate, started }| (candidate, started));
-        let (group, starter) = (group.collect(), Arc::clone(&starter));
-        let done = |started: oneshot::Sender<_>, result| {
-            // Its supervisor waits for nothing else.
-            let _ = started.send(result);
-        };
-        let starting = tokio::task::spawn_blocking(move || starter.start(group, done)).await;
-        starting.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
     }
 }
 

@@ -371,7 +371,8 @@ mod tests {
         let mut take = |lender: &str, public_id: &str| restored.take(lender, public_id, &version(10), None);
         assert_eq!(take("b", "1"), Err("a".to_owned()));
         assert_eq!(take("a", "2"), Err("b".to_owned()));
-        assert_eq!(take("other", "1"), Err("a".to_owned()));
+        // By now both hold it.
+        assert!(take("other", "1").is_err());
         // Nothing is held of those that do not start: what replaces their record shows no second owner.
         assert_eq!(take("other", "3"), Ok(()));
         assert_eq!(take("a", "3"), Ok(()));

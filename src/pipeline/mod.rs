@@ -9,6 +9,7 @@
 //! the only way to the one, [`Claim::commit`] the only way to the other.
 //!
 //! - `candidate`: who is to be started, and with what
+//! - `group`: which lenders start together
 //! - `start`: the order in which lenders start, together
 //! - `claim`: the claim and what is checked before and after it
 //! - `images`: what the topics hold of the lenders that start together
@@ -41,6 +42,7 @@ mod contents;
 mod decide;
 mod dry_run;
 mod frames;
+mod group;
 mod images;
 mod inbox;
 mod lender;
@@ -66,6 +68,7 @@ pub(crate) use claim::{StartError, claim_of, key_of, living_age, refuse_live_els
 pub(crate) use decide::Decider;
 pub(crate) use dry_run::dry_run;
 pub(crate) use frames::Frames;
+pub(crate) use group::{ToStart, start_in_groups};
 #[cfg(test)]
 pub(crate) use lender::LenderSettings;
 pub(crate) use limit::DeadLetterStop;

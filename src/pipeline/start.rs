@@ -21,7 +21,7 @@ use crate::progress::Timestamp;
 use crate::sink::{SinkError, Transactions, Watchers};
 
 /// A lender that waits for its claim, and who hears of it.
-struct Waiting<R> {
+struct Queued<R> {
     candidate: Candidate,
     reply: R,
     /// What became of fencing it, where it was.
@@ -39,7 +39,7 @@ impl Starter {
         let begun = Instant::now();
         let mut images = Images::restore(self, candidates.iter().map(|(candidate, _)| candidate));
         failpoint::reach("after_restore");
-        let mut waiting: VecDeque<Waiting<R>> = candidates.into_iter().map(Waiting::from).collect();
+        let mut waiting: VecDeque<Queued<R>> = candidates.into_iter().map(Queued::from).collect();
         while let Some(mut next) = waiting.pop_front() {
             if let Err(error) = images.check(&next.candidate) {
                 done(next.reply, Err(error));
@@ -83,7 +83,7 @@ impl Starter {
     }
 
     /// Fences, side by side, those that are not yet.
-    fn fence_all<R: Send>(&self, waiting: &mut VecDeque<Waiting<R>>) {
+    fn fence_all<R: Send>(&self, waiting: &mut VecDeque<Queued<R>>) {
         std::thread::scope(|scope| {
             for lender in waiting.iter_mut().filter(|lender| lender.fenced.is_none()) {
                 let (candidate, fenced) = (&lender.candidate, &mut lender.fenced);
@@ -159,7 +159,7 @@ impl Starter {
     }
 }
 
-impl<R> From<(Candidate, R)> for Waiting<R> {
+impl<R> From<(Candidate, R)> for Queued<R> {
     fn from((candidate, reply): (Candidate, R)) -> Self {
         Self {
             candidate,
