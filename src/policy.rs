@@ -1,7 +1,7 @@
 //! What follows an error? One exhaustive match an error type, no `_` arm. What a person should do about it, and with which code
 //! the process ends, stands beside the error ([`Diagnosis`]).
 
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -90,7 +90,8 @@ pub(crate) const DENIED_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Denials {
     patience: Duration,
-    first: OnceLock<Instant>,
+    /// Since then nothing else came.
+    first: Mutex<Option<Instant>>,
 }
 
 impl Denials {
@@ -98,7 +99,7 @@ impl Denials {
     pub(crate) fn asked_again() -> Self {
         Self {
             patience: *DENIAL_PATIENCE,
-            first: OnceLock::new(),
+            first: Mutex::default(),
         }
     }
 
@@ -106,23 +107,25 @@ impl Denials {
     pub(crate) fn said_at_once() -> Self {
         Self {
             patience: Duration::ZERO,
-            first: OnceLock::new(),
+            first: Mutex::default(),
         }
     }
 
     /// For another call.
     pub(crate) fn anew(&self) -> Self {
         let Self { patience, .. } = *self;
-        let first = OnceLock::new();
+        let first = Mutex::default();
         Self { patience, first }
     }
 
     /// What is done by now: what is to be asked again is a reopening, or a stop once that has gone on for too long.
     pub(crate) fn after(&self, after: AfterSink) -> AfterSink {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         let AfterSink::AskAgain(exit) = after else {
+            *first = None;
             return after;
         };
-        if self.first.get_or_init(Instant::now).elapsed() < self.patience {
+        if first.get_or_insert_with(Instant::now).elapsed() < self.patience {
             AfterSink::Reopen
         } else {
             AfterSink::Stop(exit)
@@ -169,7 +172,7 @@ pub(crate) fn after_sink(error: &SinkError) -> AfterSink {
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
         | SinkError::Recreated { .. }
-        | SinkError::Kafka(kafka::Error::Cluster(_)) => AfterSink::Stop(error.exit()),
+        | SinkError::Kafka(kafka::Error::Cluster(_) | kafka::Error::WentBack { .. }) => AfterSink::Stop(error.exit()),
         SinkError::Kafka(kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. }) => {
             AfterSink::AskAgain(error.exit())
         }
@@ -196,6 +199,7 @@ pub(crate) fn is_too_slow(error: &SinkError) -> bool {
             | kafka::Error::Read { .. }
             | kafka::Error::Authentication { .. }
             | kafka::Error::EndNotReached { .. }
+            | kafka::Error::WentBack { .. }
             | kafka::Error::NoTopic { .. }
             | kafka::Error::Denied { .. }
             | kafka::Error::Cluster(_)
@@ -255,9 +259,12 @@ mod tests {
         assert_eq!(person.after(denied), AfterSink::Stop(Exit::Usage));
         assert_eq!(patient.after(denied), AfterSink::Reopen);
         tokio::time::advance(Duration::from_secs(59)).await;
-        assert_eq!(patient.after(AfterSink::LookForClaim), AfterSink::LookForClaim);
         assert_eq!(patient.after(denied), AfterSink::Reopen);
+        // What is something else breaks it off.
+        assert_eq!(patient.after(AfterSink::LookForClaim), AfterSink::LookForClaim);
         tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(patient.after(denied), AfterSink::Reopen);
+        tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(patient.after(denied), AfterSink::Stop(Exit::Usage));
         assert_eq!(patient.anew().after(denied), AfterSink::Reopen);
     }

@@ -379,7 +379,8 @@ async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
                         ending.request();
                         supervisor.metrics.lender(&lender).schemas_lost_total.inc();
                         let stop = running.await;
-                        if stop.failure.is_none() && !supervisor.shutdown.is_requested() {
+                        // Also where it cannot know now what is committed: the next start asks.
+                        if stop.exit() == Exit::Done && !supervisor.shutdown.is_requested() {
                             // It waits for the registry, as at every start, and goes on under the new id.
                             ready.reading.abort();
                             continue;

@@ -192,7 +192,9 @@ fn a_registry_that_does_not_know_an_account_costs_its_before_and_nothing_else() 
     world.simulator.touch(0, 100, 1);
     let log = world.catch_up();
     assert!(
-        log.contains(&format!("accounts of schema {id} cannot be read: its schema is not")),
+        log.contains(&format!(
+            "accounts of schema {id} cannot be read: schema {id} of the schema registry is Other, not cleargrid.d02.Account"
+        )),
         "{log}"
     );
     let changes = world.changes();

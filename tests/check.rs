@@ -580,7 +580,7 @@ fn records_of_another_registry_are_found_out() {
         &found,
         &[
             "the schema registry has no schema 16843009",
-            "\n    → correct schema_registry.url: the record was written with another",
+            "\n    → correct schema_registry.url, if it is another registry's; else the registry has lost its schemas",
         ],
     );
 }

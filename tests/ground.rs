@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use d02_source::simulator::{Effect, Fault};
 use d02_source::testbed::{Registry, RegistryOptions};
 use reqwest::StatusCode;
 
@@ -334,6 +335,25 @@ fn republish_takes_the_ids_that_are_named_and_leaves_what_upstream_does_not_show
             .values()
             .all(|record| id_of(record) != old)
     );
+}
+
+#[test]
+fn republish_believes_no_upstream_that_is_older_than_what_is_held() {
+    let world = World::new(&[200]);
+    world.simulator.keep_copy(0);
+    world.simulator.touch(0, 50, 5);
+    let registry = lost_schemas(&world);
+    let url = registry.url();
+    let set: Vec<&str> = vec!["--set", "upstream.late_window=1s"];
+    let later = Fault::export(Effect::OldCopy).rate(1.0);
+    world.simulator.push_fault(later);
+    let before = world.accounts().len();
+    std::thread::sleep(Duration::from_secs(2));
+    let args: Vec<&str> = set.into_iter().chain(["republish"]).collect();
+    let mut refused = world.command(&args, &[("D02__SCHEMA_REGISTRY__URL", url.as_str())]);
+    refused.expect_exit(1);
+    assert!(refused.log().contains("U26"), "{}", refused.log());
+    assert_eq!(world.accounts().len(), before);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is a start's proof worth, and whom does it disturb? Tombstones of others, lenders beside those that start, takeovers of
 //! many lenders.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseRecord, Producer};
@@ -249,4 +250,70 @@ fn what_a_killed_instance_left_open_for_other_lenders_does_not_hold_back_a_start
         "it waited for their time-out"
     );
     judge_all(&world, 2);
+}
+
+/// The instances that claimed each lender, by epoch.
+fn owners(world: &World) -> BTreeMap<String, BTreeMap<u64, BTreeSet<String>>> {
+    let mut owners: BTreeMap<String, BTreeMap<u64, BTreeSet<String>>> = BTreeMap::new();
+    for record in world.cursors() {
+        let json = record.json();
+        if let Some(instance) = json["instance"].as_str() {
+            let epoch = json["epoch"].as_u64().expect("a number");
+            let epochs = owners.entry(record.key().to_owned()).or_default();
+            epochs.entry(epoch).or_default().insert(instance.to_owned());
+        }
+    }
+    owners
+}
+
+#[test]
+fn a_second_instance_takes_many_lenders_over_one_by_one_and_each_moves_once() {
+    const LENDERS: usize = 16;
+    let world = World::new(&[20; LENDERS]);
+    let mut first = world.command(&["run"], &[BEAT]);
+    wait_for("the snapshots", || {
+        (world.accounts_so_far() == 20 * LENDERS).then_some(())
+    });
+    // It stops in the middle, for longer than the first one looks for a claim.
+    let mut second = world.command(&["run"], &[BEAT, ("D02_FAILPOINT", "after_claim:8:20000")]);
+    second.wait_for_line("failpoint after_claim reached");
+    let stopped = Instant::now();
+    (0..LENDERS).for_each(|lender| {
+        world.simulator.touch(lender, 5, 1);
+    });
+    // All but the one that is claimed and stopped: those that wait for their claim run where they were.
+    wait_for("changes of the others", || {
+        (world.accounts_so_far() >= 25 * LENDERS - 5).then_some(())
+    });
+    assert!(
+        stopped.elapsed() < Duration::from_secs(20),
+        "they were written by whoever claimed them"
+    );
+    assert!(first.is_running(), "{}", first.log());
+    let claimed = |log: &str| log.matches("claimed and restored").count();
+    let (mut seed, mut changed) = (2, Instant::now());
+    wait_for("the other claims", || {
+        if changed.elapsed() > Duration::from_millis(500) {
+            world.simulator.touch(seed as usize % LENDERS, 3, seed);
+            (seed, changed) = (seed + 1, Instant::now());
+        }
+        (claimed(&second.log()) == LENDERS).then_some(())
+    });
+    first.expect_exit(3);
+    second.signal("TERM");
+    second.expect_exit(0);
+    assert!(!second.log().contains("stopped:"), "{}", second.log());
+    for (lender, epochs) in owners(&world) {
+        assert_eq!(
+            epochs.keys().copied().collect::<Vec<_>>(),
+            [1, 2],
+            "{lender} moves once"
+        );
+        assert!(
+            epochs.values().all(|instances| instances.len() == 1),
+            "One writer: {lender}"
+        );
+    }
+    world.catch_up();
+    judge_all(&world, LENDERS);
 }

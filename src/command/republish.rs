@@ -30,6 +30,8 @@ is held, and which stands under one of these ids, once more under today's schema
 d02.republished. changes gets nothing. Without --schema-id it does so with every account that
 stands under any other schema than today's: then it can be ended and run again, and goes on.
 
+An upstream that is older than what is held is refused, and nothing is written.
+
 Accounts that upstream does not show as they are held are left, and counted: those that it shows
 otherwise are written by the next run, those that are gone are deleted by a reconciliation. The
 exit code is 1 if any are left. A lender that a running source has is not taken from it.";

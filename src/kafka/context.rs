@@ -70,6 +70,9 @@ pub(crate) struct WrittenTo {
     pub first: i64,
     /// Behind the last one.
     pub end: i64,
+    /// librdkafka does not know the offset of some: of what the broker took already when it was sent again, or of what was
+    /// acknowledged by a later request alone.
+    pub is_partly_unknown: bool,
 }
 
 impl Deliveries {
@@ -80,12 +83,16 @@ impl Deliveries {
         // Reports of a partition come one after another.
         let mut known = self.written.iter_mut().rev();
         match known.find(|known| known.partition == partition && known.topic == topic) {
-            Some(known) => (known.first, known.end) = (known.first.min(offset), known.end.max(offset + 1)),
+            Some(known) => {
+                (known.first, known.end) = (known.first.min(offset), known.end.max(offset + 1));
+                known.is_partly_unknown |= offset < 0;
+            }
             None => self.written.push(WrittenTo {
                 topic: topic.to_owned(),
                 partition,
                 first: offset,
                 end: offset + 1,
+                is_partly_unknown: offset < 0,
             }),
         }
     }
@@ -324,5 +331,30 @@ impl ProducerContext for Context {
         if deliveries.outstanding == 0 || deliveries.failed.is_some() {
             self.reports.delivered.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_offset_of_any_record_is_not_known_that_of_its_partition_is_not() {
+        let mut deliveries = Deliveries::default();
+        // As after a request that was repeated: -1 is no offset, and what is counted from it neither.
+        for (partition, offset) in [(0, 7), (1, -1), (1, 0), (1, 1), (2, -1001), (2, 40), (0, 9)] {
+            deliveries.note("accounts", partition, offset);
+        }
+        let written = deliveries.written.iter();
+        let written: Vec<_> = written
+            .map(|written| (written.partition, written.first, written.end, written.is_partly_unknown))
+            .collect();
+        assert_eq!(written[0], (0, 7, 10, false));
+        assert!(
+            written[1..]
+                .iter()
+                .all(|(_, _, _, is_partly_unknown)| *is_partly_unknown),
+            "{written:?}"
+        );
     }
 }

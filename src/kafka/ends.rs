@@ -1,41 +1,47 @@
 //! Where did topics end when somebody asked last? For all lenders of a process that want to know it at about the same time.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// By topic: when it was asked for, and what was found, by partition; `None`: in vain.
-#[derive(Default)]
-pub(super) struct KnownEnds(Mutex<HashMap<String, (Instant, Ends)>>);
+/// What was found when a topic was asked where it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FoundEnds {
+    /// Before it was asked: what was written by then lies before its ends.
+    pub asked_at: Instant,
+    /// By partition.
+    pub ends: Vec<i64>,
+}
 
-type Ends = Option<Vec<i64>>;
+/// By topic: when it was last asked, and what was found; `None`: nothing so far, or in vain.
+#[derive(Default)]
+pub(super) struct KnownEnds(Mutex<HashMap<String, (Instant, Option<FoundEnds>)>>);
 
 impl KnownEnds {
-    /// Those of a topic, no older than `max_age`; else `ask` gets the names to ask for, this topic first, then the others that are
-    /// as old. `None` where somebody asked in vain since, who had the error.
+    /// Those of a topic, no older than `max_age`, else what `ask` finds; `None` where somebody else is asking, or asked in vain and
+    /// had the error. Nobody waits for another one.
     pub(super) fn find<E>(
         &self,
         topic: &str,
         max_age: Duration,
-        ask: impl FnOnce(&[String], &mut dyn FnMut(&str, Ends)) -> Result<(), E>,
-    ) -> Result<Ends, E> {
-        // Held while it is asked: who waits for it wants to know the same.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_fresh = |at: Instant| at.elapsed() <= max_age;
-        if let Some((_, ends)) = known.get(topic).filter(|(at, _)| is_fresh(*at)) {
-            return Ok(ends.clone());
+        ask: impl FnOnce() -> Result<Vec<i64>, E>,
+    ) -> Result<Option<FoundEnds>, E> {
+        let asked_at = Instant::now();
+        {
+            let mut known = self.known();
+            if let Some((at, found)) = known.get(topic).filter(|(at, _)| at.elapsed() <= max_age) {
+                debug_assert!(found.as_ref().is_none_or(|found| found.asked_at <= *at));
+                return Ok(found.clone());
+            }
+            known.insert(topic.to_owned(), (asked_at, None));
         }
-        let others = known.iter().filter(|(name, (at, _))| *name != topic && !is_fresh(*at));
-        let names: Vec<String> = [topic.to_owned()]
-            .into_iter()
-            .chain(others.map(|(name, _)| name.clone()))
-            .collect();
-        let mut note = |name: &str, ends| {
-            known.insert(name.to_owned(), (Instant::now(), ends));
-        };
-        note(topic, None);
-        ask(&names, &mut note)?;
-        Ok(known.get(topic).and_then(|(_, ends)| ends.clone()))
+        let found = Some(FoundEnds { asked_at, ends: ask()? });
+        self.known().insert(topic.to_owned(), (asked_at, found.clone()));
+        Ok(found)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, (Instant, Option<FoundEnds>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -43,34 +49,35 @@ impl KnownEnds {
 mod tests {
     use super::*;
 
-    /// Asks for `topic`, whose first answer, and that of others, is `ends`; gives which were asked for.
-    fn found(
-        known: &KnownEnds,
-        topic: &str,
-        max_age: Duration,
-        ends: Option<i64>,
-    ) -> (Result<Ends, &'static str>, Vec<String>) {
-        let mut asked = Vec::new();
-        let found = known.find(topic, max_age, |names, note| {
-            asked = names.to_vec();
-            let ends = ends.ok_or("away")?;
-            names.iter().for_each(|name| note(name, Some(vec![ends])));
-            Ok(())
-        });
-        (found, asked)
-    }
-
     #[test]
     fn what_somebody_has_just_asked_is_not_asked_again_an_error_neither() {
         const HOUR: Duration = Duration::from_secs(3600);
         let known = KnownEnds::default();
-        assert_eq!(found(&known, "a", HOUR, Some(1)), (Ok(Some(vec![1])), vec!["a".into()]));
-        assert_eq!(found(&known, "a", HOUR, Some(2)), (Ok(Some(vec![1])), vec![]));
-        assert_eq!(found(&known, "b", HOUR, None), (Err("away"), vec!["b".into()]));
-        assert_eq!(found(&known, "b", HOUR, Some(2)), (Ok(None), vec![]));
-        // Whoever must know asks for all that is as old.
-        let all = vec!["b".to_owned(), "a".to_owned()];
-        assert_eq!(found(&known, "b", Duration::ZERO, Some(3)), (Ok(Some(vec![3])), all));
-        assert_eq!(found(&known, "a", HOUR, Some(4)), (Ok(Some(vec![3])), vec![]));
+        let find = |topic: &str, max_age, answer: Result<i64, &'static str>| {
+            let mut is_asked = false;
+            let found = known.find(topic, max_age, || {
+                is_asked = true;
+                answer.map(|end| vec![end])
+            });
+            (found.map(|found| found.map(|found| found.ends[0])), is_asked)
+        };
+        assert_eq!(find("a", HOUR, Ok(1)), (Ok(Some(1)), true));
+        assert_eq!(find("a", HOUR, Ok(2)), (Ok(Some(1)), false));
+        assert_eq!(find("b", HOUR, Err("away")), (Err("away"), true));
+        assert_eq!(find("b", HOUR, Ok(2)), (Ok(None), false));
+        // Whoever must know asks for this one alone.
+        assert_eq!(find("b", Duration::ZERO, Ok(3)), (Ok(Some(3)), true));
+        assert_eq!(find("a", HOUR, Ok(4)), (Ok(Some(1)), false));
+    }
+
+    #[test]
+    fn nobody_waits_while_another_one_asks() {
+        let known = KnownEnds::default();
+        let found = known.find("a", Duration::ZERO, || {
+            let meanwhile = known.find("a", Duration::from_secs(60), || Ok::<_, ()>(vec![9]));
+            assert_eq!(meanwhile, Ok(None));
+            Ok::<_, ()>(vec![1])
+        });
+        assert_eq!(found.map(|found| found.map(|found| found.ends)), Ok(Some(vec![1])));
     }
 }

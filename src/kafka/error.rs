@@ -86,6 +86,15 @@ pub(crate) enum Error {
         waited: Duration,
         last_reported: LastReported,
     },
+    #[error(
+        "{topic} partition {partition} ends at offset {end}, though it was read up to {position}: it was created anew, or lost records"
+    )]
+    WentBack {
+        topic: String,
+        partition: i32,
+        position: i64,
+        end: i64,
+    },
     #[error("{topic} does not exist, or may not be described")]
     NoTopic { topic: String },
     #[error("interrupted by the shutdown")]
@@ -166,6 +175,7 @@ impl Diagnosis for Error {
             Self::TimedOut { last_reported, .. } => last_reported.slow_code_or(NO_ANSWER),
             Self::Authentication { last_reported } => refusal_of(last_reported).code(),
             Self::EndNotReached { .. } => ErrorCode::K14,
+            Self::WentBack { .. } => ErrorCode::K17,
             Self::Denied { .. } => NOT_GRANTED,
             Self::NoTopic { .. } => NO_TOPIC,
             Self::Interrupted => INTERRUPTED,
@@ -199,6 +209,7 @@ impl Diagnosis for Error {
             Self::EndNotReached { .. } => {
                 "look for an open transaction on that partition: kafka-transactions.sh find-hanging"
             }
+            Self::WentBack { .. } => "start again: then it is read anew, and compared with what was committed",
             Self::Denied { .. } => GRANT,
             Self::NoTopic { .. } => NO_TOPIC_ADVICE,
             Self::Interrupted => "nothing",

@@ -25,6 +25,7 @@ pub(crate) use blocking::{blocking, uninterrupted};
 pub(crate) use cluster::Isolation;
 pub(crate) use cluster::{Cluster, EARLIEST_RETRY, delivery_timeout, transaction_timeout};
 pub(crate) use context::{Context, WrittenTo, authorize};
+pub(crate) use ends::FoundEnds;
 pub(crate) use error::{
     Acl, AclOperation, CallFault, ClusterError, Error, GRANT, NO_ANSWER, NO_TOPIC, NO_TOPIC_ADVICE, NOT_GRANTED,
     REFUSED, UNREACHABLE,

@@ -24,6 +24,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, Isolation, transaction_timeout};
 use super::context::Context;
+use super::ends::FoundEnds;
 use super::error::{Acl, AclOperation, Error, is_denied, is_passing};
 use crate::shutdown::Shutdown;
 
@@ -113,8 +114,8 @@ impl TopicReader {
     ) -> Result<Watermarks, E> {
         let begun = Instant::now();
         let bounds = match how.end {
-            End::True => topic_watermarks(&self.asker, topic)?,
-            End::Stable => topic_watermarks(&self.reader, topic)?,
+            End::True => topic_watermarks(&self.asker, topic, QUERY_LIMIT)?,
+            End::Stable => topic_watermarks(&self.reader, topic, QUERY_LIMIT)?,
         };
         let read = self.read_between(topic, &bounds, offsets, how, take);
         // What is assigned is fetched.
@@ -145,6 +146,18 @@ impl TopicReader {
         let (reader, limit) = (&self.reader, transaction_timeout() + GRACE);
         let mut parts: BTreeMap<i32, PartitionRead> = BTreeMap::new();
         for (partition, (low, high)) in bounds {
+            if let Some(position) = offsets.get(partition).copied().filter(|position| position > high)
+                && how.end == End::True
+            {
+                let topic = topic.to_owned();
+                let error = Error::WentBack {
+                    topic,
+                    partition: *partition,
+                    position,
+                    end: *high,
+                };
+                return Err(error.into());
+            }
             let position = offsets.get(partition).map_or(*low, |from| *low.max(from));
             if position < *high {
                 let part = PartitionRead {
@@ -169,6 +182,7 @@ impl TopicReader {
                 return Err(Error::Interrupted.into());
             }
             match reader.poll(POLL) {
+                Some(Ok(message)) if message.topic() != topic => continue,
                 Some(Ok(message)) => {
                     if let Some(part) = parts.get_mut(&message.partition()) {
                         if message.offset() < part.end {
@@ -223,6 +237,8 @@ impl TopicReader {
                 && let Some(hidden) = hidden.take()
             {
                 hidden();
+                // Whoever ends what hides it may take its time.
+                progressed_at = Instant::now();
             }
             if quiet_since.elapsed() > QUIET {
                 confirm(reader, topic, &mut parts)?;
@@ -284,34 +300,29 @@ fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Par
 }
 
 /// Low and high watermark of every partition; the latter is the last stable offset where `reader` sees committed records alone.
-fn topic_watermarks(reader: &BaseConsumer<Context>, topic: &str) -> Result<Watermarks, Error> {
-    let count = partition_count(reader.client(), topic, QUERY_LIMIT)
+fn topic_watermarks(reader: &BaseConsumer<Context>, topic: &str, limit: Duration) -> Result<Watermarks, Error> {
+    let count = partition_count(reader.client(), topic, limit)
         .map_err(|source| read_error(reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?
         .ok_or_else(|| Error::NoTopic {
             topic: topic.to_owned(),
         })?;
     (0..i32::try_from(count).unwrap_or(i32::MAX))
-        .map(|partition| Ok((partition, watermarks(reader, topic, partition, QUERY_LIMIT)?)))
+        .map(|partition| Ok((partition, watermarks(reader, topic, partition, limit)?)))
         .collect()
 }
 
-/// The high watermarks of a topic by partition, no older than `max_age`; `None` where somebody asked in vain since, who had the
-/// error. Blocks.
+/// The high watermarks of a topic by partition, no older than `max_age`; `None` where somebody else is asking, or asked in vain and
+/// had the error. Blocks.
 ///
 /// # Errors
 /// When it cannot be asked.
-pub(crate) fn topic_ends(cluster: &Cluster, topic: &str, max_age: Duration) -> Result<Option<Vec<i64>>, Error> {
-    cluster.known_ends().find(topic, max_age, |names, note| {
+pub(crate) fn topic_ends(cluster: &Cluster, topic: &str, max_age: Duration) -> Result<Option<FoundEnds>, Error> {
+    /// A leader answers at once; one that is not there is waited for elsewhere.
+    const LIMIT: Duration = Duration::from_secs(5);
+    cluster.known_ends().find(topic, max_age, || {
         let reader = cluster.reader(Isolation::ReadUncommitted)?;
-        for name in names {
-            match topic_watermarks(&reader, name) {
-                Ok(found) => note(name, Some(found.values().map(|(_, high)| *high).collect())),
-                Err(error) if name == topic => return Err(error),
-                // Each of the others has a lender that asks as well.
-                Err(_) => break,
-            }
-        }
-        Ok(())
+        let found = topic_watermarks(&reader, topic, LIMIT)?;
+        Ok(found.values().map(|(_, high)| *high).collect())
     })
 }
 

@@ -72,7 +72,13 @@ pub(super) const PATIENCE: Patience = Patience::For(Duration::from_secs(120));
 pub(super) fn may_pass(denials: &Denials, error: &SinkError) -> bool {
     match denials.after(policy::after_sink(error)) {
         // It has waited long enough by itself.
-        _ if matches!(error, SinkError::Kafka(kafka::Error::EndNotReached { .. })) => false,
+        _ if matches!(
+            error,
+            SinkError::Kafka(kafka::Error::EndNotReached { .. } | kafka::Error::WentBack { .. })
+        ) =>
+        {
+            false
+        }
         AfterSink::Reopen => true,
         AfterSink::LookForClaim | AfterSink::AskAgain(_) | AfterSink::Stop(_) => false,
     }

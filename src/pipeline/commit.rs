@@ -78,6 +78,9 @@ impl<S: Sink> Pipeline<S> {
     /// What did not get through in time is tried by halves; gives the other one.
     fn shrink(&mut self, batch: &mut Batch, backoff: &Backoff) -> Batch {
         let tried = batch.row_count;
+        if tried == 0 {
+            return Batch::default(); // a heartbeat is no less than that
+        }
         let left = batch.cut(self.lender.batch_size.shrink(tried));
         if backoff.is_worth_a_line() {
             let (lender, rows) = (&self.lender.monitor.lender, batch.row_count);

@@ -209,10 +209,10 @@ impl Ownership {
                 return ControlFlow::Break(PartitionsChanged::new(&held.partitions, &found).into());
             }
             Ok(_) => {}
-            Err(error @ SinkError::Recreated { .. }) => {
-                // What is left of it is for a person to look at.
-                self.is_certain = false;
-                return ControlFlow::Break(Failure::of(&error).into());
+            Err(SinkError::Recreated { topic, ends }) => {
+                // What became of the cursor topic is for a person to look at.
+                self.is_certain = topic != sink.topics().cursor.name;
+                return ControlFlow::Break(Failure::of(&SinkError::Recreated { topic, ends }).into());
             }
             Err(error) => {
                 let (lender, code, advice) = (&self.monitor.lender, error.code(), error.advice());
@@ -233,14 +233,19 @@ impl Ownership {
 
 /// `None`: the lender is another's.
 fn try_reopen<S: Sink>(sink: &mut S, held: &Record, attempted: &Record) -> Result<Option<Outcome>, SinkError> {
-    /// Lenders that reopen together look together.
-    const AGE: Duration = Duration::from_secs(1);
-    let committed = sink.reopen()?;
-    // A record that is gone with its topic is nobody's claim.
-    sink.hold_ground(&held.ends, AGE)?;
-    let current = committed.record();
-    let is_ours = |record: &Record| record.has_owner_of(held) || record.has_owner_of(attempted);
-    Ok(current.filter(is_ours).map(|record| {
+    let record = match sink.reopen()? {
+        Committed::Record(record) if record.has_owner_of(held) || record.has_owner_of(attempted) => Some(record),
+        // A reset is somebody else's doing as well.
+        Committed::Record(_) | Committed::Reset => return Ok(None),
+        Committed::Nothing => None,
+    };
+    match sink.hold_ground(&held.ends, Duration::ZERO) {
+        // A record that is gone with its topic is nobody's claim.
+        Err(error) if record.is_none() || matches!(error, SinkError::Recreated { .. }) => return Err(error),
+        // What cannot be asked for now is asked for at the next look.
+        Ok(_) | Err(_) => {}
+    }
+    Ok(record.map(|record| {
         if record.sequence >= attempted.sequence {
             Outcome::Landed
         } else {

@@ -138,6 +138,8 @@ impl Reader {
                 }
                 Until::Republished => {
                     self.shares.all_read().await;
+                    // An old copy shows accounts as they were, and some that are deleted by now.
+                    self.as_new_as().await??;
                     self.read_everything().await?;
                     // The last ranges of a backlog, too, and what was read is committed.
                     self.walk_and_sweep().await;

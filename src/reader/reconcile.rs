@@ -96,7 +96,7 @@ impl Reader {
     }
 
     /// Up to when upstream is as new as what is held, if anything is held that could say so. Nothing is handed over for that.
-    async fn as_new_as(&self) -> Result<Result<Option<Timestamp>, NotReconciled>, ReaderExit> {
+    pub(super) async fn as_new_as(&self) -> Result<Result<Option<Timestamp>, NotReconciled>, ReaderExit> {
         if self.context.until == (Until::Reconciled { is_backup: true }) {
             return Ok(Ok(None));
         }

@@ -212,10 +212,10 @@ impl<'w> OneWalk<'w> {
                     page._done = is_last.then_some(done);
                     if self.page_use.take(context, self.walk, page).await || is_last {
                         if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
+                            shares.ended(stop);
                             if let Some(count) = &self.count {
                                 count.hold_against_total(context, stop).await;
                             }
-                            shares.ended(stop);
                         }
                         return Ok(Walked {
                             highest: self.highest,

@@ -244,6 +244,8 @@ impl Registry {
                 Ok(found) if avro::is_laid_out_as(&found, schema) => continue,
                 Ok(_) => RegistryError::Changed { id },
                 Err(error) if error.is_lost_id() => error,
+                // What was found so far counts; the others are asked for again.
+                Err(_) if !lost.is_empty() => break,
                 Err(error) => return Err(error),
             };
             lost.push((subject.clone(), why));

@@ -1,11 +1,12 @@
 //! Are the topics still those that were written to? Their offsets tell: in one topic they never go back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use super::error::SinkError;
 use super::topics::Topics;
 use crate::exit::ErrorCode;
-use crate::kafka::WrittenTo;
+use crate::kafka::{FoundEnds, WrittenTo};
 use crate::progress::{EndsBefore, TopicEnds};
 
 /// The code of a trail, or of dead letters, that begin anew.
@@ -19,15 +20,19 @@ pub(crate) const TRAIL_ADVICE: &str = "accounts are complete, and reading goes o
 pub(super) struct Ground {
     /// `None`: not yet held to what the cursor record says, so none is known to be the one that it tells of.
     ends: Option<TopicEnds>,
+    /// When the lender last wrote to a topic: what was asked before says nothing of that.
+    written_at: BTreeMap<String, Instant>,
     /// Topics that begin anew and were said to.
     said: BTreeSet<String>,
 }
 
-/// How old the ends of a topic may be.
+/// How a topic's ends are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Age {
+pub(super) enum EndsLook {
+    /// As anybody found them of late.
     Recent,
-    Now,
+    /// Asked for once more, after a moment.
+    Again,
 }
 
 /// A topic that begins anew, of those without which the source can go on.
@@ -68,20 +73,22 @@ impl Ground {
         &mut self,
         topics: &'t Topics,
         recorded: &TopicEnds,
-        mut find: impl FnMut(&str, Age) -> Result<Option<Vec<i64>>, SinkError>,
+        mut find: impl FnMut(&str, EndsLook) -> Result<Option<FoundEnds>, SinkError>,
     ) -> Result<Vec<TrailRecreated<'t>>, SinkError> {
         let is_first = self.ends.is_none();
         let mut known = self.ends(recorded).clone();
         let mut recreated = Vec::new();
         for (topic, is_vital) in named(topics) {
-            // What others asked for may be older than what was written since.
+            // Until then: one broker may not know yet what another one was told.
             let mut before = None;
-            for age in [Age::Recent, Age::Now] {
-                let Some(found) = find(topic, age)? else {
+            for look in [EndsLook::Recent, EndsLook::Again] {
+                let Some(found) = find(topic, look)? else {
                     // Later, all of them again.
                     return Ok(recreated);
                 };
-                before = known.ends_before(topic, &found).map(|ends| (ends, found));
+                let is_older = self.written_at.get(topic).is_some_and(|at| found.asked_at <= *at);
+                let ends = known.ends_before(topic, &found.ends).filter(|_| !is_older);
+                before = ends.map(|ends| (ends, found.ends));
                 if before.is_none() {
                     break;
                 }
@@ -115,7 +122,8 @@ impl Ground {
         let Some(known) = &self.ends else { return Ok(Vec::new()) };
         let mut recreated = Vec::new();
         for (topic, is_vital) in named(topics) {
-            let of_topic = written.iter().filter(|written| written.topic == topic);
+            let is_known = |written: &&WrittenTo| written.topic == topic && !written.is_partly_unknown;
+            let of_topic = written.iter().filter(is_known);
             let before = of_topic.filter_map(|written| known.is_before(topic, written.partition, written.first));
             let Some(ends) = before.min_by_key(|ends| ends.partition) else {
                 continue;
@@ -128,11 +136,11 @@ impl Ground {
         let recreated = recreated.into_iter();
         let recreated = recreated.filter_map(|(topic, ends)| self.trail(topic, ends)).collect();
         if let Some(known) = &mut self.ends {
-            for WrittenTo {
-                topic, partition, end, ..
-            } in written
-            {
-                known.raise(topic, *partition, *end);
+            for written in written {
+                self.written_at.insert(written.topic.clone(), Instant::now());
+                if !written.is_partly_unknown {
+                    known.raise(&written.topic, written.partition, written.end);
+                }
             }
         }
         Ok(recreated)
@@ -192,17 +200,26 @@ mod tests {
             partition,
             first,
             end,
+            is_partly_unknown: false,
         }
+    }
+
+    /// Asked just now.
+    fn found(ends: i64) -> Option<FoundEnds> {
+        Some(FoundEnds {
+            asked_at: Instant::now(),
+            ends: vec![ends],
+        })
     }
 
     /// Ends of accounts, changes, dead letters and cursor, of one partition each.
     fn hold(ground: &mut Ground, recorded: &TopicEnds, ends: [i64; 4]) -> Result<Vec<String>, (String, Exit)> {
         let topics = topics();
-        let find = |topic: &str, _: Age| {
+        let find = |topic: &str, _: EndsLook| {
             let place = ["accounts", "changes", "dead-letters", "cursor"]
                 .iter()
                 .position(|name| *name == topic);
-            Ok(Some(vec![ends[place.expect("one of them")]]))
+            Ok(found(ends[place.expect("one of them")]))
         };
         let held = ground.hold(&topics, recorded, find);
         held.map(|recreated| recreated.iter().map(|one| one.topic.to_owned()).collect())
@@ -266,12 +283,34 @@ mod tests {
     }
 
     #[test]
-    fn ends_from_before_the_last_write_are_asked_for_again() {
-        let (mut ground, topics) = (running(), topics());
-        let held = ground.hold(&topics, &TopicEnds::default(), |_, age| {
-            Ok(Some(vec![if age == Age::Now { 10 } else { 7 }]))
+    fn ends_from_before_the_last_write_and_those_that_are_others_a_moment_later_prove_nothing() {
+        let topics = topics();
+        let none = TopicEnds::default();
+        let asked_at = Instant::now();
+        let mut ground = running();
+        let held = ground.hold(&topics, &none, |_, look| {
+            assert_eq!(look, EndsLook::Recent, "there is nothing to look at again");
+            Ok(Some(FoundEnds {
+                asked_at,
+                ends: vec![7],
+            }))
         });
         assert!(held.expect("the same topics").is_empty());
+        let held = ground.hold(&topics, &none, |_, look| {
+            Ok(found(if look == EndsLook::Again { 10 } else { 7 }))
+        });
+        assert!(held.expect("the same topics").is_empty());
+    }
+
+    #[test]
+    fn a_record_whose_offset_is_not_known_proves_nothing() {
+        let mut ground = running();
+        let unknown = WrittenTo {
+            is_partly_unknown: true,
+            ..written("accounts", 0, -1001, 0)
+        };
+        assert!(ground.note(&topics(), &[unknown]).expect("the same topics").is_empty());
+        assert_eq!(hold(&mut ground, &TopicEnds::default(), [10; 4]), Ok(vec![]));
     }
 
     #[test]

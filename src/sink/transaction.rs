@@ -16,7 +16,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::error::SinkError;
-use super::ground::{Age, Ground, TrailRecreated};
+use super::ground::{EndsLook, Ground, TrailRecreated};
 use super::interface::{Committed, Sink};
 use super::producer::{INIT_LIMIT, fatal_error, kafka_error};
 use super::record::{Records, account_headers, change_headers, largest_value, partitions_text};
@@ -39,6 +39,9 @@ const COMMIT_LIMIT: Duration = EARLIEST_RETRY;
 /// Reading the cursor topic ends by itself when nothing comes any more. As long as anything does, it may go on; there is a small
 /// record a transaction.
 const CURSOR_LIMIT: Duration = Duration::from_secs(600);
+
+/// Before it is believed that a topic is another one.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 /// While ending, less patience: the whole process has ten seconds.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
@@ -459,13 +462,21 @@ impl Sink for Transactions {
             .watchers
             .pulse
             .during("asking where the topics end", 4 * INIT_LIMIT);
-        let find = |topic: &str, age| {
-            let max_age = if age == Age::Now { Duration::ZERO } else { max_age };
+        let find = |topic: &str, look| {
+            let max_age = match look {
+                _ if self.shutdown.is_requested() => return Ok(None),
+                EndsLook::Recent => max_age,
+                EndsLook::Again => {
+                    self.shutdown.block(LOOK_AGAIN);
+                    Duration::ZERO
+                }
+            };
             Ok(topic_ends(&self.cluster, topic, max_age)?)
         };
         let recreated = self.ground().hold(&self.topics, recorded, find)?;
         self.say_recreated(&recreated);
-        let count = |topic: &Topic| Ok::<_, SinkError>(find(&topic.name, Age::Recent)?.map(|ends| ends.len()));
+        let count =
+            |topic: &Topic| Ok::<_, SinkError>(find(&topic.name, EndsLook::Recent)?.map(|found| found.ends.len()));
         let Some(accounts) = count(&self.topics.accounts)? else {
             return Ok(None);
         };

@@ -301,7 +301,7 @@ async fn a_process_outside_is_told_what_is_wrong_with_what_it_sets() {
             &post,
             "total?as=capped",
             400,
-            "no total \"capped\"; a total is exact, timeout or capped:N",
+            "no total \"capped\"; a total is exact, timeout, capped:N or off:N",
         ),
         (&post, "clock?skew_ms=2m", 400, "skew_ms=\"2m\" cannot be read"),
         (
@@ -423,7 +423,7 @@ fn the_command_says_what_is_wrong_with_its_arguments() {
         (&["--fault-rate", "1.5"][..], "a share is between 0 and 1"),
         (&["--page-limit", "0"], "0 is not in 1..=1000"),
         (&["--page-limit", "1001"], "1001 is not in 1..=1000"),
-        (&["--total", "capped"], "a total is exact, timeout or capped:N"),
+        (&["--total", "capped"], "a total is exact, timeout, capped:N or off:N"),
         (&["--clock-skew", "-soon"], "an example is 90s"),
         (&["--clock-skew", "-40000days"], "more than a hundred years"),
         (&["--late-rate=-1"], "not a number from 0 on"),

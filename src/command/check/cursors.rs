@@ -75,21 +75,31 @@ async fn identities(
             let (cluster, name) = (cluster.clone(), topic.name.clone());
             // One that cannot be asked was said to be.
             let ends = ask(move |_| topic_ends(&cluster, &name, ENDS_AGE)).await.ok().flatten();
-            let Some(before) = ends.and_then(|ends| record.ends.ends_before(&topic.name, &ends)) else {
+            let Some(found) = ends else { continue };
+            let Some(before) = record.ends.ends_before(&topic.name, &found.ends) else {
                 continue;
             };
-            let (what, found) = (format!("topic {}", topic.name), before.text(&topic.name));
+            let (what, text) = (format!("topic {}", topic.name), before.text(&topic.name));
             match topic.role {
+                Role::Accounts | Role::Cursor if found.ends.iter().any(|end| *end > 0) => {
+                    let wanted = format!("the topic that {lender} wrote to, or a copy of it");
+                    notes.warning(
+                        what,
+                        text,
+                        wanted,
+                        "`run` compares what it holds, and refuses what is no copy",
+                    );
+                }
                 Role::Accounts | Role::Cursor => {
                     let error = SinkError::Recreated {
                         topic: topic.name.clone(),
                         ends: before,
                     };
-                    let wanted = format!("the topic that {lender} wrote to, or a copy of it, which a start compares");
+                    let wanted = format!("the topic that {lender} wrote to");
                     notes.failure(&StartError::from(error).into(), what, wanted);
                 }
                 Role::Changes | Role::DeadLetters => {
-                    notes.warning(what, found, format!("the topic that {lender} wrote to"), TRAIL_ADVICE);
+                    notes.warning(what, text, format!("the topic that {lender} wrote to"), TRAIL_ADVICE);
                 }
             }
         }
