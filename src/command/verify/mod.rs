@@ -55,7 +55,10 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
             serde_json::to_string_pretty(&json).expect("a report is always JSON")
         )?;
     } else {
-        print_line!("{}", report::text(&reports, args.limit).trim_end())?;
+        let text = report::text(&reports, args.limit);
+        if !text.is_empty() {
+            print_line!("{}", text.trim_end())?;
+        }
     }
     let exits: Vec<Exit> = reports.iter().map(Report::exit).collect();
     Ok(Exit::of_all(&exits))
