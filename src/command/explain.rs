@@ -141,10 +141,10 @@ mod tests {
     #[test]
     fn an_unknown_code_is_wrong_usage_and_the_nearest_are_named() {
         let nearest = |asked: &str| -> Vec<&str> { ErrorCode::nearest(asked).iter().map(|code| code.name()).collect() };
-        assert_eq!(nearest("K17"), ["K16", "K15", "K14"]);
+        assert_eq!(nearest("K18"), ["K17", "K16", "K15"]);
         assert_eq!(nearest("KO4")[0], "K04");
         assert_eq!(nearest("40k").len(), 3);
-        for asked in ["K17", "", "K", "certificate", "Ä7", "K004"] {
+        for asked in ["K18", "", "K", "certificate", "Ä7", "K004"] {
             let failure = explain(Some(asked)).expect_err("no such code");
             assert_eq!(failure.exit(), Exit::Usage);
             let name = ErrorCode::nearest(asked)[0].name();
