@@ -5,10 +5,18 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
+use crate::failpoint;
 use crate::shutdown::Shutdown;
 
 /// The longest wait of our own; an upstream that is away is asked once a minute.
 const MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// Waits before another look at what seldom changes, such as settings: ten minutes, or up to a tenth less.
+pub(crate) async fn pause_between_looks() {
+    const PAUSE: Duration = Duration::from_secs(600);
+    let pause = failpoint::shortened("D02_TEST_LOOK_INTERVAL", PAUSE);
+    tokio::time::sleep(pause.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
+}
 
 /// The waits between the tries of one request.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::backoff::Patience;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, INTERRUPTED};
 use crate::index::Index;
-use crate::kafka::{self, Cluster, End, Offsets, Reading, TopicReader, blocking};
+use crate::kafka::{self, Cluster, Offsets, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{Candidate, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living};
@@ -164,27 +164,21 @@ impl<'a> Replayer<'a> {
 
     /// What `accounts` holds of the lender.
     async fn held(&self, public_id: &str, topics: &Topics) -> Result<Index, Failure> {
-        let (cluster, topic) = (self.cluster.clone(), topics.accounts.name.clone());
-        let lenders = [(public_id.to_owned(), 0)];
-        let mut accounts = RestoredAccounts::of(&topic, lenders, topics.accounts.delete_retention);
-        let shutdown = self.shutdown.clone();
-        let restored = blocking(move || {
-            let how = Reading {
-                end: End::True,
-                shutdown: &shutdown,
-                grace: Duration::ZERO,
-                hidden: &mut || {},
-            };
-            accounts.read_on(&TopicReader::new(&cluster)?, &|_| Ok(None), how)?;
-            Ok(accounts)
-        })
-        .await;
-        let mut restored = restored.map_err(|error| match error {
+        let (cluster, shutdown) = (self.cluster.clone(), self.shutdown.clone());
+        let (accounts, public_id) = (topics.accounts.clone(), public_id.to_owned());
+        let held = blocking(move || {
+            RestoredAccounts::whole(
+                &cluster,
+                &accounts.name,
+                public_id,
+                accounts.delete_retention,
+                &shutdown,
+            )
+        });
+        held.await.map_err(|error| match error {
             SinkError::Kafka(kafka::Error::Interrupted) => ReplayError::Interrupted.into(),
             error => Failure::from(error),
-        })?;
-        let (index, _) = restored.lender(public_id);
-        Ok(index)
+        })
     }
 
     /// What makes pages of dead letters, and where they come out.

@@ -183,10 +183,7 @@ fn a_registry_that_comes_back_empty_is_noticed_and_the_new_id_is_written_under()
     // Somebody else's schemas get the ids before it looks.
     source.signal("STOP");
     registry.restart().expect("an empty registry");
-    for number in 0..5 {
-        let schema = format!(r#"{{"schema":"{{\"type\":\"record\",\"name\":\"Other{number}\",\"fields\":[]}}"}}"#);
-        post(&format!("{url}/subjects/other-{number}/versions"), &schema);
-    }
+    give_ids_to_others(&url);
     source.signal("CONT");
     source.wait_for_line("nothing is written until it is registered again");
     wait_for("another start", || {
@@ -228,10 +225,7 @@ fn lost_schemas(world: &World) -> Registry {
         .command(&["run", "--until-caught-up"], &environment)
         .expect_exit(0);
     registry.restart().expect("an empty registry");
-    for number in 0..5 {
-        let schema = format!(r#"{{"schema":"{{\"type\":\"record\",\"name\":\"Other{number}\",\"fields\":[]}}"}}"#);
-        post(&format!("{url}/subjects/other-{number}/versions"), &schema);
-    }
+    give_ids_to_others(&url);
     registry
 }
 
@@ -365,6 +359,14 @@ fn republish_takes_no_lender_from_a_running_source() {
     assert!(refused.log().contains("lives"), "{}", refused.log());
     source.signal("TERM");
     source.expect_exit(0);
+}
+
+/// Somebody else's schemas get the ids that an empty registry gives first.
+fn give_ids_to_others(url: &str) {
+    for number in 0..5 {
+        let schema = format!(r#"{{"schema":"{{\"type\":\"record\",\"name\":\"Other{number}\",\"fields\":[]}}"}}"#);
+        post(&format!("{url}/subjects/other-{number}/versions"), &schema);
+    }
 }
 
 #[track_caller]

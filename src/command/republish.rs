@@ -10,14 +10,13 @@ use crate::avro::{ACCOUNT, WriterSchema};
 use crate::backoff::{BATCH_PATIENCE, Patience};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
-use crate::index::Index;
-use crate::kafka::{Cluster, End, Reading, TopicReader, uninterrupted};
+use crate::kafka::{Cluster, uninterrupted};
 use crate::metrics::Metrics;
 use crate::pipeline::Republish;
 use crate::reader::Until;
 use crate::registry::{Registry, subject};
 use crate::selection::keep_lender;
-use crate::sink::{CursorRecords, RestoredAccounts, SinkError};
+use crate::sink::{CursorRecords, RestoredAccounts};
 use crate::supervisor::{Errand, Supervisor, registry_of};
 
 const EXAMPLES: &str = "Examples:
@@ -95,7 +94,12 @@ async fn dry_run(config: &Config, republish: &Republish) -> Result<Exit, Failure
             continue;
         };
         let own = own_schema(config, registry.as_deref(), &names.accounts).await?;
-        let index = index_of(&cluster, names.accounts, key.lender_public_id.clone()).await?;
+        let (asked, public_id) = (cluster.clone(), key.lender_public_id.clone());
+        // How old tombstones are does not matter to what is held.
+        let index = uninterrupted(move |shutdown| {
+            RestoredAccounts::whole(&asked, &names.accounts, public_id, Duration::ZERO, &shutdown)
+        })
+        .await?;
         print_line!(
             "{lender}: {} of {} accounts would be written once more",
             republish.count(&index, own),
@@ -124,21 +128,4 @@ async fn own_schema(config: &Config, registry: Option<&Registry>, topic: &str) -
     Ok(found.map_or(WriterSchema::Fingerprint(ACCOUNT.fingerprint()), |found| {
         WriterSchema::Id(found.id)
     }))
-}
-
-async fn index_of(cluster: &Cluster, topic: String, public_id: String) -> Result<Index, Failure> {
-    let (cluster, lender) = (cluster.clone(), public_id.clone());
-    let restored = uninterrupted(move |shutdown| {
-        let mut accounts = RestoredAccounts::of(&topic, [(lender, 0)], Duration::ZERO);
-        let how = Reading {
-            end: End::True,
-            shutdown: &shutdown,
-            grace: Duration::ZERO,
-            hidden: &mut || {},
-        };
-        accounts.read_on(&TopicReader::new(&cluster)?, &|_| Ok(None), how)?;
-        Ok::<_, SinkError>(accounts)
-    });
-    let (index, _) = restored.await?.lender(&public_id);
-    Ok(index)
 }

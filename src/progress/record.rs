@@ -114,11 +114,10 @@ impl Record {
 
     /// The same in no more than `limit` bytes, as far as that can be, and how many cursors are left out for it, the longest first:
     /// a range without its cursor is read on from its highest row, and live without its place from `read` (Complete).
-    pub(crate) fn to_json_within(&self, limit: usize) -> (String, usize) {
+    pub(crate) fn into_json_within(mut self, limit: usize) -> (String, usize) {
         let (mut json, mut left_out) = (self.to_json(), 0);
-        let mut short = self.clone();
         while json.len() > limit {
-            let Progress { ranges, place, .. } = &mut short.progress;
+            let Progress { ranges, place, .. } = &mut self.progress;
             let length = |range: &&mut Range| range.cursor.as_ref().map_or(0, String::len);
             match ranges
                 .iter_mut()
@@ -129,7 +128,7 @@ impl Record {
                 None if place.is_some() => *place = None,
                 None => break,
             }
-            (json, left_out) = (short.to_json(), left_out + 1);
+            (json, left_out) = (self.to_json(), left_out + 1);
         }
         (json, left_out)
     }
@@ -300,7 +299,7 @@ mod tests {
             (2_500, 4, [false, false, false], false),
             (100, 4, [false, false, false], false),
         ] {
-            let (json, count) = record.to_json_within(limit);
+            let (json, count) = record.clone().into_json_within(limit);
             assert!(json.len() <= limit.max(1_500), "{limit}: {}", json.len());
             let read = Record::from_json(json.as_bytes()).expect("readable").progress;
             let found: Vec<_> = read.ranges.iter().map(|range| range.cursor.is_some()).collect();

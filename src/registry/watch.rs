@@ -1,23 +1,18 @@
 //! Does the registry still know the schemas that are written under? Asked again and again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::client::Registry;
+use crate::backoff::pause_between_looks;
 use crate::exit::{Diagnosis, chain};
-use crate::failpoint;
-
-/// How often it is asked.
-const INTERVAL: Duration = Duration::from_secs(600);
 
 /// Asks the registry again and again whether the ids that it gave are still those of their schemas; `lost` counts how often it was
 /// found that they are not.
 pub(crate) async fn watch_ids(registry: Arc<Registry>, lost: watch::Sender<u64>) {
-    let interval = failpoint::shortened("D02_TEST_LOOK_INTERVAL", INTERVAL);
     loop {
-        tokio::time::sleep(interval.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
+        pause_between_looks().await;
         match registry.lost_ids().await {
             Ok(found) => {
                 for (subject, why) in &found {

@@ -154,16 +154,9 @@ impl Ground {
 
 /// The lender's topics, and whether it cannot go on without what was in them.
 fn named(topics: &Topics) -> impl Iterator<Item = (&str, bool)> {
-    let Topics {
-        accounts,
-        cursor,
-        changes,
-        dead_letters,
-    } = topics;
-    [(accounts, true), (cursor, true), (dead_letters, false)]
-        .into_iter()
-        .chain(changes.iter().map(|changes| (changes, false)))
-        .map(|(topic, is_vital)| (topic.name.as_str(), is_vital))
+    topics
+        .each()
+        .map(|(role, topic)| (topic.name.as_str(), role.is_compacted()))
 }
 
 fn recreated_error(topic: &str, ends: EndsBefore) -> SinkError {

@@ -7,14 +7,11 @@ use std::time::Duration;
 use super::admin::{InspectedTopic, ensure_topics, inspect_topics};
 use super::topic_error::TopicError;
 use super::topics::{Role, TopicDifference, UsableTopic};
+use crate::backoff::pause_between_looks;
 use crate::config::Config;
 use crate::exit::{Diagnosis, chain};
-use crate::failpoint;
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
-
-/// How often the settings of topics are looked at again.
-const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 
 /// How long the brokers may not answer one look.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
@@ -44,11 +41,10 @@ pub(crate) async fn ready_topics(
 /// Looks again and again whether the topics that have to be compacted still are, for as long as the process runs. Tells the metrics
 /// of their lenders, which are not ready meanwhile, and the log.
 pub(crate) async fn watch_settings(cluster: Cluster, config: Config, metrics: Arc<Metrics>) {
-    let interval = failpoint::shortened("D02_TEST_LOOK_INTERVAL", LOOK_INTERVAL);
     let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
     let mut wrong_before = BTreeSet::new();
     loop {
-        tokio::time::sleep(interval.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
+        pause_between_looks().await;
         let inspected = match inspect_topics(&cluster, &config.kafka, &lenders, LOOK_LIMIT).await {
             Ok((_, inspected)) => inspected,
             // It is looked at again; what the brokers do to a lender is that lender's to say.

@@ -299,6 +299,29 @@ impl RestoredAccounts {
         Ok(())
     }
 
+    /// What a topic holds of one lender by now.
+    ///
+    /// # Errors
+    /// As [`RestoredAccounts::read_on`].
+    pub(crate) fn whole(
+        cluster: &Cluster,
+        topic: &str,
+        public_id: String,
+        retention: Duration,
+        shutdown: &Shutdown,
+    ) -> Result<Index, SinkError> {
+        let mut accounts = Self::of(topic, [(public_id.clone(), 0)], retention);
+        let how = Reading {
+            end: End::True,
+            shutdown,
+            grace: Duration::ZERO,
+            hidden: &mut || {},
+        };
+        accounts.read_on(&TopicReader::new(cluster)?, &|_| Ok(None), how)?;
+        let (index, _) = accounts.lender(&public_id);
+        Ok(index)
+    }
+
     /// Takes a lender out, with the tombstones of others that removed accounts of it; what is read afterwards is not its.
     pub(crate) fn lender(&mut self, public_id: &str) -> (Index, Removals) {
         self.restored.lender(public_id)

@@ -116,6 +116,24 @@ impl Topics {
         }
     }
 
+    /// Each of them, with what it is for.
+    pub(super) fn each(&self) -> impl Iterator<Item = (Role, &Topic)> {
+        let Self {
+            accounts,
+            cursor,
+            changes,
+            dead_letters,
+        } = self;
+        let changes = changes.iter().map(|changes| (Role::Changes, changes));
+        [
+            (Role::Accounts, accounts),
+            (Role::Cursor, cursor),
+            (Role::DeadLetters, dead_letters),
+        ]
+        .into_iter()
+        .chain(changes)
+    }
+
     /// What every topic takes that an account's row is written to, in bytes.
     pub(crate) fn largest_row(&self) -> usize {
         let accounts = self.accounts.max_message;
@@ -174,7 +192,7 @@ impl Role {
     }
 
     /// Whether the latest record of every key has to stay, and nothing else may go.
-    fn is_compacted(self) -> bool {
+    pub(super) fn is_compacted(self) -> bool {
         match self {
             Self::Accounts | Self::Cursor => true,
             Self::Changes | Self::DeadLetters => false,

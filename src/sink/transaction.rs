@@ -103,18 +103,7 @@ impl Transactions {
         /// librdkafka's own default, and the bounds of both of its settings.
         const MAX_BATCH: usize = 1_000_000;
         const MAX_MESSAGE: usize = 1_000_000_000;
-        let Topics {
-            accounts,
-            cursor,
-            changes,
-            dead_letters,
-        } = topics;
-        let limits = || {
-            [accounts, cursor, dead_letters]
-                .into_iter()
-                .chain(changes)
-                .map(|topic| topic.max_message)
-        };
+        let limits = || topics.each().map(|(_, topic)| topic.max_message);
         let smallest = limits().min().unwrap_or(MAX_BATCH).clamp(1, MAX_BATCH);
         let largest = limits().max().unwrap_or(MAX_BATCH).clamp(MAX_BATCH, MAX_MESSAGE);
         cluster.producer(transactional_id, smallest, largest, metrics.clone())
@@ -287,14 +276,7 @@ impl Transactions {
 
     /// The first topic that may not be written to: the error does not name it.
     fn denied_topic(&self) -> Option<String> {
-        let Topics {
-            accounts,
-            cursor,
-            changes,
-            dead_letters,
-        } = &self.topics;
-        let all = [accounts, cursor, dead_letters].into_iter().chain(changes);
-        let names: Vec<String> = all.map(|topic| topic.name.clone()).collect();
+        let names: Vec<String> = self.topics.each().map(|(_, topic)| topic.name.clone()).collect();
         denied_writes(&self.cluster, &names).ok()?.into_iter().next()
     }
 
@@ -421,7 +403,7 @@ impl Sink for Transactions {
             ends: self.ground().ends(&progress.ends).clone(),
             ..progress.clone()
         };
-        let (value, left_out) = progress.to_json_within(largest_value(topic, &key));
+        let (value, left_out) = progress.into_json_within(largest_value(topic, &key));
         if left_out > 0 && !self.said_left_out.swap(true, Ordering::Relaxed) {
             let (topic, limit) = (&topic.name, topic.max_message);
             tracing::warn!(
@@ -475,8 +457,12 @@ impl Sink for Transactions {
         };
         let recreated = self.ground().hold(&self.topics, recorded, find)?;
         self.say_recreated(&recreated);
-        let count =
-            |topic: &Topic| Ok::<_, SinkError>(find(&topic.name, EndsLook::Recent)?.map(|found| found.ends.len()));
+        // Nobody is asked once more for what was just found.
+        let just_found = max_age.max(LOOK_AGAIN);
+        let count = |topic: &Topic| {
+            let found = topic_ends(&self.cluster, &topic.name, just_found)?;
+            Ok::<_, SinkError>(found.map(|found| found.ends.len()))
+        };
         let Some(accounts) = count(&self.topics.accounts)? else {
             return Ok(None);
         };
