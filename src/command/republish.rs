@@ -31,9 +31,9 @@ stands under any other schema than today's: then it can be ended and run again, 
 
 An upstream that is older than what is held is refused, and nothing is written.
 
-Accounts that upstream does not show as they are held are left, and counted: those that it shows
-otherwise are written by the next run, those that are gone are deleted by a reconciliation. The
-exit code is 1 if any are left. A lender that a running source has is not taken from it.";
+What upstream shows otherwise is written as any row is. Accounts that it does not show at all, or
+older than they are held, are left and counted: a reconciliation deletes or writes them. The exit
+code is 1 if any are left. A lender that a running source has is not taken from it.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
