@@ -246,7 +246,7 @@ fn a_backlog_is_read_in_ranges_that_are_saved_while_live_goes_on_and_the_lender_
         world.simulator.upsert_json(0, at, &id, &row(&id, at, 1));
     }
     set_back(&world, begun - 3_600_000);
-    world.simulator.set_latency(Duration::from_millis(50));
+    world.simulator.set_latency(Duration::from_millis(150));
     let set = [
         "upstream.page_size=100",
         "upstream.snapshot_parallelism=4",
@@ -256,6 +256,8 @@ fn a_backlog_is_read_in_ranges_that_are_saved_while_live_goes_on_and_the_lender_
     let mut source = world.command_with(&set, &["run"]);
     source.wait_for_line("what is left up to");
     wait_for("part of it", || (world.accounts_so_far() >= 2_000).then_some(()));
+    // It stands still there while the test looks, however long that takes.
+    world.simulator.set_latency(Duration::from_secs(20));
     let ranges = || {
         last_cursor(&world)["ranges"]
             .as_str()
@@ -265,6 +267,7 @@ fn a_backlog_is_read_in_ranges_that_are_saved_while_live_goes_on_and_the_lender_
     };
     assert!(ranges() >= 3, "side by side: {}", last_cursor(&world));
     source.kill();
+    world.simulator.set_latency(Duration::from_millis(50));
     let before = world.simulator.requests().len();
     let held = world.accounts().len();
     let log = catch_up(&world, &set[..3]);
