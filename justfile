@@ -15,6 +15,10 @@ test name="":
 unit:
     cargo test --lib
 
+# Half an hour of kills while brokers, registry and topics come and go; what it did is printed at the end
+soak minutes="30":
+    D02_TEST_SOAK_MINUTES={{minutes}} cargo test --test main killed_again_and_again_while_all -- --nocapture
+
 # One module of tests/, such as `delivery`
 integration module:
     cargo test --test main {{module}}

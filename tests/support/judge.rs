@@ -91,9 +91,14 @@ pub(crate) fn latest(records: &[Record]) -> HashMap<&str, &Record> {
 /// Every promise that a quiet upstream lets one check, and the content by a reader that knows only the registry.
 #[track_caller]
 pub(crate) fn everything(records: &[Record], rows: &[StoredRow]) {
+    everything_by(&mut RegistryReader::default(), records, rows);
+}
+
+/// As [`everything`], by another reader.
+#[track_caller]
+pub(crate) fn everything_by(reader: &mut RegistryReader, records: &[Record], rows: &[StoredRow]) {
     once_and_in_order(records);
     complete(records, rows);
-    let mut reader = RegistryReader::default();
     let latest = latest(records);
     for row in rows.iter().filter(|row| row.kind == RowKind::Sound) {
         let account = reader.read(latest[row.id.as_str()]);
@@ -106,7 +111,14 @@ pub(crate) fn everything(records: &[Record], rows: &[StoredRow]) {
 /// `accounts` and `changes`: whole topics, from which nothing was removed.
 #[track_caller]
 pub(crate) fn trail(changes: &[Record], accounts: &[Record]) {
-    let mut reader = RegistryReader::default();
+    let readers = (&mut RegistryReader::default(), &mut RegistryReader::default());
+    trail_by(readers, changes, accounts);
+}
+
+/// As [`trail`], by other readers: of `changes`, and of `accounts`.
+#[track_caller]
+pub(crate) fn trail_by(readers: (&mut RegistryReader, &mut RegistryReader), changes: &[Record], accounts: &[Record]) {
+    let (of_changes, of_accounts) = readers;
     let mut trail: HashMap<&str, VecDeque<&Record>> = HashMap::new();
     for change in changes {
         trail.entry(change.key()).or_default().push_back(change);
@@ -116,14 +128,14 @@ pub(crate) fn trail(changes: &[Record], accounts: &[Record]) {
         let key = account.key();
         if account.value.is_none() {
             is_deletion(
-                &mut reader,
+                of_changes,
                 trail.get_mut(key).and_then(VecDeque::pop_front),
                 last.remove(key),
             );
             continue;
         }
         let updated_at = account.updated_at();
-        let fields = reader.read(account);
+        let fields = of_accounts.read(account);
         let before = last.insert(key, (account, fields.clone()));
         if before
             .as_ref()
@@ -140,7 +152,7 @@ pub(crate) fn trail(changes: &[Record], accounts: &[Record]) {
                 "Trail: {key} at {updated_at}, {name}"
             );
         }
-        is_change(&reader.read(change), change, before.as_ref(), &fields);
+        is_change(&of_changes.read(change), change, before.as_ref(), &fields);
     }
     let more = trail.values().map(VecDeque::len).sum::<usize>();
     assert_eq!(more, 0, "Trail: changes without an account");
@@ -250,17 +262,46 @@ fn same_values(account: &BTreeMap<String, Value>, row: &serde_json::Value) {
 type Fields = BTreeMap<String, Value>;
 
 /// Decodes Confluent-framed Avro with nothing but the registry.
-#[derive(Default)]
 pub(crate) struct RegistryReader {
+    registry: String,
     schemas: HashMap<u32, Schema>,
+    /// Whatever its id.
+    only: Option<Schema>,
+}
+
+impl Default for RegistryReader {
+    fn default() -> Self {
+        Self::of(&testbed().schema_registry_url())
+    }
 }
 
 impl RegistryReader {
+    /// Reads by another registry than the shared one.
+    pub(crate) fn of(registry: &str) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            schemas: HashMap::new(),
+            only: None,
+        }
+    }
+
+    /// Reads every record by the one schema of a subject: where a registry that lost its schemas has given ids anew.
+    pub(crate) fn of_subject(registry: &str, subject: &str) -> Self {
+        Self {
+            only: Some(ask(&format!("{registry}/subjects/{subject}/versions/latest"))),
+            ..Self::of(registry)
+        }
+    }
+
     pub(crate) fn read(&mut self, record: &Record) -> Fields {
         let value = record.value.as_deref().expect("no tombstone");
         assert_eq!(value[0], 0, "the magic byte");
         let id = u32::from_be_bytes(value[1..5].try_into().expect("four bytes"));
-        let schema = self.schemas.entry(id).or_insert_with(|| fetch(id));
+        let by_id = || ask(&format!("{}/schemas/ids/{id}", self.registry));
+        let schema = match &self.only {
+            Some(schema) => schema,
+            None => self.schemas.entry(id).or_insert_with(by_id),
+        };
         let reader = GenericDatumReader::builder(schema).build().expect("a reader");
         match reader.read_value(&mut &value[5..]).expect("decodable") {
             Value::Record(fields) => fields.into_iter().collect(),
@@ -269,9 +310,9 @@ impl RegistryReader {
     }
 }
 
-fn fetch(id: u32) -> Schema {
-    let url = format!("{}/schemas/ids/{id}", testbed().schema_registry_url());
+/// A schema of the registry, by the address of an answer that holds it.
+fn ask(url: &str) -> Schema {
     let answer: serde_json::Value =
-        RUNTIME.block_on(async { reqwest::get(&url).await.expect("an answer").json().await.expect("JSON") });
+        RUNTIME.block_on(async { reqwest::get(url).await.expect("an answer").json().await.expect("JSON") });
     Schema::parse_str(answer["schema"].as_str().expect("a schema")).expect("an Avro schema")
 }

@@ -283,12 +283,25 @@ pub(crate) fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
 
 /// Sets a topic's own settings, and takes those away that are not named.
 fn set_all(admin: &AdminClient<DefaultClientContext>, topic: &str, settings: &[(&str, &str)]) {
+    assert!(try_set_all(admin, topic, settings), "altered");
+}
+
+/// As `set_all`; whether it was done, as a cluster that changes may not do it at once.
+pub(crate) fn try_set_all(admin: &AdminClient<DefaultClientContext>, topic: &str, settings: &[(&str, &str)]) -> bool {
     let resource = AlterConfig::new(ResourceSpecifier::Topic(topic));
     let resource = settings
         .iter()
         .fold(resource, |resource, (name, value)| resource.set(name, value));
-    let answer = async { admin.alter_configs([&resource], &AdminOptions::new()).await };
-    RUNTIME.block_on(answer).expect("altered");
+    let answer = RUNTIME.block_on(async { admin.alter_configs([&resource], &AdminOptions::new()).await });
+    answer.is_ok_and(|results| results.iter().all(Result::is_ok))
+}
+
+/// Has every partition of every topic so many replicas in sync?
+pub(crate) fn is_in_sync(servers: &str, replicas: usize) -> bool {
+    let metadata = consumer(servers, "read_uncommitted").fetch_metadata(None, PATIENCE);
+    let Ok(metadata) = metadata else { return false };
+    let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    partitions.all(|partition| partition.isr().len() == replicas)
 }
 
 /// Takes every record out of partitions, as retention does; a compacted topic does not let it happen otherwise.
