@@ -191,6 +191,7 @@ impl Process {
             errors: &self.scenario.errors,
             transaction: &self.scenario.transaction,
             late_window: self.scenario.upstream.late_window,
+            poll_interval: self.scenario.upstream.poll_interval,
             start_from: self.scenario.start_from,
             schema: WriterSchema::Unknown,
             republish: None,

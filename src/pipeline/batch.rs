@@ -112,29 +112,38 @@ impl BatchItem {
     }
 }
 
-/// How many rows go into a transaction, by what Kafka takes in time.
+/// How many rows go into a transaction, by what Kafka takes in time, and by how long what is live may wait for it.
 #[derive(Debug)]
 pub(super) struct BatchSize {
     most: usize,
     row_count: usize,
     /// As large as they may be, and quick, one after another.
     quick_count: u32,
+    /// What is live waits for so long at most, where a page takes no longer.
+    live_waits: Duration,
+    /// Rows that a transaction takes meanwhile, as those before it did.
+    meanwhile: Option<usize>,
 }
 
 impl BatchSize {
     /// After so many it grows.
     const QUICK: u32 = 4;
 
-    pub(super) fn new(most: usize) -> Self {
+    /// Of the interval between two polls, what is live may wait for such a part.
+    const PART: u32 = 8;
+
+    pub(super) fn new(most: usize, poll_interval: Duration) -> Self {
         Self {
             most,
             row_count: most,
             quick_count: 0,
+            live_waits: poll_interval / Self::PART,
+            meanwhile: None,
         }
     }
 
     pub(super) fn row_count(&self) -> usize {
-        self.row_count
+        self.meanwhile.unwrap_or(usize::MAX).clamp(1, self.row_count)
     }
 
     /// So many rows did not get through in time: half of them is tried.
@@ -148,6 +157,7 @@ impl BatchSize {
     /// by what is smaller than it may be, which says nothing of more.
     pub(super) fn note(&mut self, row_count: usize, took: Duration, limit: Duration) {
         const SHARE: u32 = 4;
+        self.note_pace(row_count, took);
         if self.row_count == self.most || row_count < self.row_count {
             return;
         }
@@ -161,6 +171,17 @@ impl BatchSize {
             self.quick_count = 0;
         }
     }
+
+    fn note_pace(&mut self, row_count: usize, took: Duration) {
+        /// Of fewer rows, what a transaction takes by itself would be most.
+        const LEAST: usize = 500;
+        if row_count < LEAST || took.is_zero() {
+            return;
+        }
+        let now = (row_count as f64 * self.live_waits.as_secs_f64() / took.as_secs_f64()) as usize;
+        // One that met a pause of the broker's says little.
+        self.meanwhile = Some(self.meanwhile.map_or(now, |before| (3 * before + now) / 4));
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +192,7 @@ mod tests {
     fn a_batch_is_halved_down_to_a_page_and_grows_again_by_what_is_large_and_quick() {
         const LIMIT: Duration = Duration::from_secs(30);
         let (quick, slow) = (LIMIT / 5, LIMIT / 3);
-        let mut size = BatchSize::new(20_000);
+        let mut size = BatchSize::new(20_000, Duration::from_secs(3_600));
         let mut steps = Vec::new();
         // What was tried, how long it took (none: too long), and how large the next one may be.
         for (row_count, took, expected) in [
@@ -210,6 +231,32 @@ mod tests {
             size.note(20_000, quick, LIMIT);
         }
         assert_eq!(size.row_count(), 20_000);
+    }
+
+    #[test]
+    fn a_batch_takes_no_longer_than_what_is_live_may_wait_whatever_kafka_s_pace() {
+        let mut size = BatchSize::new(20_000, Duration::from_millis(240));
+        let limit = Duration::from_secs(30);
+        assert_eq!(size.row_count(), 20_000, "nothing is known of Kafka");
+        size.note(20_000, Duration::from_millis(400), limit);
+        assert_eq!(size.row_count(), 1_500, "30 ms of 50 rows a millisecond");
+        // What is live is small, and says nothing of the pace.
+        size.note(20, Duration::from_millis(10), limit);
+        assert_eq!(size.row_count(), 1_500);
+        for _ in 0..20 {
+            size.note(1_500, Duration::from_millis(150), limit);
+        }
+        assert!(
+            (300..310).contains(&size.row_count()),
+            "30 ms of 10 rows a millisecond: {size:?}"
+        );
+        for _ in 0..20 {
+            size.note(1_000, Duration::from_micros(10), limit);
+        }
+        assert_eq!(size.row_count(), 20_000, "no more than the configuration says");
+        let mut size = BatchSize::new(20_000, Duration::from_secs(5));
+        size.note(20_000, Duration::from_millis(400), limit);
+        assert_eq!(size.row_count(), 20_000, "half a second is little of five");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Inbox {
     gathered: Batch,
     /// When what is here has waited for long enough.
     until: Option<Instant>,
+    /// Whether what is live has passed what is gathered and due; it does so once.
+    has_passed: bool,
     /// Came while a batch was gathered; follows it.
     ended: Option<ReaderExit>,
     ask: Option<Ask>,
@@ -44,6 +46,7 @@ impl Inbox {
             live: Batch::default(),
             gathered: Batch::default(),
             until: None,
+            has_passed: false,
             ended: None,
             ask: None,
         }
@@ -100,8 +103,10 @@ impl Inbox {
                 return Next::Batch(self.all(max_rows));
             }
             let row_count = self.gathered.row_count + self.live.row_count;
+            let is_due = row_count >= max_rows || self.until.is_some_and(|until| until <= Instant::now());
+            let may_pass = !self.has_passed && self.live.row_count < max_rows && self.incoming.is_live_waiting();
             // Before what comes next: it could come without end.
-            if row_count >= max_rows || self.until.is_some_and(|until| until <= Instant::now()) {
+            if is_due && !may_pass {
                 return Next::Batch(self.all(max_rows));
             }
             let item = tokio::select! {
@@ -127,6 +132,7 @@ impl Inbox {
                     self.live.push(BatchItem::Page(page));
                     if is_end && !self.incoming.is_live_waiting() {
                         self.until = self.until.filter(|_| !self.gathered.items.is_empty());
+                        self.has_passed = is_due;
                         return Next::Batch(std::mem::take(&mut self.live));
                     }
                 }
@@ -141,7 +147,7 @@ impl Inbox {
     /// What is live, and what is gathered behind it, until there are `max_rows`.
     fn all(&mut self, max_rows: usize) -> Batch {
         let mut batch = Batch::default();
-        self.until = None;
+        (self.until, self.has_passed) = (None, false);
         while let Some(item) = self.live.pop().or_else(|| self.gathered.pop()) {
             batch.push(item);
             if batch.row_count >= max_rows && !self.is_empty() {

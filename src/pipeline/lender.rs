@@ -27,6 +27,7 @@ pub(crate) struct LenderSettings<'a> {
     pub errors: &'a config::Errors,
     pub transaction: &'a config::Transaction,
     pub late_window: Duration,
+    pub poll_interval: Duration,
     pub start_from: Option<Timestamp>,
     /// That accounts are written with.
     pub schema: WriterSchema,
@@ -63,7 +64,7 @@ impl<S: Sink> LenderParts<S> {
             monitor: Monitor::new(settings.lender, settings.metrics, settings.pulse),
             limit: DeadLetterLimit::new(settings.errors),
             settings: settings.transaction.clone(),
-            batch_size: BatchSize::new(settings.transaction.max_rows),
+            batch_size: BatchSize::new(settings.transaction.max_rows, settings.poll_interval),
             shutdown: settings.shutdown,
         }
     }

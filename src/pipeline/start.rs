@@ -145,6 +145,7 @@ impl Starter {
             errors: &self.config.errors,
             transaction: &self.config.transaction,
             late_window: self.config.upstream.late_window,
+            poll_interval: self.config.upstream.poll_interval,
             start_from: start_from.map(Timestamp::from),
             schema: WriterSchema::of(candidate.frames.account, &ACCOUNT),
             republish: self.republish.clone(),
