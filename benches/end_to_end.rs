@@ -45,17 +45,29 @@ impl Upstream {
         Self::with_changes(row_count, latency, 0)
     }
 
+    /// So many lenders, each with so many rows.
+    fn of_lenders(lenders: u32, row_count: u32) -> Self {
+        Self::with(&["--lenders", &lenders.to_string(), "--rows", &row_count.to_string()])
+    }
+
     /// With so many changes a second.
     fn with_changes(row_count: u32, latency: Duration, change_rate: u32) -> Self {
         let latency = format!("{}ms", latency.as_millis());
+        let (row_count, change_rate) = (row_count.to_string(), change_rate.to_string());
+        Self::with(&[
+            "--latency",
+            &latency,
+            "--rows",
+            &row_count,
+            "--change-rate",
+            &change_rate,
+        ])
+    }
+
+    fn with(options: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
-            .args(["simulate", "--tie-group", "1,5,1500", "--latency", &latency])
-            .args([
-                "--rows",
-                &row_count.to_string(),
-                "--change-rate",
-                &change_rate.to_string(),
-            ])
+            .args(["simulate", "--tie-group", "1,5,1500"])
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the simulator starts");
@@ -106,10 +118,11 @@ fn main() {
 type Part = (&'static str, fn(&Testbed, &mut Report));
 
 /// What can be asked for by name; all of it, if nothing is.
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("walk", walk),
     ("sizes", sizes),
     ("restore", restore),
+    ("lenders", lenders),
     ("latency", latency),
     ("freshness", freshness),
 ];
@@ -169,6 +182,26 @@ fn restore(testbed: &Testbed, report: &mut Report) {
         restarts("empty-2", 1, &few_arenas),
     );
     report.restore(row_count, (&full, &empty), (&few.0, &few.1));
+}
+
+/// As many accounts of one lender and of fifty, which share a topic; one after the other in every round.
+fn lenders(testbed: &Testbed, report: &mut Report) {
+    let both = [(1, 1_000_000), (50, 20_000)].map(|(lenders, row_count)| {
+        let upstream = Upstream::of_lenders(lenders, row_count);
+        let source = Source::of(testbed, &upstream.base_url, &format!("lenders-{lenders}"), lenders);
+        let first = source.catch_up();
+        assert_eq!(first.account_count, 1_000_000, "the walk is complete");
+        (lenders, upstream, source, Vec::new())
+    });
+    let mut both = both;
+    for _ in 0..ROUNDS {
+        for (lenders, _, source, measured) in &mut both {
+            let figures = source.catch_up();
+            eprintln!("{lenders} lenders: {figures:?}");
+            measured.push(figures);
+        }
+    }
+    report.lenders(&both.map(|(lenders, _, _, measured)| (lenders, measured)));
 }
 
 fn latency(testbed: &Testbed, report: &mut Report) {
@@ -344,6 +377,30 @@ impl Report {
         self.line(&format!(
             "| the same with `MALLOC_ARENA_MAX=2`, which nothing sets: it keeps more | {few_arenas:.0} bytes |\n"
         ));
+    }
+
+    fn lenders(&mut self, all: &[(u32, Vec<Figures>)]) {
+        self.line("**Restart at rest with 1000000 accounts of one lender, and of 50 in the same topic**\n");
+        self.line(
+            "| lenders | from its start until the last is claimed | of one lender | peak memory | of one lender |",
+        );
+        self.line("|---|---|---|---|---|");
+        let figures_of = |figures: &[Figures]| {
+            let claimed = median(figures.iter().map(|figures| figures.claimed.as_secs_f64()));
+            let peak = median(figures.iter().map(|figures| figures.peak_bytes as f64));
+            (claimed, peak)
+        };
+        let one = figures_of(&all[0].1);
+        for (lenders, figures) in all {
+            let (claimed, peak) = figures_of(figures);
+            self.line(&format!(
+                "| {lenders} | {claimed:.1} s | {:.2} | {:.0} MiB | {:.2} |",
+                claimed / one.0,
+                peak / f64::from(1 << 20),
+                peak / one.1
+            ));
+        }
+        self.line("");
     }
 
     fn latency(&mut self, row_count: u32, walks: &[(u32, Vec<Figures>)]) {

@@ -265,6 +265,7 @@ impl Supervisor {
             patience: self.patience,
             max_message: topics.largest_row(),
             max_record: topics.cursor.max_message,
+            ends_length: topics.ends_length(&self.checked),
             in_flight: &self.in_flight,
             committed: pipeline.committed(),
         });

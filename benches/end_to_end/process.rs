@@ -17,6 +17,8 @@ pub(crate) struct Figures {
     pub reading: Duration,
     /// From its start to the claim and the restore.
     pub restore: Duration,
+    /// From its start until its last lender is claimed, by the clock of this process.
+    pub claimed: Duration,
     /// User and system time.
     pub cpu: Duration,
     pub peak_bytes: u64,
@@ -36,10 +38,20 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(testbed: &Testbed, base_url: &str, name: &str) -> Self {
+        Self::of(testbed, base_url, name, 1)
+    }
+
+    /// For so many lenders, which share the topics.
+    pub(crate) fn of(testbed: &Testbed, base_url: &str, name: &str, lenders: u32) -> Self {
         let name = format!("bench-{}-{name}", std::process::id());
+        let lender = |number| {
+            format!(
+                "[lenders.lender-{number}]\nemail = \"exports@lender-{number}.example\"\npassword = \"secret-{number}\"\n"
+            )
+        };
+        let lenders: String = (1..=lenders).map(lender).collect();
         let toml = format!(
-            "name = \"{name}\"\n[upstream]\nbase_url = \"{base_url}\"\n[lenders.lender-1]\nemail = \
-             \"exports@lender-1.example\"\npassword = \"secret-1\"\n[kafka]\nbootstrap_servers = \"{}\"\n[kafka.topics]\n\
+            "name = \"{name}\"\n[upstream]\nbase_url = \"{base_url}\"\n{lenders}[kafka]\nbootstrap_servers = \"{}\"\n[kafka.topics]\n\
              accounts = \"{name}.accounts\"\ncursor = \"{name}.cursor\"\nchanges = \"{name}.changes\"\n\
              dead_letters = \"{name}.dead-letters\"\n\
              [schema_registry]\nurl = \"{}\"\n",
@@ -99,6 +111,7 @@ impl Source {
             .expect("the program starts");
         let status = PathBuf::from(format!("/proc/{}/status", child.id()));
         let (mut restored, mut restored_bytes, mut last, mut log) = (None, 0, String::new(), String::new());
+        let mut account_count = 0;
         let sampled = status.clone();
         let peak = std::thread::spawn(move || {
             let mut peak_bytes = 0;
@@ -117,6 +130,7 @@ impl Source {
                 restored_bytes = memory(&status, "VmRSS:").expect("it runs");
             }
             if line.contains("at the end: ") {
+                account_count += count(&line, " accounts");
                 last.clone_from(&line);
             }
             log.push_str(&line);
@@ -132,10 +146,11 @@ impl Source {
             wall,
             reading: wall - restored_at,
             restore,
+            claimed: restored_at,
             cpu: children_cpu() - cpu_before,
             peak_bytes: peak.join().expect("sampling does not panic"),
             restored_bytes,
-            account_count: count(&last, " accounts"),
+            account_count,
             rows_a_transaction: usize::try_from(records / transactions.max(1)).expect("a count").max(1),
         }
     }

@@ -228,6 +228,7 @@ impl Process {
             patience: Patience::Endless,
             max_message: 1 << 20,
             max_record: self.scenario.max_record,
+            ends_length: 0,
             in_flight: &self.scenario.in_flight,
             committed: pipeline.committed(),
         });

@@ -57,6 +57,8 @@ pub(crate) struct ReaderSettings<'a> {
     pub max_message: usize,
     /// What the cursor topic takes, in bytes.
     pub max_record: usize,
+    /// Of that, what says how far the topics were written.
+    pub ends_length: usize,
     pub in_flight: &'a InFlight,
     pub committed: watch::Receiver<Progress>,
 }
@@ -65,7 +67,11 @@ impl Reader {
     pub(crate) fn new(settings: ReaderSettings<'_>) -> (Self, Incoming) {
         let (incoming, [live, rest]) = Incoming::new(settings.in_flight.rooms());
         let metrics = settings.client.metrics().clone();
-        let room = Arc::new(RecordRoom::new(settings.name, settings.max_record));
+        let room = Arc::new(RecordRoom::new(
+            settings.name,
+            settings.max_record,
+            settings.ends_length,
+        ));
         let context = WalkContext {
             client: settings.client,
             encoder: Arc::new(RowEncoder {

@@ -9,16 +9,19 @@ pub(super) struct RecordRoom {
     pub lender: Box<str>,
     /// What the cursor topic takes, in bytes.
     pub max_record: usize,
+    /// Of that, what says how far the topics were written.
+    ends_length: usize,
     /// The longest one that was seen, as it stands in a record.
     longest_cursor: AtomicUsize,
     is_said: AtomicBool,
 }
 
 impl RecordRoom {
-    pub(super) fn new(lender: &str, max_record: usize) -> Self {
+    pub(super) fn new(lender: &str, max_record: usize, ends_length: usize) -> Self {
         Self {
             lender: lender.into(),
             max_record,
+            ends_length,
             longest_cursor: AtomicUsize::new(0),
             is_said: AtomicBool::new(false),
         }
@@ -38,11 +41,11 @@ impl RecordRoom {
 
     /// So many ranges have room beside the marks and the place of live; one always is there.
     pub(super) fn range_count(&self) -> usize {
-        /// What a record has beside cursors and ranges, and a range beside its cursor: more than either ever takes.
+        /// What a record has beside cursors, ranges and ends, and a range beside its cursor: more than either ever takes.
         const REST: usize = 2_048;
         const RANGE: usize = 512;
         let longest = self.longest_cursor.load(Ordering::Relaxed);
-        let room = self.max_record.saturating_sub(REST + longest);
+        let room = self.max_record.saturating_sub(REST + self.ends_length + longest);
         (room / (RANGE + longest)).max(1)
     }
 
@@ -67,18 +70,24 @@ mod tests {
 
     #[test]
     fn the_longer_cursors_are_and_the_less_a_topic_takes_the_fewer_ranges_have_room() {
-        let count = |max_record, cursor: &str| {
-            let room = RecordRoom::new("acme", max_record);
+        let count_beside = |ends_length, max_record, cursor: &str| {
+            let room = RecordRoom::new("acme", max_record, ends_length);
             room.note("short");
             room.note(cursor);
             room.note("short");
             room.range_count()
         };
+        let count = |max_record, cursor: &str| count_beside(0, max_record, cursor);
         let long = "x".repeat(4_096);
         assert_eq!(count(1_048_588, &long), 226);
         assert_eq!(count(30_000, &long), 5);
         assert_eq!(count(30_000, &"\"".repeat(1_024)), 5);
         assert_eq!(count(30_000, "short"), 54);
         assert_eq!((count(5_000, &long), count(0, "short")), (1, 1));
+        // Three topics with 500 partitions each.
+        assert_eq!(
+            (count_beside(30_000, 64_000, "short"), count(64_000, "short")),
+            (61, 119)
+        );
     }
 }

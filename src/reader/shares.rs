@@ -294,11 +294,11 @@ mod tests {
     #[test]
     fn nothing_is_split_that_the_record_has_no_room_for() {
         let shares = shared(7);
-        let room = Arc::new(RecordRoom::new("acme", 14_000));
+        let room = Arc::new(RecordRoom::new("acme", 14_000, 0));
         shares.state().room = Some(Arc::clone(&room));
         room.note(&"x".repeat(4_096));
         assert_eq!(split(&shares, 64, Some(at(0))).len(), 0, "one range has room");
-        shares.state().room = Some(Arc::new(RecordRoom::new("acme", 4_200)));
+        shares.state().room = Some(Arc::new(RecordRoom::new("acme", 4_200, 0)));
         assert_eq!(split(&shares, 64, Some(at(0))).len(), 3, "four have, without cursors");
         shares.state().room = None;
         assert_eq!(split(&shares, 16, Some(at(1))).len(), 4);

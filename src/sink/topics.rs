@@ -116,6 +116,21 @@ impl Topics {
         }
     }
 
+    /// How long the member `topic_ends` of the cursor record becomes at most, in bytes, by the partitions of `checked`.
+    pub(crate) fn ends_length(&self, checked: &[UsableTopic]) -> usize {
+        /// Of a topic beside its name and its partitions: brackets, a colon, a comma, quotes in a text of JSON.
+        const TOPIC: usize = 8;
+        /// The digits of an offset, and a comma.
+        const OFFSET: usize = 20;
+        let of_topic = |(role, topic): (Role, &Topic)| {
+            let found = checked
+                .iter()
+                .find(|found| found.role == role && found.name == topic.name);
+            topic.name.len() + TOPIC + OFFSET * found.map_or(0, |found| found.partition_count)
+        };
+        self.each().map(of_topic).sum()
+    }
+
     /// Each of them, with what it is for.
     pub(super) fn each(&self) -> impl Iterator<Item = (Role, &Topic)> {
         let Self {

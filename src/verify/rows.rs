@@ -163,6 +163,7 @@ impl<'a> UpstreamRows<'a> {
             patience: Patience::Endless,
             max_message: self.topic.max_message,
             max_record: usize::MAX,
+            ends_length: 0,
             in_flight: &self.config.in_flight_of_one(),
             committed,
         });

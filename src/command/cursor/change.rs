@@ -18,7 +18,7 @@ use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::kafka::{Cluster, uninterrupted};
 use crate::login::public_id_of;
 use crate::pipeline::{PartitionsChanged, are_spread_anew, key_of, refuse_living};
-use crate::progress::{Record, RecordKey, Timestamp};
+use crate::progress::{Record, RecordKey, Timestamp, TopicEnds};
 use crate::selection::require_lender;
 use crate::sink::{
     CursorRecords, Records, Sink, SinkError, Topics, Transactions, UsableTopic, Watchers, partitions_text, ready_topics,
@@ -283,6 +283,11 @@ pub(super) async fn import(config: &Config, lender: &str, file: &Path, force: bo
             "create the topics with the old counts; without an import, the next run reads everything",
         );
     }
+    // How far the topics were written says something of that cluster's alone; the accounts are held to the record anyway.
+    let record = Record {
+        ends: TopicEnds::default(),
+        ..record
+    };
     lender.commit(force, move |_| Ok(record.clone())).await?;
     print_line!(
         "{}: imported; the next run goes on from there, if `accounts` holds what was committed with it",
