@@ -20,6 +20,7 @@
 //! | | `login` | one log-in, with a patience |
 //! | | `reader` | walks → verified, encoded pages in order |
 //! | | `pipeline` | a lender's life: claimed, restored, read on, released; the loop |
+//! | | `assignment` | which lenders are this process's |
 //! | | `progress_bar` | what a terminal shows of a snapshot |
 //! | | `supervisor` | every lender of the configuration, to its end |
 //! | | `replay`, `verify` | dead letters tried again; both sides compared |
@@ -31,6 +32,7 @@
 //! | | `model` | the model test: all of this on one thread, by a seed |
 
 mod account;
+mod assignment;
 mod avro;
 mod backoff;
 pub mod clock;

@@ -83,6 +83,8 @@ macro_rules! lender_metrics {
             /// Of all lenders together.
             pub in_flight_bytes: Gauge,
             pub in_flight_limit_bytes: Gauge,
+            pub group_partitions: Gauge,
+            pub group_rebalances_total: Counter,
             $($name: OfLender<$kind>,)*
             $($scraped: OfLender<$scraped_kind>,)*
         }
@@ -115,6 +117,8 @@ macro_rules! lender_metrics {
                     lenders: Mutex::default(),
                     in_flight_bytes: Gauge::default(),
                     in_flight_limit_bytes: Gauge::default(),
+                    group_partitions: Gauge::default(),
+                    group_rebalances_total: Counter::default(),
                     requests_total: Family::default(),
                     $($name: Family::new_with_constructor(|| new_metric!($kind $([$($bucket),*])?)),)*
                     $($scraped: Family::new_with_constructor(|| new_metric!($scraped_kind)),)*
@@ -128,6 +132,8 @@ macro_rules! lender_metrics {
                 let start = FloatGauge::default();
                 start.set(clock::now().timestamp_millis() as f64 / 1000.0);
                 registry.register(START.name, START.help, start);
+                registry.register(GROUP_PARTITIONS.name, GROUP_PARTITIONS.help, metrics.group_partitions.clone());
+                registry.register(GROUP_REBALANCES.name, GROUP_REBALANCES.help, metrics.group_rebalances_total.clone());
                 registry.register(LOG_LINES_DROPPED.name, LOG_LINES_DROPPED.help, Counter(log::dropped()));
                 let build_info = Family::<VersionLabel, Gauge>::default();
                 build_info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -162,6 +168,8 @@ macro_rules! lender_metrics {
             IN_FLIGHT,
             IN_FLIGHT_LIMIT,
             START,
+            GROUP_PARTITIONS,
+            GROUP_REBALANCES,
             LOG_LINES_DROPPED,
             BUILD_INFO,
         ];
@@ -194,6 +202,20 @@ const START: Described = Described {
     kind: "FloatGauge",
     labels: "none",
     help: "When this process began, in seconds since the epoch",
+};
+
+const GROUP_PARTITIONS: Described = Described {
+    name: "group_partitions",
+    kind: "Gauge",
+    labels: "none",
+    help: "Partitions of the cursor topic that the group has given to this process",
+};
+
+const GROUP_REBALANCES: Described = Described {
+    name: "group_rebalances_total",
+    kind: "Counter",
+    labels: "none",
+    help: "Times that the group gave partitions to this process or took some from it",
 };
 
 const LOG_LINES_DROPPED: Described = Described {

@@ -14,7 +14,9 @@ use crate::index::Index;
 use crate::kafka::{self, Cluster, Offsets, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
-use crate::pipeline::{Candidate, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living};
+use crate::pipeline::{
+    Candidate, Claimant, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living,
+};
 use crate::policy::Denials;
 use crate::progress::Timestamp;
 use crate::reader::{Closed, Incoming, Letters, ReaderError, ReaderExit, Replay, ReplaySettings};
@@ -143,7 +145,10 @@ impl<'a> Replayer<'a> {
         let starter = Starter {
             cluster: self.cluster.clone(),
             config: self.config.clone(),
-            instance: instance_id(),
+            claimant: Claimant {
+                instance: instance_id(),
+                group: None,
+            },
             registry: self.registry.clone(),
             runtime: Handle::current(),
             shutdown: self.shutdown.clone(),

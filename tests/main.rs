@@ -13,6 +13,7 @@ mod errors;
 mod explain;
 mod faults;
 mod ground;
+mod group;
 mod http;
 mod logs;
 mod memory;

@@ -8,8 +8,9 @@ use secrecy::SecretString;
 use super::error::ConfigError;
 use super::layers::{GivenValue, Values};
 use super::settings::{
-    Avro, BadField, Changes, Config, ContentRules, Encoding, Errors, Http, Kafka, Lender, Memory, SchemaRegistry,
-    SubjectStrategy, Tolerance, TopicNames, TopicSetting, TopicSettings, Transaction, Upstream,
+    Avro, BadField, Changes, Config, ContentRules, Encoding, Errors, Group, GroupMode, GroupProtocol, Http, Kafka,
+    Lender, Memory, SchemaRegistry, SubjectStrategy, Tolerance, TopicNames, TopicSetting, TopicSettings, Transaction,
+    Upstream,
 };
 use super::values::{
     Property, Proxy, SecretSource, is_secret_property, parse_address, parse_duration, parse_email, parse_extra,
@@ -58,6 +59,21 @@ pub(super) fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
             },
             properties,
             oauth,
+        },
+        group: Group {
+            mode: values.need("group.mode", |text| match text {
+                "shared" => Some(GroupMode::Shared),
+                "single" => Some(GroupMode::Single),
+                _ => None,
+            }),
+            id: values.get("group.id", parse_name),
+            protocol: values.need("group.protocol", |text| match text {
+                "classic" => Some(GroupProtocol::Classic),
+                "consumer" => Some(GroupProtocol::Consumer),
+                _ => None,
+            }),
+            session_timeout: values.need("group.session_timeout", parse_duration),
+            instance_id: values.get("group.instance_id", parse_name),
         },
         memory: Memory {
             in_flight: values.need("memory.in_flight", parse_size),

@@ -31,6 +31,10 @@ pub(super) const TABLES: &[(&str, &str)] = &[
         "Handed to librdkafka as they are; KEY_file reads a secret. What would break a promise of this source is \
          refused.",
     ),
+    (
+        "group",
+        "Who runs a lender, where several processes could: Kafka's group protocol, over the partitions of the cursor topic.",
+    ),
     ("content", "What counts as the same content of an account."),
     ("changes", "The trail of changes; kafka.topics.changes turns it off."),
     ("errors", "What happens to a row that does not fit."),
@@ -308,6 +312,34 @@ pub(super) const KEYS: &[ConfigKey] = &[
                  quarter in equal parts for what each lender reads, the rest for who comes first. Reading waits for it. \
                  Beside it stand the indexes.",
     ),
+    key("group.mode", ValueKind::Choice(&["shared", "single"]))
+        .defaults_to("single")
+        .reason(
+            "\"shared\": processes of the same name share the lenders out by Kafka's group protocol, each lender runs once, and \
+                 what one process leaves another takes. \"single\": no group; a second process takes all over, and the first one \
+                 ends with 3.",
+        ),
+    key("group.id", ValueKind::Name)
+        .reason("The Kafka group, on which this user needs READ. Without: as `name`.")
+        .example("d02-source"),
+    key("group.protocol", ValueKind::Choice(&["classic", "consumer"]))
+        .defaults_to("classic")
+        .reason(
+            "\"consumer\" is KIP-848's: its session time-out is the broker's (group.consumer.session.timeout.ms, 45 s by default), \
+                 and so a process that is killed is noticed later.",
+        ),
+    key(
+        "group.session_timeout",
+        duration("1s", "30m", "the broker has bounds too: group.min.session.timeout.ms, 6 s by default, and its max"),
+    )
+    .defaults_to("10s")
+    .reason("How long a process may be silent before its lenders are another's. By the classic protocol."),
+    key("group.instance_id", ValueKind::Name)
+        .reason(
+            "Makes this process a static member, each with a name of its own, as of a StatefulSet's pod: a restart within the \
+                 session time-out moves nothing. Without: what it leaves is taken at once.",
+        )
+        .example("d02-source-0"),
     key(
         "transaction.max_rows",
         whole(1, NUMBER_OF_ROWS_MAX, "the rows of a transaction stand in memory"),

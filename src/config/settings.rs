@@ -24,6 +24,7 @@ pub struct Config {
     /// By the name that the operator gave; it stands in logs, labels and the cursor's key.
     pub(crate) lenders: BTreeMap<String, Lender>,
     pub(crate) kafka: Kafka,
+    pub(crate) group: Group,
     pub(crate) transaction: Transaction,
     pub(crate) memory: Memory,
     pub(crate) content: ContentRules,
@@ -136,6 +137,36 @@ pub struct TopicSetting {
     /// By Kafka's names, the operator's over the built-in ones. `min.insync.replicas` is here only if the operator set
     /// it: it depends on the factor that the broker answers.
     pub(crate) settings: BTreeMap<String, String>,
+}
+
+/// Who runs a lender, where several processes could.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    pub(crate) mode: GroupMode,
+    /// Of the Kafka group; `None`: as `name`.
+    pub(crate) id: Option<String>,
+    pub(crate) protocol: GroupProtocol,
+    /// A member that is silent for as long has lost what it had. By the classic protocol; by the other one the broker decides.
+    pub(crate) session_timeout: Duration,
+    /// A static member's name.
+    pub(crate) instance_id: Option<String>,
+}
+
+/// Whether processes share the lenders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupMode {
+    /// Kafka's group protocol shares them out.
+    Shared,
+    /// A second process takes over, and the first one ends.
+    Single,
+}
+
+/// By which protocol members are known to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupProtocol {
+    Classic,
+    /// KIP-848.
+    Consumer,
 }
 
 /// How much memory the process may take beside its indexes.
@@ -256,6 +287,11 @@ impl Config {
     /// The budget of a command that reads one lender after another.
     pub(crate) fn in_flight_of_one(&self) -> InFlight {
         InFlight::new(self.memory.in_flight, 1, Gauge::default())
+    }
+
+    /// The Kafka group of the processes that share the lenders.
+    pub(crate) fn group_id(&self) -> &str {
+        self.group.id.as_deref().unwrap_or(&self.name)
     }
 
     /// What a lender's producer may hold, in bytes.

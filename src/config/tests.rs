@@ -236,7 +236,7 @@ group.id="g""#),
                 "kafka.properties.sasl.jaas (file d02.toml): the value is not shown because it may be secret; allowed is one text, number or boolean",
                 "kafka.properties: acks (file d02.toml) is not yours to set: fewer than all in-sync replicas can lose a committed record",
                 "kafka.properties: bootstrap.servers (file d02.toml) is not yours to set: the key for it is kafka.bootstrap_servers",
-                "kafka.properties: group.id (file d02.toml) is not yours to set: topics are read without a group, whole",
+                "kafka.properties: group.id (file d02.toml) is not yours to set: the key for it is group.id",
                 "kafka.properties.sasl.password (file d02.toml) and kafka.properties.sasl.password_file (file d02.toml) are both given: one of them has to go",
             ]),
         (file(r#"[transaction]

@@ -11,7 +11,7 @@ const TOPIC_NAME_MAX: usize = 249;
 
 /// librdkafka properties that would break a promise, or that another key decides, with the reason. librdkafka's second
 /// names for the same property stand here too.
-const REFUSED: [(&str, &str); 19] = [
+const REFUSED: [(&str, &str); 23] = [
     ("acks", "fewer than all in-sync replicas can lose a committed record"),
     (
         "request.required.acks",
@@ -20,6 +20,14 @@ const REFUSED: [(&str, &str); 19] = [
     (
         "allow.auto.create.topics",
         "a topic that the broker creates by itself is not compacted",
+    ),
+    ("group.id", "the key for it is group.id"),
+    ("group.instance.id", "the key for it is group.instance_id"),
+    ("group.protocol", "the key for it is group.protocol"),
+    ("session.timeout.ms", "the key for it is group.session_timeout"),
+    (
+        "partition.assignment.strategy",
+        "an eager one takes all lenders from all processes at each change",
     ),
     ("bootstrap.servers", "the key for it is kafka.bootstrap_servers"),
     ("metadata.broker.list", "the key for it is kafka.bootstrap_servers"),
@@ -32,7 +40,6 @@ const REFUSED: [(&str, &str); 19] = [
         "progress is committed with the records, never beside them",
     ),
     ("enable.idempotence", "without it records double and change order"),
-    ("group.id", "topics are read without a group, whole"),
     (
         "isolation.level",
         "a reader of uncommitted records would take aborted ones for progress",

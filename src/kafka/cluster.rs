@@ -13,8 +13,9 @@ use secrecy::ExposeSecret;
 use super::context::{Context, Reports, authorize};
 use super::ends::KnownEnds;
 use super::error::ClusterError;
+use super::group::Rebalances;
 use super::oauth::KafkaTokens;
-use crate::config::{self, Property};
+use crate::config::{self, GroupProtocol, Property};
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
 
@@ -115,15 +116,14 @@ impl Cluster {
     }
 
     fn client<T: FromClientConfigAndContext<Context>>(&self, config: &ClientConfig) -> Result<T, ClusterError> {
-        self.client_of(config, Reports::default())
+        self.client_of(config, Context::new(Reports::default(), self.tokens.clone()))
     }
 
     fn client_of<T: FromClientConfigAndContext<Context>>(
         &self,
         config: &ClientConfig,
-        reports: Reports,
+        context: Context,
     ) -> Result<T, ClusterError> {
-        let context = Context::new(reports, self.tokens.clone());
         config.create_with_context(context).map_err(|error| match error {
             KafkaError::ClientConfig(_, mut why, key, value) => {
                 if let Some(Property::Secret(_)) = self.kafka.properties.get(&key) {
@@ -170,7 +170,7 @@ impl Cluster {
             // A batch is never larger than the smallest topic limit; one large record goes alone.
             .set("batch.size", batch_size.to_string())
             .set("message.max.bytes", max_message.to_string());
-        self.client_of(&config, Reports::to(metrics))
+        self.client_of(&config, Context::new(Reports::to(metrics), self.tokens.clone()))
     }
 
     /// Its records are refused by every broker, after a look at the ACLs (`probe`).
@@ -195,6 +195,43 @@ impl Cluster {
         let mut config = self.reader_config(Isolation::ReadCommitted)?;
         config.set("fetch.wait.max.ms", "500");
         self.consumer(&config)
+    }
+
+    /// A member of the group, which fetches nothing.
+    pub(super) fn member(
+        &self,
+        group: &config::Group,
+        rebalances: Rebalances,
+    ) -> Result<BaseConsumer<Context>, ClusterError> {
+        /// How soon a member hears that it has to give up, in milliseconds; a third of the session at most.
+        const HEARTBEAT: u128 = 1_000;
+        let mut config = self.config()?;
+        config
+            .set("group.id", group.id.as_deref().unwrap_or(&self.name))
+            .set("enable.auto.commit", "false")
+            // Longer than anything keeps its thread from polling.
+            .set("max.poll.interval.ms", "300000");
+        match group.protocol {
+            GroupProtocol::Classic => {
+                let session = group.session_timeout.as_millis();
+                config
+                    .set("group.protocol", "classic")
+                    .set("partition.assignment.strategy", "cooperative-sticky")
+                    .set("session.timeout.ms", session.to_string())
+                    .set("heartbeat.interval.ms", HEARTBEAT.min(session / 3).to_string());
+            }
+            // The broker says how long its sessions are, and refuses to hear it from a client.
+            GroupProtocol::Consumer => {
+                config.set("group.protocol", "consumer");
+            }
+        }
+        if let Some(instance) = &group.instance_id {
+            config.set("group.instance.id", instance);
+        }
+        let context = Context::new(Reports::default(), self.tokens.clone()).of_member(rebalances);
+        let consumer: BaseConsumer<Context> = self.client_of(&config, context)?;
+        authorize(consumer.client());
+        Ok(consumer)
     }
 
     fn reader_config(&self, isolation: Isolation) -> Result<ClientConfig, ClusterError> {

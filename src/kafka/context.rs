@@ -9,12 +9,15 @@ use rdkafka::ClientContext;
 use rdkafka::Message;
 use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
 
+use super::group::Rebalances;
 use super::oauth::{self, KafkaTokens};
 use super::reported::{LastReported, NO_TOKEN};
 use crate::exit::chain;
@@ -25,6 +28,8 @@ use crate::metrics::LenderMetrics;
 pub(crate) struct Context {
     reports: Arc<Reports>,
     tokens: Option<Arc<KafkaTokens>>,
+    /// Of a member of a group.
+    rebalances: Option<Arc<Rebalances>>,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +118,19 @@ impl Context {
         Self {
             reports: Arc::new(reports),
             tokens,
+            rebalances: None,
         }
+    }
+
+    pub(super) fn of_member(self, rebalances: Rebalances) -> Self {
+        Self {
+            rebalances: Some(Arc::new(rebalances)),
+            ..self
+        }
+    }
+
+    pub(super) fn rebalances(&self) -> Option<&Rebalances> {
+        self.rebalances.as_deref()
     }
 
     /// Errors reported so far: what moves during a commit makes it doubtful.
@@ -312,7 +329,14 @@ fn show_statistics(statistics: &Statistics, metrics: &LenderMetrics, told: &mut 
     *told = now;
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    /// Of members alone: whoever assigns its partitions by itself is not told of any.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, places: &mut TopicPartitionList) {
+        if let Some(rebalances) = self.rebalances() {
+            rebalances.rebalance(consumer, what, places);
+        }
+    }
+}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = ();

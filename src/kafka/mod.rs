@@ -6,6 +6,7 @@
 //! - `reported`: what librdkafka reports of its connections, and who refuses this client by that
 //! - `error`: why a call did not do what it was asked for, an ACL that is missing among them
 //! - `read`: a topic, to its true end
+//! - `group`: which partitions the group protocol gives to this process
 //! - `headers`: those of a record
 //! - `probe`: what the brokers allow, tried without a trace
 //! - `blocking`: the threads for all of this
@@ -15,6 +16,7 @@ mod cluster;
 mod context;
 mod ends;
 mod error;
+mod group;
 mod headers;
 mod oauth;
 mod probe;
@@ -31,6 +33,7 @@ pub(crate) use error::{
     REFUSED, UNREACHABLE,
 };
 pub(crate) use error::{code, is_denied, is_passing, may_pass};
+pub(crate) use group::{GivenUp, GroupEvent, Membership, Place, partition_of};
 pub(crate) use headers::{NotText, header, headers};
 pub(crate) use probe::{denied_reads, denied_writes};
 pub(crate) use read::{

@@ -37,7 +37,7 @@ use crate::failpoint::{self, Rule};
 use crate::in_flight::InFlight;
 use crate::index::Restored;
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{ChangeRecorder, Claim, LenderSettings, StopReason, claim_of};
+use crate::pipeline::{ChangeRecorder, Claim, Claimant, LenderSettings, StopReason, claim_of};
 use crate::policy::Denials;
 use crate::progress::Timestamp;
 use crate::reader::{Reader, ReaderSettings, Until};
@@ -178,11 +178,14 @@ impl Process {
         if !failpoint::is_broken(Rule::ReadOnWhenFenced) {
             self.broker.restore(&mut restored, public_id, known);
         }
-        let instance = format!("process-{}", self.number);
+        let claimant = Claimant {
+            instance: format!("process-{}", self.number),
+            group: None,
+        };
         let committed = producer.committed().expect("it has not crashed yet");
         let base_url = self.scenario.upstream.base_url.to_string();
         let record =
-            claim_of(committed, &instance, base_url, "accounts=6,changes=6".to_owned()).expect("the same source");
+            claim_of(committed, &claimant, base_url, "accounts=6,changes=6".to_owned()).expect("the same source");
         let (_sender, shutdown) = shutdown::channel();
         let settings = LenderSettings {
             lender: "lender-1",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::claim::Claimant;
 use super::frames::Frames;
 use super::republish::Republish;
 use crate::backoff::{AfterTry, Patience};
@@ -35,7 +36,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Starter {
     pub cluster: Cluster,
     pub config: config::Config,
-    pub instance: String,
+    pub claimant: Claimant,
     pub registry: Option<Arc<Registry>>,
     /// For what is asked of the registry.
     pub runtime: Handle,

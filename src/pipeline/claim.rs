@@ -284,13 +284,22 @@ impl Diagnosis for StartError {
     }
 }
 
-/// What the claim of `instance` says: the record as it is, with the next epoch.
+/// Who claims.
+#[derive(Debug, Clone)]
+pub(crate) struct Claimant {
+    /// The process: no two share it.
+    pub instance: String,
+    /// The Kafka group that it is a member of.
+    pub group: Option<String>,
+}
+
+/// What the claim of a process says: the record as it is, with the next epoch.
 ///
 /// # Errors
 /// When the record is of another source, or keys were spread over other partitions.
 pub(crate) fn claim_of(
     committed: Committed,
-    instance: &str,
+    claimant: &Claimant,
     base_url: String,
     partitions: String,
 ) -> Result<Record, StartError> {
@@ -316,10 +325,12 @@ pub(crate) fn claim_of(
             accounts,
             partitions: partitions.clone(),
             ends: TopicEnds::default(),
+            group: None,
         },
     };
     Ok(Record {
-        instance: Some(instance.to_owned()),
+        instance: Some(claimant.instance.clone()),
+        group: claimant.group.clone(),
         epoch: record.epoch + 1,
         sequence: record.sequence + 1,
         // `changes` may have been turned on or off.
@@ -410,6 +421,33 @@ pub(crate) fn refuse_living(
         age,
         advice,
     })
+}
+
+/// Among whom somebody is looked for who runs a lender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Who is no member of the group. A member is known to have given a lender up, or to be silent for longer than its session, where
+    /// the group gives it to another one.
+    Outsiders,
+    All,
+}
+
+/// How long ago somebody else who runs a lender gave a sign of life; `None` where nobody does.
+///
+/// # Errors
+/// When the record cannot be read.
+pub(crate) fn others_age(
+    config: &Config,
+    among: Among,
+    records: &CursorRecords,
+    key: &RecordKey,
+) -> Result<Option<Duration>, SinkError> {
+    let Some((stored, Some(record))) = records.current(key)? else {
+        return Ok(None);
+    };
+    let is_member = record.group.as_deref() == Some(config.group_id());
+    let age = living_age(stored.written_at, record, config.transaction.heartbeat_interval);
+    Ok(age.filter(|_| among == Among::All || !is_member))
 }
 
 /// The name under which a lender's record stands: `<name>-<lender>`.

@@ -64,7 +64,9 @@ pub(crate) use candidate::{Candidate, Starter};
 pub(crate) use changes::ChangeRecorder;
 #[cfg(test)]
 pub(crate) use claim::Claim;
-pub(crate) use claim::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living};
+pub(crate) use claim::{
+    Among, Claimant, StartError, claim_of, key_of, living_age, others_age, refuse_live_elsewhere, refuse_living,
+};
 pub(crate) use decide::Decider;
 pub(crate) use dry_run::dry_run;
 pub(crate) use frames::Frames;

@@ -94,7 +94,8 @@ impl Starter {
 
     /// Makes a lender's producer and fences its predecessors.
     fn fence(&self, candidate: &Candidate, patience: Patience) -> Result<Transactions, SinkError> {
-        if self.shutdown.is_requested() {
+        // The process is to end, or the lender is another's by now.
+        if candidate.shutdown.is_requested() || self.shutdown.is_requested() {
             return Err(kafka::Error::Interrupted.into());
         }
         let key = key_of(&self.config, &candidate.lender, &candidate.public_id);
@@ -124,7 +125,7 @@ impl Starter {
         images: &mut Images<'_>,
     ) -> Result<(usize, u64, Pipeline), StartError> {
         // Reading on goes on for a while when the process is to end.
-        if self.shutdown.is_requested() {
+        if candidate.shutdown.is_requested() || self.shutdown.is_requested() {
             return Err(SinkError::Kafka(kafka::Error::Interrupted).into());
         }
         let key = transactions.key().clone();
@@ -133,7 +134,7 @@ impl Starter {
         refuse_live_elsewhere(&key, &base_url, self.config.transaction.heartbeat_interval, records)?;
         let committed = records.committed(&key)?;
         let partitions = self.patiently(PATIENCE, || transactions.partitions())?;
-        let record = claim_of(committed, &self.instance, base_url, partitions)?;
+        let record = claim_of(committed, &self.claimant, base_url, partitions)?;
         let start_from = self.config.lenders[&candidate.lender].start_from;
         let settings = LenderSettings {
             lender: &candidate.lender,

@@ -420,7 +420,7 @@ mod tests {
                 }
                 let record = Record {
                     instance: None, epoch: 1, sequence: 1, base_url: String::new(), progress: progress.clone(),
-                    accounts: None, partitions: String::new(), ends: Default::default(),
+                    accounts: None, partitions: String::new(), ends: Default::default(), group: None,
                 };
                 progress = Record::from_json(record.to_json().as_bytes()).expect("readable").progress;
                 // What is read and what is left, one after another, are all of the time, none of it left twice.

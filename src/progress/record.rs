@@ -27,6 +27,8 @@ pub(crate) struct Record {
     pub partitions: String,
     /// How far its topics were written, before this record.
     pub ends: TopicEnds,
+    /// The Kafka group whose member owns the lender; none where it is run alone.
+    pub group: Option<String>,
 }
 
 /// Flat and primitive, as Kafka Connect's offsets have to be.
@@ -64,6 +66,9 @@ struct Flat {
     /// JSON; in no record before there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     topic_ends: Option<String>,
+    /// In no record before there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -108,6 +113,7 @@ impl Record {
             partitions: self.partitions.clone(),
             topic_ends: (self.ends != TopicEnds::default())
                 .then(|| serde_json::to_string(&self.ends).expect("numbers are always JSON")),
+            group: self.group.clone(),
         };
         serde_json::to_string(&flat).expect("a flat record is always JSON")
     }
@@ -201,6 +207,7 @@ impl Record {
             accounts,
             partitions: flat.partitions,
             ends,
+            group: flat.group,
         })
     }
 }
@@ -257,6 +264,7 @@ mod tests {
             accounts: Some((2, 255)),
             partitions: "accounts=6".into(),
             ends: TopicEnds::default(),
+            group: None,
         };
         let golden = include_str!("../../tests/golden/cursor-record-v1.json").trim_end();
         assert_eq!(record.to_json(), golden);
@@ -291,6 +299,7 @@ mod tests {
             accounts: None,
             partitions: "accounts=6".into(),
             ends: TopicEnds::default(),
+            group: None,
         };
         for (limit, left_out, cursors, has_place) in [
             (20_000, 0, [true, true, true], true),
@@ -328,6 +337,7 @@ mod tests {
             accounts: None,
             partitions: "accounts=6".into(),
             ends: TopicEnds::default(),
+            group: None,
         };
         let json = record.to_json();
         assert!(

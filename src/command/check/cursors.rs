@@ -7,7 +7,7 @@ use super::ask::ask;
 use super::finding::Notes;
 use crate::config::Config;
 use crate::kafka::{Cluster, topic_ends};
-use crate::pipeline::{StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
+use crate::pipeline::{Claimant, StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
 use crate::progress::{Record, RecordKey};
 use crate::sink::{
     Committed, CursorRecords, Role, SinkError, StoredCursor, TRAIL_ADVICE, UsableTopic, partitions_text,
@@ -189,9 +189,16 @@ fn judged(
         let changes = names.changes.and_then(|name| count(Role::Changes, &name));
         let partitions = partitions_text(accounts, changes);
         // Who would claim it does not matter.
-        claim_of(committed, "check", base_url, partitions)?;
+        claim_of(committed, &nobody(), base_url, partitions)?;
     }
     Ok(found)
+}
+
+fn nobody() -> Claimant {
+    Claimant {
+        instance: "check".to_owned(),
+        group: None,
+    }
 }
 
 fn held(stored: &StoredCursor, record: &Record, heartbeat: Duration) -> String {

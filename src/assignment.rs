@@ -1,0 +1,247 @@
+//! Which lenders are this process's to run? By what Kafka's group says, or all of them, where it is alone.
+//!
+//! That says who should run a lender. Who may is decided by its transactional id and its claim alone: an assignment that is wrong
+//! or comes late costs time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::{mpsc, watch};
+
+use crate::exit::{Diagnosis, ErrorCode, chain};
+use crate::kafka::{self, Acl, GivenUp, GroupEvent, Place, code};
+use crate::metrics::Metrics;
+use crate::policy::{AfterSink, Denials};
+
+/// What the group has given to this process.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    /// By topic and partition; `None`: there is no group, and all is this process's.
+    held: Option<watch::Sender<HashMap<Place, Arc<Grant>>>>,
+}
+
+/// A partition that is this process's until it is taken.
+#[derive(Debug, Default)]
+struct Grant {
+    is_revoked: watch::Sender<bool>,
+    /// Dropped with the last lease: then the partition may be another's.
+    given_up: Mutex<Option<Arc<GivenUp>>>,
+}
+
+/// A lender is this process's to run, until it is revoked. The partition is given back once all its leases are dropped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lease(Option<Arc<Grant>>);
+
+/// Which lease it was, without keeping anything from being given back.
+#[derive(Debug, Default)]
+pub(crate) struct PastLease(Weak<Grant>);
+
+impl PastLease {
+    /// Whether `lease` is of the same assignment: nothing was given to this process since.
+    pub(crate) fn is_still(&self, lease: &Lease) -> bool {
+        lease
+            .0
+            .as_ref()
+            .is_some_and(|grant| self.0.ptr_eq(&Arc::downgrade(grant)))
+    }
+}
+
+impl Lease {
+    pub(crate) fn past(&self) -> PastLease {
+        PastLease(self.0.as_ref().map(Arc::downgrade).unwrap_or_default())
+    }
+
+    /// Returns once the lender is to be given up; never, where there is no group.
+    pub(crate) async fn revoked(&self) {
+        match &self.0 {
+            // The sender stands beside it.
+            Some(grant) => drop(grant.is_revoked.subscribe().wait_for(|is_revoked| *is_revoked).await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Assignment {
+    pub(crate) fn of_all() -> Self {
+        Self { held: None }
+    }
+
+    /// By a group that nothing has been heard of.
+    pub(crate) fn of_group() -> Self {
+        Self {
+            held: Some(watch::Sender::default()),
+        }
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Waits until the partition is this process's.
+    pub(crate) async fn lease(&self, place: &Place) -> Lease {
+        let Some(held) = &self.held else {
+            return Lease::default();
+        };
+        let mut held = held.subscribe();
+        loop {
+            if let Some(grant) = held.borrow_and_update().get(place) {
+                return Lease(Some(Arc::clone(grant)));
+            }
+            // It cannot end: the sender is in `self`.
+            let _ = held.changed().await;
+        }
+    }
+
+    /// Follows what the group says; gives why this process cannot be in it, once that is sure.
+    pub(crate) async fn follow(
+        &self,
+        group: &str,
+        mut events: mpsc::UnboundedReceiver<GroupEvent>,
+        denials: &Denials,
+        metrics: &Metrics,
+    ) -> GroupError {
+        /// The same is said again after so long.
+        const SAID_FOR: Duration = Duration::from_secs(30);
+        let mut said: Option<(ErrorCode, Instant)> = None;
+        while let Some(event) = events.recv().await {
+            match event {
+                GroupEvent::Assigned(places) => {
+                    metrics.group_rebalances_total.inc();
+                    tracing::info!(partitions = %shown(&places), "assigned by the group");
+                    // Nobody denies anything any more.
+                    denials.after(AfterSink::Reopen);
+                    self.give(places);
+                }
+                GroupEvent::Revoked(places, given_up) => {
+                    metrics.group_rebalances_total.inc();
+                    tracing::info!(
+                        partitions = %shown(&places),
+                        "revoked by the group: what is open is finished, and the lenders are released"
+                    );
+                    self.take(&places, Some(&Arc::new(given_up)));
+                }
+                GroupEvent::Lost(places) => {
+                    metrics.group_rebalances_total.inc();
+                    tracing::warn!(
+                        partitions = %shown(&places),
+                        "lost: the group heard nothing of this process for longer than its session; another may run its lenders by now"
+                    );
+                    self.take(&places, None);
+                }
+                GroupEvent::Failed(error) => {
+                    let error = GroupError::of(group, error);
+                    if denials.after(error.after()) != AfterSink::Reopen {
+                        return error;
+                    }
+                    let code = error.code();
+                    if said.is_none_or(|(known, at)| known != code || at.elapsed() > SAID_FOR) {
+                        tracing::warn!(%code, advice = error.advice(), "{}", chain(&error));
+                        said = Some((code, Instant::now()));
+                    }
+                }
+                GroupEvent::Ended(Some(error)) => return GroupError::of(group, error),
+                GroupEvent::Ended(None) => break,
+            }
+            if let Some(held) = &self.held {
+                let count = i64::try_from(held.borrow().len()).unwrap_or(i64::MAX);
+                metrics.group_partitions.set(count);
+            }
+        }
+        // It was left, which whoever left it knows.
+        std::future::pending().await
+    }
+
+    fn give(&self, places: Vec<Place>) {
+        let Some(held) = &self.held else { return };
+        held.send_modify(|held| held.extend(places.into_iter().map(|place| (place, Arc::default()))));
+    }
+
+    fn take(&self, places: &[Place], given_up: Option<&Arc<GivenUp>>) {
+        let Some(held) = &self.held else { return };
+        held.send_modify(|held| {
+            for grant in places.iter().filter_map(|place| held.remove(place)) {
+                *grant.given_up.lock().unwrap_or_else(PoisonError::into_inner) = given_up.cloned();
+                grant.is_revoked.send_replace(true);
+            }
+        });
+    }
+}
+
+/// Why this process is no member of its group.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GroupError {
+    #[error("joining the group: {acl} is not granted")]
+    Denied { acl: Acl, source: KafkaError },
+    #[error("another process is in the group {group} with this group.instance_id")]
+    SameInstance { group: String, source: KafkaError },
+    #[error("the group {group} is used by something else: its members share out by other rules")]
+    OtherSoftware { group: String, source: KafkaError },
+    #[error("the group {group} cannot be used")]
+    Other { group: String, source: KafkaError },
+}
+
+impl GroupError {
+    fn of(group: &str, source: KafkaError) -> Self {
+        let group = group.to_owned();
+        match code(&source) {
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => Self::Denied {
+                acl: Acl::Group { group },
+                source,
+            },
+            Some(RDKafkaErrorCode::FencedInstanceId) => Self::SameInstance { group, source },
+            Some(RDKafkaErrorCode::InconsistentGroupProtocol | RDKafkaErrorCode::UnsupportedAssignor) => {
+                Self::OtherSoftware { group, source }
+            }
+            _ => Self::Other { group, source },
+        }
+    }
+
+    /// What a broker that has just started may say too is asked again for a while.
+    fn after(&self) -> AfterSink {
+        match self {
+            Self::Denied { .. } | Self::OtherSoftware { .. } => AfterSink::AskAgain(self.exit()),
+            Self::SameInstance { .. } => AfterSink::Stop(self.exit()),
+            // librdkafka goes on trying.
+            Self::Other { .. } => AfterSink::Reopen,
+        }
+    }
+}
+
+impl Diagnosis for GroupError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Denied { .. } => kafka::NOT_GRANTED,
+            Self::SameInstance { .. } => ErrorCode::K25,
+            Self::OtherSoftware { .. } => ErrorCode::K26,
+            Self::Other { .. } => ErrorCode::K27,
+        }
+    }
+
+    fn advice(&self) -> &str {
+        match self {
+            Self::Denied { .. } => kafka::GRANT,
+            Self::SameInstance { .. } => {
+                "give each process a group.instance_id of its own, such as the name of its pod"
+            }
+            Self::OtherSoftware { .. } => {
+                "set group.id to a name that nothing else uses; `kafka-consumer-groups.sh --describe --members --group …` names who is \
+                 in it. While processes change from one group.protocol to another, no two of them may share the group"
+            }
+            Self::Other { .. } => kafka::UNREACHABLE,
+        }
+    }
+}
+
+/// Partitions, for the log.
+fn shown(places: &[Place]) -> String {
+    let mut by_topic: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    for (topic, partition) in places {
+        by_topic.entry(topic).or_default().push(partition.to_string());
+    }
+    let texts = by_topic
+        .into_iter()
+        .map(|(topic, partitions)| format!("{topic} {}", partitions.join(",")));
+    texts.collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,123 @@
+//! How does one lender run, again and again? Until it ends for good, or the process does.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::shared::Supervisor;
+use crate::assignment::PastLease;
+use crate::backoff::Backoff;
+use crate::exit::Exit;
+use crate::http::Standing;
+use crate::pipeline::on_thread;
+use crate::reader::Until;
+use crate::upstream::Route;
+
+/// The first wait before a lender is tried again that upstream refuses, and the longest.
+const FAILED_WAIT: Duration = Duration::from_secs(60);
+const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
+
+/// Runs one lender, again and again while upstream refuses it.
+pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
+    let route = Arc::new(Route::new(&lender, &supervisor.config.upstream));
+    let mut is_first = true;
+    let mut wait = FAILED_WAIT;
+    // Of the group: under which another process took it, and the next try's wait.
+    let (mut fenced_under, mut backoff) = (PastLease::default(), Backoff::default());
+    loop {
+        let began = Instant::now();
+        supervisor.health.set(&lender, Standing::Starting);
+        let password = &supervisor.config.lenders[&lender].password;
+        // Before it is read: what replaces it from now on is another one.
+        let modified = password.modified();
+        let (ending, shutdown) = supervisor.shutdown.child();
+        // Before its ids are asked for: what is lost from now on is lost of them.
+        let mut schemas_lost = supervisor.schemas_lost.subscribe();
+        let (stop, did_run) = match supervisor
+            .start(&lender, &route, (&ending, shutdown), &fenced_under)
+            .await
+        {
+            Ok(ready) => {
+                supervisor.any_ran.send_replace(true);
+                supervisor.health.set(&lender, Standing::Running);
+                supervisor.decided(&mut is_first);
+                let mut running = pin!(on_thread(&lender, ready.pipeline.run(ready.incoming)));
+                let stop = tokio::select! {
+                    stop = &mut running => stop,
+                    Ok(()) = schemas_lost.changed() => {
+                        ending.request();
+                        supervisor.metrics.lender(&lender).schemas_lost_total.inc();
+                        let stop = running.await;
+                        // Also where it cannot know now what is committed: the next start asks.
+                        if stop.exit() == Exit::Done && !supervisor.shutdown.is_requested() {
+                            // It waits for the registry, as at every start, and goes on under the new id.
+                            ready.reading.abort();
+                            continue;
+                        }
+                        stop
+                    }
+                    () = ready.lease.revoked() => {
+                        ending.request();
+                        running.await
+                    }
+                };
+                ready.reading.abort();
+                fenced_under = ready.lease.past();
+                (stop, true)
+            }
+            Err(stop) => (stop, false),
+        };
+        let exit = stop.exit();
+        if supervisor.assignment.is_shared() && !supervisor.shutdown.is_requested() {
+            match exit {
+                // Given up as the group said; it may come again.
+                Exit::Done => continue,
+                Exit::TakenOver => {
+                    let wait = backoff.next(None);
+                    tracing::warn!(lender, ?wait, "another process runs it now; this one stands by");
+                    supervisor.health.set(&lender, Standing::StandingBy);
+                    let mut shutdown = supervisor.shutdown.clone();
+                    shutdown.sleep(wait).await;
+                    continue;
+                }
+                Exit::Usage | Exit::Failed | Exit::Refused => {}
+            }
+        }
+        if let Some(failure) = &stop.failure {
+            let (exit, code) = (exit.code(), failure.code());
+            tracing::error!(lender, exit, %code, "stopped: {}", failure.line());
+        }
+        supervisor.decided(&mut is_first);
+        let standing = if stop.is_failed {
+            Standing::Failed
+        } else {
+            Standing::Ended(exit)
+        };
+        supervisor.health.set(&lender, standing);
+        if !stop.is_failed || supervisor.until != Until::Asked || supervisor.shutdown.is_requested() {
+            return exit;
+        }
+        if did_run && began.elapsed() > Duration::from_secs(3600) {
+            wait = FAILED_WAIT;
+        }
+        tracing::warn!(
+            lender,
+            ?wait,
+            "failed; it is tried again then, or when its secret file changes"
+        );
+        tokio::select! {
+            // Where no lender ever ran, there is nothing to wait for.
+            biased;
+            () = supervisor.no_lender_ran() => return exit,
+            is_ending = supervisor.wait_for_mended_credentials(password, modified, wait) => {
+                if is_ending {
+                    return Exit::Done;
+                }
+                // It may yet be the one that runs.
+                supervisor.undecided.send_modify(|count| *count += 1);
+                is_first = true;
+            }
+        }
+        wait = (wait * 2).min(MAX_FAILED_WAIT);
+    }
+}

@@ -1,0 +1,305 @@
+//! What is there before any lender runs, and how does a process end?
+
+use std::collections::BTreeSet;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::lender::supervise;
+use super::shared::Supervisor;
+use crate::assignment::{Assignment, GroupError};
+use crate::backoff::{Backoff, Patience};
+use crate::config::{Config, Encoding, GroupMode};
+use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
+use crate::http::{Health, Server, Site};
+use crate::in_flight::InFlight;
+use crate::kafka::{self, Cluster, Membership};
+use crate::login;
+use crate::metrics::Metrics;
+use crate::pipeline::{Claimant, Republish, Starter, start_in_groups};
+use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
+use crate::progress_bar;
+use crate::reader::Until;
+use crate::registry::{Registry, watch_ids};
+use crate::shutdown::{self, Shutdown};
+use crate::sink::{Role, TopicError, UsableTopic, ready_topics, watch_settings};
+use crate::watchdog::{self, Watchdog};
+
+/// How often a living process says what it did.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a process is started for.
+#[derive(Debug, Clone)]
+pub(crate) struct Errand {
+    pub until: Until,
+    /// With login, registry and upstream.
+    pub patience: Patience,
+    /// What is written once more as it is held, where that is the errand.
+    pub republish: Option<Republish>,
+}
+
+/// A membership, and what ends with why there can be none.
+type Joined = (Membership, Pin<Box<dyn Future<Output = GroupError> + Send>>);
+
+/// What lenders are run with.
+struct Prepared {
+    supervisor: Arc<Supervisor>,
+    group: Option<Joined>,
+}
+
+impl Supervisor {
+    /// Runs all lenders of the configuration, until each has ended or the process is asked to end.
+    ///
+    /// # Errors
+    /// When nothing can be run: the port is taken, the topics cannot be used.
+    pub(crate) async fn run(errand: Errand, config: Config, metrics: Arc<Metrics>) -> Result<Exit, Failure> {
+        let (sender, asked) = shutdown::channel();
+        shutdown::listen_for_signals(sender)?;
+        let (ending, shutdown) = asked.child();
+        let lenders: Vec<String> = config.lenders.keys().cloned().collect();
+        // How each that ended did, also if the others are left behind.
+        let exits = Mutex::<Vec<Exit>>::default();
+        let work = async {
+            let mut watchers = JoinSet::new();
+            let prepared = Self::prepare(errand, config, Arc::clone(&metrics), shutdown.clone(), &mut watchers);
+            let Some(Prepared { supervisor, group }) = prepared.await? else {
+                return Ok(());
+            };
+            let mut running = JoinSet::new();
+            for lender in &lenders {
+                running.spawn(supervise(Arc::clone(&supervisor), lender.clone()));
+            }
+            let all = async {
+                while let Some(ended) = running.join_next().await {
+                    match ended {
+                        Ok(exit) => exits.lock().unwrap_or_else(PoisonError::into_inner).push(exit),
+                        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                    }
+                }
+            };
+            if let Some((membership, following)) = group {
+                let mut all = pin!(all);
+                let failure = tokio::select! {
+                    () = &mut all => None,
+                    failed = following => {
+                        ending.request();
+                        all.await;
+                        Some(Failure::from(failed))
+                    }
+                };
+                // What it had is given up by now.
+                let left = tokio::task::spawn_blocking(|| membership.leave()).await;
+                left.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+                failure.map_or(Ok(()), Err)?;
+            } else {
+                all.await;
+            }
+            watchers.shutdown().await;
+            for lender in &lenders {
+                tracing::info!(lender, "at the end: {}", metrics.lender(lender).line());
+            }
+            Ok::<_, Failure>(())
+        };
+        match shutdown::bounded(shutdown.clone(), work).await {
+            Some(ended) => ended?,
+            None if shutdown.is_insisted() => return Ok(Exit::Failed),
+            None => {}
+        }
+        let exits = exits.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Exit::of_all(&exits))
+    }
+
+    /// Everything that all lenders need; `None` if the process is to end before that. `watchers` get what goes on beside them.
+    async fn prepare(
+        errand: Errand,
+        config: Config,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+        watchers: &mut JoinSet<()>,
+    ) -> Result<Option<Prepared>, Failure> {
+        let stale_after = config.http.stale_after;
+        let health = Arc::new(Health::new(config.lenders.keys(), stale_after, Arc::clone(&metrics)));
+        let watchdog = Arc::new(Watchdog::default());
+        let watching = watchdog.start().map_err(|source| ProcessError::System {
+            doing: "starting a thread",
+            source,
+        })?;
+        let runtime = watchdog::turn(watchdog.watch("the runtime".to_owned()));
+        watchers.spawn(async move {
+            let _watching = watching;
+            runtime.await;
+        });
+        // The port first: one that is taken is known before anything else is touched. A person's errand is over soon.
+        if !errand.until.is_errand()
+            && let Some(server) = Server::bind(&config.http).await?
+        {
+            let site = Site {
+                metrics: Arc::clone(&metrics),
+                health: Arc::clone(&health),
+                watchdog: Arc::clone(&watchdog),
+            };
+            watchers.spawn(server.serve(Arc::new(site)));
+        }
+        let http = login::transport(&config)?;
+        let registry = registry_of(&config)?;
+        let cluster = Cluster::new(&config);
+        let denials = match errand.until {
+            Until::Asked | Until::CaughtUp => Denials::asked_again(),
+            Until::Reconciled { .. } | Until::Republished => Denials::said_at_once(),
+        };
+        let mut asked = shutdown.clone();
+        let checked = tokio::select! {
+            // Nothing is open yet that would have to be ended.
+            biased;
+            () = asked.requested() => return Ok(None),
+            checked = awaited_topics(&cluster, &config, &denials) => checked?,
+        };
+        let budget = config.memory.in_flight;
+        let in_flight = InFlight::new(budget, config.lenders.len(), metrics.in_flight_bytes.clone());
+        metrics.in_flight_limit_bytes.set(in_flight.limit(config.lenders.len()));
+        let (to_start, waiting) = mpsc::unbounded_channel();
+        let lenders: Vec<String> = config.lenders.keys().cloned().collect();
+        let is_shared = config.group.mode == GroupMode::Shared && errand.until == Until::Asked;
+        let (assignment, group) = if is_shared {
+            let (assignment, joined) = join(&cluster, &config, &checked, &denials, &metrics)?;
+            (assignment, Some(joined))
+        } else {
+            (Arc::new(Assignment::of_all()), None)
+        };
+        let instance = instance_id();
+        tracing::info!(
+            instance,
+            lenders = lenders.len(),
+            version = env!("CARGO_PKG_VERSION"),
+            "starting"
+        );
+        let starter = Starter {
+            cluster,
+            config: config.clone(),
+            claimant: Claimant {
+                instance,
+                group: is_shared.then(|| config.group_id().to_owned()),
+            },
+            registry: registry.clone(),
+            runtime: Handle::current(),
+            shutdown: shutdown.clone(),
+            republish: errand.republish,
+            denials: denials.anew(),
+        };
+        tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
+        for lender in &lenders {
+            watchers.spawn(progress_bar::follow(lender.clone(), metrics.lender(lender)));
+        }
+        watchers.spawn(report(Arc::clone(&metrics), lenders.clone()));
+        let schemas_lost = watch::Sender::default();
+        if let Some(registry) = &registry {
+            watchers.spawn(watch_ids(Arc::clone(registry), schemas_lost.clone()));
+        }
+        watchers.spawn(watch_settings(
+            Cluster::new(&config),
+            config.clone(),
+            Arc::clone(&metrics),
+        ));
+        let supervisor = Arc::new(Self {
+            config,
+            http,
+            checked,
+            registry,
+            in_flight,
+            metrics,
+            health,
+            watchdog,
+            shutdown,
+            until: errand.until,
+            patience: errand.patience,
+            to_start,
+            schemas_lost,
+            undecided: watch::Sender::new(lenders.len()),
+            assignment,
+            any_ran: watch::Sender::new(false),
+        });
+        Ok(Some(Prepared { supervisor, group }))
+    }
+}
+
+/// Joins the group: what it gives, the membership, and why that cannot be, once that is sure.
+fn join(
+    cluster: &Cluster,
+    config: &Config,
+    checked: &[UsableTopic],
+    denials: &Denials,
+    metrics: &Arc<Metrics>,
+) -> Result<(Arc<Assignment>, Joined), Failure> {
+    let cursors = checked.iter().filter(|topic| topic.role == Role::Cursor);
+    let topics: BTreeSet<&str> = cursors.map(|topic| topic.name.as_str()).collect();
+    let topics: Vec<&str> = topics.into_iter().collect();
+    let (events, told) = mpsc::unbounded_channel();
+    let membership = Membership::join(cluster, &config.group, &topics, events).map_err(kafka::Error::from)?;
+    let assignment = Arc::new(Assignment::of_group());
+    let following = {
+        let (assignment, group) = (Arc::clone(&assignment), config.group_id().to_owned());
+        let (denials, metrics) = (denials.anew(), Arc::clone(metrics));
+        async move { assignment.follow(&group, told, &denials, &metrics).await }
+    };
+    tracing::info!(
+        group = config.group_id(),
+        "sharing the lenders out with the members of the group"
+    );
+    Ok((assignment, (membership, Box::pin(following))))
+}
+
+/// The topics, asked for again while they may only seem to be missing or hidden.
+async fn awaited_topics(cluster: &Cluster, config: &Config, denials: &Denials) -> Result<Vec<UsableTopic>, TopicError> {
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match ready_topics(cluster, config, config.kafka.create_topics).await {
+            Ok(topics) => return Ok(topics),
+            Err(error) => error,
+        };
+        if denials.after(policy::after_topics(&error)) != AfterSink::Reopen {
+            return Err(error);
+        }
+        let wait = backoff.next(None).min(DENIED_WAIT);
+        if backoff.is_worth_a_line() {
+            tracing::warn!(code = %error.code(), advice = error.advice(), "starting: {}", chain(&error));
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn report(metrics: Arc<Metrics>, lenders: Vec<String>) {
+    loop {
+        tokio::time::sleep(REPORT_INTERVAL).await;
+        for lender in &lenders {
+            tracing::info!(lender, "{}", metrics.lender(lender).line());
+        }
+    }
+}
+
+/// The registry, where one is needed.
+pub(crate) fn registry_of(config: &Config) -> Result<Option<Arc<Registry>>, Failure> {
+    match config.avro.encoding {
+        Encoding::Confluent => Registry::new(&config.schema_registry)
+            .map(|registry| Some(Arc::new(registry)))
+            .map_err(Failure::from),
+        Encoding::SingleObject => Ok(None),
+    }
+}
+
+/// The host's name and 128 random bits in hex: no two processes share it, and a person sees where it runs.
+pub(crate) fn instance_id() -> String {
+    /// As long as a DNS label may be.
+    const LENGTH: usize = 63;
+    // One that cannot be read says nothing.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_plain = |letter: &char| letter.is_ascii_alphanumeric() || "-._".contains(*letter);
+    let host: String = host.trim().chars().filter(is_plain).take(LENGTH).collect();
+    let mut bytes = [0; 16];
+    openssl::rand::rand_bytes(&mut bytes).expect("the system has randomness");
+    let random: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{host}:{random}")
+}

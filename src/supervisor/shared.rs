@@ -1,0 +1,290 @@
+//! What do the lenders of a process share, and how is one of them started?
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use crate::assignment::{Assignment, Lease, PastLease};
+use crate::avro::Encoder;
+use crate::backoff::{Backoff, Patience};
+use crate::config::{Config, SecretSource};
+use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
+use crate::http::{Health, Standing};
+use crate::in_flight::InFlight;
+use crate::kafka::{Cluster, partition_of};
+use crate::login;
+use crate::metrics::Metrics;
+use crate::pipeline::{
+    Among, Candidate, Frames, Pipeline, StopReason, ToStart, key_of, others_age, refuse_living, say_unreadable,
+};
+use crate::policy::{self, AfterRequest, AfterSink};
+use crate::progress::Timestamp;
+use crate::reader::{self, Incoming, Reader, Until};
+use crate::registry::Registry;
+use crate::shutdown::{Shutdown, ShutdownSender};
+use crate::sink::{CursorRecords, Topics, UsableTopic};
+use crate::upstream::{Route, Transport, UpstreamError};
+use crate::watchdog::Watchdog;
+
+/// What the lenders of the process share.
+pub(crate) struct Supervisor {
+    pub(super) config: Config,
+    pub(super) http: Arc<dyn Transport>,
+    pub(super) checked: Vec<UsableTopic>,
+    pub(super) registry: Option<Arc<Registry>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) in_flight: InFlight,
+    pub(super) health: Arc<Health>,
+    pub(super) watchdog: Arc<Watchdog>,
+    pub(super) shutdown: Shutdown,
+    pub(super) until: Until,
+    /// With login, registry and upstream.
+    pub(super) patience: Patience,
+    pub(super) assignment: Arc<Assignment>,
+    pub(super) to_start: mpsc::UnboundedSender<ToStart>,
+    /// How often the registry was found to have lost a schema that is written under.
+    pub(super) schemas_lost: watch::Sender<u64>,
+    /// How many lenders have not yet run or failed since they were last tried.
+    pub(super) undecided: watch::Sender<usize>,
+    /// Whether any lender ever ran.
+    pub(super) any_ran: watch::Sender<bool>,
+}
+
+/// A lender that can be run.
+pub(super) struct Ready {
+    pub lease: Lease,
+    pub pipeline: Pipeline,
+    pub incoming: Incoming,
+    pub reading: AbortHandle,
+}
+
+impl Supervisor {
+    /// Logs a lender in, waits until it is this process's, and has it started; `ending`: what asks it alone to end. Nothing is open
+    /// of one that is not. `fenced_under`: the lease under which another process took it.
+    pub(super) async fn start(
+        &self,
+        lender: &str,
+        route: &Arc<Route>,
+        (ending, shutdown): (&ShutdownSender, Shutdown),
+        fenced_under: &PastLease,
+    ) -> Result<Ready, StopReason> {
+        let metrics = self.metrics.lender(lender);
+        let logging_in = login::log_in(&self.http, &self.config, lender, &metrics, route, self.patience);
+        let (client, login) = self.unless_asked(logging_in).await?.map_err(|error| refused(&error))?;
+        let topics = Topics::of(&self.checked, &self.config.kafka, lender);
+        let (registry, strategy) = (self.registry.as_deref(), self.config.avro.subject_strategy);
+        let frames = Frames::find(registry, strategy, lender, &topics, self.patience);
+        let frames = self.unless_asked(frames).await?.map_err(|error| Failure::of(&error))?;
+        if self.until.is_errand() {
+            self.refuse_living(lender, &login.lender_public_id, &topics).await?;
+        }
+        let lease = self
+            .lease(lender, &login.lender_public_id, &topics, fenced_under)
+            .await?;
+        let claimed = self.claimed(Candidate {
+            lender: lender.to_owned(),
+            public_id: login.lender_public_id.clone(),
+            topics: topics.clone(),
+            frames,
+            metrics,
+            pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
+            shutdown,
+        });
+        let mut claimed = pin!(claimed);
+        let pipeline = tokio::select! {
+            claimed = &mut claimed => claimed?,
+            () = lease.revoked() => {
+                // It may be claimed by now: then it is released.
+                ending.request();
+                claimed.await?
+            }
+        };
+        if let Some(registry) = self.registry.clone() {
+            let (metrics, own) = (self.metrics.lender(lender), frames.account);
+            tokio::spawn(say_unreadable(
+                registry,
+                lender.to_owned(),
+                metrics,
+                own,
+                pipeline.schemas(),
+            ));
+        }
+        let (reader, incoming) = Reader::new(reader::ReaderSettings {
+            client: Arc::new(client),
+            encoder: Encoder::new(frames.account),
+            rules: self.config.rules(),
+            name: lender,
+            lender: &login.lender_public_id,
+            upstream: &self.config.upstream,
+            until: self.until,
+            patience: self.patience,
+            max_message: topics.largest_row(),
+            max_record: topics.cursor.max_message,
+            ends_length: topics.ends_length(&self.checked),
+            in_flight: &self.in_flight,
+            committed: pipeline.committed(),
+        });
+        let start_from = self.config.lenders[lender].start_from.map(Timestamp::from);
+        let reading = tokio::spawn(reader.run(login.clock, start_from)).abort_handle();
+        Ok(Ready {
+            lease,
+            pipeline,
+            incoming,
+            reading,
+        })
+    }
+
+    /// Waits until the lender is this process's to run, and nobody outside of the group runs it.
+    async fn lease(
+        &self,
+        lender: &str,
+        public_id: &str,
+        topics: &Topics,
+        fenced_under: &PastLease,
+    ) -> Result<Lease, StopReason> {
+        /// How often it is looked whether somebody else still runs it.
+        const LOOK: Duration = Duration::from_secs(5);
+        if !self.assignment.is_shared() {
+            return Ok(Lease::default());
+        }
+        let key = key_of(&self.config, lender, public_id);
+        let place = (
+            topics.cursor.name.clone(),
+            partition_of(key.to_json().as_bytes(), self.partition_count(&topics.cursor.name)),
+        );
+        self.health.set(lender, Standing::StandingBy);
+        let cluster = Cluster::new(&self.config);
+        let mut is_said = false;
+        let mut backoff = Backoff::default();
+        loop {
+            let lease = self.unless_asked(self.assignment.lease(&place)).await?;
+            // Who fenced this process by the group's word is given its time: the news of it may be on its way.
+            let among = match fenced_under.is_still(&lease) {
+                true => Among::All,
+                false => Among::Outsiders,
+            };
+            let found = CursorRecords::find(&cluster, &topics.cursor.name).await;
+            let age = found.and_then(|records| others_age(&self.config, among, &records, &key));
+            let wait = match age {
+                Ok(None) => {
+                    self.health.set(lender, Standing::Starting);
+                    return Ok(lease);
+                }
+                Ok(Some(age)) => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        let age = humantime::format_duration(age);
+                        tracing::warn!(
+                            lender,
+                            "another process runs it, which the group knows nothing of: its cursor record is {age} old and not \
+                             released. It is taken over once that is released, or silent for three heartbeats"
+                        );
+                    }
+                    LOOK
+                }
+                Err(error) if policy::after_sink(&error) == AfterSink::Reopen => {
+                    tracing::warn!(lender, code = %error.code(), advice = error.advice(), "standing by: {}", chain(&error));
+                    backoff.next(None)
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.unless_asked(async {
+                tokio::select! {
+                    () = lease.revoked() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+            })
+            .await?;
+        }
+    }
+
+    fn partition_count(&self, topic: &str) -> usize {
+        let found = self.checked.iter().find(|found| found.name == topic);
+        found.expect("the topics of every lender were checked").partition_count
+    }
+
+    /// What `work` gives, unless the process is asked to end first: nothing is open yet that would have to be ended.
+    async fn unless_asked<T>(&self, work: impl Future<Output = T>) -> Result<T, StopReason> {
+        let mut shutdown = self.shutdown.clone();
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => Err(StopReason::as_asked()),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Has the lender claimed and restored, with those that are ready at the same time.
+    async fn claimed(&self, candidate: Candidate) -> Result<Pipeline, StopReason> {
+        let (started, pipeline) = oneshot::channel();
+        let what = "the start of lenders has ended";
+        let ended = || StopReason::from(ProcessError::Defect { what });
+        let to_start = ToStart { candidate, started };
+        self.to_start.send(to_start).map_err(|_| ended())?;
+        match pipeline.await {
+            Ok(Ok(pipeline)) => Ok(pipeline),
+            // Interrupted.
+            Ok(Err(error)) if error.exit() == Exit::Done => Err(StopReason::as_asked()),
+            Err(_) if self.shutdown.is_requested() => Err(StopReason::as_asked()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(ended()),
+        }
+    }
+
+    /// A source that runs is not taken over for it: that one can do it by itself.
+    async fn refuse_living(&self, lender: &str, public_id: &str, topics: &Topics) -> Result<(), Failure> {
+        let records = CursorRecords::find(&Cluster::new(&self.config), &topics.cursor.name).await?;
+        let key = key_of(&self.config, lender, public_id);
+        let advice = "stop it, or set upstream.reconcile_interval, with which it does this by itself";
+        Ok(refuse_living(&self.config, &records, &key, advice)?)
+    }
+
+    pub(super) fn decided(&self, is_first: &mut bool) {
+        if std::mem::take(is_first) {
+            self.undecided.send_modify(|count| *count -= 1);
+        }
+    }
+
+    /// Returns once every lender has failed without any having run; never, if one ran.
+    pub(super) async fn no_lender_ran(&self) {
+        let mut undecided = self.undecided.subscribe();
+        // The sender is in `self`.
+        let _ = undecided.wait_for(|count| *count == 0).await;
+        if *self.any_ran.borrow() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for `wait`, or until the file is another than the one of `modified`; `true` if the process is to end.
+    pub(super) async fn wait_for_mended_credentials(
+        &self,
+        password: &SecretSource,
+        modified: Option<SystemTime>,
+        wait: Duration,
+    ) -> bool {
+        /// Also the least between two logins, however often a file is written.
+        const LOOK: Duration = Duration::from_secs(5);
+        let mut shutdown = self.shutdown.clone();
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            tokio::select! {
+                // An end is more urgent than a mended password.
+                biased;
+                () = shutdown.requested() => return true,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            if tokio::time::Instant::now() >= until || password.modified() != modified {
+                return false;
+            }
+        }
+    }
+}
+
+/// Upstream refused.
+fn refused(error: &UpstreamError) -> StopReason {
+    StopReason {
+        failure: Some(Failure::of(error)),
+        is_failed: policy::after_request(error) == AfterRequest::Fail,
+    }
+}

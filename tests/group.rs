@@ -1,0 +1,255 @@
+//! Do several processes share the lenders out, so that each runs once, whatever comes and goes? Real processes in one Kafka group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::support::judge;
+use crate::support::kafka::Record;
+use crate::support::source::Source;
+use crate::support::wait_for;
+use crate::support::world::World;
+
+const LENDERS: usize = 12;
+
+const SHARED: [(&str, &str); 4] = [
+    ("D02__GROUP__MODE", "shared"),
+    ("D02__GROUP__SESSION_TIMEOUT", "6s"),
+    ("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "24"),
+    ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s"),
+];
+
+fn world() -> World {
+    World::new(&[200; LENDERS])
+}
+
+fn member(world: &World) -> Source {
+    world.command(&["run"], &SHARED)
+}
+
+/// Who runs each lender now, by the cursor records: what a release left is nobody's.
+fn owners(records: &[Record]) -> BTreeMap<String, Option<String>> {
+    let mut owners = BTreeMap::new();
+    let mut ranks: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for record in records {
+        let json = record.json();
+        let number = |name: &str| json[name].as_u64().expect("a number");
+        let rank = (number("epoch"), number("sequence"));
+        let key = record.key();
+        assert!(
+            ranks.insert(key, rank).is_none_or(|before| before < rank),
+            "One writer: {key} at {rank:?}"
+        );
+        owners.insert(key.to_owned(), json["instance"].as_str().map(str::to_owned));
+    }
+    owners
+}
+
+/// Waits until so many processes run all lenders, each at least one.
+fn wait_for_owners(world: &World, count: usize) -> BTreeMap<String, Option<String>> {
+    wait_for("every lender is run", || {
+        let owners = owners(&world.cursors());
+        let instances: BTreeSet<_> = owners.values().flatten().collect();
+        let are_all = owners.len() == LENDERS && owners.values().all(Option::is_some);
+        (are_all && instances.len() == count).then_some(owners.clone())
+    })
+}
+
+/// Each epoch of a lender belongs to one instance, and within it the sequence goes up.
+#[track_caller]
+fn one_writer(world: &World) {
+    let mut instances: BTreeMap<(String, u64), String> = BTreeMap::new();
+    let records = world.cursors();
+    owners(&records);
+    for record in &records {
+        let json = record.json();
+        let epoch = json["epoch"].as_u64().expect("a number");
+        if let Some(instance) = json["instance"].as_str() {
+            let owner = instances
+                .entry((record.key().to_owned(), epoch))
+                .or_insert_with(|| instance.to_owned());
+            assert_eq!(owner, instance, "One writer: two instances in epoch {epoch}");
+        }
+    }
+}
+
+#[track_caller]
+fn judged(world: &World) {
+    let rows: Vec<_> = (0..LENDERS).flat_map(|lender| world.simulator.rows(lender)).collect();
+    let records = world.judged_accounts();
+    judge::once_and_in_order(&records);
+    judge::complete(&records, &rows);
+    one_writer(world);
+}
+
+/// Waits until what changed by now is in `accounts`.
+fn wait_until_written(world: &World) {
+    let expected: BTreeMap<String, i64> = (0..LENDERS)
+        .flat_map(|lender| world.simulator.rows(lender))
+        .map(|row| (row.id.clone(), row.updated_at_ms))
+        .collect();
+    wait_for("what changed", || {
+        world.follow_accounts(|records| {
+            let latest = judge::latest(records);
+            let is_there =
+                |(id, at): (&String, &i64)| latest.get(id.as_str()).is_some_and(|record| record.updated_at() >= *at);
+            expected.iter().all(is_there).then_some(())
+        })
+    });
+}
+
+fn touch(world: &World, seed: u64) {
+    for lender in 0..LENDERS {
+        world.simulator.touch(lender, 5, seed);
+    }
+}
+
+#[test]
+fn members_share_the_lenders_out_and_what_one_leaves_the_others_take() {
+    let world = world();
+    let mut first = member(&world);
+    let alone = wait_for_owners(&world, 1);
+    let mut second = member(&world);
+    let both = wait_for_owners(&world, 2);
+    let moved = both.iter().filter(|(key, owner)| alone[*key] != **owner).count();
+    assert!(
+        (1..LENDERS).contains(&moved),
+        "{moved} of {LENDERS} lenders moved: {both:?}"
+    );
+    touch(&world, 1);
+    wait_until_written(&world);
+    // A planned hand-over.
+    first.signal("TERM");
+    first.expect_exit(0);
+    wait_for_owners(&world, 1);
+    touch(&world, 2);
+    wait_until_written(&world);
+    let mut third = member(&world);
+    wait_for_owners(&world, 2);
+    second.signal("TERM");
+    second.expect_exit(0);
+    third.signal("TERM");
+    third.expect_exit(0);
+    assert!(
+        owners(&world.cursors()).values().all(Option::is_none),
+        "released at the end"
+    );
+    judged(&world);
+    let log = second.log();
+    assert!(!log.contains("another instance took"), "each moved in order: {log}");
+}
+
+#[test]
+fn what_a_killed_member_ran_is_taken_after_its_session() {
+    let world = world();
+    let mut first = member(&world);
+    wait_for_owners(&world, 1);
+    let mut second = member(&world);
+    let before = wait_for_owners(&world, 2);
+    touch(&world, 1);
+    first.kill();
+    let killed = Instant::now();
+    touch(&world, 2);
+    let survivor = wait_for("the other takes all", || {
+        let owners = owners(&world.cursors());
+        let instances: BTreeSet<_> = owners.values().flatten().cloned().collect();
+        (instances.len() == 1).then(|| instances.into_iter().next().expect("one"))
+    });
+    println!("taken over after {:?}", killed.elapsed());
+    assert!(before.values().flatten().any(|owner| *owner == survivor));
+    wait_until_written(&world);
+    second.signal("TERM");
+    second.expect_exit(0);
+    judged(&world);
+}
+
+#[test]
+fn a_member_that_stood_still_for_longer_than_its_session_writes_nothing_more_and_stands_by() {
+    let world = world();
+    let mut first = member(&world);
+    wait_for_owners(&world, 1);
+    let mut second = member(&world);
+    wait_for_owners(&world, 2);
+    touch(&world, 1);
+    first.signal("STOP");
+    wait_for("the other takes all", || {
+        let owners = owners(&world.cursors());
+        let instances: BTreeSet<_> = owners.values().flatten().collect();
+        (instances.len() == 1).then_some(())
+    });
+    touch(&world, 2);
+    first.signal("CONT");
+    // It is a member again, and gets its share.
+    wait_for_owners(&world, 2);
+    touch(&world, 3);
+    wait_until_written(&world);
+    assert!(first.is_running() && second.is_running());
+    for source in [&mut first, &mut second] {
+        source.signal("TERM");
+        source.expect_exit(0);
+    }
+    judged(&world);
+}
+
+#[test]
+fn a_process_that_is_alone_and_a_member_do_not_fight_over_a_lender() {
+    let world = World::new(&[300]);
+    let owner = || owners(&world.cursors()).into_values().next().flatten();
+    // One of an earlier version, or alone by its configuration.
+    let mut alone = world.command(&["run"], &SHARED[2..]);
+    let running = wait_for("it runs", owner);
+    let mut member = world.command(&["run"], &SHARED);
+    member.wait_for_line("another process runs it, which the group knows nothing of");
+    assert_eq!(owner(), Some(running), "it is left alone");
+    alone.signal("TERM");
+    alone.expect_exit(0);
+    let taken = wait_for("the member runs it", owner);
+    // The other way round it takes over, as it always did.
+    let mut alone = world.command(&["run"], &SHARED[2..]);
+    member.wait_for_line("this one stands by");
+    wait_for("it is another's", || owner().filter(|owner| *owner != taken));
+    alone.signal("TERM");
+    alone.expect_exit(0);
+    wait_for("the member runs it again", || owner().filter(|owner| *owner == taken));
+    member.signal("TERM");
+    member.expect_exit(0);
+    let records = world.judged_accounts();
+    judge::everything(&records, &world.simulator.rows(0));
+    one_writer(&world);
+}
+
+#[test]
+fn members_that_come_and_go_without_end_lose_and_double_nothing() {
+    let world = world();
+    let mut rng = fastrand::Rng::with_seed(16);
+    let mut members: Vec<Source> = (0..3).map(|_| member(&world)).collect();
+    let begun = Instant::now();
+    let mut seed = 0;
+    while begun.elapsed() < Duration::from_secs(40) {
+        seed += 1;
+        touch(&world, seed);
+        std::thread::sleep(Duration::from_millis(rng.u64(1_000..3_000)));
+        let index = rng.usize(..members.len());
+        match rng.u8(..3) {
+            0 => members[index].kill(),
+            1 => {
+                members[index].signal("TERM");
+                members[index].expect_exit(0);
+            }
+            _ => {
+                members[index].signal("STOP");
+                std::thread::sleep(Duration::from_millis(rng.u64(500..8_000)));
+                members[index].signal("CONT");
+                continue;
+            }
+        }
+        members[index] = member(&world);
+    }
+    touch(&world, seed + 1);
+    wait_until_written(&world);
+    for source in &mut members {
+        assert!(source.is_running(), "{}", source.log());
+        source.signal("TERM");
+        source.expect_exit(0);
+    }
+    judged(&world);
+}
