@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::{mpsc, watch};
 
 use crate::exit::{Diagnosis, ErrorCode, chain};
-use crate::kafka::{self, Acl, GivenUp, GroupEvent, Place, code};
+use crate::kafka::{self, Acl, GivenUp, GroupEvent, TopicPartition, code};
 use crate::metrics::Metrics;
 use crate::policy::{AfterSink, Denials};
 
@@ -19,7 +19,7 @@ use crate::policy::{AfterSink, Denials};
 #[derive(Debug)]
 pub(crate) struct Assignment {
     /// By topic and partition; `None`: there is no group, and all is this process's.
-    held: Option<watch::Sender<HashMap<Place, Arc<Grant>>>>,
+    held: Option<watch::Sender<HashMap<TopicPartition, Arc<Grant>>>>,
 }
 
 /// A partition that is this process's until it is taken.
@@ -80,7 +80,7 @@ impl Assignment {
     }
 
     /// Waits until the partition is this process's.
-    pub(crate) async fn lease(&self, place: &Place) -> Lease {
+    pub(crate) async fn lease(&self, place: &TopicPartition) -> Lease {
         let Some(held) = &self.held else {
             return Lease::default();
         };
@@ -153,12 +153,12 @@ impl Assignment {
         std::future::pending().await
     }
 
-    fn give(&self, places: Vec<Place>) {
+    fn give(&self, places: Vec<TopicPartition>) {
         let Some(held) = &self.held else { return };
         held.send_modify(|held| held.extend(places.into_iter().map(|place| (place, Arc::default()))));
     }
 
-    fn take(&self, places: &[Place], given_up: Option<&Arc<GivenUp>>) {
+    fn take(&self, places: &[TopicPartition], given_up: Option<&Arc<GivenUp>>) {
         let Some(held) = &self.held else { return };
         held.send_modify(|held| {
             for grant in places.iter().filter_map(|place| held.remove(place)) {
@@ -235,7 +235,7 @@ impl Diagnosis for GroupError {
 }
 
 /// Partitions, for the log.
-fn shown(places: &[Place]) -> String {
+fn shown(places: &[TopicPartition]) -> String {
     let mut by_topic: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
     for (topic, partition) in places {
         by_topic.entry(topic).or_default().push(partition.to_string());

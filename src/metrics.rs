@@ -80,7 +80,6 @@ macro_rules! lender_metrics {
             registry: Registry,
             lenders: Mutex<BTreeMap<String, LenderMetrics>>,
             requests_total: Family<RequestLabel, Counter>,
-            /// Of all lenders together.
             pub in_flight_bytes: Gauge,
             pub in_flight_limit_bytes: Gauge,
             pub group_partitions: Gauge,
@@ -332,10 +331,10 @@ impl Metrics {
 
     /// Says whether a lender is ready, as of now.
     pub(crate) fn show_ready(&self, lender: &str, is_ready: bool) {
-        let label = LenderLabel {
-            lender: lender.to_owned(),
-        };
-        self.ready.get_or_create(&label).set(i64::from(is_ready));
+        let lender = lender.to_owned();
+        self.ready
+            .get_or_create(&LenderLabel { lender })
+            .set(i64::from(is_ready));
     }
 
     /// What is not known yet is not there: neither alarms nor graphs take it for a number.

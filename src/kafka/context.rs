@@ -17,8 +17,8 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::group::Rebalances;
 use super::oauth::{self, KafkaTokens};
+use super::rebalances::Rebalances;
 use super::reported::{LastReported, NO_TOKEN};
 use crate::exit::chain;
 use crate::metrics::LenderMetrics;

@@ -8,51 +8,22 @@
 //! librdkafka ─rebalance()─▶ Rebalances ─GroupEvent─▶ who runs lenders ─drops GivenUp─▶ the thread ─incremental_unassign─▶ librdkafka
 //! ```
 
-use std::collections::BTreeSet;
 use std::sync::mpsc::{self, TryRecvError};
-use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::cluster::Cluster;
 use super::context::{Context, authorize};
 use super::error::ClusterError;
+use super::rebalances::{GroupEvent, Rebalances};
 use crate::config;
-
-/// Topic and partition.
-pub(crate) type Place = (String, i32);
 
 /// How late at most it is seen that something was given up, or that the group is to be left.
 const TICK: Duration = Duration::from_millis(20);
-
-/// How long what is revoked may take to be given up; then the partition is given back all the same. Another process that runs its
-/// lenders then fences what is left of this one.
-const GIVING_UP: Duration = Duration::from_secs(20);
-
-/// What becomes of partitions.
-#[derive(Debug)]
-pub(crate) enum GroupEvent {
-    /// This process's, beside what it has.
-    Assigned(Vec<Place>),
-    /// To be given up: nobody else gets them before the last clone of [`GivenUp`] is dropped, or 20 s are over.
-    Revoked(Vec<Place>, GivenUp),
-    /// Somebody else may have them already.
-    Lost(Vec<Place>),
-    /// It goes on trying.
-    Failed(KafkaError),
-    /// The last event: it is out of the group for good.
-    Ended(Option<KafkaError>),
-}
-
-/// Gives back what was revoked, when it is dropped.
-#[derive(Debug)]
-pub(crate) struct GivenUp(#[expect(dead_code, reason = "its end is what tells")] mpsc::Sender<()>);
 
 /// A member of the group, until this is dropped. Then what it has is revoked, and after that it leaves: unless it is a static
 /// member, whose partitions wait for its session to end.
@@ -122,111 +93,6 @@ fn run(consumer: &BaseConsumer<Context>, leaving: &mpsc::Receiver<()>) {
         }
     };
     rebalances.end(consumer, fatal);
-}
-
-/// Hears what the group gives and takes.
-pub(super) struct Rebalances {
-    events: UnboundedSender<GroupEvent>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    held: BTreeSet<Place>,
-    /// What was revoked last: closed once that is given up, and since when.
-    revoking: Option<(mpsc::Receiver<()>, Instant)>,
-    has_ended: bool,
-}
-
-impl Rebalances {
-    fn to(events: UnboundedSender<GroupEvent>) -> Self {
-        Self {
-            events,
-            state: Mutex::default(),
-        }
-    }
-
-    /// librdkafka calls this from a poll.
-    pub(super) fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Context>,
-        what: RDKafkaRespErr,
-        places: &TopicPartitionList,
-    ) {
-        let places: Vec<Place> = places
-            .elements()
-            .iter()
-            .map(|place| (place.topic().to_owned(), place.partition()))
-            .collect();
-        let mut state = self.state();
-        if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
-                self.failed(error);
-            }
-            state.held.extend(places.iter().cloned());
-            if !places.is_empty() {
-                self.tell(GroupEvent::Assigned(places));
-            }
-            return;
-        }
-        state.held.retain(|held| !places.contains(held));
-        if consumer.assignment_lost() || state.has_ended {
-            self.give_back(consumer);
-            self.tell(GroupEvent::Lost(places));
-        } else {
-            let (given_up, giving_up) = mpsc::channel();
-            state.revoking = Some((giving_up, Instant::now()));
-            self.tell(GroupEvent::Revoked(places, GivenUp(given_up)));
-        }
-    }
-
-    fn give_back_what_is_given_up(&self, consumer: &BaseConsumer<Context>) {
-        let mut state = self.state();
-        let is_given_up = state.revoking.as_ref().is_some_and(|(giving_up, since)| {
-            giving_up.try_recv() == Err(TryRecvError::Disconnected) || since.elapsed() > GIVING_UP
-        });
-        if is_given_up {
-            state.revoking = None;
-            self.give_back(consumer);
-        }
-    }
-
-    /// Of what is fetched there is nothing to take away; that it was answered is what counts.
-    fn give_back(&self, consumer: &BaseConsumer<Context>) {
-        if let Err(error) = consumer.incremental_unassign(&TopicPartitionList::new()) {
-            self.failed(error);
-        }
-    }
-
-    /// From here on nobody answers but the callback itself.
-    fn end(&self, consumer: &BaseConsumer<Context>, fatal: Option<KafkaError>) {
-        let mut state = self.state();
-        state.has_ended = true;
-        if state.revoking.take().is_some() {
-            self.give_back(consumer);
-        }
-        let held = std::mem::take(&mut state.held);
-        if !held.is_empty() {
-            self.tell(GroupEvent::Lost(held.into_iter().collect()));
-        }
-        self.tell(GroupEvent::Ended(fatal));
-    }
-
-    fn failed(&self, error: KafkaError) {
-        // A member that was too busy to poll is told so, and joins again by itself: what it lost is told as lost.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PollExceeded) {
-            self.tell(GroupEvent::Failed(error));
-        }
-    }
-
-    fn tell(&self, event: GroupEvent) {
-        // At the end nobody listens any more.
-        let _ = self.events.send(event);
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Where a record of this key stands in a topic of so many partitions: by the hash of the Java clients' partitioner, which the

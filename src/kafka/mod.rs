@@ -6,7 +6,7 @@
 //! - `reported`: what librdkafka reports of its connections, and who refuses this client by that
 //! - `error`: why a call did not do what it was asked for, an ACL that is missing among them
 //! - `read`: a topic, to its true end
-//! - `group`: which partitions the group protocol gives to this process
+//! - `group`, `rebalances`: which partitions the group protocol gives to this process
 //! - `headers`: those of a record
 //! - `probe`: what the brokers allow, tried without a trace
 //! - `blocking`: the threads for all of this
@@ -21,6 +21,7 @@ mod headers;
 mod oauth;
 mod probe;
 mod read;
+mod rebalances;
 mod reported;
 
 pub(crate) use blocking::{blocking, uninterrupted};
@@ -33,10 +34,11 @@ pub(crate) use error::{
     REFUSED, UNREACHABLE,
 };
 pub(crate) use error::{code, is_denied, is_passing, may_pass};
-pub(crate) use group::{GivenUp, GroupEvent, Membership, Place, partition_of};
+pub(crate) use group::{Membership, partition_of};
 pub(crate) use headers::{NotText, header, headers};
 pub(crate) use probe::{denied_reads, denied_writes};
 pub(crate) use read::{
     End, Offsets, Reading, TopicReader, Watermarks, partition_count, read_error, read_to_end, topic_ends, watermarks,
 };
+pub(crate) use rebalances::{GivenUp, GroupEvent, TopicPartition};
 pub(crate) use reported::{LastReported, Refusal};
