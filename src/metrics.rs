@@ -61,6 +61,17 @@ pub(crate) struct Described {
     pub help: &'static str,
 }
 
+impl Described {
+    const fn of_process(name: &'static str, kind: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            labels: "none",
+            help,
+        }
+    }
+}
+
 macro_rules! new_metric {
     ($kind:ident) => {
         <$kind>::default()
@@ -182,47 +193,36 @@ const REQUESTS: Described = Described {
     help: "Requests to upstream, logins included, by the status of the answer; none: there was no answer",
 };
 
-const IN_FLIGHT: Described = Described {
-    name: "in_flight_bytes",
-    kind: "Gauge",
-    labels: "none",
-    help: "Memory of what is read from upstream and not yet committed, of all lenders; not what is on its way to Kafka",
-};
-
-const IN_FLIGHT_LIMIT: Described = Described {
-    name: "in_flight_limit_bytes",
-    kind: "Gauge",
-    labels: "none",
-    help: "What that may come to: three quarters of memory.in_flight",
-};
-
-const START: Described = Described {
-    name: "start_timestamp_seconds",
-    kind: "FloatGauge",
-    labels: "none",
-    help: "When this process began, in seconds since the epoch",
-};
-
-const GROUP_PARTITIONS: Described = Described {
-    name: "group_partitions",
-    kind: "Gauge",
-    labels: "none",
-    help: "Partitions of the cursor topic that the group has given to this process",
-};
-
-const GROUP_REBALANCES: Described = Described {
-    name: "group_rebalances_total",
-    kind: "Counter",
-    labels: "none",
-    help: "Times that the group gave partitions to this process or took some from it",
-};
-
-const LOG_LINES_DROPPED: Described = Described {
-    name: "log_lines_dropped_total",
-    kind: "Counter",
-    labels: "none",
-    help: "Lines of the log that standard error did not take",
-};
+const IN_FLIGHT: Described = Described::of_process(
+    "in_flight_bytes",
+    "Gauge",
+    "Memory of what is read from upstream and not yet committed, of all lenders; not what is on its way to Kafka",
+);
+const IN_FLIGHT_LIMIT: Described = Described::of_process(
+    "in_flight_limit_bytes",
+    "Gauge",
+    "What that may come to: three quarters of memory.in_flight",
+);
+const START: Described = Described::of_process(
+    "start_timestamp_seconds",
+    "FloatGauge",
+    "When this process began, in seconds since the epoch",
+);
+const GROUP_PARTITIONS: Described = Described::of_process(
+    "group_partitions",
+    "Gauge",
+    "Partitions of the cursor topic that the group has given to this process",
+);
+const GROUP_REBALANCES: Described = Described::of_process(
+    "group_rebalances_total",
+    "Counter",
+    "Times that the group gave partitions to this process or took some from it",
+);
+const LOG_LINES_DROPPED: Described = Described::of_process(
+    "log_lines_dropped_total",
+    "Counter",
+    "Lines of the log that standard error did not take",
+);
 
 const BUILD_INFO: Described = Described {
     name: "build_info",

@@ -16,7 +16,7 @@ pub(crate) enum Standing {
     Starting,
     Running,
     /// It is another process's to run, until the group gives it to this one.
-    StandingBy,
+    Standby,
     /// Upstream refused it, or its secret cannot be read; it is tried again.
     Failed,
     Ended(Exit),
@@ -106,7 +106,7 @@ fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration, tro
         (Standing::Starting, _) => Some("it has not started yet".to_owned()),
         (Standing::Failed, _) => Some("upstream refused it, or its secret cannot be read; the log says why".to_owned()),
         // As it was asked to.
-        (Standing::Ended(Exit::Done), _) | (Standing::StandingBy, _) => None,
+        (Standing::Ended(Exit::Done), _) | (Standing::Standby, _) => None,
         (Standing::Ended(exit), _) => Some(format!("it stopped with exit code {}; the log says why", exit.code())),
         (Standing::Running, None) => Some("nothing of it is read and committed yet".to_owned()),
         (Standing::Running, Some(age)) if age > stale_after => Some(format!(
@@ -149,8 +149,8 @@ mod tests {
                 Some("it stopped with exit code 3; the log says why"),
             ),
             (Standing::Ended(Exit::Done), seconds(900), None),
-            (Standing::StandingBy, None, None),
-            (Standing::StandingBy, seconds(900), None),
+            (Standing::Standby, None, None),
+            (Standing::Standby, seconds(900), None),
         ] {
             let found = why_not(standing, age, STALE_AFTER, None);
             assert_eq!(found.as_deref(), expected, "{standing:?} {age:?}");

@@ -75,7 +75,7 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
                 Exit::TakenOver => {
                     let wait = backoff.next(None);
                     tracing::warn!(lender, ?wait, "another process runs it now; this one stands by");
-                    supervisor.health.set(&lender, Standing::StandingBy);
+                    supervisor.health.set(&lender, Standing::Standby);
                     let mut shutdown = supervisor.shutdown.clone();
                     shutdown.sleep(wait).await;
                     continue;

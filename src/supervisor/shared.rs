@@ -155,7 +155,7 @@ impl Supervisor {
             topics.cursor.name.clone(),
             partition_of(key.to_json().as_bytes(), self.partition_count(&topics.cursor.name)),
         );
-        self.health.set(lender, Standing::StandingBy);
+        self.health.set(lender, Standing::Standby);
         let cluster = Cluster::new(&self.config);
         let mut is_said = false;
         let mut backoff = Backoff::default();
