@@ -271,6 +271,7 @@ lender_metrics! {
     Gauge lost_schema_accounts "Accounts that a start found under schemas that the registry does not know, or that are others' now";
     Gauge left_to_republish "At the end of a republishing, accounts that upstream does not show as they are held";
     Gauge uncompacted_topics "Of accounts and cursor, those that are not exactly compacted any more";
+    Gauge hidden_partitions "Partitions of its topics of which consumers of committed records read nothing more: a transaction does not end";
     Gauge stuck_walks "Walks that get nowhere: the same place fails again and again";
     Gauge drifting_fields "Fields that upstream changed for all rows: nearly none has a value that fits";
     Gauge volatile_members "Members whose content differs each time that it is read: such rows are written again at each reading";

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use d02_source::simulator::{Effect, Fault};
 use d02_source::testbed::{Registry, RegistryOptions};
+use rdkafka::producer::{BaseRecord, Producer};
 use reqwest::StatusCode;
 
 use crate::http::Observed;
@@ -12,7 +13,7 @@ use crate::support::kafka;
 use crate::support::shown::shown;
 use crate::support::source::Source;
 use crate::support::world::World;
-use crate::support::{RUNTIME, judge, wait_for};
+use crate::support::{PATIENCE, RUNTIME, judge, wait_for};
 
 const HEARTBEAT: [&str; 2] = ["transaction.heartbeat_interval=2s", "upstream.late_window=1s"];
 
@@ -127,6 +128,56 @@ fn a_topic_that_is_not_compacted_any_more_makes_its_lender_not_ready_until_that_
         observed.source.signal("TERM");
         observed.source.expect_exit(0);
     }
+}
+
+#[test]
+fn a_transaction_that_does_not_end_is_said_with_the_command_that_ends_it_and_so_is_its_end() {
+    let world = World::new(&[200]);
+    let environment = [
+        ("D02_TEST_LOOK_INTERVAL", "500"),
+        ("D02_TEST_TRANSACTION_TIMEOUT", "4000"),
+    ];
+    let mut observed = Observed::start(&world, &["run"], &environment);
+    wait_for("the snapshot", || (world.accounts_so_far() == 200).then_some(()));
+    observed.wait_until_ready();
+    let metric = |observed: &Observed, name: &str, value: usize| {
+        let line = format!("d02_{name}{{lender=\"lender-1\"}} {value}\n");
+        wait_for(&line, || observed.get("/metrics").1.contains(&line).then_some(()));
+    };
+    metric(&observed, "hidden_partitions", 0);
+    let topic = world.topic("accounts");
+    let (partition, _, offset) = kafka::ends(&world.servers, &topic)[0];
+    let id = format!("{}-stranger", world.name);
+    let settings = [("transactional.id", id.as_str()), ("transaction.timeout.ms", "600000")];
+    let stranger = kafka::producer(&world.servers, &settings);
+    stranger.init_transactions(PATIENCE).expect("an id");
+    stranger.begin_transaction().expect("begun");
+    let record = BaseRecord::to(&topic)
+        .partition(partition)
+        .key("stranger")
+        .payload("never");
+    stranger.send(record).expect("sent");
+    stranger.flush(PATIENCE).expect("written");
+    observed.source.wait_for_line("a transaction does not end");
+    metric(&observed, "hidden_partitions", 1);
+    // Writing goes on all the while.
+    let changed = world.simulator.touch(0, 50, 3).len();
+    metric(&observed, "records_total", 200 + changed);
+    assert_eq!(observed.get("/readyz").0, StatusCode::OK);
+    stranger.abort_transaction(PATIENCE).expect("aborted");
+    observed
+        .source
+        .wait_for_line("the transaction has ended: consumers read on");
+    metric(&observed, "hidden_partitions", 0);
+    let log = observed.source.log();
+    let command = format!("abort --topic {topic} --partition {partition} --start-offset {offset}");
+    for said in ["K22", "writing goes on", "describe-producers", &command] {
+        assert!(log.contains(said), "no {said}: {log}");
+    }
+    assert_eq!(log.matches("K22").count(), 1, "{log}");
+    observed.source.signal("TERM");
+    observed.source.expect_exit(0);
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[track_caller]

@@ -38,7 +38,8 @@ pub(crate) use group::{Membership, partition_of};
 pub(crate) use headers::{NotText, header, headers};
 pub(crate) use probe::{denied_reads, denied_writes};
 pub(crate) use read::{
-    End, Offsets, Reading, TopicReader, Watermarks, partition_count, read_error, read_to_end, topic_ends, watermarks,
+    End, Offsets, Reading, TopicReader, Watermarks, all_ends, partition_count, read_error, read_to_end, topic_ends,
+    watermarks,
 };
 pub(crate) use rebalances::{GivenUp, GroupEvent, TopicPartition};
 pub(crate) use reported::{LastReported, Refusal};

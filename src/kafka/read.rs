@@ -13,7 +13,7 @@
 //!   this new fetch says that the rest holds no record.
 //! - It fails when nothing moves any more for a while. No record is never concluded from not having found one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::Client;
@@ -336,6 +336,45 @@ pub(crate) fn topic_ends(cluster: &Cluster, topic: &str, max_age: Duration) -> R
         let found = topic_watermarks(&reader, topic, LIMIT)?;
         Ok(found.values().map(|(_, high)| *high).collect())
     })
+}
+
+/// Where each partition of `topics` ends for who sees what `isolation` lets them see: one question to each broker. Blocks.
+///
+/// # Errors
+/// When it cannot be asked.
+pub(crate) fn all_ends(
+    cluster: &Cluster,
+    topics: &BTreeSet<String>,
+    isolation: Isolation,
+) -> Result<BTreeMap<(String, i32), i64>, Error> {
+    /// Short, because a shutdown waits for the thread that this blocks.
+    const LIMIT: Duration = Duration::from_secs(3);
+    let reader = cluster.reader(isolation)?;
+    let failed = |source| Error::Call {
+        doing: "asking where partitions end",
+        last_reported: reader.context().last_reported(),
+        source,
+    };
+    let mut list = TopicPartitionList::new();
+    for topic in topics {
+        let count = partition_count(reader.client(), topic, LIMIT).map_err(failed)?;
+        for partition in 0..i32::try_from(count.unwrap_or_default()).unwrap_or(i32::MAX) {
+            // In place of a time.
+            list.add_partition_offset(topic, partition, Offset::End)
+                .map_err(failed)?;
+        }
+    }
+    if list.count() == 0 {
+        return Ok(BTreeMap::new());
+    }
+    let found = reader.offsets_for_times(list, LIMIT).map_err(failed)?;
+    let mut ends = BTreeMap::new();
+    for element in found.elements() {
+        if let (Ok(()), Offset::Offset(end)) = (element.error(), element.offset()) {
+            ends.insert((element.topic().to_owned(), element.partition()), end);
+        }
+    }
+    Ok(ends)
 }
 
 /// Low and high watermark of one partition; the latter is the last stable offset where `reader` sees committed records alone.

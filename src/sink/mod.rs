@@ -11,13 +11,15 @@
 //! - `versions`: the same by version, to be compared with upstream
 //! - `topics`: the topics, what is wanted against what is found; `topic_error`: why they cannot be used
 //! - `admin`: the topics at the brokers, looked at and created
-//! - `ready`: those of all lenders
+//! - `ready`: those of all lenders, looked at again and again
+//! - `hidden`: whether consumers still read what is written
 //! - `tail`: the records of a topic, for people
 
 mod admin;
 mod cursors;
 mod error;
 mod ground;
+mod hidden;
 mod interface;
 mod producer;
 mod ready;
@@ -36,7 +38,7 @@ pub(crate) use error::SinkError;
 pub(crate) use ground::TRAIL_ADVICE;
 pub(crate) use interface::{Committed, Sink};
 pub(crate) use producer::try_transactional_id;
-pub(crate) use ready::{ready_topics, watch_settings};
+pub(crate) use ready::{ready_topics, watch_topics};
 pub(crate) use record::{
     AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, TopicRecord, account_size, change_size, header,
     partitions_text,

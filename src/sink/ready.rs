@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::{InspectedTopic, ensure_topics, inspect_topics};
+use super::hidden::HiddenEnds;
 use super::topic_error::TopicError;
 use super::topics::{Role, TopicDifference, UsableTopic};
 use crate::backoff::pause_between_looks;
@@ -38,34 +39,57 @@ pub(crate) async fn ready_topics(
     Ok(checked)
 }
 
-/// Looks again and again whether the topics that have to be compacted still are, for as long as the process runs. Tells the metrics
-/// of their lenders, which are not ready meanwhile, and the log.
-pub(crate) async fn watch_settings(cluster: Cluster, config: Config, metrics: Arc<Metrics>) {
-    let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
-    let mut wrong_before = BTreeSet::new();
+/// Looks again and again, for as long as the process runs, whether the topics that have to be compacted still are, and whether
+/// consumers still read what is written to them. Tells the metrics of their lenders, and the log.
+pub(crate) async fn watch_topics(cluster: Cluster, config: Config, metrics: Arc<Metrics>) {
+    let (mut uncompacted, mut hidden) = (BTreeSet::new(), HiddenEnds::default());
     loop {
         pause_between_looks().await;
-        let inspected = match inspect_topics(&cluster, &config.kafka, &lenders, LOOK_LIMIT).await {
-            Ok((_, inspected)) => inspected,
-            // It is looked at again; what the brokers do to a lender is that lender's to say.
-            Err(error) => {
-                tracing::debug!("looking at the settings of topics: {}", chain(&error));
-                continue;
-            }
-        };
-        let wrong: BTreeSet<String> = inspected.iter().filter_map(say_uncompacted).collect();
-        for topic in wrong_before.difference(&wrong) {
-            tracing::info!(topic, "is exactly compacted again");
-        }
-        for lender in &lenders {
-            let names = config.kafka.topics.for_lender(lender);
-            let count = [names.accounts, names.cursor]
-                .iter()
-                .filter(|name| wrong.contains(*name))
-                .count();
-            metrics.lender(lender).uncompacted_topics.set(count as i64);
-        }
-        wrong_before = wrong;
+        look_at_settings(&cluster, &config, &metrics, &mut uncompacted).await;
+        look_at_ends(&cluster, &config, &metrics, &mut hidden).await;
+    }
+}
+
+/// `wrong_before`: the topics that the look before found not to be compacted. Their lenders are not ready.
+async fn look_at_settings(cluster: &Cluster, config: &Config, metrics: &Metrics, wrong_before: &mut BTreeSet<String>) {
+    let lenders: Vec<&str> = config.lenders.keys().map(String::as_str).collect();
+    let inspected = match inspect_topics(cluster, &config.kafka, &lenders, LOOK_LIMIT).await {
+        Ok((_, inspected)) => inspected,
+        // It is looked at again; what the brokers do to a lender is that lender's to say.
+        Err(error) => return tracing::debug!("looking at the settings of topics: {}", chain(&error)),
+    };
+    let wrong: BTreeSet<String> = inspected.iter().filter_map(say_uncompacted).collect();
+    for topic in wrong_before.difference(&wrong) {
+        tracing::info!(topic, "is exactly compacted again");
+    }
+    for lender in &lenders {
+        let names = config.kafka.topics.for_lender(lender);
+        let count = [names.accounts, names.cursor]
+            .iter()
+            .filter(|name| wrong.contains(*name))
+            .count();
+        metrics.lender(lender).uncompacted_topics.set(count as i64);
+    }
+    *wrong_before = wrong;
+}
+
+/// Their lenders stay ready: they are written, and no restart ends somebody's transaction.
+async fn look_at_ends(cluster: &Cluster, config: &Config, metrics: &Metrics, hidden: &mut HiddenEnds) {
+    let topics_of = |lender: &str| {
+        let names = config.kafka.topics.for_lender(lender);
+        let mut topics = vec![names.accounts, names.cursor, names.dead_letters];
+        topics.extend(names.changes);
+        topics
+    };
+    let all: BTreeSet<String> = config.lenders.keys().flat_map(|lender| topics_of(lender)).collect();
+    if let Err(error) = hidden.look(cluster, &all).await {
+        return tracing::debug!("looking where topics end: {}", chain(&error));
+    }
+    for lender in config.lenders.keys() {
+        let topics = topics_of(lender);
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let count = hidden.hanging(&topics);
+        metrics.lender(lender).hidden_partitions.set(count as i64);
     }
 }
 

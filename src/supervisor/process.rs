@@ -27,7 +27,7 @@ use crate::progress_bar;
 use crate::reader::Until;
 use crate::registry::{Registry, watch_ids};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{CursorReaders, Role, TopicError, UsableTopic, ready_topics, watch_settings};
+use crate::sink::{CursorReaders, Role, TopicError, UsableTopic, ready_topics, watch_topics};
 use crate::watchdog::{self, Watchdog};
 
 /// How often a living process says what it did.
@@ -203,7 +203,7 @@ impl Supervisor {
         if let Some(registry) = &registry {
             watchers.spawn(watch_ids(Arc::clone(registry), schemas_lost.clone()));
         }
-        watchers.spawn(watch_settings(
+        watchers.spawn(watch_topics(
             Cluster::new(&config),
             config.clone(),
             Arc::clone(&metrics),
