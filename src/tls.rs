@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use reqwest::Certificate;
+use reqwest::{Certificate, ClientBuilder};
 
 /// Why a file of certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -13,11 +13,19 @@ pub(crate) enum CertificateError {
     None { path: String },
 }
 
-/// The certificates of a PEM file.
+/// Has a client believe those of `ca_file` beside the system's, as the file is now: one that was replaced counts for the next client.
 ///
 /// # Errors
 /// When it cannot be read or holds none.
-pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate>, CertificateError> {
+pub(crate) fn trusting(builder: ClientBuilder, ca_file: Option<&Path>) -> Result<ClientBuilder, CertificateError> {
+    let certificates = ca_file.map(certificates).transpose()?.unwrap_or_default();
+    Ok(certificates
+        .into_iter()
+        .fold(builder, ClientBuilder::add_root_certificate))
+}
+
+/// The certificates of a PEM file.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, CertificateError> {
     let shown = || path.display().to_string();
     let pem = std::fs::read(path).map_err(|source| CertificateError::Read { path: shown(), source })?;
     match Certificate::from_pem_bundle(&pem) {

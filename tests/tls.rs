@@ -54,6 +54,32 @@ fn upstream_is_read_through_a_proxy_that_asks_for_a_password() {
 }
 
 #[test]
+fn a_ca_file_of_the_registry_that_is_replaced_is_read_again_when_a_handshake_fails() {
+    let world = World::new(&[300]);
+    let [old, new] = ["old", "new"].map(|name| Authority::new(name).expect("an authority"));
+    let certified = new.server([127, 0, 0, 1].into(), &[]).expect("a certificate");
+    let door = Door::guarded(&certified, "Bearer planted-token");
+    let ca_file = world.path("registry-ca.pem");
+    let write = |authority: &Authority| std::fs::write(&ca_file, authority.pem()).expect("written");
+    let (url, path) = (door.url(), ca_file.display().to_string());
+    let environment = [
+        ("D02__SCHEMA_REGISTRY__URL", url.as_str()),
+        ("D02__SCHEMA_REGISTRY__CA_FILE", path.as_str()),
+        ("D02__SCHEMA_REGISTRY__TOKEN", "planted-token"),
+    ];
+    write(&old);
+    let mut source = world.command(&["run", "--until-caught-up"], &environment);
+    source.wait_for_line("certificate verify failed");
+    // One that is being replaced may be gone for a moment.
+    std::fs::remove_file(&ca_file).expect("removed");
+    source.wait_for_line("the registry is asked by the certificates that were read before");
+    assert!(door.heard().is_empty(), "{:?}", door.heard());
+    write(&new);
+    source.expect_exit(0);
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+}
+
+#[test]
 fn the_registry_is_asked_over_tls_with_a_token_that_is_read_again() {
     let world = World::new(&[300]);
     let authority = Authority::new("registry").expect("an authority");

@@ -410,7 +410,9 @@ pub(super) const KEYS: &[ConfigKey] = &[
         .reason("The file with a bearer token, instead of user name and password; or `token` for the token itself.")
         .example("/run/secrets/registry-token"),
     key("schema_registry.ca_file", ValueKind::Path)
-        .reason("Certificates (PEM) to trust beside the system's. Without: the system's alone.")
+        .reason(
+            "Certificates (PEM) to trust beside the system's; read again when there is no connection. Without: the system's alone.",
+        )
         .example("/etc/ssl/corporate-ca.pem"),
     key("changes.initial", ValueKind::Flag).defaults_to("true").reason(
         "Whether every account of the first snapshot gets an opening record, so that its trail begins with \

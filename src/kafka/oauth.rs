@@ -239,13 +239,10 @@ async fn fetch(oauth: &OAuth) -> Result<KafkaToken, TokenError> {
             path: path.display().to_string(),
             what,
         };
-        let certificates = tls::certificates(path).map_err(|error| match error {
+        builder = tls::trusting(builder, Some(path)).map_err(|error| match error {
             CertificateError::Read { source, .. } => failed(source.to_string()),
             CertificateError::None { .. } => failed("it holds no certificates (PEM)".to_owned()),
         })?;
-        builder = certificates
-            .into_iter()
-            .fold(builder, reqwest::ClientBuilder::add_root_certificate);
     }
     let no_answer = |error: reqwest::Error| TokenError::NoAnswer(error.without_url());
     let asked_at = clock::now().timestamp_millis();

@@ -1,6 +1,7 @@
 //! Asks the registry: one bounded request, with the credentials that the configuration names.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::answer::{Compatibility, CompatibilityVerdict, MAX_BODY, Registered, R
 use super::error::RegistryError;
 use crate::avro;
 use crate::config::{self, SecretSource, SubjectStrategy};
+use crate::exit::{Diagnosis, chain};
 use crate::loopback::direct_to_loopback;
 use crate::tls;
 
@@ -33,7 +35,8 @@ const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// A schema registry with Confluent's API.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    http: reqwest::Client,
+    http: Mutex<reqwest::Client>,
+    ca_file: Option<PathBuf>,
     url: Url,
     auto_register: bool,
     credentials: Credentials,
@@ -71,19 +74,7 @@ impl Registry {
             .clone()
             .filter(|url| !url.cannot_be_a_base())
             .ok_or(RegistryError::NoUrl)?;
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("d02-source/", env!("CARGO_PKG_VERSION")))
-            // A redirect could carry the credentials to another host, or off TLS.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .gzip(true);
-        if let Some(path) = &config.ca_file {
-            for certificate in tls::certificates(path).map_err(RegistryError::Ca)? {
-                builder = builder.add_root_certificate(certificate);
-            }
-        }
-        let http = direct_to_loopback(builder, &url).build().map_err(RegistryError::Http)?;
+        let http = build(&url, config.ca_file.as_deref())?;
         let credentials = match (&config.token, &config.username) {
             (Some(token), _) => Credentials::Bearer(token.clone()),
             (None, Some(username)) => Credentials::Basic {
@@ -93,7 +84,8 @@ impl Registry {
             (None, None) => Credentials::None,
         };
         Ok(Self {
-            http,
+            http: Mutex::new(http),
+            ca_file: config.ca_file.clone(),
             url,
             auto_register: config.auto_register,
             credentials,
@@ -131,7 +123,7 @@ impl Registry {
     pub(crate) async fn look_up(&self, subject: &str, schema: &str) -> Result<Option<Registered>, RegistryError> {
         let url = below(&self.url, &["subjects", subject]);
         let look_up = async |url| {
-            let request = json_body(self.http.post(url), &json!({ "schema": schema }));
+            let request = json_body(self.http().post(url), &json!({ "schema": schema }));
             self.ask(request, "looking up", of_subject(subject)).await
         };
         if let Some(found) = look_up(url.clone()).await?.found()? {
@@ -149,7 +141,7 @@ impl Registry {
     /// When the registry does not take it, or gives no answer.
     pub(crate) async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let url = below(&self.url, &["subjects", subject, "versions"]);
-        let request = json_body(self.http.post(url), &json!({ "schema": schema }));
+        let request = json_body(self.http().post(url), &json!({ "schema": schema }));
         let answer = self.ask(request, "registering", of_subject(subject)).await?;
         answer.registered(subject)
     }
@@ -162,7 +154,7 @@ impl Registry {
         let compare = async |path: &[&str]| {
             let mut url = below(&self.url, path);
             url.set_query(Some("verbose=true"));
-            let request = json_body(self.http.post(url), &json!({ "schema": schema }));
+            let request = json_body(self.http().post(url), &json!({ "schema": schema }));
             self.ask(request, "checking the compatibility of", of_subject(subject))
                 .await
         };
@@ -180,12 +172,12 @@ impl Registry {
     /// # Errors
     /// When the registry does not say.
     pub(crate) async fn compatibility(&self, subject: &str) -> Result<Compatibility, RegistryError> {
-        let of = self.http.get(below(&self.url, &["config", subject]));
+        let of = self.http().get(below(&self.url, &["config", subject]));
         let answer = self.ask(of, READING_LEVEL, format!("subject {subject}")).await?;
         if let Some(level) = answer.subject_level()? {
             return Ok(Compatibility::OfSubject(level));
         }
-        let of = self.http.get(below(&self.url, &["config"]));
+        let of = self.http().get(below(&self.url, &["config"]));
         let answer = self.ask(of, READING_LEVEL, "the whole registry".to_owned()).await?;
         answer.level().map(Compatibility::OfRegistry)
     }
@@ -196,7 +188,7 @@ impl Registry {
     /// When the registry refuses, or does not have a compatibility for each subject.
     pub(crate) async fn set_wanted_level(&self, subject: &str) -> Result<(), RegistryError> {
         let url = below(&self.url, &["config", subject]);
-        let request = json_body(self.http.put(url), &json!({ "compatibility": WANTED_LEVEL }));
+        let request = json_body(self.http().put(url), &json!({ "compatibility": WANTED_LEVEL }));
         let answer = self.ask(request, "setting the compatibility of", format!("subject {subject}"));
         answer.await?.done()
     }
@@ -207,7 +199,9 @@ impl Registry {
     /// Whenever there is no such text.
     pub(crate) async fn schema(&self, id: u32) -> Result<String, RegistryError> {
         let url = below(&self.url, &["schemas", "ids", &id.to_string()]);
-        let answer = self.ask(self.http.get(url), "fetching", format!("schema {id}")).await?;
+        let answer = self
+            .ask(self.http().get(url), "fetching", format!("schema {id}"))
+            .await?;
         answer.schema(id)
     }
 
@@ -254,6 +248,26 @@ impl Registry {
         Ok(lost)
     }
 
+    fn http(&self) -> reqwest::Client {
+        self.http.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where there is no connection, a handshake may have failed because `schema_registry.ca_file` was replaced: the next request
+    /// goes by the file as it is now.
+    fn trust_anew(&self, error: &reqwest::Error) {
+        if self.ca_file.is_none() || !error.is_connect() {
+            return;
+        }
+        match build(&self.url, self.ca_file.as_deref()) {
+            Ok(http) => *self.http.lock().unwrap_or_else(PoisonError::into_inner) = http,
+            // One that is being replaced may be gone for a moment.
+            Err(error) => {
+                let (code, advice) = (error.code(), error.advice());
+                tracing::warn!(%code, advice, "the registry is asked by the certificates that were read before: {}", chain(&error));
+            }
+        }
+    }
+
     async fn ask(
         &self,
         request: RequestBuilder,
@@ -271,7 +285,13 @@ impl Registry {
             "application/vnd.schemaregistry.v1+json, application/json",
         );
         let (request, sent) = self.credentials.authorize(request)?;
-        let response = request.send().await.map_err(network)?;
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                self.trust_anew(&error);
+                return Err(network(error));
+            }
+        };
         let status = response.status();
         let body = bounded_body(response).await.map_err(network)?;
         Ok(RegistryAnswer {
@@ -282,6 +302,18 @@ impl Registry {
             sent,
         })
     }
+}
+
+fn build(url: &Url, ca_file: Option<&Path>) -> Result<reqwest::Client, RegistryError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("d02-source/", env!("CARGO_PKG_VERSION")))
+        // A redirect could carry the credentials to another host, or off TLS.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+        .gzip(true);
+    let builder = tls::trusting(builder, ca_file).map_err(RegistryError::Ca)?;
+    direct_to_loopback(builder, url).build().map_err(RegistryError::Http)
 }
 
 /// How errors of [`Registry::compatibility`] begin.

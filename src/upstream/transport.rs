@@ -83,11 +83,7 @@ fn build(upstream: &config::Upstream) -> Result<reqwest::Client, ClientError> {
         .connect_timeout(CONNECT_TIMEOUT.min(upstream.request_timeout))
         .timeout(upstream.request_timeout)
         .gzip(true);
-    if let Some(path) = &upstream.ca_file {
-        for certificate in tls::certificates(path).map_err(ClientError::Ca)? {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
+    builder = tls::trusting(builder, upstream.ca_file.as_deref()).map_err(ClientError::Ca)?;
     if let Some(proxy) = &upstream.proxy {
         builder = builder.proxy(Proxy::all(proxy.0.clone()).map_err(ClientError::Http)?);
     }
