@@ -333,16 +333,14 @@ impl Metrics {
     /// Says whether a lender is ready, as of now.
     pub(crate) fn show_ready(&self, lender: &str, is_ready: bool) {
         let lender = lender.to_owned();
-        self.ready
-            .get_or_create(&LenderLabel { lender })
-            .set(i64::from(is_ready));
+        let label = LenderLabel { lender };
+        self.ready.get_or_create(&label).set(i64::from(is_ready));
     }
 
     /// What is not known yet is not there: neither alarms nor graphs take it for a number.
     fn bring_up_to_date(&self, metrics: &LenderMetrics, now: DateTime<Utc>) {
-        let label = LenderLabel {
-            lender: metrics.lender.clone(),
-        };
+        let lender = metrics.lender.clone();
+        let label = LenderLabel { lender };
         let seconds = |milliseconds: i64| milliseconds as f64 / 1000.0;
         let known = |time: &AtomicI64| Some(time.load(Ordering::Relaxed)).filter(|time| *time != 0);
         if let Some(clock) = known(&metrics.times.live_clock) {

@@ -40,11 +40,11 @@ pub(crate) struct GivenUp(#[expect(dead_code, reason = "its end is what tells")]
 /// Hears what the group gives and takes.
 pub(super) struct Rebalances {
     events: UnboundedSender<GroupEvent>,
-    state: Mutex<State>,
+    state: Mutex<Member>,
 }
 
 #[derive(Default)]
-struct State {
+struct Member {
     held: BTreeSet<TopicPartition>,
     /// What was revoked last: closed once that is given up, and since when.
     revoking: Option<(mpsc::Receiver<()>, Instant)>,
@@ -137,7 +137,7 @@ impl Rebalances {
         let _ = self.events.send(event);
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, Member> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
