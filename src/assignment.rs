@@ -104,14 +104,25 @@ impl Assignment {
     ) -> GroupError {
         /// The same is said again after so long.
         const SAID_FOR: Duration = Duration::from_secs(30);
-        let mut said: Option<(ErrorCode, Instant)> = None;
-        while let Some(event) = events.recv().await {
+        /// librdkafka need not say again what a broker denies.
+        const LOOK: Duration = Duration::from_secs(1);
+        let (mut said, mut denied): (Option<(ErrorCode, Instant)>, Option<GroupError>) = (None, None);
+        loop {
+            let event = match tokio::time::timeout(LOOK, events.recv()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(_) => match denied.take_if(|denied| denials.after(denied.after()) != AfterSink::Reopen) {
+                    Some(denied) => return denied,
+                    None => continue,
+                },
+            };
             match event {
                 GroupEvent::Assigned(places) => {
                     metrics.group_rebalances_total.inc();
                     tracing::info!(partitions = %shown(&places), "assigned by the group");
                     // Nobody denies anything any more.
                     denials.after(AfterSink::Reopen);
+                    denied = None;
                     self.give(places);
                 }
                 GroupEvent::Revoked(places, given_up) => {
@@ -140,6 +151,7 @@ impl Assignment {
                         tracing::warn!(%code, advice = error.advice(), "{}", chain(&error));
                         said = Some((code, Instant::now()));
                     }
+                    denied = Some(error).filter(|error| error.after() != AfterSink::Reopen);
                 }
                 GroupEvent::Ended(Some(error)) => return GroupError::of(group, error),
                 GroupEvent::Ended(None) => break,

@@ -277,6 +277,27 @@ fn a_right_that_stays_away_ends_a_source_after_its_patience_and_a_persons_comman
 }
 
 #[test]
+fn the_right_to_a_group_is_named_where_it_is_missing_and_enough_where_it_is_granted() {
+    let world = quick_world_of("stays-away", 50);
+    let environment = secured().of("stays-away");
+    let mut environment = borrowed(&environment);
+    environment.extend([("D02__GROUP__MODE", "shared"), ("D02_TEST_DENIAL_PATIENCE", "3000")]);
+    let mut source = world.command(&["run"], &environment);
+    source.expect_exit(2);
+    let log = source.log();
+    let told = format!("joining the group: READ on the group {} is not granted", world.name);
+    assert!(log.contains(&told), "no `{told}`: {log}");
+    assert!(!log.contains("claimed and restored"), "{log}");
+    secured().grant_group_as_documented("stays-away", &world);
+    let mut source = world.command(&["run"], &environment);
+    source.wait_for_line("assigned by the group");
+    wait_for("the snapshot", || (world.accounts_so_far() == 50).then_some(()));
+    source.signal("TERM");
+    source.expect_exit(0);
+    judged(&world);
+}
+
+#[test]
 fn the_main_job_needs_no_more_than_the_documented_rights() {
     let world = world_of("main", 20_000);
     let environment = secured().of("main");

@@ -206,9 +206,20 @@ impl Secured {
     /// Gives `user` the rights that docs/operations/kafka.md asks for, by the very commands that stand there.
     pub(crate) fn grant_as_documented(&self, user: &str, world: &World) {
         for arguments in self.documented_for(user, world) {
-            let run = self.broker.run_tool("org.apache.kafka.tools.AclCommand", &arguments);
-            run.unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
+            self.run_acl_command(&arguments);
         }
+    }
+
+    /// Gives `user` the right to its group, by the command that stands there too.
+    pub(crate) fn grant_group_as_documented(&self, user: &str, world: &World) {
+        let of_group = self.documented(user, world, true);
+        assert_eq!(of_group.len(), 1, "{of_group:?}");
+        self.run_acl_command(&of_group[0]);
+    }
+
+    fn run_acl_command(&self, arguments: &[String]) {
+        let run = self.broker.run_tool("org.apache.kafka.tools.AclCommand", arguments);
+        run.unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
     }
 
     /// The same rights without the tool, a JVM a command: for tests that are about something else.
@@ -223,15 +234,23 @@ impl Secured {
         });
     }
 
-    /// The arguments of the documented commands, for `user` and the names of this world.
+    /// What a source needs that is no member of a group.
     fn documented_for(&self, user: &str, world: &World) -> Vec<Vec<String>> {
-        let commands = documented_commands();
+        let commands = self.documented(user, world, false);
         assert_eq!(commands.len(), 4, "{commands:?}");
+        commands
+    }
+
+    /// The arguments of the documented commands, for `user` and the names of this world: those of a group, or the others.
+    fn documented(&self, user: &str, world: &World, are_of_group: bool) -> Vec<Vec<String>> {
+        let mut commands = documented_commands();
+        commands.retain(|command| command.contains(&"--group".to_owned()) == are_of_group);
         let for_world = |command: Vec<String>| {
             let argument = |argument: &String| match argument.as_str() {
                 "localhost:9092" => self.servers(),
                 "User:d02-source" => format!("User:{user}"),
                 "d02-source." => format!("{}.", world.name),
+                "d02-source" => world.name.clone(),
                 "cleargrid.d02.dead-letters" => world.topic("dead"),
                 other => match other.strip_prefix("cleargrid.d02.") {
                     Some(kind) => world.topic(kind),
