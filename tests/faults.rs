@@ -9,8 +9,8 @@ use reqwest::StatusCode;
 use crate::support::judge;
 use crate::support::kafka::Record;
 use crate::support::source::Source;
-use crate::support::wait_for;
 use crate::support::world::{self, World};
+use crate::support::{PATIENCE, wait_for, wait_for_as_long_as};
 
 const ROWS: u32 = 3_000;
 /// Requests for pages of ranges after which a test may end: more than half of the snapshot.
@@ -135,7 +135,7 @@ impl Trial {
         what: &str,
         mut holds: impl FnMut(&mut Self, &[(Walk, RequestLog)]) -> bool,
     ) {
-        wait_for(what, || {
+        wait_for_as_long_as(3 * PATIENCE, what, || {
             is_well(source);
             let requests = self.requests();
             self.change(&requests);

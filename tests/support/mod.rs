@@ -40,14 +40,19 @@ pub(crate) fn nothing_happens_for(how_long: Duration) {
 }
 
 /// Waits until `condition` gives a value.
-pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_for_as_long_as(PATIENCE, what, condition)
+}
+
+/// As [`wait_for`], for what takes many steps that each wait for a machine that is busy.
+pub(crate) fn wait_for_as_long_as<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         let looked = Instant::now();
         if let Some(value) = condition() {
             return value;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(begun.elapsed() < patience, "waited {patience:?} in vain: {what}");
         // As long as the look took: whoever waits takes no more than half a core from those who work.
         let took = looked.elapsed();
         std::thread::sleep(took.clamp(Duration::from_millis(20), Duration::from_millis(250)));
