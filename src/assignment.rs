@@ -239,7 +239,7 @@ impl Diagnosis for GroupError {
             }
             Self::OtherSoftware { .. } => {
                 "set group.id to a name that nothing else uses; `kafka-consumer-groups.sh --describe --members --group …` names who is \
-                 in it. While processes change from one group.protocol to another, no two of them may share the group"
+                 in it"
             }
             Self::Other { .. } => kafka::UNREACHABLE,
         }
