@@ -14,7 +14,6 @@ use crate::index::Index;
 use crate::kafka::{self, Cluster, Offsets, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
-use crate::phase::Phase;
 use crate::pipeline::{
     Candidate, Claimant, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living,
 };
@@ -23,9 +22,7 @@ use crate::progress::Timestamp;
 use crate::reader::{Closed, Incoming, Letters, ReaderError, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::sink::{
-    CursorReaders, CursorRecords, RestoredAccounts, SinkError, Topics, UsableTopic, read_dead_letters, ready_topics,
-};
+use crate::sink::{CursorRecords, RestoredAccounts, SinkError, Topics, UsableTopic, read_dead_letters, ready_topics};
 use crate::supervisor::{instance_id, registry_of};
 use crate::watchdog::Pulse;
 
@@ -140,7 +137,6 @@ impl<'a> Replayer<'a> {
             metrics: metrics.clone(),
             pulse: Pulse::default(),
             shutdown: self.shutdown.clone(),
-            phase: Phase::alone(),
         })
     }
 
@@ -148,7 +144,6 @@ impl<'a> Replayer<'a> {
     async fn claimed(&self, candidate: Candidate) -> Result<Pipeline, Failure> {
         let starter = Starter {
             cluster: self.cluster.clone(),
-            cursors: CursorReaders::new(self.cluster.clone()),
             config: self.config.clone(),
             claimant: Claimant {
                 instance: instance_id(),

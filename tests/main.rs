@@ -15,7 +15,6 @@ mod faults;
 mod ground;
 mod group;
 mod http;
-mod lenders;
 mod logs;
 mod memory;
 mod places;

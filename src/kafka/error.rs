@@ -1,7 +1,6 @@
 //! Why did a call to Kafka not do what it was asked for? What librdkafka, the brokers and the settings can answer; nothing of
 //! what stands in records.
 
-use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -39,7 +38,7 @@ pub(crate) const NO_TOPIC_ADVICE: &str = "check kafka.topics and kafka.bootstrap
                                    may not be described looks missing too";
 
 /// Why a call to Kafka did not do what it was asked for.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{doing}{last_reported}")]
     Call {
@@ -105,7 +104,7 @@ pub(crate) enum Error {
 }
 
 /// Why there is no client.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ClusterError {
     #[error("reading the secret of kafka.properties.\"{key}\"")]
     Secret { key: String, source: SecretError },
@@ -115,7 +114,7 @@ pub(crate) enum ClusterError {
     #[error("setting up a Kafka client")]
     Client(#[source] KafkaError),
     #[error("starting a thread for a Kafka client")]
-    Thread(#[source] Arc<io::Error>),
+    Thread(#[source] io::Error),
 }
 
 /// What the error of a call means for whoever made it.

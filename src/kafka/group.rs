@@ -8,7 +8,6 @@
 //! librdkafka ─rebalance()─▶ Rebalances ─GroupEvent─▶ who runs lenders ─drops GivenUp─▶ the thread ─incremental_unassign─▶ librdkafka
 //! ```
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,7 +51,7 @@ impl Membership {
         let thread = std::thread::Builder::new().name("group".to_owned()).spawn(run);
         Ok(Self {
             staying: Some(staying),
-            thread: Some(thread.map_err(|error| ClusterError::Thread(Arc::new(error)))?),
+            thread: Some(thread.map_err(ClusterError::Thread)?),
         })
     }
 

@@ -13,11 +13,10 @@ use crate::config;
 use crate::exit::{Diagnosis, chain};
 use crate::kafka::{self, Cluster};
 use crate::metrics::LenderMetrics;
-use crate::phase::Phase;
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::sink::{CursorReaders, SinkError, Topics};
+use crate::sink::{SinkError, Topics};
 use crate::watchdog::Pulse;
 
 /// A lender that logged in and is to be started.
@@ -31,14 +30,11 @@ pub(crate) struct Candidate {
     /// Of the loop that it becomes.
     pub pulse: Pulse,
     pub shutdown: Shutdown,
-    pub phase: Phase,
 }
 
 /// Everything that the lenders of one process share.
 pub(crate) struct Starter {
     pub cluster: Cluster,
-    /// What is committed.
-    pub cursors: CursorReaders,
     pub config: config::Config,
     pub claimant: Claimant,
     pub registry: Option<Arc<Registry>>,

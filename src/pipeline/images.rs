@@ -1,7 +1,7 @@
 //! What do the topics hold of the lenders that start? Each is read once for all of them, then on for each one that is claimed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::candidate::{Candidate, PATIENCE, Starter};
@@ -9,10 +9,10 @@ use super::claim::{SharedFailure, StartError, key_of};
 use super::contents::Contents;
 use crate::avro::Frame;
 use crate::index::{Index, Removals};
-use crate::kafka::{Cluster, End, Reading, TopicReader};
+use crate::kafka::{End, Reading, TopicReader};
 use crate::shutdown::Shutdown;
 use crate::sink::{
-    ContentOf, CursorRecords, DeadLetterDigests, KeptClients, RestoredAccounts, RestoredDeadLetters, SinkError, Topics,
+    ContentOf, CursorRecords, DeadLetterDigests, RestoredAccounts, RestoredDeadLetters, SinkError, Topics,
 };
 
 /// Of each topic what it holds, or why it keeps all from starting that share it.
@@ -24,9 +24,7 @@ pub(super) struct Images<'s> {
     contents: Option<Contents>,
     /// Of what is read on; made anew after an error.
     reader: Option<TopicReader>,
-    /// Of the process's readers of the cursor topics, while one lender follows another.
-    _clients: Vec<KeptClients>,
-    cursors: Outcomes<Arc<CursorRecords>>,
+    cursors: Outcomes<CursorRecords>,
     accounts: Outcomes<RestoredAccounts>,
     dead_letters: Outcomes<RestoredDeadLetters>,
 }
@@ -39,11 +37,8 @@ impl<'s> Images<'s> {
             starter,
             candidates.clone(),
             |topics| &topics.cursor.name,
-            |_, _| Arc::default(),
-            |topic, records| {
-                *records = starter.cursors.of(topic).look(shutdown)?;
-                Ok(())
-            },
+            |topic, _| CursorRecords::of(topic),
+            |records, reader| records.read_on(reader, End::Stable, shutdown, &mut || {}),
         );
         let mut expected = HashMap::new();
         for candidate in candidates.clone() {
@@ -77,15 +72,13 @@ impl<'s> Images<'s> {
                 let expected = |lender: &String| (lender.clone(), expected[lender]);
                 RestoredAccounts::of(topic, lenders.iter().map(expected), retention)
             },
-            |_, accounts| {
-                with_reader(&starter.cluster, &mut None, |reader| {
-                    read_accounts(
-                        accounts,
-                        reader,
-                        contents.as_ref(),
-                        how(End::Stable, shutdown, &mut || {}),
-                    )
-                })
+            |accounts, reader| {
+                read_accounts(
+                    accounts,
+                    reader,
+                    contents.as_ref(),
+                    how(End::Stable, shutdown, &mut || {}),
+                )
             },
         );
         let dead_letters = each_topic(
@@ -93,20 +86,12 @@ impl<'s> Images<'s> {
             candidates,
             |topics| &topics.dead_letters.name,
             RestoredDeadLetters::of,
-            |_, letters| {
-                with_reader(&starter.cluster, &mut None, |reader| {
-                    letters.read_on(reader, how(End::Stable, shutdown, &mut || {}))
-                })
-            },
+            |letters, reader| letters.read_on(reader, how(End::Stable, shutdown, &mut || {})),
         );
-        let cursor_topics = cursors.keys();
         Self {
             starter,
             contents,
             reader: None,
-            _clients: cursor_topics
-                .map(|topic| starter.cursors.of(topic).keep_clients())
-                .collect(),
             cursors,
             accounts,
             dead_letters,
@@ -146,26 +131,33 @@ impl<'s> Images<'s> {
             ..
         } = &candidate.topics;
         let (starter, contents, reader) = (self.starter, self.contents.as_ref(), &mut self.reader);
-        let (cluster, shutdown) = (&starter.cluster, &starter.shutdown);
-        on(starter, self.cursors.get_mut(&cursor.name), &mut |records| {
-            *records = starter.cursors.of(&cursor.name).ask(shutdown, hidden)?;
-            records.check_whole()
-        })?;
-        on(starter, self.accounts.get_mut(&accounts.name), &mut |accounts| {
-            with_reader(cluster, reader, |reader| {
-                read_accounts(accounts, reader, contents, how(End::True, shutdown, hidden))
-            })
-        })?;
-        on(starter, self.dead_letters.get_mut(&dead_letters.name), &mut |letters| {
-            with_reader(cluster, reader, |reader| {
-                letters.read_on(reader, how(End::True, shutdown, hidden))
-            })
-        })
+        let shutdown = &starter.shutdown;
+        on(
+            starter,
+            reader,
+            self.cursors.get_mut(&cursor.name),
+            &mut |records, reader| {
+                records.read_on(reader, End::True, shutdown, hidden)?;
+                records.check_whole()
+            },
+        )?;
+        on(
+            starter,
+            reader,
+            self.accounts.get_mut(&accounts.name),
+            &mut |accounts, reader| read_accounts(accounts, reader, contents, how(End::True, shutdown, hidden)),
+        )?;
+        on(
+            starter,
+            reader,
+            self.dead_letters.get_mut(&dead_letters.name),
+            &mut |letters, reader| letters.read_on(reader, how(End::True, shutdown, hidden)),
+        )
     }
 
     pub(super) fn cursors(&self, candidate: &Candidate) -> Result<&CursorRecords, StartError> {
         let records = &self.cursors[&candidate.topics.cursor.name];
-        records.as_deref().map_err(|shared| shared.clone().into())
+        records.as_ref().map_err(|shared| shared.clone().into())
     }
 
     /// Takes a lender out.
@@ -203,30 +195,24 @@ fn read_accounts(
     accounts.read_on(reader, content, how)
 }
 
-/// Reads by `reader`, or by one that is made for it; one that failed is not used again.
-fn with_reader(
-    cluster: &Cluster,
-    reader: &mut Option<TopicReader>,
-    read: impl FnOnce(&TopicReader) -> Result<(), SinkError>,
-) -> Result<(), SinkError> {
-    let with = match reader.take() {
-        Some(reader) => reader,
-        None => TopicReader::new(cluster)?,
-    };
-    read(&with)?;
-    *reader = Some(with);
-    Ok(())
-}
-
 /// Reads one topic on, patiently; what does not pass keeps all its lenders from starting.
 fn on<T>(
     starter: &Starter,
+    reader: &mut Option<TopicReader>,
     outcome: Option<&mut Result<T, SharedFailure>>,
-    read: &mut dyn FnMut(&mut T) -> Result<(), SinkError>,
+    read: &mut dyn FnMut(&mut T, &TopicReader) -> Result<(), SinkError>,
 ) -> Result<(), StartError> {
     let outcome = outcome.expect(READ);
     let image = outcome.as_mut().map_err(|shared| shared.clone())?;
-    let read = starter.patiently(PATIENCE, || read(image));
+    let read = starter.patiently(PATIENCE, || {
+        let with = match reader.take() {
+            Some(reader) => reader,
+            None => TopicReader::new(&starter.cluster)?,
+        };
+        read(image, &with)?;
+        *reader = Some(with);
+        Ok(())
+    });
     read.map_err(|error| {
         let shared = SharedFailure::of(error);
         *outcome = Err(shared.clone());
@@ -241,7 +227,7 @@ fn each_topic<'c, T: Send>(
     candidates: impl Iterator<Item = &'c Candidate>,
     name: fn(&Topics) -> &String,
     nothing: impl Fn(&str, &[String]) -> T + Sync,
-    read: impl Fn(&str, &mut T) -> Result<(), SinkError> + Sync,
+    read: impl Fn(&mut T, &TopicReader) -> Result<(), SinkError> + Sync,
 ) -> Outcomes<T> {
     const READERS: usize = 4;
     let mut lenders: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -257,7 +243,9 @@ fn each_topic<'c, T: Send>(
         while let Some((topic, lenders)) = next() {
             let mut outcome = Ok(nothing(&topic, &lenders));
             // What fails is told by the outcome.
-            let _ = on(starter, Some(&mut outcome), &mut |image| read(&topic, image));
+            let _ = on(starter, &mut None, Some(&mut outcome), &mut |image, reader| {
+                read(image, reader)
+            });
             outcomes.push((topic, outcome));
         }
         outcomes

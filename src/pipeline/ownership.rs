@@ -11,7 +11,6 @@ use super::report::Monitor;
 use super::stop::StopReason;
 use crate::backoff::Backoff;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
-use crate::phase::Phase;
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::Record;
 use crate::shutdown::Shutdown;
@@ -77,7 +76,6 @@ pub(super) struct Ownership {
     /// When the topics were last looked at, and how often they are.
     looked_at: Option<Instant>,
     interval: Duration,
-    phase: Phase,
 }
 
 impl Ownership {
@@ -91,7 +89,6 @@ impl Ownership {
             is_certain: true,
             looked_at: None,
             interval: lender.settings.heartbeat_interval,
-            phase: lender.phase,
         }
     }
 
@@ -203,10 +200,7 @@ impl Ownership {
     /// Once in a heartbeat's interval, at first before anything is read: whether the topics are still those that were written to,
     /// and keys spread as they were.
     pub(super) fn look_at_topics<S: Sink>(&mut self, sink: &S, held: &Record) -> ControlFlow<StopReason> {
-        if self
-            .looked_at
-            .is_some_and(|at| Instant::now() < self.phase.next(at, self.interval))
-        {
+        if self.looked_at.is_some_and(|at| at.elapsed() < self.interval) {
             return ControlFlow::Continue(());
         }
         self.looked_at = Some(Instant::now());

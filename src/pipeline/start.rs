@@ -101,13 +101,11 @@ impl Starter {
         let key = key_of(&self.config, &candidate.lender, &candidate.public_id);
         let id = format!("{}.{}", self.config.name, candidate.public_id);
         let (cluster, topics) = (self.cluster.clone(), candidate.topics.clone());
-        let cursors = self.cursors.of(&topics.cursor.name);
         let watched = Watchers {
             metrics: candidate.metrics.clone(),
             pulse: candidate.pulse.clone(),
         };
-        let shutdown = candidate.shutdown.clone();
-        let mut transactions = Transactions::new(cluster, cursors, id, topics, key, shutdown, watched)?;
+        let mut transactions = Transactions::new(cluster, id, topics, key, candidate.shutdown.clone(), watched)?;
         self.patiently(patience, || {
             let result = transactions.init();
             if result.is_err() {
@@ -155,7 +153,6 @@ impl Starter {
             metrics: candidate.metrics.clone(),
             pulse: candidate.pulse.clone(),
             shutdown: candidate.shutdown.clone(),
-            phase: candidate.phase,
         };
         let (held, dead_letters) = images.lender(candidate)?;
         let claim = Claim::new(transactions, record, held, dead_letters, settings)?;

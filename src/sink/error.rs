@@ -7,7 +7,7 @@ use crate::kafka::{self, ClusterError};
 use crate::progress::{EndsBefore, RecordError};
 
 /// Why a batch was not committed, or what is committed cannot be said.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum SinkError {
     #[error(transparent)]
     Kafka(#[from] kafka::Error),

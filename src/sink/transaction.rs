@@ -8,19 +8,19 @@
 //! tell whether a batch landed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
-use super::cursors::CursorReader;
 use super::error::SinkError;
 use super::ground::{EndsLook, Ground, TrailRecreated};
 use super::interface::{Committed, Sink};
 use super::producer::{INIT_LIMIT, fatal_error, kafka_error};
 use super::record::{Records, account_headers, change_headers, largest_value, partitions_text};
+use super::recovery::CursorRecords;
 use super::topics::{Topic, Topics};
 use crate::failpoint;
 use crate::kafka::{
@@ -49,7 +49,6 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 /// The transactional producer of one lender.
 pub(crate) struct Transactions {
     cluster: Cluster,
-    cursors: Arc<CursorReader>,
     transactional_id: String,
     topics: Topics,
     key: RecordKey,
@@ -75,7 +74,6 @@ impl Transactions {
     /// When the client settings cannot be used.
     pub(crate) fn new(
         cluster: Cluster,
-        cursors: Arc<CursorReader>,
         transactional_id: String,
         topics: Topics,
         key: RecordKey,
@@ -85,7 +83,6 @@ impl Transactions {
         let producer = Self::producer(&cluster, &transactional_id, &topics, &watchers.metrics)?;
         Ok(Self {
             cluster,
-            cursors,
             transactional_id,
             topics,
             key,
@@ -438,8 +435,7 @@ impl Sink for Transactions {
 
     fn committed(&self) -> Result<Committed, SinkError> {
         let _call = self.watchers.pulse.during("reading the cursor topic", CURSOR_LIMIT);
-        let records = self.cursors.ask(&self.shutdown, &mut || {})?;
-        records.check_whole()?;
+        let records = CursorRecords::read(&self.cluster, &self.topics.cursor.name, &self.shutdown)?.whole()?;
         records.committed(&self.key)
     }
 

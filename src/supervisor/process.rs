@@ -20,14 +20,13 @@ use crate::in_flight::InFlight;
 use crate::kafka::{self, Cluster, Membership};
 use crate::login;
 use crate::metrics::Metrics;
-use crate::phase::Phase;
 use crate::pipeline::{Claimant, Republish, Starter, start_in_groups};
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress_bar;
 use crate::reader::Until;
 use crate::registry::{Registry, watch_ids};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{CursorReaders, Role, TopicError, UsableTopic, ready_topics, watch_topics};
+use crate::sink::{Role, TopicError, UsableTopic, ready_topics, watch_topics};
 use crate::watchdog::{self, Watchdog};
 
 /// How often a living process says what it did.
@@ -70,10 +69,9 @@ impl Supervisor {
             let Some(Prepared { supervisor, group }) = prepared.await? else {
                 return Ok(());
             };
-            let (mut running, origin) = (JoinSet::new(), tokio::time::Instant::now());
-            for (place, lender) in lenders.iter().enumerate() {
-                let phase = Phase::of(origin, place, lenders.len());
-                running.spawn(supervise(Arc::clone(&supervisor), lender.clone(), phase));
+            let mut running = JoinSet::new();
+            for lender in &lenders {
+                running.spawn(supervise(Arc::clone(&supervisor), lender.clone()));
             }
             let all = async {
                 while let Some(ended) = running.join_next().await {
@@ -179,10 +177,8 @@ impl Supervisor {
             version = env!("CARGO_PKG_VERSION"),
             "starting"
         );
-        let cursors = CursorReaders::new(cluster.clone());
         let starter = Starter {
             cluster,
-            cursors: cursors.clone(),
             config: config.clone(),
             claimant: Claimant {
                 instance,
@@ -221,7 +217,6 @@ impl Supervisor {
             until: errand.until,
             patience: errand.patience,
             to_start,
-            cursors,
             schemas_lost,
             undecided: watch::Sender::new(lenders.len()),
             assignment,

@@ -14,7 +14,7 @@ use crate::config::{Config, SecretSource};
 use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
 use crate::http::{Health, Standing};
 use crate::in_flight::InFlight;
-use crate::kafka::{self, partition_of};
+use crate::kafka::{Cluster, partition_of};
 use crate::login;
 use crate::metrics::Metrics;
 use crate::pipeline::{
@@ -25,7 +25,7 @@ use crate::progress::Timestamp;
 use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::Registry;
 use crate::shutdown::{Shutdown, ShutdownSender};
-use crate::sink::{CursorReaders, CursorRecords, SinkError, Topics, UsableTopic};
+use crate::sink::{CursorRecords, Topics, UsableTopic};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::Watchdog;
 
@@ -44,8 +44,6 @@ pub(crate) struct Supervisor {
     /// With login, registry and upstream.
     pub(super) patience: Patience,
     pub(super) assignment: Arc<Assignment>,
-    /// What is committed.
-    pub(super) cursors: CursorReaders,
     pub(super) to_start: mpsc::UnboundedSender<ToStart>,
     /// How often the registry was found to have lost a schema that is written under.
     pub(super) schemas_lost: watch::Sender<u64>,
@@ -94,7 +92,6 @@ impl Supervisor {
             metrics,
             pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
             shutdown,
-            phase: route.phase(),
         });
         let mut claimed = pin!(claimed);
         let pipeline = tokio::select! {
@@ -159,6 +156,7 @@ impl Supervisor {
             partition_of(key.to_json().as_bytes(), self.partition_count(&topics.cursor.name)),
         );
         self.health.set(lender, Standing::Standby);
+        let cluster = Cluster::new(&self.config);
         let mut is_said = false;
         let mut backoff = Backoff::default();
         loop {
@@ -168,7 +166,7 @@ impl Supervisor {
                 true => Among::All,
                 false => Among::Outsiders,
             };
-            let found = self.records(topics).await;
+            let found = CursorRecords::find(&cluster, &topics.cursor.name).await;
             let age = found.and_then(|records| others_age(&self.config, among, &records, &key));
             let wait = match age {
                 Ok(None) => {
@@ -234,15 +232,9 @@ impl Supervisor {
         }
     }
 
-    /// What is committed by now.
-    async fn records(&self, topics: &Topics) -> Result<Arc<CursorRecords>, SinkError> {
-        let cursors = self.cursors.of(&topics.cursor.name);
-        kafka::uninterrupted(move |shutdown| cursors.ask(&shutdown, &mut || {})).await
-    }
-
     /// A source that runs is not taken over for it: that one can do it by itself.
     async fn refuse_living(&self, lender: &str, public_id: &str, topics: &Topics) -> Result<(), Failure> {
-        let records = self.records(topics).await?;
+        let records = CursorRecords::find(&Cluster::new(&self.config), &topics.cursor.name).await?;
         let key = key_of(&self.config, lender, public_id);
         let advice = "stop it, or set upstream.reconcile_interval, with which it does this by itself";
         Ok(refuse_living(&self.config, &records, &key, advice)?)

@@ -13,7 +13,6 @@ use crate::clock::{self, NOTABLE_SKEW};
 use crate::config;
 use crate::exit::ErrorCode;
 use crate::metrics::LenderMetrics;
-use crate::phase::Phase;
 
 /// An answer that took longer says little about the clock: half of that is how wrong it can be.
 const MAX_DURATION: Duration = Duration::from_secs(5);
@@ -39,7 +38,6 @@ pub(crate) const TOO_FAR_APART: ErrorCode = ErrorCode::U25;
 pub(crate) struct Route {
     /// Its key in the configuration, for the log.
     lender: String,
-    phase: Phase,
     rate: Option<Rate>,
     /// Nothing is sent before.
     held_until: Mutex<Option<Instant>>,
@@ -56,10 +54,9 @@ pub(crate) struct Route {
 struct Warned(Option<(f64, Instant)>);
 
 impl Route {
-    pub(crate) fn new(lender: &str, upstream: &config::Upstream, phase: Phase) -> Self {
+    pub(crate) fn new(lender: &str, upstream: &config::Upstream) -> Self {
         Self {
             lender: lender.to_owned(),
-            phase,
             rate: upstream.max_requests_per_second.map(Rate::new),
             held_until: Mutex::default(),
             silent_count: AtomicU32::new(0),
@@ -106,11 +103,6 @@ impl Route {
 
     fn held(&self) -> MutexGuard<'_, Option<Instant>> {
         self.held_until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// When it is the lender's turn to do what it does again and again.
-    pub(crate) fn phase(&self) -> Phase {
-        self.phase
     }
 
     pub(super) fn lender(&self) -> &str {
@@ -256,7 +248,7 @@ mod tests {
             ..config::Layers::default()
         };
         let upstream = config::load(layers).expect("a configuration").config.upstream;
-        Route::new("acme", &upstream, Phase::alone())
+        Route::new("acme", &upstream)
     }
 
     #[tokio::test(start_paused = true)]
@@ -401,7 +393,7 @@ mod tests {
             .expect("the defaults")
             .config
             .upstream;
-        let route = Route::new("acme", &upstream, Phase::alone());
+        let route = Route::new("acme", &upstream);
         let date = at("2001-01-01T00:00:00Z");
         let now = clock::now();
         route.compare_clocks(date, now, MAX_DURATION + Duration::from_millis(1), &metrics);

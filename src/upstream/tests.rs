@@ -20,7 +20,6 @@ use super::transport::{Execution, HttpClient, Transport};
 use crate::config::{self, Config};
 use crate::exit::{Diagnosis, ErrorCode, Exit};
 use crate::metrics::LenderMetrics;
-use crate::phase::Phase;
 use crate::policy::{AfterRequest, after_request};
 use crate::simulator::Authority;
 
@@ -64,7 +63,7 @@ async fn log_in(transport: Arc<dyn Transport>, config: &Config, route: &Arc<Rout
 }
 
 fn route(config: &Config) -> Arc<Route> {
-    Arc::new(Route::new("acme", &config.upstream, Phase::alone()))
+    Arc::new(Route::new("acme", &config.upstream))
 }
 
 fn request() -> PageRequest {
