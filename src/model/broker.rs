@@ -544,6 +544,7 @@ impl Sink for Producer {
 pub(super) fn topics() -> Topics {
     let topic = |name: &str| Topic {
         name: name.to_owned(),
+        partition_count: 6,
         max_message: 1 << 20,
         delete_retention: Duration::from_secs(86_400),
     };

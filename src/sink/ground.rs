@@ -175,6 +175,7 @@ mod tests {
     fn topics() -> Topics {
         let topic = |name: &str| Topic {
             name: name.to_owned(),
+            partition_count: 6,
             max_message: 1_000_000,
             delete_retention: Duration::ZERO,
         };

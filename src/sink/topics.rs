@@ -89,6 +89,7 @@ pub(crate) struct Topics {
 #[derive(Debug, Clone)]
 pub(crate) struct Topic {
     pub name: String,
+    pub partition_count: usize,
     /// `max.message.bytes`.
     pub max_message: usize,
     /// `delete.retention.ms`: how long a tombstone stays at least.
@@ -104,6 +105,7 @@ impl Topics {
             let found = found.expect("the topics of every lender were checked");
             Topic {
                 name: found.name.clone(),
+                partition_count: found.partition_count,
                 max_message: found.max_message,
                 delete_retention: found.delete_retention,
             }
@@ -116,19 +118,14 @@ impl Topics {
         }
     }
 
-    /// How long the member `topic_ends` of the cursor record becomes at most, in bytes, by the partitions of `checked`.
-    pub(crate) fn ends_length(&self, checked: &[UsableTopic]) -> usize {
+    /// How long the member `topic_ends` of the cursor record becomes at most, in bytes.
+    pub(crate) fn ends_length(&self) -> usize {
         /// Of a topic beside its name and its partitions: brackets, a colon, a comma, quotes in a text of JSON.
         const TOPIC: usize = 8;
         /// The digits of an offset, and a comma.
         const OFFSET: usize = 20;
-        let of_topic = |(role, topic): (Role, &Topic)| {
-            let found = checked
-                .iter()
-                .find(|found| found.role == role && found.name == topic.name);
-            topic.name.len() + TOPIC + OFFSET * found.map_or(0, |found| found.partition_count)
-        };
-        self.each().map(of_topic).sum()
+        let of_topic = |topic: &Topic| topic.name.len() + TOPIC + OFFSET * topic.partition_count;
+        self.each().map(|(_, topic)| of_topic(topic)).sum()
     }
 
     /// Each of them, with what it is for.

@@ -123,7 +123,7 @@ impl Supervisor {
             patience: self.patience,
             max_message: topics.largest_row(),
             max_record: topics.cursor.max_message,
-            ends_length: topics.ends_length(&self.checked),
+            ends_length: topics.ends_length(),
             in_flight: &self.in_flight,
             committed: pipeline.committed(),
         });
@@ -153,7 +153,7 @@ impl Supervisor {
         let key = key_of(&self.config, lender, public_id);
         let place = (
             topics.cursor.name.clone(),
-            partition_of(key.to_json().as_bytes(), self.partition_count(&topics.cursor.name)),
+            partition_of(key.to_json().as_bytes(), topics.cursor.partition_count),
         );
         self.health.set(lender, Standing::Standby);
         let cluster = Cluster::new(&self.config);
@@ -198,11 +198,6 @@ impl Supervisor {
             })
             .await?;
         }
-    }
-
-    fn partition_count(&self, topic: &str) -> usize {
-        let found = self.checked.iter().find(|found| found.name == topic);
-        found.expect("the topics of every lender were checked").partition_count
     }
 
     /// What `work` gives, unless the process is asked to end first: nothing is open yet that would have to be ended.

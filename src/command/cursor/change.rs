@@ -21,7 +21,7 @@ use crate::pipeline::{PartitionsChanged, are_spread_anew, key_of, refuse_living}
 use crate::progress::{Record, RecordKey, Timestamp, TopicEnds};
 use crate::selection::require_lender;
 use crate::sink::{
-    CursorRecords, Records, Sink, SinkError, Topics, Transactions, UsableTopic, Watchers, partitions_text, ready_topics,
+    CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watchers, partitions_text, ready_topics,
 };
 
 /// Why a record is not changed.
@@ -83,15 +83,11 @@ impl<'a> Lender<'a> {
         let cluster = Cluster::new(config);
         let checked = ready_topics(&cluster, config, false).await?;
         let topics = Topics::of(&checked, &config.kafka, name);
-        let count = |name: &str| {
-            let topic = checked.iter().find(|topic: &&UsableTopic| topic.name == name);
-            topic.map_or(0, |topic| topic.partition_count)
-        };
-        let changes = topics.changes.as_ref().map(|topic| count(&topic.name));
+        let changes = topics.changes.as_ref().map(|topic| topic.partition_count);
         Ok(Self {
             config,
             name,
-            partitions: partitions_text(count(&topics.accounts.name), changes),
+            partitions: partitions_text(topics.accounts.partition_count, changes),
             topics,
             key: key_of(config, name, &public_id),
             public_id,
