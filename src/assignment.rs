@@ -3,7 +3,7 @@
 //! That says who should run a lender. Who may is decided by its transactional id and its claim alone: an assignment that is wrong
 //! or comes late costs time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,17 @@ use crate::kafka::{self, Acl, GivenUp, GroupEvent, TopicPartition, code};
 use crate::metrics::Metrics;
 use crate::policy::{AfterSink, Denials};
 
-/// What the group has given to this process.
-#[derive(Debug)]
-pub(crate) struct Assignment {
-    /// By topic and partition; `None`: there is no group, and all is this process's.
-    held: Option<watch::Sender<HashMap<TopicPartition, Arc<Grant>>>>,
+/// Whose lenders are this process's.
+#[derive(Debug, Clone)]
+pub(crate) enum Assignment {
+    /// There is no group.
+    All,
+    ByGroup(Arc<Granted>),
 }
+
+/// What the group has given to this process, by topic and partition.
+#[derive(Debug, Default)]
+pub(crate) struct Granted(watch::Sender<HashMap<TopicPartition, Arc<Grant>>>);
 
 /// A partition that is this process's until it is taken.
 #[derive(Debug, Default)]
@@ -64,36 +69,27 @@ impl Lease {
 }
 
 impl Assignment {
-    pub(crate) fn of_all() -> Self {
-        Self { held: None }
-    }
-
-    /// By a group that nothing has been heard of.
-    pub(crate) fn of_group() -> Self {
-        Self {
-            held: Some(watch::Sender::default()),
-        }
-    }
-
     pub(crate) fn is_shared(&self) -> bool {
-        self.held.is_some()
+        matches!(self, Self::ByGroup(_))
     }
 
     /// Waits until the partition is this process's.
     pub(crate) async fn lease(&self, place: &TopicPartition) -> Lease {
-        let Some(held) = &self.held else {
+        let Self::ByGroup(given) = self else {
             return Lease::default();
         };
-        let mut held = held.subscribe();
+        let mut given = given.0.subscribe();
         loop {
-            if let Some(grant) = held.borrow_and_update().get(place) {
+            if let Some(grant) = given.borrow_and_update().get(place) {
                 return Lease(Some(Arc::clone(grant)));
             }
             // It cannot end: the sender is in `self`.
-            let _ = held.changed().await;
+            let _ = given.changed().await;
         }
     }
+}
 
+impl Granted {
     /// Follows what the group says; gives why this process cannot be in it, once that is sure.
     pub(crate) async fn follow(
         &self,
@@ -118,7 +114,6 @@ impl Assignment {
             };
             match event {
                 GroupEvent::Assigned(places) => {
-                    metrics.group_rebalances_total.inc();
                     tracing::info!(partitions = %shown(&places), "assigned by the group");
                     // Nobody denies anything any more.
                     denials.after(AfterSink::Reopen);
@@ -126,7 +121,6 @@ impl Assignment {
                     self.give(places);
                 }
                 GroupEvent::Revoked(places, given_up) => {
-                    metrics.group_rebalances_total.inc();
                     tracing::info!(
                         partitions = %shown(&places),
                         "revoked by the group: what is open is finished, and the lenders are released"
@@ -134,7 +128,6 @@ impl Assignment {
                     self.take(&places, Some(&Arc::new(given_up)));
                 }
                 GroupEvent::Lost(places) => {
-                    metrics.group_rebalances_total.inc();
                     tracing::warn!(
                         partitions = %shown(&places),
                         "lost: the group heard nothing of this process for longer than its session; another may run its lenders by now"
@@ -152,28 +145,27 @@ impl Assignment {
                         said = Some((code, Instant::now()));
                     }
                     denied = Some(error).filter(|error| error.after() != AfterSink::Reopen);
+                    continue;
                 }
                 GroupEvent::Ended(Some(error)) => return GroupError::of(group, error),
                 GroupEvent::Ended(None) => break,
             }
-            if let Some(held) = &self.held {
-                let count = i64::try_from(held.borrow().len()).unwrap_or(i64::MAX);
-                metrics.group_partitions.set(count);
-            }
+            metrics.group_rebalances_total.inc();
+            let count = i64::try_from(self.0.borrow().len()).unwrap_or(i64::MAX);
+            metrics.group_partitions.set(count);
         }
         // It was left, which whoever left it knows.
         std::future::pending().await
     }
 
     fn give(&self, places: Vec<TopicPartition>) {
-        let Some(held) = &self.held else { return };
-        held.send_modify(|held| held.extend(places.into_iter().map(|place| (place, Arc::default()))));
+        self.0
+            .send_modify(|given| given.extend(places.into_iter().map(|place| (place, Arc::default()))));
     }
 
     fn take(&self, places: &[TopicPartition], given_up: Option<&Arc<GivenUp>>) {
-        let Some(held) = &self.held else { return };
-        held.send_modify(|held| {
-            for grant in places.iter().filter_map(|place| held.remove(place)) {
+        self.0.send_modify(|given| {
+            for grant in places.iter().filter_map(|place| given.remove(place)) {
                 *grant.given_up.lock().unwrap_or_else(PoisonError::into_inner) = given_up.cloned();
                 grant.is_revoked.send_replace(true);
             }
@@ -248,7 +240,7 @@ impl Diagnosis for GroupError {
 
 /// Partitions, for the log.
 fn shown(places: &[TopicPartition]) -> String {
-    let mut by_topic: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    let mut by_topic: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (topic, partition) in places {
         by_topic.entry(topic).or_default().push(partition.to_string());
     }

@@ -145,10 +145,7 @@ impl<'a> Replayer<'a> {
         let starter = Starter {
             cluster: self.cluster.clone(),
             config: self.config.clone(),
-            claimant: Claimant {
-                instance: instance_id(),
-                group: None,
-            },
+            claimant: Claimant::alone(instance_id()),
             registry: self.registry.clone(),
             runtime: Handle::current(),
             shutdown: self.shutdown.clone(),

@@ -1,8 +1,8 @@
 //! Why did a call to Kafka not do what it was asked for? What librdkafka, the brokers and the settings can answer; nothing of
 //! what stands in records.
 
+use std::fmt;
 use std::time::Duration;
-use std::{fmt, io};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -113,8 +113,6 @@ pub(crate) enum ClusterError {
     Property { key: String, why: String },
     #[error("setting up a Kafka client")]
     Client(#[source] KafkaError),
-    #[error("starting a thread for a Kafka client")]
-    Thread(#[source] io::Error),
 }
 
 /// What the error of a call means for whoever made it.
@@ -228,7 +226,7 @@ fn refusal_of(last_reported: &LastReported) -> Refusal {
 impl Diagnosis for ClusterError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Property { .. } | Self::Client(_) | Self::Thread(_) => ErrorCode::K01,
+            Self::Property { .. } | Self::Client(_) => ErrorCode::K01,
             Self::Secret { .. } => ErrorCode::K02,
         }
     }
@@ -236,7 +234,6 @@ impl Diagnosis for ClusterError {
     fn advice(&self) -> &str {
         match self {
             Self::Property { .. } | Self::Client(_) => "correct kafka.properties",
-            Self::Thread(_) => "let this user have more threads (ulimit -u, pids.max of its container)",
             Self::Secret { .. } => "mount the secret where kafka.properties says, readable for this process",
         }
     }

@@ -18,9 +18,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::cluster::Cluster;
 use super::context::{Context, authorize};
-use super::error::ClusterError;
+use super::error::{ClusterError, Error};
 use super::rebalances::{GroupEvent, Rebalances};
 use crate::config;
+use crate::exit::{Failure, ProcessError};
 
 /// How late at most it is seen that something was given up, or that the group is to be left.
 const TICK: Duration = Duration::from_millis(20);
@@ -29,8 +30,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// member, whose partitions wait for its session to end.
 pub(crate) struct Membership {
     /// Dropped to leave.
-    staying: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    staying: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Membership {
@@ -43,25 +44,25 @@ impl Membership {
         group: &config::Group,
         topics: &[&str],
         events: UnboundedSender<GroupEvent>,
-    ) -> Result<Self, ClusterError> {
-        let consumer = cluster.member(group, Rebalances::to(events))?;
-        consumer.subscribe(topics).map_err(ClusterError::Client)?;
+    ) -> Result<Self, Failure> {
+        let consumer = cluster.member(group, Rebalances::to(events)).map_err(Error::from)?;
+        let subscribed = consumer.subscribe(topics).map_err(ClusterError::Client);
+        subscribed.map_err(Error::from)?;
         let (staying, leaving) = mpsc::channel();
         let run = move || run(&consumer, &leaving);
         let thread = std::thread::Builder::new().name("group".to_owned()).spawn(run);
-        Ok(Self {
-            staying: Some(staying),
-            thread: Some(thread.map_err(ClusterError::Thread)?),
-        })
+        let thread = thread.map_err(|source| {
+            let doing = "starting a thread";
+            ProcessError::System { doing, source }
+        })?;
+        Ok(Self { staying, thread })
     }
 
     /// Leaves; blocks until what was held is given up and the group knows, at most for as long as giving up may take.
-    pub(crate) fn leave(mut self) {
-        self.staying = None;
-        if let Some(thread) = self.thread.take() {
-            // What it had to say was said by events.
-            let _ = thread.join();
-        }
+    pub(crate) fn leave(self) {
+        drop(self.staying);
+        // What it had to say was said by events.
+        let _ = self.thread.join();
     }
 }
 

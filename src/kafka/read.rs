@@ -26,6 +26,7 @@ use super::cluster::{Cluster, Isolation, transaction_timeout};
 use super::context::Context;
 use super::ends::FoundEnds;
 use super::error::{Acl, AclOperation, Error, is_denied, is_passing};
+use super::rebalances::TopicPartition;
 use crate::shutdown::Shutdown;
 
 const ASKING_FOR_PARTITIONS: &str = "asking for the partitions of";
@@ -334,7 +335,7 @@ pub(crate) fn all_ends(
     cluster: &Cluster,
     topics: &BTreeSet<String>,
     isolation: Isolation,
-) -> Result<BTreeMap<(String, i32), i64>, Error> {
+) -> Result<BTreeMap<TopicPartition, i64>, Error> {
     /// Short, because a shutdown waits for the thread that this blocks.
     const LIMIT: Duration = Duration::from_secs(3);
     let reader = cluster.reader(isolation)?;

@@ -178,10 +178,7 @@ impl Process {
         if !failpoint::is_broken(Rule::ReadOnWhenFenced) {
             self.broker.restore(&mut restored, public_id, known);
         }
-        let claimant = Claimant {
-            instance: format!("process-{}", self.number),
-            group: None,
-        };
+        let claimant = Claimant::alone(format!("process-{}", self.number));
         let committed = producer.committed().expect("it has not crashed yet");
         let base_url = self.scenario.upstream.base_url.to_string();
         let record =

@@ -293,6 +293,14 @@ pub(crate) struct Claimant {
     pub group: Option<String>,
 }
 
+impl Claimant {
+    /// Of no group.
+    pub(crate) fn alone(instance: String) -> Self {
+        let group = None;
+        Self { instance, group }
+    }
+}
+
 /// What the claim of a process says: the record as it is, with the next epoch.
 ///
 /// # Errors

@@ -58,8 +58,8 @@ impl<S: Sink> Pipeline<S> {
                     continue;
                 }
             } else {
-                let (row_count, batch_size) = (batch.row_count, &mut self.lender.batch_size);
-                batch_size.note(row_count, written.elapsed(), delivery_timeout());
+                let took = written.elapsed();
+                self.lender.batch_size.note(batch.row_count, took, delivery_timeout());
             }
             (self.record, self.committed_at) = (record, Instant::now());
             self.lender.monitor.committed(&plan, &self.record, begun.elapsed());

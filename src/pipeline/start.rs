@@ -92,12 +92,18 @@ impl Starter {
         });
     }
 
+    /// # Errors
+    /// When the process is to end, or the lender is to be given up.
+    fn go_on(&self, candidate: &Candidate) -> Result<(), SinkError> {
+        match candidate.shutdown.is_requested() || self.shutdown.is_requested() {
+            true => Err(kafka::Error::Interrupted.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Makes a lender's producer and fences its predecessors.
     fn fence(&self, candidate: &Candidate, patience: Patience) -> Result<Transactions, SinkError> {
-        // The process is to end, or the lender is another's by now.
-        if candidate.shutdown.is_requested() || self.shutdown.is_requested() {
-            return Err(kafka::Error::Interrupted.into());
-        }
+        self.go_on(candidate)?;
         let key = key_of(&self.config, &candidate.lender, &candidate.public_id);
         let id = format!("{}.{}", self.config.name, candidate.public_id);
         let (cluster, topics) = (self.cluster.clone(), candidate.topics.clone());
@@ -125,9 +131,7 @@ impl Starter {
         images: &mut Images<'_>,
     ) -> Result<(usize, u64, Pipeline), StartError> {
         // Reading on goes on for a while when the process is to end.
-        if candidate.shutdown.is_requested() || self.shutdown.is_requested() {
-            return Err(SinkError::Kafka(kafka::Error::Interrupted).into());
-        }
+        self.go_on(candidate)?;
         let key = transactions.key().clone();
         let base_url = self.config.upstream.base_url.to_string();
         let records = images.cursors(candidate)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::exit::ErrorCode;
-use crate::kafka::{Cluster, Error, Isolation, all_ends, blocking, transaction_timeout};
+use crate::kafka::{Cluster, Error, Isolation, TopicPartition, all_ends, blocking, transaction_timeout};
 
 /// The code of a transaction that does not end.
 const HANGS: ErrorCode = ErrorCode::K22;
@@ -29,7 +29,7 @@ enum News {
 
 /// The partitions of some topics whose ends are hidden, as of the last look.
 #[derive(Debug, Default)]
-pub(super) struct HiddenEnds(BTreeMap<(String, i32), Hidden>);
+pub(super) struct HiddenEnds(BTreeMap<TopicPartition, Hidden>);
 
 impl HiddenEnds {
     /// Looks at `topics`, and says what hangs and what moves on. What cannot be asked stays as it is.
@@ -55,11 +55,11 @@ impl HiddenEnds {
     /// How many partitions of `topics` hang.
     pub(super) fn hanging(&self, topics: &[&str]) -> usize {
         let hangs =
-            |((topic, _), hidden): &(&(String, i32), &Hidden)| hidden.is_said && topics.contains(&topic.as_str());
+            |((topic, _), hidden): &(&TopicPartition, &Hidden)| hidden.is_said && topics.contains(&topic.as_str());
         self.0.iter().filter(hangs).count()
     }
 
-    fn note(&mut self, place: (String, i32), stable: i64, end: i64, now: Instant) -> Option<News> {
+    fn note(&mut self, place: TopicPartition, stable: i64, end: i64, now: Instant) -> Option<News> {
         let before = self.0.remove(&place);
         let was_said = before.is_some_and(|before| before.is_said);
         if stable >= end {
@@ -90,7 +90,7 @@ fn longest_transaction() -> Duration {
     2 * transaction_timeout()
 }
 
-fn say(servers: &str, (topic, partition): &(String, i32), stable: i64, news: Option<News>) {
+fn say(servers: &str, (topic, partition): &TopicPartition, stable: i64, news: Option<News>) {
     match news {
         Some(News::Hangs { lasts }) => {
             let lasts = humantime::format_duration(Duration::from_secs(lasts.as_secs()));

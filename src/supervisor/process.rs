@@ -11,13 +11,13 @@ use tokio::task::JoinSet;
 
 use super::lender::supervise;
 use super::shared::Supervisor;
-use crate::assignment::{Assignment, GroupError};
+use crate::assignment::{Assignment, Granted, GroupError};
 use crate::backoff::{Backoff, Patience};
 use crate::config::{Config, Encoding, GroupMode};
 use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
 use crate::http::{Health, Server, Site};
 use crate::in_flight::InFlight;
-use crate::kafka::{self, Cluster, Membership};
+use crate::kafka::{Cluster, Membership};
 use crate::login;
 use crate::metrics::Metrics;
 use crate::pipeline::{Claimant, Republish, Starter, start_in_groups};
@@ -165,10 +165,10 @@ impl Supervisor {
         let lenders: Vec<String> = config.lenders.keys().cloned().collect();
         let is_shared = config.group.mode == GroupMode::Shared && errand.until == Until::Asked;
         let (assignment, group) = if is_shared {
-            let (assignment, joined) = join(&cluster, &config, &checked, &denials, &metrics)?;
-            (assignment, Some(joined))
+            let (given, joined) = join(&cluster, &config, &checked, &denials, &metrics)?;
+            (Assignment::ByGroup(given), Some(joined))
         } else {
-            (Arc::new(Assignment::of_all()), None)
+            (Assignment::All, None)
         };
         let instance = instance_id();
         tracing::info!(
@@ -233,23 +233,23 @@ fn join(
     checked: &[UsableTopic],
     denials: &Denials,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<Assignment>, Joined), Failure> {
+) -> Result<(Arc<Granted>, Joined), Failure> {
     let cursors = checked.iter().filter(|topic| topic.role == Role::Cursor);
     let topics: BTreeSet<&str> = cursors.map(|topic| topic.name.as_str()).collect();
     let topics: Vec<&str> = topics.into_iter().collect();
     let (events, told) = mpsc::unbounded_channel();
-    let membership = Membership::join(cluster, &config.group, &topics, events).map_err(kafka::Error::from)?;
-    let assignment = Arc::new(Assignment::of_group());
+    let membership = Membership::join(cluster, &config.group, &topics, events)?;
+    let given = Arc::<Granted>::default();
     let following = {
-        let (assignment, group) = (Arc::clone(&assignment), config.group_id().to_owned());
+        let (given, group) = (Arc::clone(&given), config.group_id().to_owned());
         let (denials, metrics) = (denials.anew(), Arc::clone(metrics));
-        async move { assignment.follow(&group, told, &denials, &metrics).await }
+        async move { given.follow(&group, told, &denials, &metrics).await }
     };
     tracing::info!(
         group = config.group_id(),
         "sharing the lenders out with the members of the group"
     );
-    Ok((assignment, (membership, Box::pin(following))))
+    Ok((given, (membership, Box::pin(following))))
 }
 
 /// The topics, asked for again while they may only seem to be missing or hidden.

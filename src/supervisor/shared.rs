@@ -25,7 +25,7 @@ use crate::progress::Timestamp;
 use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::Registry;
 use crate::shutdown::{Shutdown, ShutdownSender};
-use crate::sink::{CursorRecords, Topics, UsableTopic};
+use crate::sink::{CursorRecords, SinkError, Topics, UsableTopic};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::Watchdog;
 
@@ -43,7 +43,7 @@ pub(crate) struct Supervisor {
     pub(super) until: Until,
     /// With login, registry and upstream.
     pub(super) patience: Patience,
-    pub(super) assignment: Arc<Assignment>,
+    pub(super) assignment: Assignment,
     pub(super) to_start: mpsc::UnboundedSender<ToStart>,
     /// How often the registry was found to have lost a schema that is written under.
     pub(super) schemas_lost: watch::Sender<u64>,
@@ -156,7 +156,6 @@ impl Supervisor {
             partition_of(key.to_json().as_bytes(), topics.cursor.partition_count),
         );
         self.health.set(lender, Standing::Standby);
-        let cluster = Cluster::new(&self.config);
         let mut is_said = false;
         let mut backoff = Backoff::default();
         loop {
@@ -166,7 +165,7 @@ impl Supervisor {
                 true => Among::All,
                 false => Among::Outsiders,
             };
-            let found = CursorRecords::find(&cluster, &topics.cursor.name).await;
+            let found = self.records(topics).await;
             let age = found.and_then(|records| others_age(&self.config, among, &records, &key));
             let wait = match age {
                 Ok(None) => {
@@ -227,9 +226,13 @@ impl Supervisor {
         }
     }
 
+    async fn records(&self, topics: &Topics) -> Result<CursorRecords, SinkError> {
+        CursorRecords::find(&Cluster::new(&self.config), &topics.cursor.name).await
+    }
+
     /// A source that runs is not taken over for it: that one can do it by itself.
     async fn refuse_living(&self, lender: &str, public_id: &str, topics: &Topics) -> Result<(), Failure> {
-        let records = CursorRecords::find(&Cluster::new(&self.config), &topics.cursor.name).await?;
+        let records = self.records(topics).await?;
         let key = key_of(&self.config, lender, public_id);
         let advice = "stop it, or set upstream.reconcile_interval, with which it does this by itself";
         Ok(refuse_living(&self.config, &records, &key, advice)?)

@@ -189,16 +189,9 @@ fn judged(
         let changes = names.changes.and_then(|name| count(Role::Changes, &name));
         let partitions = partitions_text(accounts, changes);
         // Who would claim it does not matter.
-        claim_of(committed, &nobody(), base_url, partitions)?;
+        claim_of(committed, &Claimant::alone("check".to_owned()), base_url, partitions)?;
     }
     Ok(found)
-}
-
-fn nobody() -> Claimant {
-    Claimant {
-        instance: "check".to_owned(),
-        group: None,
-    }
 }
 
 fn held(stored: &StoredCursor, record: &Record, heartbeat: Duration) -> String {
