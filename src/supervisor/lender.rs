@@ -33,7 +33,7 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
         let (ending, shutdown) = supervisor.shutdown.child();
         // Before its ids are asked for: what is lost from now on is lost of them.
         let mut schemas_lost = supervisor.schemas_lost.subscribe();
-        let (stop, did_run) = match supervisor
+        let (stop, ran_under) = match supervisor
             .start(&lender, &route, (&ending, shutdown), &fenced_under)
             .await
         {
@@ -62,10 +62,9 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
                     }
                 };
                 ready.reading.abort();
-                fenced_under = ready.lease.past();
-                (stop, true)
+                (stop, Some(ready.lease.past()))
             }
-            Err(stop) => (stop, false),
+            Err(stop) => (stop, None),
         };
         let exit = stop.exit();
         if supervisor.assignment.is_shared() && !supervisor.shutdown.is_requested() {
@@ -73,6 +72,7 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
                 // Given up as the group said; it may come again.
                 Exit::Done => continue,
                 Exit::TakenOver => {
+                    fenced_under = ran_under.unwrap_or(fenced_under);
                     let wait = backoff.next(None);
                     tracing::warn!(lender, ?wait, "another process runs it now; this one stands by");
                     supervisor.health.set(&lender, Standing::Standby);
@@ -97,7 +97,7 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
         if !stop.is_failed || supervisor.until != Until::Asked || supervisor.shutdown.is_requested() {
             return exit;
         }
-        if did_run && began.elapsed() > Duration::from_secs(3600) {
+        if ran_under.is_some() && began.elapsed() > Duration::from_secs(3600) {
             wait = FAILED_WAIT;
         }
         tracing::warn!(
