@@ -28,18 +28,11 @@ fn member(world: &World) -> Source {
 
 /// Who runs each lender now, by the cursor records: what a release left is nobody's.
 fn owners(records: &[Record]) -> BTreeMap<String, Option<String>> {
+    judge::one_writer(records);
     let mut owners = BTreeMap::new();
-    let mut ranks: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for record in records {
-        let json = record.json();
-        let number = |name: &str| json[name].as_u64().expect("a number");
-        let rank = (number("epoch"), number("sequence"));
-        let key = record.key();
-        assert!(
-            ranks.insert(key, rank).is_none_or(|before| before < rank),
-            "One writer: {key} at {rank:?}"
-        );
-        owners.insert(key.to_owned(), json["instance"].as_str().map(str::to_owned));
+        let instance = record.json()["instance"].as_str().map(str::to_owned);
+        owners.insert(record.key().to_owned(), instance);
     }
     owners
 }
@@ -54,31 +47,13 @@ fn wait_for_owners(world: &World, count: usize) -> BTreeMap<String, Option<Strin
     })
 }
 
-/// Each epoch of a lender belongs to one instance, and within it the sequence goes up.
-#[track_caller]
-fn one_writer(world: &World) {
-    let mut instances: BTreeMap<(String, u64), String> = BTreeMap::new();
-    let records = world.cursors();
-    owners(&records);
-    for record in &records {
-        let json = record.json();
-        let epoch = json["epoch"].as_u64().expect("a number");
-        if let Some(instance) = json["instance"].as_str() {
-            let owner = instances
-                .entry((record.key().to_owned(), epoch))
-                .or_insert_with(|| instance.to_owned());
-            assert_eq!(owner, instance, "One writer: two instances in epoch {epoch}");
-        }
-    }
-}
-
 #[track_caller]
 fn judged(world: &World) {
     let rows: Vec<_> = (0..LENDERS).flat_map(|lender| world.simulator.rows(lender)).collect();
     let records = world.judged_accounts();
     judge::once_and_in_order(&records);
     judge::complete(&records, &rows);
-    one_writer(world);
+    judge::one_writer(&world.cursors());
 }
 
 /// Waits until what changed by now is in `accounts`.
@@ -214,7 +189,7 @@ fn a_process_that_is_alone_and_a_member_do_not_fight_over_a_lender() {
     member.expect_exit(0);
     let records = world.judged_accounts();
     judge::everything(&records, &world.simulator.rows(0));
-    one_writer(&world);
+    judge::one_writer(&world.cursors());
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn a_second_instance_takes_over_a_busy_lender_and_the_first_exits_3() {
     world.simulator.set_latency(Duration::ZERO);
     second.expect_exit(0);
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
-    one_writer(&world);
+    judge::one_writer(&world.cursors());
 }
 
 #[test]
@@ -37,26 +37,7 @@ fn an_idle_instance_that_lost_its_lender_notices_by_its_heartbeat() {
     second.expect_exit(0);
     first.expect_exit(3);
     judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
-    one_writer(&world);
-}
-
-/// Epochs never go back, and each belongs to one instance; a release keeps the epoch.
-fn one_writer(world: &World) {
-    let mut last = (0, 0);
-    let mut instances = std::collections::HashMap::new();
-    for record in world.cursors() {
-        let record = record.json();
-        let place = (
-            record["epoch"].as_u64().expect("a number"),
-            record["sequence"].as_u64().expect("a number"),
-        );
-        assert!(place > last, "One writer: {last:?}, then {place:?}");
-        last = place;
-        if let Some(instance) = record["instance"].as_str() {
-            let owner = instances.entry(place.0).or_insert_with(|| instance.to_owned());
-            assert_eq!(owner, instance, "One writer: two instances in epoch {}", place.0);
-        }
-    }
+    judge::one_writer(&world.cursors());
 }
 
 #[test]

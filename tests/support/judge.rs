@@ -50,6 +50,25 @@ pub(crate) fn once_and_in_order(records: &[Record]) {
     }
 }
 
+/// One writer, for every lender: in the cursor topic epochs never go back, the sequence goes up, and each epoch belongs to one
+/// instance; a release keeps the epoch.
+#[track_caller]
+pub(crate) fn one_writer(cursors: &[Record]) {
+    let mut last: HashMap<&str, (u64, u64)> = HashMap::new();
+    let mut instances: HashMap<(&str, u64), String> = HashMap::new();
+    for record in cursors {
+        let (key, json) = (record.key(), record.json());
+        let number = |name: &str| json[name].as_u64().expect("a number");
+        let place = (number("epoch"), number("sequence"));
+        let before = last.insert(key, place).unwrap_or_default();
+        assert!(place > before, "One writer: {key} at {before:?}, then {place:?}");
+        if let Some(instance) = json["instance"].as_str() {
+            let owner = instances.entry((key, place.0)).or_insert_with(|| instance.to_owned());
+            assert_eq!(owner, instance, "One writer: two instances in epoch {}", place.0);
+        }
+    }
+}
+
 /// The latest record of every account is what upstream shows.
 #[track_caller]
 pub(crate) fn complete(records: &[Record], rows: &[StoredRow]) {
