@@ -736,6 +736,72 @@ mod tests {
         });
     }
 
+    /// A sweep by a clock that is behind would see them all. One by a clock that was put right in the middle of the live walk
+    /// before it does not.
+    #[test]
+    fn a_reconciliation_that_begins_by_a_clock_that_is_behind_sees_whom_upstream_shows_beyond_it() {
+        const HOUR_MS: i64 = 3_600_000;
+        for is_ours in [false, true] {
+            paused_runtime().block_on(async {
+                let mut stage = Stage::new(&[1; 60], 10, 2, Crashes::Never).await;
+                sleep(Duration::from_secs(300)).await;
+                stage.catch_up().await;
+                let gone = stage.simulator.rows(0).swap_remove(3).id;
+                assert!(stage.simulator.remove(0, &gone));
+                for _ in 0..100 {
+                    stage.world.happen(Event::Insert).await;
+                }
+                let right = clock::MODEL.get().expect("a clock");
+                if is_ours {
+                    clock::MODEL.set(Some((right.0 - Duration::from_secs(3_600), right.1)));
+                } else {
+                    stage.simulator.set_date_skew(-HOUR_MS);
+                }
+                stage.simulator.set_latency(Duration::from_millis(100));
+                let running = stage.process(Until::Reconciled { is_backup: false }).start();
+                let passes = || {
+                    let is_first = |query: &str| query.starts_with("until=") && !query.contains("cursor=");
+                    let asked = stage.simulator.requests();
+                    asked.iter().filter(|asked| is_first(&asked.query)).count()
+                };
+                // Of the snapshot's and the first reading's comes one each.
+                let before = passes();
+                while passes() < before + 2 {
+                    assert!(!running.is_finished(), "ours: {is_ours}");
+                    sleep(Duration::from_millis(10)).await;
+                }
+                clock::MODEL.set(Some(right));
+                stage.simulator.set_date_skew(0);
+                let stopped = running.await.expect("no panic").expect("no crash");
+                assert_eq!(stopped.exit(), Exit::Done, "ours: {is_ours}");
+                let deleted = stage.scenario.metrics.deleted_accounts_total.get();
+                assert_eq!(deleted, 1, "ours: {is_ours}");
+                stage.judge();
+            });
+        }
+    }
+
+    /// A copy is old by its rows, and its clock may be as old as they are.
+    #[test]
+    fn an_old_copy_with_an_old_clock_is_not_believed_either() {
+        paused_runtime().block_on(async {
+            let mut stage = Stage::new(&[1; 60], 10, 2, Crashes::Never).await;
+            stage.simulator.keep_copy(0);
+            for _ in 0..5 {
+                sleep(Duration::from_secs(60)).await;
+                stage.world.happen(Event::ChangeMany).await;
+                stage.world.happen(Event::Insert).await;
+            }
+            stage.catch_up().await;
+            let written = stage.scenario.metrics.records_total.get();
+            stage.simulator.push_fault(Fault::export(Effect::OldCopy).rate(1.0));
+            stage.simulator.set_date_skew(-300_000);
+            let stopped = stage.process(Until::Reconciled { is_backup: false }).run().await;
+            assert_eq!(stopped.expect("no crash").exit(), Exit::Failed);
+            assert_eq!(stage.scenario.metrics.records_total.get(), written);
+        });
+    }
+
     #[test]
     fn an_upstream_whose_newest_accounts_are_gone_is_believed() {
         paused_runtime().block_on(async {

@@ -23,14 +23,17 @@ use super::reading::Reader;
 use super::shares::Shares;
 use super::walk::{OneWalk, RangeKind};
 use super::witness::{MAX_WITNESSES, Older, PageUse, Witnesses};
-use crate::clock::Tick;
+use crate::clock::{self, Tick};
 use crate::exit::Diagnosis;
 use crate::failpoint::{self, Rule};
 use crate::progress::{Range, Timestamp};
 
-/// So much of what lies beyond the clock is read, too, in milliseconds: the clock is early by a second and more, and a row that
-/// went back to that time is put right here alone.
-const BEYOND_CLOCK: i64 = 5_000;
+/// So much of what lies beyond all that is known is read, too, in milliseconds: the clock is early by a second and more, and a
+/// row that went back to that time is put right here alone.
+const BEYOND: i64 = 5_000;
+
+/// The last millisecond that upstream's notation can write, 9999-12-31T23:59:59.999Z.
+const LAST: i64 = 253_402_300_799_999;
 
 impl Reader {
     /// Reconciles again and again, an interval after the last time.
@@ -82,7 +85,13 @@ impl Reader {
 
     /// Reads all that upstream shows, once.
     pub(super) async fn read_everything(self: &Arc<Self>) -> Result<(), ReaderExit> {
-        let stop = Timestamp(self.context.clock().0 + BEYOND_CLOCK);
+        // Whom this does not reach, it does not see: what is held may lie far beyond the clock, which is the earlier of two.
+        // Beyond what is held, and beyond `read`, the live walk that follows shows everything.
+        let Newest { accounts, .. } = self.newest(Timestamp(i64::MAX), 1).await;
+        let held = accounts.first().map(|(_, updated_at)| Timestamp(*updated_at));
+        let read = self.committed.borrow().read;
+        let known = Some(self.context.clock()).max(held).max(read).expect("the clock");
+        let stop = Timestamp(known.0.saturating_add(BEYOND).min(LAST));
         let all = Range {
             since: None,
             until: Some(stop),
@@ -100,9 +109,10 @@ impl Reader {
         if self.context.until == (Until::Reconciled { is_backup: true }) {
             return Ok(Ok(None));
         }
-        // What is dated ahead may go back with the clock that dated it.
-        let until = self.context.clock();
-        let Newest { held, accounts } = self.ask(|answer| Ask::Newest { until, most: 1, answer }).await;
+        // What is dated ahead may go back with the clock that dated it. An old copy may have an old clock.
+        let now = Timestamp(clock::now().timestamp_millis());
+        let until = self.context.clock().max(now);
+        let Newest { held, accounts } = self.newest(until, 1).await;
         let Some(newest) = accounts.first().map(|(_, updated_at)| Timestamp(*updated_at)) else {
             return Ok(Ok(None));
         };
@@ -116,7 +126,7 @@ impl Reader {
         );
         let may_go = NotReconciled::may_go(held, self.context.upstream.reconcile_max_deletes);
         let most = may_go.saturating_add(1).min(MAX_WITNESSES);
-        let Newest { accounts, .. } = self.ask(|answer| Ask::Newest { until, most, answer }).await;
+        let Newest { accounts, .. } = self.newest(until, most).await;
         let witnesses = Witnesses::new(accounts, self.context.upstream.late_window);
         OneWalk::apart(None, PageUse::Heard(&witnesses))
             .run(&self.context, None)
@@ -170,6 +180,10 @@ impl Reader {
         let now = self.context.client.tick();
         // The sender is in `self`.
         let _ = ended.subscribe().wait_for(|begun| *begun > now).await;
+    }
+
+    async fn newest(&self, until: Timestamp, most: usize) -> Newest {
+        self.ask(|answer| Ask::Newest { until, most, answer }).await
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> T {
