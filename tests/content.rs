@@ -80,6 +80,31 @@ fn a_member_that_is_left_out_writes_nothing_again_however_often_it_differs() {
 }
 
 #[test]
+fn a_row_that_cannot_be_an_account_is_buried_once_however_often_what_is_no_content_of_it_differs() {
+    for rule in [NO_EXTRA, IGNORED] {
+        let rules = [SWEEPS, rule];
+        let world = volatile(&rules);
+        let latest = world.simulator.rows(0);
+        // The last of them is read by each poll.
+        for row in latest.iter().rev().take(3) {
+            spoil(&world, row, &[("balance_amount", "1.5")]);
+        }
+        let source = world.command(&["run"], &rules);
+        wait_for("the dead letters", || (world.dead_letters().len() == 3).then_some(()));
+        are_read_again(&world);
+        // Another version of the row is another dead letter.
+        let row = &world.simulator.rows(0)[299];
+        spoil(&world, row, &[("balance_amount", "2.5")]);
+        wait_for("the next version", || (world.dead_letters().len() == 4).then_some(()));
+        are_read_again(&world);
+        end(source);
+        catch_up(&world, &rules);
+        world.command(&["verify"], &rules).expect_exit(0);
+        assert_eq!(world.dead_letters().len(), 4, "{rule:?}");
+    }
+}
+
+#[test]
 fn a_member_that_differs_at_each_reading_is_one_alarm_until_it_is_no_content() {
     let world = volatile(&[SWEEPS]);
     let mut source = world.command(&["run"], &[SWEEPS]);

@@ -20,7 +20,7 @@ impl Digest {
     /// Names algorithm and version in the header, so that another one can never be mistaken for it.
     const NAME: &'static str = "xxh3-1:";
 
-    /// The digest over bytes as received: what tells one dead letter from another.
+    /// The digest over bytes as received.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         Self(XxHash3_64::oneshot(bytes))
     }
@@ -33,6 +33,16 @@ impl Digest {
             put_value(raw.get(), 0, buffer);
         }
         Self(XxHash3_64::oneshot(buffer))
+    }
+
+    /// The digest over members as received, in their order.
+    pub(super) fn of_dead_letter(members: &[(Cow<'_, str>, &RawValue)]) -> Self {
+        let mut bytes = Vec::new();
+        for (name, raw) in members {
+            put_text(name, &mut bytes);
+            put_text(raw.get(), &mut bytes);
+        }
+        Self(XxHash3_64::oneshot(&bytes))
     }
 
     /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.

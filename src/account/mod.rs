@@ -31,7 +31,7 @@ pub(crate) use number::AmountTolerance;
 pub(crate) use rejected::{Reason, Rejected};
 #[cfg(any(test, feature = "demo"))]
 pub(crate) use row::Row;
-pub(crate) use row::{Scratch, content_members, read_row};
+pub(crate) use row::{Scratch, content_members, dead_letter_digest, read_row};
 pub(crate) use rules::Extra;
 pub(crate) use rules::Rules;
 pub(crate) use tracked::Changed;

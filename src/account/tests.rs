@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::row::MEMBERS;
 use super::*;
 
 const LENDER: &str = "5f0c0000-0000-4000-8000-000000000001";
@@ -65,6 +66,59 @@ fn digest(json: &str) -> Digest {
 /// The account's fields by their names, as JSON.
 fn fields(account: &Account<'_>) -> Value {
     serde_json::to_value(account).expect("an account is JSON")
+}
+
+#[test]
+fn every_member_of_d02_has_a_field_and_no_other_has() {
+    for name in MEMBERS {
+        assert!(read_as(name).is_empty(), "{name}");
+    }
+    assert_eq!(read_as("exported_at"), ["exported_at"]);
+
+    /// The unknown members of a row with one of this name, whatever its value.
+    fn read_as(name: &str) -> Vec<String> {
+        let json = match name {
+            "public_id" | "updated_at" => row_of(""),
+            _ => row_of(&format!(r#""{name}":null"#)),
+        };
+        read(&json).unknown.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[test]
+fn a_dead_letter_is_another_one_by_its_content_and_by_its_bytes_where_all_of_it_is_that() {
+    let only = |names: &[&str]| Extra::Only(names.iter().map(|name| (*name).to_owned()).collect());
+    let digest = |json: &str, extra: Extra, ignored: &[&str]| {
+        let json = raw(json);
+        dead_letter_digest(&json, json.get().as_bytes(), &ignoring(extra, ignored))
+    };
+    let row = |exported_at: u32, paid: &str, at: &str| {
+        format!(r#"{{"public_id":"a","exported_at":{exported_at},"paid_amount":{paid},"updated_at":{at},"gone":null}}"#)
+    };
+    let base = row(1, "1.5", "\"x\"");
+    for (extra, ignored) in [
+        (Extra::None, &[][..]),
+        (Extra::All, &["exported_at"]),
+        (only(&["gone"]), &[]),
+        (only(&["exported_at"]), &["exported_at"]),
+    ] {
+        let of = |json: &str| digest(json, extra.clone(), ignored);
+        assert_eq!(of(&base), of(&row(2, "1.5", "\"x\"")), "{extra:?} {ignored:?}");
+        for other in [row(1, "1.6", "\"x\""), row(1, "1.5", "\"y\""), row(1, "null", "\"x\"")] {
+            assert_ne!(of(&base), of(&other), "{extra:?} {ignored:?} {other}");
+        }
+    }
+    // As it always was, where nothing is left out.
+    for (extra, ignored) in [
+        (Extra::All, &[][..]),
+        (Extra::All, &["absent"]),
+        (only(&["exported_at", "gone"]), &[]),
+    ] {
+        assert_eq!(digest(&base, extra, ignored), Digest::of_bytes(base.as_bytes()));
+    }
+    for other in ["[1]", "7", r#"{"public_id":"a"}"#] {
+        assert_eq!(digest(other, Extra::None, &[]), Digest::of_bytes(other.as_bytes()));
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ Over https, for other machines that know this one as "simulator":
 
   d02-source simulate --listen 0.0.0.0:8443 --tls ca --tls-name simulator
 
-A fault script has a JSON object a line, met in this order by the requests that match:
+A fault script has a JSON object a line, met in this order by the requests that match; --fault takes one such object:
 
   {"effect":{"status":{"code":503,"retry_after":{"seconds":2}}},"cursor":true,"skip":3,"times":2}
   {"effect":{"hang":"30s"},"lender":"lender-2"}
@@ -40,7 +40,7 @@ A fault script has a JSON object a line, met in this order by the requests that 
 
 With a rate, each request that matches and that nothing before meets is met with this probability, for ever if "times" does not bound it; what is drawn follows from --seed and from the requests.
 
-Effects: status, html, redirect (code, location), cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: error_in_200 (the page with another code, with errors), above_size (code instead of an answer of more bytes), not_utf8, not_a_number and raw_control (in the row of the account id), all of them best with a rate of 1; duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, token_revoked, all_cursors_dead; vanish (so many rows that the walk is still to read are deleted, those right behind the page); mixed.
+Effects: status, html, redirect (code, location), cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang, slow_body, oversized_body; for exports only: error_in_200 (the page with another code, with errors), above_size (code instead of an answer of more bytes), not_utf8, not_a_number and raw_control (in the row of the account id), all of them best with a rate of 1; duplicate_page, page_out_of_order, bounds_not_echoed, cursor_answers_itself, empty_page_with_cursor, long_cursor (of so many bytes), token_revoked, all_cursors_dead; vanish (so many rows that the walk is still to read are deleted, those right behind the page); old_copy (the rows as they were at the start, or when a copy was kept); mixed.
 
 The effect mixed, which is also that of --fault-rate, is one of those that a client gets over by asking again: 429 and 503 with and without Retry-After (1 s), 500, 502, 504, html, cut_off_json, wrong_top_level_types, wrong_content_type, reset, hang (1 s), slow_body (1 s), page_out_of_order, bounds_not_echoed, empty_page_with_cursor, token_revoked.
 
@@ -145,6 +145,9 @@ pub struct Args {
     /// Starts nothing: asks the simulator at this address, and with this --tls, whether it answers. Exits with 0 or 1
     #[arg(long)]
     health_check: bool,
+    /// A fault, as a line of a fault script, see below; met after those of --fault-script; repeatable
+    #[arg(long, value_name = "JSON", value_parser = fault)]
+    fault: Vec<Fault>,
     /// JSON lines, see below
     #[arg(long, value_name = "FILE")]
     fault_script: Option<PathBuf>,
@@ -212,11 +215,15 @@ pub async fn execute(args: Args) -> Result<(), SimulateError> {
         }
         None => Vec::new(),
     };
+    faults.extend(args.fault.iter().cloned());
     if args.fault_rate > 0.0 {
         faults.push(Fault::export(Effect::Mixed).rate(args.fault_rate));
     }
     let mut terminate = signal(SignalKind::terminate()).map_err(SimulateError::Signals)?;
     let simulator = Simulator::start(options(args)).await?;
+    if faults.iter().any(|fault| matches!(fault.effect, Effect::OldCopy)) {
+        (0..simulator.lender_count()).for_each(|lender| simulator.keep_copy(lender));
+    }
     for fault in faults {
         simulator.push_fault(fault);
     }
@@ -315,6 +322,11 @@ fn dns_name(text: &str) -> Result<String, String> {
     (text.len() <= 253 && text.split('.').all(is_label))
         .then(|| text.to_owned())
         .ok_or_else(|| "not a DNS name".to_owned())
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    let mut faults = parse_script(text).map_err(|error| error.source.to_string())?;
+    faults.pop().ok_or_else(|| "a line of a fault script".to_owned())
 }
 
 fn member(text: &str) -> Result<String, String> {

@@ -222,14 +222,17 @@ impl<'a> Draft<'_, 'a> {
 
     /// A record of `size` bytes does not fit `topic`.
     fn too_large(&mut self, page: &'a Page, row: &'a EncodedRow, topic: &Topic, size: usize) {
-        let json = row.json.map(|json| page.bytes(json)).unwrap_or_default();
+        let (json, digest) = match row.received {
+            Some(received) => (page.bytes(received.json), received.digest),
+            None => (&[][..], Digest::of_bytes(&[])),
+        };
         let reason = Reason::TooLarge {
             size,
             limit: topic.max_message,
             topic: topic.name.clone(),
         };
         let public_id = Some(page.text(row.public_id));
-        self.dead_letter(page, json, Digest::of_bytes(json), reason, public_id);
+        self.dead_letter(page, json, digest, reason, public_id);
     }
 
     /// A row appears once while it is in the dead-letter topic.

@@ -3,9 +3,9 @@
 use serde_json::value::RawValue;
 
 use super::drift::Unfit;
-use super::page::{DeadRow, EncodedRow, Entry, Span};
+use super::page::{DeadRow, EncodedRow, Entry, ReceivedRow, Span};
 use super::row_encoder::RowEncoder;
-use crate::account::{self, Digest, JsonType, Reason, Rejected, Scratch};
+use crate::account::{self, JsonType, Reason, Rejected, Scratch};
 use crate::avro::EncodeError;
 use crate::upstream::DAMAGE;
 
@@ -34,7 +34,10 @@ impl Encoded {
                 let value = self.span_from(start);
                 let is_large = self.bytes.len() - start > how.large_value;
                 row.invalid.iter().for_each(|field| self.note(field, false, json));
-                let json = is_large.then(|| self.put(json.get().as_bytes()));
+                let received = is_large.then(|| ReceivedRow {
+                    json: self.put(json.get().as_bytes()),
+                    digest: account::dead_letter_digest(json, json.get().as_bytes(), &how.rules),
+                });
                 self.tolerated_count += u64::from(row.tolerated_count);
                 self.invalid_count += row.invalid.len() as u64;
                 self.unreal_date_count += u64::from(row.unreal_date_count);
@@ -54,13 +57,13 @@ impl Encoded {
                     created_at,
                     digest,
                     invalid,
-                    json,
+                    received,
                 };
                 self.entries.push(Entry::Account(row));
                 Ok(Some(updated_at))
             }
             Err(rejected) => {
-                let digest = Digest::of_bytes(json.get().as_bytes());
+                let digest = account::dead_letter_digest(json, json.get().as_bytes(), &how.rules);
                 if let Some(field) = rejected.reason.unfit_field() {
                     self.note(field, true, json);
                 }
@@ -83,7 +86,8 @@ impl Encoded {
             public_id: public_id.filter(|id| !id.contains(DAMAGE)),
             updated_at,
         });
-        let (digest, json) = (Digest::of_bytes(received), self.put(received));
+        let digest = account::dead_letter_digest(json, received, &how.rules);
+        let json = self.put(received);
         self.entries.push(Entry::DeadLetter(DeadRow { json, rejected, digest }));
         updated_at
     }

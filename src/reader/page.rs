@@ -60,8 +60,16 @@ pub(crate) struct EncodedRow {
     pub digest: Digest,
     /// The header `d02.invalid`.
     pub invalid: Option<Box<str>>,
-    /// The row as received, kept only where the record may be too large for its topic.
-    pub json: Option<Span>,
+    /// Kept only where the record may be too large for its topic.
+    pub received: Option<ReceivedRow>,
+}
+
+/// A row as received.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReceivedRow {
+    pub json: Span,
+    /// As of a dead letter.
+    pub digest: Digest,
 }
 
 pub(crate) struct DeadRow {

@@ -244,7 +244,7 @@ impl<'a> UpstreamRows<'a> {
                 take(SeenRow::Dead {
                     public_id: Some(public_id),
                     updated_at: Some(row.updated_at),
-                    digest: Digest::of_bytes(row.json.map(|json| page.bytes(json)).unwrap_or_default()),
+                    digest: row.received.map_or(Digest::of_bytes(&[]), |received| received.digest),
                     reason: &Reason::TooLarge {
                         size,
                         limit: self.topic.max_message,

@@ -417,10 +417,59 @@ async fn the_command_starts_it_with_all_of_this() {
     child.kill().await.expect("it runs");
 }
 
+#[tokio::test]
+async fn the_command_takes_any_fault_by_a_flag_and_an_old_copy_is_that_of_the_start() {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_d02-source"));
+    command
+        .args(["simulate", "--rows", "10"])
+        .args(["--fault", r#"{"effect":{"status":{"code":418}},"endpoint":"login"}"#])
+        .args(["--fault", r#"{"effect":"old_copy","cursor":false,"rate":1,"times":1}"#]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let base_url = loop {
+        let line = lines.next_line().await.expect("text").expect("a base_url");
+        if let Some(url) = line.strip_prefix("base_url = \"") {
+            break url.trim_end_matches('"').to_owned();
+        }
+    };
+    let http = Client::new();
+    let lender = LenderOptions::numbered(1);
+    let credentials = json!({"email": lender.email, "password": lender.password});
+    let login = || {
+        let login = http.post(format!("{base_url}/admin/auth/lender-1/login"));
+        login.json(&credentials).send()
+    };
+    assert_eq!(login().await.expect("an answer").status(), 418);
+    let token = text(&body(login().await.expect("an answer")).await["token"]);
+    let inserted = http.post(format!("{base_url}/simulator/lenders/lender-1/insert?count=5"));
+    assert_eq!(inserted.send().await.expect("an answer").status(), 200);
+    let url = format!("{base_url}/admin/v3/lenders/{}/exports/S1/D02", lender.public_id);
+    for rows in [10, 15] {
+        let page = http.get(format!("{url}?limit=100")).bearer_auth(&token).send().await;
+        let page = body(page.expect("an answer")).await;
+        assert_eq!(page["body"]["rows"].as_array().map(Vec::len), Some(rows));
+    }
+    child.kill().await.expect("it runs");
+}
+
 #[test]
 fn the_command_says_what_is_wrong_with_its_arguments() {
     for (args, expected) in [
         (&["--fault-rate", "1.5"][..], "a share is between 0 and 1"),
+        (&["--fault", r#"{"effect":"burn"}"#], "unknown variant `burn`"),
+        (
+            &["--fault", r#"{"effect":"reset","rate":2}"#],
+            "a rate is above 0 and at most 1",
+        ),
+        (
+            &["--fault", r#"{"effect":"token_revoked","endpoint":"login"}"#],
+            "this effect is for exports only",
+        ),
+        (&["--fault", ""], "a line of a fault script"),
         (&["--page-limit", "0"], "0 is not in 1..=1000"),
         (&["--page-limit", "1001"], "1001 is not in 1..=1000"),
         (&["--total", "capped"], "a total is exact, timeout, capped:N or off:N"),
