@@ -90,6 +90,10 @@ pub(crate) fn produce(servers: &str, topics: &[String], rows_a_transaction: usiz
             guard = back;
         }
         drop(guard);
+        // As the source does: what was heard and is not freed would cost a commit 100 ms.
+        while producer.in_flight_count() > 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
         producer.commit_transaction(PATIENCE).expect("committed");
     }
     Ceiling {

@@ -91,7 +91,7 @@ impl Source {
             .arg(&self.config)
             .args(&self.settings)
             .arg("run")
-            .env("RUST_LOG", "error")
+            .env("RUST_LOG", std::env::var("D02_BENCH_LOG").as_deref().unwrap_or("error"))
             .spawn()
             .expect("the program starts");
         Running(child)
