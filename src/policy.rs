@@ -164,7 +164,10 @@ pub(crate) fn after_sink(error: &SinkError) -> AfterSink {
             | kafka::Error::Delivery { source, .. },
         ) => after_call(source, error),
         SinkError::Kafka(
-            kafka::Error::TimedOut { .. } | kafka::Error::Authentication { .. } | kafka::Error::EndNotReached { .. },
+            kafka::Error::WrongTime { .. }
+            | kafka::Error::TimedOut { .. }
+            | kafka::Error::Authentication { .. }
+            | kafka::Error::EndNotReached { .. },
         )
         | SinkError::Doubtful { .. } => AfterSink::Reopen,
         SinkError::Emptied { .. }
@@ -197,6 +200,7 @@ pub(crate) fn is_too_slow(error: &SinkError) -> bool {
         SinkError::Kafka(
             kafka::Error::Call { .. }
             | kafka::Error::Read { .. }
+            | kafka::Error::WrongTime { .. }
             | kafka::Error::Authentication { .. }
             | kafka::Error::EndNotReached { .. }
             | kafka::Error::WentBack { .. }

@@ -185,6 +185,7 @@ fn a_process_that_is_alone_and_a_member_do_not_fight_over_a_lender() {
     alone.signal("TERM");
     alone.expect_exit(0);
     wait_for("the member runs it again", || owner().filter(|owner| *owner == taken));
+    wait_for("the accounts", || (world.accounts_so_far() == 300).then_some(()));
     member.signal("TERM");
     member.expect_exit(0);
     let records = world.judged_accounts();

@@ -353,6 +353,49 @@ fn a_commit_whose_connection_is_closed_before_its_answer_is_read_back() {
     judge::everything(&records, &world.simulator.rows(0));
 }
 
+/// As if this machine's clock were behind the broker's: its records are seconds old when they come.
+#[test]
+fn records_that_are_refused_for_their_time_are_written_once_the_clocks_are_together_again() {
+    let (broker, proxy) = proxied();
+    let world = World::new(&[300]).on(&broker.bootstrap_servers());
+    let mut source = through(&proxy, &world, &["run"], &[]);
+    wait_for("the snapshot", || (world.accounts_so_far() == 300).then_some(()));
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("message.timestamp.before.max.ms", "2000"),
+    ];
+    assert!(kafka::try_set_all(
+        &kafka::admin(&world.servers),
+        &world.topic("accounts"),
+        &settings
+    ));
+    // Of one record the report says why, of several the transaction does.
+    for (count, seed, expected) in [(1, 1, 301), (100, 2, 401)] {
+        proxy.delay_produce_requests(Duration::from_secs(3));
+        let before = source.log().matches("K21").count();
+        assert_eq!(world.simulator.touch(0, count, seed).len(), count);
+        wait_for("the refusal", || {
+            (source.log().matches("K21").count() > before).then_some(())
+        });
+        proxy.delay_produce_requests(Duration::ZERO);
+        wait_for("the changes", || (world.accounts_so_far() == expected).then_some(()));
+    }
+    let log = source.log();
+    let topic = world.topic("accounts");
+    for said in [
+        "a record is refused for its time: it is 20",
+        "by this machine's clock",
+        "message.timestamp.after.max.ms",
+        "date -u",
+        topic.as_str(),
+    ] {
+        assert!(log.contains(said), "no {said} in {log}");
+    }
+    source.signal("TERM");
+    source.expect_exit(0);
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
+}
+
 /// A source whose commit is doubtful, stopped just before it reads back what landed.
 fn doubtful(world: &World, proxy: &KafkaProxy) -> Source {
     let source = through(proxy, world, &["run"], &[("D02_FAILPOINT", "before_reopen:1:2000")]);

@@ -38,6 +38,7 @@ FIXES = {
     "backlog_ahead": "the range of a backlog has no cursor where live has read up to its clock or beyond: it begins where `read` would",
     "backlog_incl": "what was not settled becomes a range to `read` inclusive: live, from its place, did not read all of that time",
     "backlog_hold": "`settled` does not pass a row that the live walk left before the rest of it became a range",
+    "back_to": "what is taken back with a released lender is read on from where the reader was before the release",
     "range_left": "a row that a range leaves undecided below `settled` takes it back",
 }
 
@@ -58,6 +59,8 @@ MUTATIONS = {
     "claim_again": "a claim that did not land is made again of the record that was found at first, whatever came since",
     "settled_early": "`settled` moves with every page of a sweep",
     "no_continue_check": "a page is taken though it does not go on behind the page before it",
+    "lost_keeps": "what was held of a lender is kept though it was lost, not released",
+    "release_doubtful": "a release whose outcome is not known is taken for one",
     "split_gap": "the new range of a split begins a millisecond too late",
     "sweep_excl": "a sweep ends before `read`, though polls go on from a place within its time",
     "early_settles": "an early sweep moves `settled`, wherever it began",
@@ -76,13 +79,14 @@ MUTATIONS = {
 EVENTS = (
     "upd upd upd late late late ahead back flip flip del ins reap tick tick tick tick big send send send send send send serve serve serve "
     "serve serve recv recv recv recv recv commit commit commit commit commit live sweep sweep rc split crash boot boot2 up up up "
-    "up land dead dup pump pump pump pump pump pump stall bulk early clock"
+    "up land dead dup pump pump pump pump pump pump stall bulk early clock revoke lost follow follow"
 ).split()
 """What may happen, as often as it should. Upstream: upd, late (visible later than dated), ahead (dated ahead), back (updated_at goes
 back), flip (other content, same updated_at), bulk (all rows get one updated_at), del, ins, reap (a deleted row is there again), tick and
 big (time passes). Faults: dead (the next cursor is dead), dup (a page comes twice), stall (one kind of walk gets slow answers), clock (the
 `Date` or our own clock goes wrong or right), land (an open transaction is committed after all), crash, boot, boot2 (a second instance). The
-source: send, serve, recv (a request, its evaluation upstream, its answer), commit, live, sweep, early (an early sweep), rc (reconcile),
+group: revoke (an instance is asked for its lender), lost (it is no member any more), follow (who does not run the lender, or does, reads
+on what was committed). The source: send, serve, recv (a request, its evaluation upstream, its answer), commit, live, sweep, early (an early sweep), rc (reconcile),
 split, up and pump (several steps of one instance)."""
 
 FOCUS = {
@@ -102,6 +106,9 @@ FOCUS = {
     "undue": "late late upd",
     "place_knows_all": "bulk",
     "resume_any": "bulk dup crash flip",
+    "back_to": "boot2 revoke revoke follow follow",
+    "lost_keeps": "boot2 lost lost follow follow",
+    "release_doubtful": "boot2 revoke revoke",
     "backlog_late": "big bulk upd big",
     "backlog_until": "bulk big crash",
     "backlog_lost": "upd big bulk",
@@ -258,6 +265,7 @@ class Attempt:
     is_claim: bool
     deleted: tuple
     is_begin: bool
+    is_release: bool
 
 
 @dataclasses.dataclass
@@ -307,6 +315,7 @@ class World:
         self.page_limit = 3
         self.stalled = None
         self.instances = []
+        self.is_over = False
         self.instance_count = 0
         self.upstream = Upstream(self)
         self.kafka = Kafka(self)
@@ -496,7 +505,7 @@ class Kafka:
         if self.log:
             last = self.log[-1].cursor
             is_behind = record.order <= last.order
-            if is_behind or (record.instance != last.instance and record.epoch == last.epoch):
+            if is_behind or (record.instance not in (last.instance, None) and record.epoch == last.epoch):
                 world.broken("One writer", last.instance, *last.order, "then", record.instance, *record.order)
         if record.checksum != checksum(self.topic):
             world.broken("Atomic", "checksum of the record is not the topic's")
@@ -575,7 +584,9 @@ class Instance:
         self.tombstones = {}
         self.restored = {}
         self.read_up_to = 0
-        """How much of the log `restored` holds."""
+        """How much of the log `restored` holds. While the lender is run: how far was read past it, for nothing."""
+        self.back_to = 0
+        """That, when the lender was asked for."""
         self.found = None
         """The record that is claimed."""
         self.attempted = None
@@ -767,7 +778,7 @@ class Instance:
             return "stale"
         return "reg" if page.walk.kind == "full" else "regressed"
 
-    def attempt(self, pages=(), split=None, claim=None, deleted=(), is_begin=False):
+    def attempt(self, pages=(), split=None, claim=None, deleted=(), is_begin=False, is_release=False):
         """Decides a batch and commits it, with the cursor record that it leads to, in one transaction (delivery.md, "The
         transaction")."""
         world, flags = self.world, self.world.flags
@@ -777,7 +788,7 @@ class Instance:
         else:
             record = dataclasses.replace(self.record)
             index = self.index
-        record.instance = self.name
+        record.instance = None if is_release else self.name
         record.sequence += 1
         written, records = {}, []
         ranges = dict(zip(self.ranges, record.ranges))
@@ -791,7 +802,7 @@ class Instance:
             self.decide_deletion(key, written, records)
         held = {key: version for key, version in {**index, **written}.items() if version is not None}
         if claim is None:
-            record.ranges = tuple(ranges.values())
+            record.ranges = record.ranges if is_release else tuple(ranges.values())
             record.checksum = checksum(held)
         self.attempted = Attempt(
             pages=list(pages),
@@ -804,6 +815,7 @@ class Instance:
             is_claim=claim is not None,
             deleted=deleted,
             is_begin=is_begin,
+            is_release=is_release,
         )
         if "decide_ahead" in flags and claim is None:
             self.index = held
@@ -945,7 +957,11 @@ class Instance:
         sequence = transaction.cursor.sequence
         if kafka.open and kafka.open[0] == self.producer_epoch:
             kafka.open = None
-        if self.producer_epoch != kafka.producer_epoch and "no_fence" not in world.flags:
+        is_fenced = self.producer_epoch != kafka.producer_epoch and "no_fence" not in world.flags
+        if self.attempted.is_release:
+            self.commit_release(transaction, is_fenced)
+            return
+        if is_fenced:
             self.was_fenced()
             return
         if kafka.doubtful_epoch == self.producer_epoch and transaction.records and world.pick(2):
@@ -969,6 +985,27 @@ class Instance:
         kafka.append(transaction)
         self.remember()
 
+    def commit_release(self, transaction, is_fenced):
+        """Only one that is known to have landed says that nobody else has committed before it."""
+        world = self.world
+        is_known, lands = world.pick(4) > 0, world.pick(2)
+        if not is_fenced and (is_known or lands):
+            self.kafka.append(transaction)
+        if (is_known and not is_fenced) or (not is_known and "release_doubtful" in world.flags):
+            self.state = "released"
+        else:
+            self.stop()
+
+    def stand_by(self):
+        """What was held is what was committed up to the release; what others commit from then on is read on."""
+        self.restored = {key: Row(*held[:4]) for key, held in self.index.items()}
+        if "back_to" in self.world.flags:
+            self.read_up_to = self.back_to
+        self.attempted = None
+        self.state = "restored"
+        self.forget_walks()
+        self.world.say(self.name, "stands by")
+
     def was_fenced(self):
         """Another instance's claim is looked for; without one, our own transaction ran out of time: reopen."""
         record = self.kafka.cursor_record()
@@ -979,8 +1016,29 @@ class Instance:
             self.stop()
 
     def stop(self):
+        """It ends, or it stands by, and then restores as it did at first."""
         self.world.say(self.name, "stops")
-        self.world.instances.remove(self)
+        if self.world.is_over or self.world.pick(2):
+            self.world.instances.remove(self)
+            return
+        self.attempted = None
+        self.found = None
+        self.state = "init"
+        if "lost_keeps" in self.world.flags:
+            self.stand_by()
+            return
+        self.restored, self.read_up_to = {}, 0
+        self.index, self.tombstones = {}, {}
+        self.forget_walks()
+
+    def revoke(self):
+        """The group asks for the lender: reading ends, an open batch is decided first, and the record says that nobody runs it."""
+        if not self.is_running():
+            return
+        self.back_to = self.read_up_to
+        self.forget_walks()
+        self.record = dataclasses.replace(self.record)
+        self.attempt(is_release=True)
 
     def remember(self):
         """Only a commit that is known makes its batch part of the index."""
@@ -1058,6 +1116,13 @@ class Instance:
         if reconciling and reconciling.lived is not None and walk.begun_tick >= reconciling.lived and walk.kind == "sweep":
             reconciling.has_swept = True
 
+    def follow(self):
+        """Reads what was committed: of a lender that it runs itself, it knows."""
+        if self.is_running() or self.state == "released":
+            self.read_up_to = len(self.kafka.log)
+        elif self.state == "restored":
+            self.read_on()
+
     def read_on(self):
         """What was committed since the last reading of the topic (delivery.md, "Starting")."""
         for transaction in self.kafka.log[self.read_up_to :]:
@@ -1100,6 +1165,8 @@ class Instance:
             self.producer_epoch = self.kafka.init_transactions()
             self.state = "read"
             self.world.say(self.name, "init_transactions")
+        elif self.state == "released":
+            self.stand_by()
         elif self.state == "read":
             self.claim()
         elif self.state == "reopen":
@@ -1244,9 +1311,16 @@ def instance_event(world, event):
     elif event == "commit":
         if instance.is_running():
             instance.step(world.pick(4))
+    elif event == "revoke":
+        instance.revoke()
+    elif event == "lost":
+        if instance.state in ("run", "reopen", "back") and instance.record is not None:
+            instance.stop()
+    elif event == "follow":
+        instance.follow()
     elif event in ("live", "sweep", "early", "rc"):
         instance.begin(event)
-    elif instance.state in ("init", "restored", "read") or instance.record is None:
+    elif instance.state in ("init", "restored", "read", "released") or instance.record is None:
         return
     elif event == "split" and instance.is_running() and instance.ranges:
         split_one(world, instance)
@@ -1316,7 +1390,7 @@ def step(world, event):
         world.pick = first_choice
         drive(world, lambda instance: not instance.ranges and not instance.channel and not instance.walks(), "warm")
         world.pick = pick
-    elif event in ("pump", "send", "serve", "recv", "commit", "live", "sweep", "early", "rc", "split", "crash", "up"):
+    elif event in ("pump", "send", "serve", "recv", "commit", "live", "sweep", "early", "rc", "split", "crash", "up", "revoke", "lost", "follow"):
         if event == "pump" and not world.instances:
             world.start_instance()
         if world.instances:
@@ -1391,6 +1465,7 @@ def finish(world):
     world.pick = first_choice
     world.upstream.has_dead_cursor = False
     world.upstream.repeats_page = False
+    world.is_over = True
     world.wait(max([late[0] for late in world.upstream.pending], default=world.now) - world.now)
     world.say("---- upstream is quiet")
 

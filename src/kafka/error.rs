@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::reported::{LastReported, Refusal};
@@ -59,6 +60,14 @@ pub(crate) enum Error {
         last_reported: LastReported,
         source: KafkaError,
     },
+    /// Of several records the reports say that they are invalid (librdkafka 2.12.1,
+    /// findings/librdkafka-calls-several-records-of-a-wrong-time-invalid). The error of the transaction tells, and names the topic.
+    #[error(
+        "a record is refused for its time: it is {} by this machine's clock, and by the broker's that lies outside of what \
+         message.timestamp.before.max.ms and message.timestamp.after.max.ms of the topic allow",
+        here.to_rfc3339_opts(SecondsFormat::Secs, true)
+    )]
+    WrongTime { here: DateTime<Utc>, source: KafkaError },
     #[error("{doing}: {acl} is not granted")]
     Denied {
         doing: &'static str,
@@ -172,6 +181,7 @@ impl Diagnosis for Error {
                 CallFault::TooSlow => last_reported.slow_code_or(FAILED),
                 CallFault::Uncertain => last_reported.code_or(FAILED),
             },
+            Self::WrongTime { .. } => ErrorCode::K21,
             Self::TimedOut { last_reported, .. } => last_reported.slow_code_or(NO_ANSWER),
             Self::Authentication { last_reported } => refusal_of(last_reported).code(),
             Self::EndNotReached { .. } => ErrorCode::K14,
@@ -204,6 +214,10 @@ impl Diagnosis for Error {
                 CallFault::TooSlow => last_reported.slow_advice(),
                 CallFault::Uncertain => last_reported.advice_or("check that the brokers are up and kafka.* fits them"),
             },
+            Self::WrongTime { .. } => {
+                "compare `date -u` here and on the brokers, and let NTP set the clock that is wrong; where both are right, raise that \
+                 setting of the topic"
+            }
             Self::TimedOut { last_reported, .. } => last_reported.slow_advice(),
             Self::Authentication { last_reported } => refusal_of(last_reported).advice(),
             Self::EndNotReached { .. } => {

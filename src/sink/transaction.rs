@@ -22,6 +22,7 @@ use super::producer::{INIT_LIMIT, fatal_error, kafka_error};
 use super::record::{Records, account_headers, change_headers, largest_value, partitions_text};
 use super::recovery::CursorRecords;
 use super::topics::{Topic, Topics};
+use crate::clock;
 use crate::failpoint;
 use crate::kafka::{
     self, Acl, AclOperation, Cluster, ClusterError, Context, EARLIEST_RETRY, denied_writes, is_denied, partition_count,
@@ -272,6 +273,10 @@ impl Transactions {
         let last_reported = self.producer.context().last_reported();
         // A failed transaction answers everything but its abort with what it failed of.
         match self.producer.begin_transaction() {
+            Err(cause) if kafka::code(&cause) == Some(RDKafkaErrorCode::InvalidTimestamp) => kafka::Error::WrongTime {
+                here: clock::now(),
+                source: cause,
+            },
             Err(cause) if is_denied(&cause) => match self.denied_topic() {
                 Some(topic) => denied(&topic, cause),
                 None => kafka::Error::Call {

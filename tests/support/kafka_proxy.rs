@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+const PRODUCE: [u8; 2] = 0_i16.to_be_bytes();
 const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
 
 /// Listens on a loopback port as long as the tests run. Bind it first, start the broker with its port, then `forward_to` the broker.
@@ -29,6 +30,7 @@ struct Shared {
     swallow: AtomicBool,
     close_next: AtomicBool,
     delay_ms: AtomicU64,
+    produce_delay_ms: AtomicU64,
     end_txn_requests: AtomicU64,
     swallowed: AtomicU64,
 }
@@ -105,6 +107,12 @@ impl KafkaProxy {
         self.shared.delay_ms.store(delay_ms, SeqCst);
     }
 
+    /// As `delay_end_txn_requests`, with Produce requests.
+    pub(crate) fn delay_produce_requests(&self, delay: Duration) {
+        let delay_ms = u64::try_from(delay.as_millis()).expect("a test's delay fits 64 bits");
+        self.shared.produce_delay_ms.store(delay_ms, SeqCst);
+    }
+
     /// How many EndTxn requests were forwarded since the proxy was bound.
     pub(crate) fn end_txn_requests(&self) -> u64 {
         self.shared.end_txn_requests.load(SeqCst)
@@ -153,6 +161,9 @@ impl Shared {
     }
 
     fn request(&self, frame: &[u8], waiting: &Mutex<HashSet<[u8; 4]>>) -> Forward {
+        if frame.starts_with(&PRODUCE) {
+            std::thread::sleep(Duration::from_millis(self.produce_delay_ms.load(SeqCst)));
+        }
         if frame.starts_with(&END_TXN) {
             std::thread::sleep(Duration::from_millis(self.delay_ms.load(SeqCst)));
             self.end_txn_requests.fetch_add(1, SeqCst);
