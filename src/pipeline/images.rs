@@ -27,7 +27,12 @@ pub(super) struct Images<'s> {
     cursors: Outcomes<CursorRecords>,
     accounts: Outcomes<RestoredAccounts>,
     dead_letters: Outcomes<RestoredDeadLetters>,
+    /// By topic, the fences that stood when it was last read to its true end.
+    read_behind: HashMap<String, Fences>,
 }
+
+/// How many times lenders were fenced: what is read to its end after that holds all that they committed before.
+pub(super) type Fences = u64;
 
 impl<'s> Images<'s> {
     /// Reads what nobody's open transaction hides. Nobody is fenced and nobody waited for.
@@ -95,6 +100,7 @@ impl<'s> Images<'s> {
             cursors,
             accounts,
             dead_letters,
+            read_behind: HashMap::new(),
         }
     }
 
@@ -119,11 +125,17 @@ impl<'s> Images<'s> {
             .map_or(Ok(()), |shared| Err(shared.clone().into()))
     }
 
-    /// Reads the topics of a lender that is fenced on to their true end. `hidden` is called where an open transaction seems to hide it.
+    /// Reads the topics of a lender on to their true end, where they were not since `fenced`, when it was fenced. `now`: all fences
+    /// so far. `hidden` is called where an open transaction seems to hide an end.
     ///
     /// # Errors
     /// When one cannot be read, or must not be used: then none of its lenders can start.
-    pub(super) fn read_on(&mut self, candidate: &Candidate, hidden: &mut dyn FnMut()) -> Result<(), StartError> {
+    pub(super) fn read_on(
+        &mut self,
+        candidate: &Candidate,
+        [fenced, now]: [Fences; 2],
+        hidden: &mut dyn FnMut(),
+    ) -> Result<(), StartError> {
         let Topics {
             cursor,
             accounts,
@@ -131,28 +143,31 @@ impl<'s> Images<'s> {
             ..
         } = &candidate.topics;
         let (starter, contents, reader) = (self.starter, self.contents.as_ref(), &mut self.reader);
-        let shutdown = &starter.shutdown;
-        on(
-            starter,
-            reader,
-            self.cursors.get_mut(&cursor.name),
-            &mut |records, reader| {
+        let (shutdown, read_behind) = (&starter.shutdown, &mut self.read_behind);
+        let mut is_due = |topic: &str| {
+            let behind = read_behind.entry(topic.to_owned()).or_default();
+            std::mem::replace(behind, now.max(*behind)) < fenced
+        };
+        if is_due(&cursor.name) {
+            let outcome = self.cursors.get_mut(&cursor.name);
+            on(starter, reader, outcome, &mut |records, reader| {
                 records.read_on(reader, End::True, shutdown, hidden)?;
                 records.check_whole()
-            },
-        )?;
-        on(
-            starter,
-            reader,
-            self.accounts.get_mut(&accounts.name),
-            &mut |accounts, reader| read_accounts(accounts, reader, contents, how(End::True, shutdown, hidden)),
-        )?;
-        on(
-            starter,
-            reader,
-            self.dead_letters.get_mut(&dead_letters.name),
-            &mut |letters, reader| letters.read_on(reader, how(End::True, shutdown, hidden)),
-        )
+            })?;
+        }
+        if is_due(&accounts.name) {
+            let outcome = self.accounts.get_mut(&accounts.name);
+            on(starter, reader, outcome, &mut |accounts, reader| {
+                read_accounts(accounts, reader, contents, how(End::True, shutdown, hidden))
+            })?;
+        }
+        if is_due(&dead_letters.name) {
+            let outcome = self.dead_letters.get_mut(&dead_letters.name);
+            on(starter, reader, outcome, &mut |letters, reader| {
+                letters.read_on(reader, how(End::True, shutdown, hidden))
+            })?;
+        }
+        Ok(())
     }
 
     pub(super) fn cursors(&self, candidate: &Candidate) -> Result<&CursorRecords, StartError> {

@@ -150,11 +150,11 @@ impl Monitor {
             let BatchItem::Page(page) = item else { continue };
             let step = &page.step;
             if step.walk == Walk::Live && step.is_last {
-                self.metrics.note_live_walk(step.clock);
+                self.metrics.times.note_live_walk(step.clock);
             }
             // A walk that gets nowhere reads the same rows again and again.
             if step.is_further {
-                self.metrics.note_progress();
+                self.metrics.times.note_progress();
             }
         }
     }
@@ -166,7 +166,7 @@ impl Monitor {
         self.metrics.index_bytes.set(count(index.size()));
         self.metrics.ranges.set(count(progress.ranges.len()));
         let Progress { read, settled, .. } = *progress;
-        self.metrics.note_marks(read, settled);
+        self.metrics.times.note_marks(read, settled);
         self.progress.send_if_modified(|committed| {
             let is_new = committed != progress;
             if is_new {

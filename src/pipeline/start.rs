@@ -1,16 +1,18 @@
 //! How does a lender start? Restored, fenced, read to the end, checked against its record and claimed, or refused with the way on.
 //!
 //! The order is that of docs/delivery.md, "Starting". Lenders that start together share the long reading, which disturbs nobody; then
-//! each is fenced and claimed by itself, so that what is not claimed yet goes on where it runs.
+//! a few at a time are fenced, read on and claimed, so that what it has not come to yet goes on where it runs.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::candidate::{Candidate, PATIENCE, Starter, may_pass};
 use super::changes::ChangeRecorder;
 use super::claim::{Claim, StartError, claim_of, key_of, refuse_live_elsewhere};
-use super::images::Images;
+use super::images::{Fences, Images};
 use super::lender::LenderSettings;
 use super::main_loop::Pipeline;
 use crate::avro::{ACCOUNT, WriterSchema};
@@ -25,8 +27,22 @@ struct Queued<R> {
     candidate: Candidate,
     reply: R,
     /// What became of fencing it, where it was.
-    fenced: Option<Result<Transactions, SinkError>>,
+    fenced: Option<Fenced>,
 }
+
+struct Fenced {
+    transactions: Result<Transactions, SinkError>,
+    /// The number of that.
+    number: Fences,
+    at: Instant,
+}
+
+/// So many are fenced side by side, and then claimed one after another: making a producer takes many times what a claim takes. Each
+/// stands still meanwhile, where another process runs it.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Who was fenced looks for a claim for 15 s, and then goes on. Of what was fenced so long ago, nobody can say any more.
+const FENCED_FOR: Duration = Duration::from_secs(5);
 
 impl Starter {
     /// Starts lenders together; blocks. `done` gets each as soon as it is decided, with what came with it: one that is claimed runs
@@ -39,28 +55,28 @@ impl Starter {
         let begun = Instant::now();
         let mut images = Images::restore(self, candidates.iter().map(|(candidate, _)| candidate));
         failpoint::reach("after_restore");
+        let fences = Cell::new(0);
         let mut waiting: VecDeque<Queued<R>> = candidates.into_iter().map(Queued::from).collect();
         while let Some(mut next) = waiting.pop_front() {
             if let Err(error) = images.check(&next.candidate) {
                 done(next.reply, Err(error));
                 continue;
             }
-            if next.fenced.is_none() {
-                let fenced = self.fence(&next.candidate, Patience::Once);
-                let may_pass = |error: &SinkError| may_pass(&self.denials.anew(), error);
-                if fenced.as_ref().is_err_and(may_pass) && !self.shutdown.is_requested() {
-                    // It may last: side by side they wait for it once.
-                    waiting.push_front(next);
-                    self.fence_all(&mut waiting);
+            let fenced = next
+                .fenced
+                .take_if(|fenced| fenced.transactions.is_err() || fenced.at.elapsed() < FENCED_FOR);
+            let Some(fenced) = fenced else {
+                next.fenced = None;
+                waiting.push_front(next);
+                self.fence_some(&mut waiting, &fences);
+                continue;
+            };
+            let transactions = match fenced.transactions {
+                Ok(transactions) => transactions,
+                Err(error) => {
+                    done(next.reply, Err(error.into()));
                     continue;
                 }
-                next.fenced = Some(fenced);
-            }
-            let Some(Ok(transactions)) = next.fenced.take_if(|fenced| fenced.is_ok()) else {
-                let error = next.fenced.and_then(Result::err);
-                let error = error.unwrap_or(SinkError::Kafka(kafka::Error::Interrupted));
-                done(next.reply, Err(error.into()));
-                continue;
             };
             failpoint::reach("after_fence");
             // What a killed instance left open ends by fencing its lender, whichever that is.
@@ -69,10 +85,10 @@ impl Starter {
                     tracing::info!(
                         "an open transaction hides the end of a topic: fencing all lenders that are to start"
                     );
-                    self.fence_all(&mut waiting);
+                    self.fence_all(waiting.iter_mut(), PATIENCE, &fences);
                 }
             };
-            let read = images.read_on(&next.candidate, hidden);
+            let read = images.read_on(&next.candidate, [fenced.number, fences.get()], hidden);
             let started = read.and_then(|()| self.claim(&next.candidate, transactions, &mut images));
             if let Ok((account_count, epoch, _)) = &started {
                 let (lender, took) = (&next.candidate.lender, begun.elapsed());
@@ -82,14 +98,46 @@ impl Starter {
         }
     }
 
-    /// Fences, side by side, those that are not yet.
-    fn fence_all<R: Send>(&self, waiting: &mut VecDeque<Queued<R>>) {
+    /// Fences the next ones. What does not get through at once may last: then all wait for it once.
+    fn fence_some<R: Send>(&self, waiting: &mut VecDeque<Queued<R>>, fences: &Cell<Fences>) {
+        self.fence_all(waiting.iter_mut().take(SIDE_BY_SIDE), Patience::Once, fences);
+        let is_to_wait = |lender: &&mut Queued<R>| {
+            let failed = lender
+                .fenced
+                .as_ref()
+                .and_then(|fenced| fenced.transactions.as_ref().err());
+            failed.is_some_and(|error| may_pass(&self.denials.anew(), error))
+        };
+        let failed: Vec<_> = waiting.iter_mut().filter(is_to_wait).collect();
+        if failed.is_empty() || self.shutdown.is_requested() {
+            return;
+        }
+        failed.into_iter().for_each(|lender| lender.fenced = None);
+        self.fence_all(waiting.iter_mut(), PATIENCE, fences);
+    }
+
+    /// Fences, side by side, those of `lenders` that are not yet.
+    fn fence_all<'q, R: Send + 'q>(
+        &self,
+        lenders: impl Iterator<Item = &'q mut Queued<R>>,
+        patience: Patience,
+        fences: &Cell<Fences>,
+    ) {
+        // Whoever reads from now on, reads behind them only once all are fenced.
+        let number = fences.get() + 1;
         std::thread::scope(|scope| {
-            for lender in waiting.iter_mut().filter(|lender| lender.fenced.is_none()) {
+            for lender in lenders.filter(|lender| lender.fenced.is_none()) {
                 let (candidate, fenced) = (&lender.candidate, &mut lender.fenced);
-                scope.spawn(move || *fenced = Some(self.fence(candidate, PATIENCE)));
+                scope.spawn(move || {
+                    *fenced = Some(Fenced {
+                        transactions: self.fence(candidate, patience),
+                        number,
+                        at: Instant::now(),
+                    });
+                });
             }
         });
+        fences.set(number);
     }
 
     /// # Errors
