@@ -5,21 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use ages::LastTimes;
+use chrono::{DateTime, Utc};
+
 use crate::clock::{self, NOTABLE_SKEW};
 use crate::counter::Counter;
 use crate::log;
-use crate::progress::Timestamp;
+
+mod ages;
 
 /// Prometheus's own text format: each of its versions reads it, every agent beside it does, and `promtool check metrics`
 /// checks it, which it does not do for OpenMetrics.
@@ -93,6 +95,7 @@ macro_rules! lender_metrics {
             requests_total: Family<RequestLabel, Counter>,
             pub in_flight_bytes: Gauge,
             pub in_flight_limit_bytes: Gauge,
+            pub group_member: Gauge,
             pub group_partitions: Gauge,
             pub group_rebalances_total: Counter,
             $($name: OfLender<$kind>,)*
@@ -104,7 +107,7 @@ macro_rules! lender_metrics {
         pub(crate) struct LenderMetrics {
             lender: String,
             requests_total: Family<RequestLabel, Counter>,
-            times: Arc<LastTimes>,
+            pub times: Arc<LastTimes>,
             $(#[doc = $help] pub $name: $kind,)*
         }
 
@@ -127,6 +130,7 @@ macro_rules! lender_metrics {
                     lenders: Mutex::default(),
                     in_flight_bytes: Gauge::default(),
                     in_flight_limit_bytes: Gauge::default(),
+                    group_member: Gauge::default(),
                     group_partitions: Gauge::default(),
                     group_rebalances_total: Counter::default(),
                     requests_total: Family::default(),
@@ -142,6 +146,7 @@ macro_rules! lender_metrics {
                 let start = FloatGauge::default();
                 start.set(clock::now().timestamp_millis() as f64 / 1000.0);
                 registry.register(START.name, START.help, start);
+                registry.register(GROUP_MEMBER.name, GROUP_MEMBER.help, metrics.group_member.clone());
                 registry.register(GROUP_PARTITIONS.name, GROUP_PARTITIONS.help, metrics.group_partitions.clone());
                 registry.register(GROUP_REBALANCES.name, GROUP_REBALANCES.help, metrics.group_rebalances_total.clone());
                 registry.register(LOG_LINES_DROPPED.name, LOG_LINES_DROPPED.help, Counter(log::dropped()));
@@ -178,6 +183,7 @@ macro_rules! lender_metrics {
             IN_FLIGHT,
             IN_FLIGHT_LIMIT,
             START,
+            GROUP_MEMBER,
             GROUP_PARTITIONS,
             GROUP_REBALANCES,
             LOG_LINES_DROPPED,
@@ -207,6 +213,11 @@ const START: Described = Described::of_process(
     "start_timestamp_seconds",
     "FloatGauge",
     "When this process began, in seconds since the epoch",
+);
+const GROUP_MEMBER: Described = Described::of_process(
+    "group_member",
+    "Gauge",
+    "1 where this process is to run what a group gives to it, 0 where it is alone",
 );
 const GROUP_PARTITIONS: Described = Described::of_process(
     "group_partitions",
@@ -266,6 +277,7 @@ lender_metrics! {
     Counter schemas_lost_total "Starts because the registry had lost the schema that is written under";
     Counter recreated_topics_total "Topics of changes or dead letters that begin anew under the source";
     Counter reopens_total "Producers replaced because an outcome was uncertain";
+    Gauge running "1 while this process runs the lender, else 0";
     Gauge accounts "Accounts in the index";
     Gauge index_bytes "Memory of the index, without what the allocator adds";
     Gauge lost_schema_accounts "Accounts that a start found under schemas that the registry does not know, or that are others' now";
@@ -309,16 +321,6 @@ lender_metrics! {
     Gauge ready "1 where /readyz calls the lender ready, else 0";
 }
 
-/// Times that a scrape turns into ages.
-#[derive(Debug, Default)]
-struct LastTimes {
-    /// Milliseconds since the epoch; 0 while not known.
-    live_clock: AtomicI64,
-    read: AtomicI64,
-    settled: AtomicI64,
-    progressed_at: Mutex<Option<Instant>>,
-}
-
 impl Metrics {
     /// All metrics in the form of [`CONTENT_TYPE`].
     pub(crate) fn text(&self) -> String {
@@ -342,29 +344,25 @@ impl Metrics {
         let lender = metrics.lender.clone();
         let label = LenderLabel { lender };
         let seconds = |milliseconds: i64| milliseconds as f64 / 1000.0;
-        let known = |time: &AtomicI64| Some(time.load(Ordering::Relaxed)).filter(|time| *time != 0);
-        if let Some(clock) = known(&metrics.times.live_clock) {
+        let [live_clock, read, settled] = metrics.times.known();
+        let freshness = live_clock.map(|clock| {
             // It is the earlier of both: upstream's where that is behind.
             let age = seconds(now.timestamp_millis() - clock) + metrics.upstream_clock_skew_seconds.get().min(0.0);
-            self.freshness_seconds.get_or_create(&label).set(age.max(0.0));
-        }
-        for (shown, time) in [
-            (&self.read_timestamp_seconds, &metrics.times.read),
-            (&self.settled_timestamp_seconds, &metrics.times.settled),
+            age.max(0.0)
+        });
+        for (shown, value) in [
+            (&self.freshness_seconds, freshness),
+            (&self.read_timestamp_seconds, read.map(seconds)),
+            (&self.settled_timestamp_seconds, settled.map(seconds)),
+            (
+                &self.progress_age_seconds,
+                metrics.times.progress_age().map(|age| age.as_secs_f64()),
+            ),
+            (&self.snapshot_share, metrics.snapshot_share()),
         ] {
-            if let Some(time) = known(time) {
-                shown.get_or_create(&label).set(seconds(time));
-            }
-        }
-        if let Some(age) = metrics.progress_age() {
-            self.progress_age_seconds.get_or_create(&label).set(age.as_secs_f64());
-        }
-        match metrics.snapshot_share() {
-            Some(share) => {
-                self.snapshot_share.get_or_create(&label).set(share);
-            }
-            None => {
-                self.snapshot_share.remove(&label);
+            match value {
+                Some(value) => drop(shown.get_or_create(&label).set(value)),
+                None => drop(shown.remove(&label)),
             }
         }
         let read = i64::try_from(metrics.snapshot_rows_read_total.get()).unwrap_or(i64::MAX);
@@ -401,32 +399,24 @@ impl LenderMetrics {
             .inc();
     }
 
-    /// A live walk was committed; `clock`: upstream's at its first answer.
-    pub(crate) fn note_live_walk(&self, clock: Timestamp) {
-        self.times.live_clock.fetch_max(clock.0, Ordering::Relaxed);
-    }
-
-    /// The marks that are committed, where there are any.
-    pub(crate) fn note_marks(&self, read: Option<Timestamp>, settled: Option<Timestamp>) {
-        for (time, mark) in [(&self.times.read, read), (&self.times.settled, settled)] {
-            if let Some(mark) = mark {
-                time.store(mark.0, Ordering::Relaxed);
-            }
+    /// Another process runs it: what there was to say of it here is over, and no alarm is to wait for it.
+    pub(crate) fn stand_by(&self) {
+        for gauge in [
+            &self.accounts,
+            &self.index_bytes,
+            &self.lost_schema_accounts,
+            &self.uncompacted_topics,
+            &self.hidden_partitions,
+            &self.stuck_walks,
+            &self.drifting_fields,
+            &self.volatile_members,
+            &self.ranges,
+            &self.snapshot_rows,
+            &self.clocks_apart,
+        ] {
+            gauge.set(0);
         }
-    }
-
-    /// A page that got further is committed.
-    pub(crate) fn note_progress(&self) {
-        *self.progressed_at() = Some(Instant::now());
-    }
-
-    /// How long ago that was; `None` before the first time.
-    pub(crate) fn progress_age(&self) -> Option<Duration> {
-        (*self.progressed_at()).map(|at| at.elapsed())
-    }
-
-    fn progressed_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.times.progressed_at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.times.forget();
     }
 
     /// Notes how late these versions are, which are now committed: their `updated_at` in milliseconds since the epoch.
@@ -501,6 +491,7 @@ impl LenderMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Timestamp;
 
     #[test]
     fn clones_count_together_and_the_text_names_the_lender() {
@@ -561,20 +552,20 @@ mod tests {
             line.map(|value| value.parse::<f64>().expect("a number"))
         };
         let now = clock::now().timestamp_millis();
-        acme.note_live_walk(Timestamp(now - 7_220_000));
-        acme.note_live_walk(Timestamp(now - 7_290_000));
+        acme.times.note_live_walk(Timestamp(now - 7_220_000));
+        acme.times.note_live_walk(Timestamp(now - 7_290_000));
         // The earlier clock: upstream's behind ours.
         acme.upstream_clock_skew_seconds.set(-7_200.0);
         let age = value("freshness_seconds").expect("known");
         assert!((20.0..25.0).contains(&age), "{age}");
         // Ours, behind upstream's.
-        acme.note_live_walk(Timestamp(now - 20_000));
+        acme.times.note_live_walk(Timestamp(now - 20_000));
         acme.upstream_clock_skew_seconds.set(7_200.0);
         let age = value("freshness_seconds").expect("known");
         assert!((20.0..25.0).contains(&age), "{age}");
-        acme.note_marks(Some(Timestamp(2_000)), None);
+        acme.times.note_marks(Some(Timestamp(2_000)), None);
         assert_eq!(value("settled_timestamp_seconds"), None);
-        acme.note_marks(Some(Timestamp(2_500)), Some(Timestamp(1_500)));
+        acme.times.note_marks(Some(Timestamp(2_500)), Some(Timestamp(1_500)));
         assert_eq!(
             (value("read_timestamp_seconds"), value("settled_timestamp_seconds")),
             (Some(2.5), Some(1.5))

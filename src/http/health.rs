@@ -58,6 +58,10 @@ impl Health {
     pub(crate) fn set(&self, lender: &str, standing: Standing) {
         let lender = self.lenders.get(lender).expect("every configured lender is there");
         *lender.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+        lender.metrics.running.set(i64::from(standing == Standing::Running));
+        if standing == Standing::Standby {
+            lender.metrics.stand_by();
+        }
     }
 
     /// Whether every lender is ready, and of each whether and why not. Tells the metrics, too.
@@ -66,7 +70,7 @@ impl Health {
         let mut are_ready = true;
         for (name, lender) in &self.lenders {
             let standing = *lender.standing.lock().unwrap_or_else(PoisonError::into_inner);
-            let age = lender.metrics.progress_age();
+            let age = lender.metrics.times.progress_age();
             let why = why_not(standing, age, self.stale_after, trouble(&lender.metrics));
             self.metrics.show_ready(name, why.is_none());
             are_ready &= why.is_none();
@@ -121,6 +125,7 @@ fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration, tro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Timestamp;
 
     const STALE_AFTER: Duration = Duration::from_secs(300);
 
@@ -176,7 +181,7 @@ mod tests {
         let lenders = ["acme".to_owned(), "bolt".to_owned()];
         let health = Health::new(lenders.iter(), STALE_AFTER, Arc::clone(&metrics));
         health.set("acme", Standing::Running);
-        metrics.lender("acme").note_progress();
+        metrics.lender("acme").times.note_progress();
         let (are_ready, report) = health.report();
         assert!(!are_ready);
         assert_eq!(report["lenders"]["acme"]["ready"], true);
@@ -184,7 +189,42 @@ mod tests {
         assert_eq!(report["lenders"]["bolt"], bolt);
         assert!(metrics.text().contains("d02_ready{lender=\"bolt\"} 0"));
         health.set("bolt", Standing::Running);
-        metrics.lender("bolt").note_progress();
+        metrics.lender("bolt").times.note_progress();
         assert!(health.report().0);
+    }
+
+    #[test]
+    fn of_a_lender_that_another_process_runs_no_age_and_no_trouble_is_shown() {
+        let metrics = Arc::new(Metrics::new());
+        let name = "acme".to_owned();
+        let health = Health::new([&name].into_iter(), Duration::from_secs(300), Arc::clone(&metrics));
+        let shown = |what: &str| {
+            let start = format!("d02_{what}{{lender=\"acme\"}} ");
+            let text = metrics.text();
+            let line = text.lines().find_map(|line| line.strip_prefix(&start));
+            line.map(|value| value.parse::<f64>().expect("a number"))
+        };
+        let of = metrics.lender(&name);
+        health.set(&name, Standing::Running);
+        of.times.note_progress();
+        of.times.note_live_walk(Timestamp(1_000));
+        of.times.note_marks(Some(Timestamp(2_000)), Some(Timestamp(1_000)));
+        of.stuck_walks.set(2);
+        of.clocks_apart.set(1);
+        assert_eq!((shown("running"), shown("stuck_walks")), (Some(1.0), Some(2.0)));
+        let ages = [
+            "freshness_seconds",
+            "read_timestamp_seconds",
+            "settled_timestamp_seconds",
+            "progress_age_seconds",
+        ];
+        assert!(ages.iter().all(|age| shown(age).is_some()));
+        health.set(&name, Standing::Standby);
+        assert!(health.report().0, "it is ready");
+        assert_eq!(
+            (shown("running"), shown("stuck_walks"), shown("clocks_apart")),
+            (Some(0.0), Some(0.0), Some(0.0))
+        );
+        assert!(ages.iter().all(|age| shown(age).is_none()), "{}", metrics.text());
     }
 }

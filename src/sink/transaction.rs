@@ -237,11 +237,9 @@ impl Transactions {
     }
 
     /// A report counts as in flight until it is freed, a moment after it was heard. A commit that finds one there takes 100 ms
-    /// longer: `commit_transaction` of rdkafka 0.39 begins with a `flush`, which polls for all of these before it looks again
-    /// (findings/rdkafka-rounds-a-commit-up-to-100-ms).
+    /// longer (findings/rdkafka-rounds-a-commit-up-to-100-ms). Not for long: other events count, too.
     fn wait_until_reports_are_freed(&self) {
         const STEP: Duration = Duration::from_micros(50);
-        /// Other events count, too.
         const LIMIT: Duration = Duration::from_millis(20);
         let begun = Instant::now();
         while self.producer.in_flight_count() > 0 && begun.elapsed() < LIMIT {

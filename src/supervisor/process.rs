@@ -166,6 +166,7 @@ impl Supervisor {
         let is_shared = config.group.mode == GroupMode::Shared && errand.until == Until::Asked;
         let (assignment, group) = if is_shared {
             let (given, joined) = join(&cluster, &config, &checked, &denials, &metrics)?;
+            metrics.group_member.set(1);
             (Assignment::ByGroup(given), Some(joined))
         } else {
             (Assignment::All, None)
