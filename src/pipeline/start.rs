@@ -39,7 +39,7 @@ struct Fenced {
 
 /// So many are fenced side by side, and then claimed one after another: making a producer takes many times what a claim takes. Each
 /// stands still meanwhile, where another process runs it.
-const SIDE_BY_SIDE: usize = 16;
+const SIDE_BY_SIDE: usize = 32;
 
 /// Who was fenced looks for a claim for 15 s, and then goes on. Of what was fenced so long ago, nobody can say any more.
 const FENCED_FOR: Duration = Duration::from_secs(5);
