@@ -93,6 +93,12 @@ pub(crate) fn reach(name: &str) {
 #[cfg(not(debug_assertions))]
 pub(crate) fn reach(_name: &str) {}
 
+/// A number that a test may make smaller by the variable `name`.
+pub(crate) fn fewer(name: &str, usual: usize) -> usize {
+    let asked = cfg!(debug_assertions).then(|| std::env::var(name).ok()?.parse().ok());
+    asked.flatten().map_or(usual, |asked: usize| asked.min(usual))
+}
+
 /// A duration that a test may shorten by the variable `name`, in milliseconds.
 #[cfg(debug_assertions)]
 pub(crate) fn shortened(name: &str, usual: std::time::Duration) -> std::time::Duration {

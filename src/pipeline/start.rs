@@ -100,7 +100,8 @@ impl Starter {
 
     /// Fences the next ones. What does not get through at once may last: then all wait for it once.
     fn fence_some<R: Send>(&self, waiting: &mut VecDeque<Queued<R>>, fences: &Cell<Fences>) {
-        self.fence_all(waiting.iter_mut().take(SIDE_BY_SIDE), Patience::Once, fences);
+        let side_by_side = failpoint::fewer("D02_TEST_SIDE_BY_SIDE", SIDE_BY_SIDE);
+        self.fence_all(waiting.iter_mut().take(side_by_side), Patience::Once, fences);
         let is_to_wait = |lender: &&mut Queued<R>| {
             let failed = lender
                 .fenced

@@ -23,7 +23,7 @@ use d02_source::testbed::Testbed;
 use tokio::runtime::Runtime;
 
 /// Longer than anything takes that works, on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The simulators of all tests.
 pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
