@@ -8,14 +8,13 @@ use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ages::LastTimes;
+use chrono::{DateTime, Utc};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-
-use ages::LastTimes;
-use chrono::{DateTime, Utc};
 
 use crate::clock::{self, NOTABLE_SKEW};
 use crate::counter::Counter;

@@ -144,21 +144,19 @@ fn keep_content(members: &mut MemberList<'_>, unknown: &[Cow<'_, str>], rules: &
     if are_all_written && rules.content_ignore.is_empty() {
         return;
     }
-    members.retain(|(name, _)| {
-        let is_written = rules.extra.passes(name) || unknown.binary_search(name).is_err();
-        is_written && !rules.content_ignore.contains(name.as_ref())
-    });
+    members.retain(|(name, _)| is_content(name, rules));
+}
+
+fn is_content(name: &str, rules: &Rules) -> bool {
+    let is_written = rules.extra.passes(name) || MEMBERS.contains(&name);
+    is_written && !rules.content_ignore.contains(name)
 }
 
 /// What tells one dead letter from another: the row as received, without members that are no content.
 pub(crate) fn dead_letter_digest(json: &RawValue, received: &[u8], rules: &Rules) -> Digest {
-    let is_content = |name: &str| {
-        let is_written = rules.extra.passes(name) || MEMBERS.contains(&name);
-        is_written && !rules.content_ignore.contains(name)
-    };
     match Members::of(json) {
-        Some(mut members) if !members.iter().all(|(name, _)| is_content(name)) => {
-            members.retain(|(name, _)| is_content(name));
+        Some(mut members) if !members.iter().all(|(name, _)| is_content(name, rules)) => {
+            members.retain(|(name, _)| is_content(name, rules));
             Digest::of_dead_letter(&members)
         }
         _ => Digest::of_bytes(received),

@@ -339,6 +339,23 @@ async fn a_process_outside_is_told_what_is_wrong_with_what_it_sets() {
     assert_eq!(simulator.counts(), Counts::default());
 }
 
+/// The running command, and where it answers.
+async fn started(command: &mut tokio::process::Command) -> (tokio::process::Child, String) {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let base_url = loop {
+        let line = lines.next_line().await.expect("text").expect("a base_url");
+        if let Some(url) = line.strip_prefix("base_url = \"") {
+            break url.trim_end_matches('"').to_owned();
+        }
+    };
+    (child, base_url)
+}
+
 #[tokio::test]
 async fn the_command_starts_it_with_all_of_this() {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_d02-source"));
@@ -354,18 +371,7 @@ async fn the_command_starts_it_with_all_of_this() {
         ])
         .args(["--clock-skew", "-2h", "--late-rate", "100", "--late-by", "10ms"])
         .args(["--ahead-rate", "100", "--ahead-by", "1h"]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the binary runs");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let base_url = loop {
-        let line = lines.next_line().await.expect("text").expect("a base_url");
-        if let Some(url) = line.strip_prefix("base_url = \"") {
-            break url.trim_end_matches('"').to_owned();
-        }
-    };
+    let (mut child, base_url) = started(&mut command).await;
     let http = Client::new();
     let counts = async || {
         body(
@@ -424,18 +430,7 @@ async fn the_command_takes_any_fault_by_a_flag_and_an_old_copy_is_that_of_the_st
         .args(["simulate", "--rows", "10"])
         .args(["--fault", r#"{"effect":{"status":{"code":418}},"endpoint":"login"}"#])
         .args(["--fault", r#"{"effect":"old_copy","cursor":false,"rate":1,"times":1}"#]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the binary runs");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let base_url = loop {
-        let line = lines.next_line().await.expect("text").expect("a base_url");
-        if let Some(url) = line.strip_prefix("base_url = \"") {
-            break url.trim_end_matches('"').to_owned();
-        }
-    };
+    let (mut child, base_url) = started(&mut command).await;
     let http = Client::new();
     let lender = LenderOptions::numbered(1);
     let credentials = json!({"email": lender.email, "password": lender.password});
