@@ -132,6 +132,9 @@ impl BatchSize {
     /// Of the interval between two polls, what is live may wait for such a part.
     const PART: u32 = 8;
 
+    /// Of fewer rows, what a transaction takes by itself is most: they tell nothing of the pace, and fewer would not be quicker.
+    const LEAST: usize = 500;
+
     pub(super) fn new(most: usize, poll_interval: Duration) -> Self {
         Self {
             most,
@@ -173,12 +176,12 @@ impl BatchSize {
     }
 
     fn note_pace(&mut self, row_count: usize, took: Duration) {
-        /// Of fewer rows, what a transaction takes by itself would be most.
-        const LEAST: usize = 500;
-        if row_count < LEAST || took.is_zero() {
+        if row_count < Self::LEAST || took.is_zero() {
             return;
         }
         let now = (row_count as f64 * self.live_waits.as_secs_f64() / took.as_secs_f64()) as usize;
+        // No fewer than those that tell of a pace: it would stay for ever as slow as it was once.
+        let now = now.max(Self::LEAST);
         // One that met a pause of the broker's says little.
         self.meanwhile = Some(self.meanwhile.map_or(now, |before| (3 * before + now) / 4));
     }
@@ -247,9 +250,14 @@ mod tests {
             size.note(1_500, Duration::from_millis(150), limit);
         }
         assert!(
-            (300..310).contains(&size.row_count()),
-            "30 ms of 10 rows a millisecond: {size:?}"
+            (500..510).contains(&size.row_count()),
+            "30 ms of 10 rows a millisecond would be too few: {size:?}"
         );
+        // One that was held up is no more than one.
+        size.note(500, limit, limit);
+        assert!((500..510).contains(&size.row_count()), "{size:?}");
+        (0..20).for_each(|_| size.note(500, Duration::from_millis(10), limit));
+        assert!((1_480..=1_500).contains(&size.row_count()), "{size:?}");
         for _ in 0..20 {
             size.note(1_000, Duration::from_micros(10), limit);
         }
