@@ -278,6 +278,7 @@ lender_metrics! {
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge running "1 while this process runs the lender, else 0";
     Gauge accounts "Accounts in the index";
+    Gauge standby_accounts "Accounts held of the lender that stands by here, 0 where it runs or nothing is held of it";
     Gauge index_bytes "Memory of the index, without what the allocator adds";
     Gauge lost_schema_accounts "Accounts that a start found under schemas that the registry does not know, or that are others' now";
     Gauge left_to_republish "At the end of a republishing, accounts that upstream does not show as they are held";
@@ -317,6 +318,7 @@ lender_metrics! {
     FloatGauge progress_age_seconds "Since a page that got further was last committed";
     FloatGauge snapshot_share "Share of the snapshot left at the start that is read, 0 to 1; not there where upstream does not say how much it is";
     Gauge rows_behind "Rows of the snapshot that are not read yet, as upstream counted them at the start";
+    FloatGauge standby_age_seconds "Since what is held of a lender that stands by was last read on to where its topics end";
     Gauge ready "1 where /readyz calls the lender ready, else 0";
 }
 
@@ -358,6 +360,10 @@ impl Metrics {
                 metrics.times.progress_age().map(|age| age.as_secs_f64()),
             ),
             (&self.snapshot_share, metrics.snapshot_share()),
+            (
+                &self.standby_age_seconds,
+                metrics.times.follow_age().map(|age| age.as_secs_f64()),
+            ),
         ] {
             match value {
                 Some(value) => drop(shown.get_or_create(&label).set(value)),
@@ -461,6 +467,10 @@ impl LenderMetrics {
             (&self.unverified_pages_total, "unverified pages"),
             (&self.reopens_total, "reopens"),
         ];
+        if let Some(age) = self.times.follow_age() {
+            let (accounts, age) = (self.standby_accounts.get(), age.as_secs());
+            write!(line, "; standing by, {accounts} accounts held, {age} s behind").expect("a String takes everything");
+        }
         if let Some(share) = self.snapshot_share() {
             write!(line, ", snapshot {:.0} %", share * 100.0).expect("a String takes everything");
         }

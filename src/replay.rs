@@ -15,7 +15,8 @@ use crate::kafka::{self, Cluster, Offsets, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
 use crate::pipeline::{
-    Candidate, Claimant, Decider, Frames, Pipeline, Starter, dry_run, key_of, on_thread, refuse_living,
+    Candidate, Claimant, Decider, Frames, Images, Pipeline, Restorable, Starter, dry_run, key_of, on_thread,
+    refuse_living,
 };
 use crate::policy::Denials;
 use crate::progress::Timestamp;
@@ -96,11 +97,12 @@ impl<'a> Replayer<'a> {
             tokio::join!(deciding, self.reading(replay, &topics, &public_id))
         } else {
             let candidate = self.candidate(lender, &public_id, &topics, &metrics).await?;
-            let frame = candidate.frames.account;
+            let frame = candidate.lender.frames.account;
             let pipeline = self.claimed(candidate).await?;
             let (replay, incoming) = self.letters(lender, &public_id, frame, &topics, &metrics);
             let running = on_thread(lender, pipeline.run(incoming));
-            tokio::join!(running, self.reading(replay, &topics, &public_id))
+            let ((stop, _), letters) = tokio::join!(running, self.reading(replay, &topics, &public_id));
+            (stop, letters)
         };
         tell(&letters, &metrics);
         match stop.failure {
@@ -130,19 +132,22 @@ impl<'a> Replayer<'a> {
             frames = Frames::find(self.registry.as_deref(), strategy, lender, topics, self.patience) => frames?,
         };
         Ok(Candidate {
-            lender: lender.to_owned(),
-            public_id: public_id.to_owned(),
-            topics: topics.clone(),
-            frames,
-            metrics: metrics.clone(),
+            lender: Restorable {
+                lender: lender.to_owned(),
+                public_id: public_id.to_owned(),
+                topics: topics.clone(),
+                frames,
+                metrics: metrics.clone(),
+            },
             pulse: Pulse::default(),
             shutdown: self.shutdown.clone(),
+            waits_for: None,
         })
     }
 
     /// As `run` starts a lender.
     async fn claimed(&self, candidate: Candidate) -> Result<Pipeline, Failure> {
-        let starter = Starter {
+        let starter = Arc::new(Starter {
             cluster: self.cluster.clone(),
             config: self.config.clone(),
             claimant: Claimant::alone(instance_id()),
@@ -151,10 +156,11 @@ impl<'a> Replayer<'a> {
             shutdown: self.shutdown.clone(),
             republish: None,
             denials: Denials::said_at_once(),
-        };
+        });
         let started = blocking(move || {
             let mut started = None;
-            starter.start(vec![(candidate, ())], |(), result| started = Some(result));
+            let mut images = Images::new(Arc::clone(&starter));
+            starter.start(&mut images, vec![(candidate, ())], |(), result| started = Some(result));
             started.expect("one was to be started")
         })
         .await;

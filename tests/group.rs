@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::http::Observed;
 use crate::support::judge;
 use crate::support::kafka::Record;
 use crate::support::source::Source;
@@ -111,6 +114,104 @@ fn members_share_the_lenders_out_and_what_one_leaves_the_others_take() {
     judged(&world);
     let log = second.log();
     assert!(!log.contains("another instance took"), "each moved in order: {log}");
+    [first, second, third].iter().for_each(were_right);
+}
+
+/// What was held of a lender that was taken was what its topics hold.
+fn were_right(source: &Source) {
+    let log = source.log();
+    assert!(!log.contains("is read anew") && !log.contains("standing by:"), "{log}");
+}
+
+/// What a member holds of each lender that it does not run, by its `/readyz`.
+fn held_by(member: &Observed) -> BTreeMap<String, u64> {
+    let report: Value = serde_json::from_str(&member.get("/readyz").1).expect("JSON");
+    let lenders = report["lenders"].as_object().expect("lenders");
+    let held = |(lender, of): (&String, &Value)| Some((lender.clone(), of["standby"]["accounts"].as_u64()?));
+    lenders.iter().filter_map(held).collect()
+}
+
+/// When the last record of one owner and the first of the next were written, of each lender that moved to `to`.
+fn hand_overs(records: &[Record], to: &str) -> Vec<Duration> {
+    let mut last: BTreeMap<&str, &Record> = BTreeMap::new();
+    let mut took = Vec::new();
+    for record in records {
+        let before = last.insert(record.key(), record);
+        let is_claim = |before: &&Record| {
+            before.json()["epoch"] != record.json()["epoch"] && record.json()["instance"].as_str() == Some(to)
+        };
+        if let Some(before) = before.filter(is_claim) {
+            let between = record.timestamp_ms - before.timestamp_ms;
+            took.push(Duration::from_millis(u64::try_from(between).unwrap_or_default()));
+        }
+    }
+    took
+}
+
+#[test]
+fn a_standby_holds_what_others_run_reads_on_and_gives_it_back() {
+    let world = world();
+    let mut first = Observed::start(&world, &["run"], &SHARED);
+    wait_for_owners(&world, 1);
+    let mut second = Observed::start(&world, &["run"], &SHARED);
+    let both = wait_for_owners(&world, 2);
+    let runs = |instance: &Option<String>| both.values().filter(|owner| *owner == instance).count();
+    let counts: BTreeSet<usize> = both.values().map(runs).collect();
+    let all_held = |member: &Observed, count: usize| {
+        let held = held_by(member);
+        (held.len() == count && held.values().all(|accounts| *accounts == 200)).then_some(())
+    };
+    // Each holds what the other one runs, and nothing of what it runs itself: the first one took that back.
+    wait_for("both are warm", || {
+        let held: BTreeSet<usize> = [&first, &second].map(|member| held_by(member).len()).into();
+        let is_whole = |member| all_held(member, held_by(member).len()).is_some();
+        (held == counts && is_whole(&first) && is_whole(&second)).then_some(())
+    });
+    for lender in 0..LENDERS {
+        world.simulator.insert(lender, 3);
+    }
+    wait_until_written(&world);
+    wait_for("they read on", || {
+        let held: Vec<u64> = [&first, &second]
+            .into_iter()
+            .flat_map(|member| held_by(member).into_values())
+            .collect();
+        (held.len() == LENDERS && held.iter().all(|accounts| *accounts == 203)).then_some(())
+    });
+    first.source.signal("TERM");
+    first.source.expect_exit(0);
+    let owners = wait_for_owners(&world, 1);
+    assert_eq!(held_by(&second), BTreeMap::new(), "it runs them all");
+    let to = owners.values().flatten().next().expect("an owner").clone();
+    println!("handed over after {:?}", hand_overs(&world.cursors(), &to));
+    touch(&world, 1);
+    wait_until_written(&world);
+    second.source.signal("TERM");
+    second.source.expect_exit(0);
+    judged(&world);
+    [&first, &second]
+        .into_iter()
+        .for_each(|member| were_right(&member.source));
+}
+
+#[test]
+fn without_a_warm_standby_what_is_taken_is_read_first() {
+    let world = world();
+    let cold: Vec<_> = SHARED.into_iter().chain([("D02__GROUP__STANDBY", "cold")]).collect();
+    let mut first = world.command(&["run"], &cold);
+    wait_for_owners(&world, 1);
+    let mut second = Observed::start(&world, &["run"], &cold);
+    wait_for_owners(&world, 2);
+    assert_eq!(held_by(&second), BTreeMap::new());
+    touch(&world, 1);
+    first.signal("TERM");
+    first.expect_exit(0);
+    wait_for_owners(&world, 1);
+    touch(&world, 2);
+    wait_until_written(&world);
+    second.source.signal("TERM");
+    second.source.expect_exit(0);
+    judged(&world);
 }
 
 #[test]

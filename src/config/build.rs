@@ -9,8 +9,8 @@ use super::error::ConfigError;
 use super::layers::{GivenValue, Values};
 use super::settings::{
     Avro, BadField, Changes, Config, ContentRules, Encoding, Errors, Group, GroupMode, GroupProtocol, Http, Kafka,
-    Lender, Memory, SchemaRegistry, SubjectStrategy, Tolerance, TopicNames, TopicSetting, TopicSettings, Transaction,
-    Upstream,
+    Lender, Memory, SchemaRegistry, StandbyMode, SubjectStrategy, Tolerance, TopicNames, TopicSetting, TopicSettings,
+    Transaction, Upstream,
 };
 use super::values::{
     Property, Proxy, SecretSource, is_secret_property, parse_address, parse_duration, parse_email, parse_extra,
@@ -73,6 +73,11 @@ pub(super) fn build(values: &Values, errors: &mut Vec<ConfigError>) -> Config {
                 _ => None,
             }),
             session_timeout: values.need("group.session_timeout", parse_duration),
+            standby: values.need("group.standby", |text| match text {
+                "warm" => Some(StandbyMode::Warm),
+                "cold" => Some(StandbyMode::Cold),
+                _ => None,
+            }),
             instance_id: values.get("group.instance_id", parse_name),
         },
         memory: Memory {

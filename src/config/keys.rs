@@ -334,6 +334,12 @@ pub(super) const KEYS: &[ConfigKey] = &[
     )
     .defaults_to("10s")
     .reason("How long a process may be silent before its lenders are another's. By the classic protocol."),
+    key("group.standby", ValueKind::Choice(&["warm", "cold"]))
+        .defaults_to("warm")
+        .reason(
+            "\"warm\": what another process runs is held here too, as large as an index, and read on once a second, so that it is taken \
+                 over at once. \"cold\": it is read when it is taken, which takes seconds for each million accounts.",
+        ),
     key("group.instance_id", ValueKind::Name)
         .reason(
             "Makes this process a static member, each with a name of its own, as of a StatefulSet's pod: a restart within the \

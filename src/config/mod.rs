@@ -32,6 +32,6 @@ pub use settings::{
     Avro, BadField, Changes, Config, Encoding, Errors, Http, Kafka, Lender, SchemaRegistry, SubjectStrategy, Tolerance,
     TopicNames, TopicSetting, TopicSettings, Transaction, Upstream,
 };
-pub(crate) use settings::{Group, GroupMode, GroupProtocol};
+pub(crate) use settings::{Group, GroupMode, GroupProtocol, StandbyMode};
 pub use show::{Effective, Loaded};
 pub use values::{Property, Proxy, SecretError, SecretSource, hide};

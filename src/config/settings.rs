@@ -148,8 +148,18 @@ pub(crate) struct Group {
     pub(crate) protocol: GroupProtocol,
     /// A member that is silent for as long has lost what it had. By the classic protocol; by the other one the broker decides.
     pub(crate) session_timeout: Duration,
+    pub(crate) standby: StandbyMode,
     /// A static member's name.
     pub(crate) instance_id: Option<String>,
+}
+
+/// What is held of a lender that another process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StandbyMode {
+    /// All that is needed to go on with it, read on all the time.
+    Warm,
+    /// Nothing: it is read when the lender is taken.
+    Cold,
 }
 
 /// Whether processes share the lenders.

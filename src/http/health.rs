@@ -74,7 +74,11 @@ impl Health {
             let why = why_not(standing, age, self.stale_after, trouble(&lender.metrics));
             self.metrics.show_ready(name, why.is_none());
             are_ready &= why.is_none();
-            lenders.insert(name.clone(), shown(why, age));
+            let mut shown = shown(why, age);
+            if standing == Standing::Standby {
+                shown["standby"] = standby(&lender.metrics);
+            }
+            lenders.insert(name.clone(), shown);
         }
         (are_ready, json!({ "ready": are_ready, "lenders": lenders }))
     }
@@ -100,6 +104,18 @@ fn shown(why: Option<String>, age: Option<Duration>) -> Value {
         shown["why"] = json!(why);
     }
     shown
+}
+
+/// What is held of a lender that another process runs, and how far behind it is.
+fn standby(metrics: &LenderMetrics) -> Value {
+    match metrics.times.follow_age() {
+        Some(age) => json!({
+            "warm": true,
+            "accounts": metrics.standby_accounts.get(),
+            "age_seconds": age.as_millis() as f64 / 1000.0,
+        }),
+        None => json!({ "warm": false }),
+    }
 }
 
 /// Why a lender is not ready; `None` where it is. Errors stand in the log alone: they may name what is not for everybody who
@@ -220,6 +236,16 @@ mod tests {
         ];
         assert!(ages.iter().all(|age| shown(age).is_some()));
         health.set(&name, Standing::Standby);
+        let held = |health: &Health| health.report().1["lenders"]["acme"]["standby"].clone();
+        assert_eq!(held(&health), json!({ "warm": false }));
+        of.standby_accounts.set(7);
+        of.times.note_followed(true);
+        let warm = held(&health);
+        assert_eq!((&warm["warm"], &warm["accounts"]), (&json!(true), &json!(7)));
+        assert!(warm["age_seconds"].as_f64().is_some_and(|age| age < 60.0), "{warm}");
+        assert!(shown("standby_age_seconds").is_some() && of.line().contains("standing by, 7 accounts held"));
+        of.times.note_followed(false);
+        assert_eq!(shown("standby_age_seconds"), None);
         assert!(health.report().0, "it is ready");
         assert_eq!(
             (shown("running"), shown("stuck_walks"), shown("clocks_apart")),

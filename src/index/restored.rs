@@ -8,7 +8,6 @@ use twox_hash::XxHash3_64;
 use super::image::Index;
 use super::key::Key;
 use super::removals::Removals;
-use super::tombstones::Tombstones;
 use super::version::Version;
 use crate::account::Content;
 
@@ -16,15 +15,18 @@ use crate::account::Content;
 /// is kept.
 #[derive(Debug)]
 pub(crate) struct Restored {
-    /// By public id; one that was taken is gone.
+    /// By public id; one that was taken out is gone.
     indexes: HashMap<String, Index>,
     keys: KeyFilter,
     /// Keys whose last record is a tombstone.
     tombstones: HashMap<Key, Tombstone>,
-    /// Those of `tombstones` that are still to be remembered, as they were when the first lender was taken.
+    /// Those of `tombstones` that are still to be remembered, as they were when the first lender was taken out since they were
+    /// settled.
     shared: Option<Arc<HashSet<Key>>>,
     /// An older one is not remembered, in milliseconds since the epoch: its topic does not promise to hold it any longer.
     remembered_from: i64,
+    /// How many `tombstones` there were when they were last settled.
+    settled_count: usize,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,7 @@ struct Tombstone {
     /// Milliseconds since the epoch.
     at: i64,
     removed: Removed,
-    /// It came after the first lender was taken.
+    /// It came after `shared` was made.
     is_late: bool,
 }
 
@@ -64,7 +66,78 @@ impl Restored {
             tombstones: HashMap::new(),
             shared: None,
             remembered_from,
+            settled_count: 0,
         }
+    }
+
+    /// Whether nothing is kept of anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.indexes.is_empty()
+    }
+
+    /// How many accounts are kept of `lender`.
+    pub(crate) fn account_count(&self, lender: &str) -> Option<usize> {
+        self.indexes.get(lender).map(Index::len)
+    }
+
+    /// Takes over what was restored apart from the same topic, of lenders of which nothing is kept so far. Gives whether no
+    /// account is held by two of them; else nothing of this may be used any more.
+    #[must_use]
+    pub(crate) fn merge(&mut self, other: Self) -> bool {
+        for (lender, index) in other.indexes {
+            if !self.take_back(lender, index) {
+                return false;
+            }
+        }
+        for (key, tombstone) in other.tombstones {
+            let is_late = self.shared.is_some();
+            self.note(key, Tombstone { is_late, ..tombstone });
+        }
+        true
+    }
+
+    /// Takes back what one lender holds; gives what [`Restored::merge`] gives.
+    #[must_use]
+    pub(crate) fn take_back(&mut self, lender: String, index: Index) -> bool {
+        let count = self.indexes.values().map(Index::len).sum::<usize>() + index.len();
+        if count > self.keys.expected {
+            self.keys = KeyFilter::new(2 * count);
+            for key in self.indexes.values().flat_map(Index::keys) {
+                self.keys.insert(&key.to_string());
+            }
+        }
+        for key in index.keys() {
+            let public_id = key.to_string();
+            if self.keys.insert(&public_id) && self.other_holder(&lender, &public_id).is_some() {
+                return false;
+            }
+        }
+        self.indexes.insert(lender, index);
+        true
+    }
+
+    /// Who holds the account beside `lender`.
+    fn other_holder(&self, lender: &str, public_id: &str) -> Option<&String> {
+        let holds = |(other, index): &(&String, &Index)| *other != lender && index.contains(public_id);
+        self.indexes.iter().find(holds).map(|(other, _)| other)
+    }
+
+    /// Whether there are many more tombstones than when they were last settled.
+    pub(crate) fn has_grown(&self) -> bool {
+        const FEW: usize = 1 << 10;
+        self.tombstones.len() > FEW.max(2 * self.settled_count)
+    }
+
+    /// Forgets tombstones that are older than `remembered_from` and explain nothing.
+    pub(crate) fn settle(&mut self, remembered_from: i64) {
+        self.remembered_from = remembered_from;
+        self.shared = None;
+        self.tombstones.retain(|_, tombstone| {
+            tombstone.is_late = false;
+            let explains = matches!(tombstone.removed, Removed::Of(..) | Removed::Nameless);
+            explains || tombstone.at >= remembered_from
+        });
+        self.settled_count = self.tombstones.len();
     }
 
     /// Whether records of `lender` are kept.
@@ -96,13 +169,10 @@ impl Restored {
             Some(true) => self.keys.insert(public_id),
             None => self.keys.contains(public_id),
         };
-        if is_known {
-            let is_other = |(other, index): &(&String, &Index)| *other != lender && index.contains(public_id);
-            if let Some((other, _)) = self.indexes.iter().find(is_other) {
-                return Err(other.clone());
-            }
+        match is_known.then(|| self.other_holder(lender, public_id)).flatten() {
+            Some(other) => Err(other.clone()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes a tombstone that was written `at` (milliseconds since the epoch). `named`: the lender that it names, `is_ours`:
@@ -125,18 +195,27 @@ impl Restored {
             (None, Some(_)) => Removed::Others,
             (None, None) => Removed::Nameless,
         };
-        let new = Tombstone { at, removed, is_late };
+        self.note(key, Tombstone { at, removed, is_late });
+    }
+
+    fn note(&mut self, key: Key, new: Tombstone) {
         let Some(before) = self.tombstones.get_mut(&key) else {
             self.tombstones.insert(key, new);
             return;
         };
-        // Where nothing was held any more, the first one removed it; a later one may say whose it was, and one for a lender that
-        // starts is believed rather than one for another.
-        let is_guess = matches!(before.removed, Removed::Nameless | Removed::Others);
-        if new.removed == Removed::Own || is_guess && new.removed != Removed::Nameless {
+        // Where nothing was held any more, the first one removed it; a later one may say whose it was, and one for a lender that is
+        // kept is believed rather than one for another, but not against what was seen to be removed.
+        let rank = |removed: &Removed| match removed {
+            Removed::Own => 4,
+            Removed::Of(_, Some(_)) => 3,
+            Removed::Of(_, None) => 2,
+            Removed::Others => 1,
+            Removed::Nameless => 0,
+        };
+        if rank(&new.removed) > rank(&before.removed) {
             before.removed = new.removed;
         }
-        before.at = before.at.max(at);
+        before.at = before.at.max(new.at);
     }
 
     /// Takes a lender out, with the tombstones of others that removed accounts of it. What is taken afterwards is not its.
@@ -157,10 +236,7 @@ impl Restored {
             Arc::new(remembered.map(|(key, _)| key.clone()).collect())
         });
         let late = self.tombstones.iter().filter(|(_, tombstone)| tombstone.is_late);
-        index.set_tombstones(Tombstones::restored(
-            Arc::clone(shared),
-            late.map(|(key, _)| (key.clone(), 0)).collect(),
-        ));
+        index.add_tombstones(shared, late.map(|(key, _)| key.clone()));
         (index, removals)
     }
 }
@@ -170,6 +246,8 @@ impl Restored {
 struct KeyFilter {
     /// Blocks of 512 bits: a key's bits lie in one.
     blocks: Vec<[u64; 8]>,
+    /// So many keys it was made for.
+    expected: usize,
 }
 
 impl KeyFilter {
@@ -181,6 +259,7 @@ impl KeyFilter {
         let blocks = expected.saturating_mul(BITS_A_KEY) / 512;
         Self {
             blocks: vec![[0; 8]; blocks.clamp(FEWEST, most)],
+            expected,
         }
     }
 
@@ -411,13 +490,123 @@ mod tests {
         prop::collection::vec(step, 0..40)
     }
 
+    /// A record of the topic.
+    #[derive(Debug, Clone)]
+    enum Record {
+        Account(u8, u8),
+        Tombstone(u8, Option<u8>, bool),
+    }
+
+    fn name(lender: u8) -> &'static str {
+        ["a", "b", "c"][lender as usize]
+    }
+
+    /// What stands in the topic after these steps: the source deletes what it knows of.
+    fn records(steps: &[Step]) -> Vec<Record> {
+        let mut written = BTreeSet::new();
+        let mut records = Vec::new();
+        for step in steps {
+            match step {
+                Step::Put(lender, key) => {
+                    written.insert(lender * 4 + key);
+                    records.push(Record::Account(*lender, lender * 4 + key));
+                }
+                Step::Delete(key) if written.remove(key) => {
+                    records.push(Record::Tombstone(*key, Some(key / 4), true));
+                }
+                Step::Delete(_) => {}
+                // What names a wrong lender is read otherwise by who does not hold the right one.
+                Step::ByHand(key, named) => {
+                    records.push(Record::Tombstone(*key, named.map(|_| key / 4), false));
+                }
+            }
+        }
+        records
+    }
+
+    /// Takes what stands in the topic from `from` on.
+    fn take_all(restored: &mut Restored, records: &[Record], from: usize) {
+        for (at, record) in records.iter().enumerate().skip(from) {
+            match record {
+                Record::Account(lender, key) => put(restored, name(*lender), &key.to_string(), at as i64),
+                Record::Tombstone(key, named, is_ours) => {
+                    restored.take_tombstone(&key.to_string(), at as i64, named.map(name), *is_ours);
+                }
+            }
+        }
+    }
+
+    /// What a process that runs the lender makes of the index by what it writes.
+    fn write(index: &mut Index, records: &[Record], from: usize, lender: u8) {
+        for (at, record) in records.iter().enumerate().skip(from) {
+            match record {
+                Record::Account(writer, key) if *writer == lender => {
+                    index.restore(&key.to_string(), &version(at as i64), None);
+                }
+                Record::Tombstone(key, Some(writer), true) if *writer == lender => {
+                    index.restore_removal(&key.to_string());
+                }
+                Record::Account(..) | Record::Tombstone(..) => {}
+            }
+        }
+    }
+
     proptest! {
+        /// Lender `a` is followed beside `b`, run for a while, taken back and followed on; `c` is read apart later.
+        #[test]
+        fn what_is_taken_back_and_followed_is_what_is_read_anew(
+            steps in steps(), cuts in prop::array::uniform4(any::<prop::sample::Index>()), is_followed in any::<bool>()
+        ) {
+            let topic = records(&steps);
+            let mut cuts = cuts.map(|cut| cut.index(topic.len() + 1));
+            cuts.sort_unstable();
+            let [claimed, stale, released, end] = cuts;
+            let mut followed = of(&["a", "b"]);
+            take_all(&mut followed, &topic[..claimed], 0);
+            let (mut index, _) = followed.lender("a");
+            write(&mut index, &topic[..released], claimed, 0);
+            // The topic was followed meanwhile, or nothing was held of it any more.
+            let mut followed = match is_followed {
+                true => {
+                    take_all(&mut followed, &topic[..stale], claimed);
+                    followed
+                }
+                false => of(&[]),
+            };
+            prop_assert!(followed.take_back("a".to_owned(), index));
+            take_all(&mut followed, &topic[..end], claimed);
+            let mut apart = of(&["c"]);
+            take_all(&mut apart, &topic[..end], 0);
+            prop_assert!(followed.merge(apart));
+            take_all(&mut followed, &topic, claimed);
+            let mut anew = of(&["a", "b", "c"]);
+            take_all(&mut anew, &topic, 0);
+            for number in (0..3).filter(|number| is_followed || *number != 1) {
+                let lender = name(number);
+                let ((index, removals), (expected, explains)) = (followed.lender(lender), anew.lender(lender));
+                prop_assert_eq!(index.proof(), expected.proof());
+                for key in (number * 4..number * 4 + 4).map(|key| key.to_string()) {
+                    prop_assert_eq!(index.contains(&key), expected.contains(&key));
+                    // Of deletions before it was claimed, whoever ran it knew.
+                    if !index.contains(&key) && (is_followed || lender == "c") {
+                        prop_assert_eq!(index.tombstone_of(&key).is_some(), expected.tombstone_of(&key).is_some());
+                    }
+                }
+                if is_followed {
+                    let sorted = |mut removals: Removals| {
+                        removals.known.sort_unstable();
+                        removals
+                    };
+                    prop_assert_eq!(sorted(removals), sorted(explains));
+                }
+            }
+        }
+
         /// Of three lenders, each with keys of its own, those of `starting` start. The source knows what it wrote alone.
         #[test]
         fn what_others_removed_is_honoured_and_what_is_lost_is_not_whoever_starts(
             steps in steps(), starting in 1u8..8, lost in any::<prop::sample::Index>(), is_lost in any::<bool>()
         ) {
-            let name = |lender: u8| ["a", "b", "c"][lender as usize];
             let lenders: Vec<u8> = (0..3).filter(|lender| starting & 1 << lender != 0).collect();
             let names: Vec<&str> = lenders.iter().map(|lender| name(*lender)).collect();
             let mut restored = of(&names);

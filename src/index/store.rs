@@ -130,6 +130,10 @@ impl Store {
         self.schemas.counted()
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.places.iter().map(|place| key_of(self.slots.get(*place)))
+    }
+
     /// The accounts that nobody has seen.
     pub(super) fn unseen(&self) -> impl Iterator<Item = Key> {
         let slots = self.places.iter().map(|place| self.slots.get(*place));

@@ -52,16 +52,18 @@ pub(crate) type Offsets = BTreeMap<i32, i64>;
 
 /// Up to where a topic is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum End<'a> {
     /// The true end.
     True,
     /// What no open transaction hides: nobody is waited for, and something may be missing.
     Stable,
+    /// Where these partitions were found to end; others are not read.
+    At(&'a Offsets),
 }
 
 /// How a topic is read.
 pub(crate) struct Reading<'a> {
-    pub end: End,
+    pub end: End<'a>,
     pub shutdown: &'a Shutdown,
     /// How long it goes on once the process was asked to end.
     pub grace: Duration,
@@ -117,6 +119,13 @@ impl TopicReader {
         let bounds = match how.end {
             End::True => topic_watermarks(&self.asker, topic, QUERY_LIMIT)?,
             End::Stable => topic_watermarks(&self.reader, topic, QUERY_LIMIT)?,
+            End::At(ends) => {
+                let from = |(partition, end): (&i32, &i64)| {
+                    let offset = offsets.get(partition).copied().unwrap_or(0);
+                    (*partition, (offset, *end))
+                };
+                ends.iter().map(from).collect()
+            }
         };
         let read = self.read_between(topic, &bounds, offsets, how, take);
         // What is assigned is fetched.
@@ -128,6 +137,32 @@ impl TopicReader {
         }
         tracing::debug!(topic, took = ?begun.elapsed(), "read to the end");
         Ok(bounds)
+    }
+
+    /// Up to where no open transaction hides anything, of those partitions that lie in `followed` topics at these offsets.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub(crate) fn stable_ends(&self, followed: &[(&str, &Offsets)]) -> Result<BTreeMap<String, Offsets>, Error> {
+        let places = followed
+            .iter()
+            .flat_map(|(topic, offsets)| offsets.keys().map(|partition| (*topic, *partition)));
+        let mut ends: BTreeMap<String, Offsets> = BTreeMap::new();
+        for ((topic, partition), end) in ends_of(&self.reader, places)? {
+            ends.entry(topic).or_default().insert(partition, end);
+        }
+        Ok(ends)
+    }
+
+    /// Whether an open transaction hides the end of a partition.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub(crate) fn hides_end(&self, topic: &str, partition: i32) -> Result<bool, Error> {
+        // In this order: what is committed between the two does not seem hidden.
+        let (_, end) = watermarks(&self.asker, topic, partition, QUERY_LIMIT)?;
+        let (_, stable) = watermarks(&self.reader, topic, partition, QUERY_LIMIT)?;
+        Ok(stable < end)
     }
 
     fn read_between<E: From<Error>>(
@@ -336,27 +371,43 @@ pub(crate) fn all_ends(
     topics: &BTreeSet<String>,
     isolation: Isolation,
 ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-    /// Short, because a shutdown waits for the thread that this blocks.
-    const LIMIT: Duration = Duration::from_secs(3);
     let reader = cluster.reader(isolation)?;
-    let failed = |source| Error::Call {
+    let mut places = Vec::new();
+    for topic in topics {
+        let count = partition_count(reader.client(), topic, ENDS_LIMIT).map_err(|source| no_ends(&reader, source))?;
+        let count = i32::try_from(count.unwrap_or_default()).unwrap_or(i32::MAX);
+        places.extend((0..count).map(|partition| (topic.as_str(), partition)));
+    }
+    ends_of(&reader, places.into_iter())
+}
+
+/// Short, because a shutdown waits for the thread that this blocks.
+const ENDS_LIMIT: Duration = Duration::from_secs(3);
+
+fn no_ends(reader: &BaseConsumer<Context>, source: KafkaError) -> Error {
+    Error::Call {
         doing: "asking where partitions end",
         last_reported: reader.context().last_reported(),
         source,
-    };
+    }
+}
+
+/// Where partitions end for `reader`: one question to each broker.
+fn ends_of<'t>(
+    reader: &BaseConsumer<Context>,
+    places: impl Iterator<Item = (&'t str, i32)>,
+) -> Result<BTreeMap<TopicPartition, i64>, Error> {
     let mut list = TopicPartitionList::new();
-    for topic in topics {
-        let count = partition_count(reader.client(), topic, LIMIT).map_err(failed)?;
-        for partition in 0..i32::try_from(count.unwrap_or_default()).unwrap_or(i32::MAX) {
-            // In place of a time.
-            list.add_partition_offset(topic, partition, Offset::End)
-                .map_err(failed)?;
-        }
+    for (topic, partition) in places {
+        // In place of a time.
+        list.add_partition_offset(topic, partition, Offset::End)
+            .map_err(|source| no_ends(reader, source))?;
     }
     if list.count() == 0 {
         return Ok(BTreeMap::new());
     }
-    let found = reader.offsets_for_times(list, LIMIT).map_err(failed)?;
+    let found = reader.offsets_for_times(list, ENDS_LIMIT);
+    let found = found.map_err(|source| no_ends(reader, source))?;
     let mut ends = BTreeMap::new();
     for element in found.elements() {
         if let (Ok(()), Offset::Offset(end)) = (element.error(), element.offset()) {

@@ -14,6 +14,8 @@ pub(crate) struct LastTimes {
     read: AtomicI64,
     settled: AtomicI64,
     progressed_at: Mutex<Option<Instant>>,
+    /// Of a lender that stands by.
+    followed_at: Mutex<Option<Instant>>,
 }
 
 impl LastTimes {
@@ -41,6 +43,16 @@ impl LastTimes {
         (*self.progressed_at()).map(|at| at.elapsed())
     }
 
+    /// What is held of it was read on to where its topics end, or nothing is held any more.
+    pub(crate) fn note_followed(&self, is_held: bool) {
+        *self.followed_at() = is_held.then(Instant::now);
+    }
+
+    /// How long ago that was; `None` where nothing is held.
+    pub(crate) fn follow_age(&self) -> Option<Duration> {
+        (*self.followed_at()).map(|at| at.elapsed())
+    }
+
     pub(super) fn forget(&self) {
         for time in [&self.live_clock, &self.read, &self.settled] {
             time.store(0, Ordering::Relaxed);
@@ -52,6 +64,10 @@ impl LastTimes {
     pub(super) fn known(&self) -> [Option<i64>; 3] {
         let known = |time: &AtomicI64| Some(time.load(Ordering::Relaxed)).filter(|time| *time != 0);
         [known(&self.live_clock), known(&self.read), known(&self.settled)]
+    }
+
+    fn followed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.followed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progressed_at(&self) -> MutexGuard<'_, Option<Instant>> {

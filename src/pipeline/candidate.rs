@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::claim::Claimant;
+use super::claim::{Among, Claimant};
 use super::frames::Frames;
 use super::republish::Republish;
 use crate::backoff::{AfterTry, Patience};
@@ -19,17 +19,25 @@ use crate::shutdown::Shutdown;
 use crate::sink::{SinkError, Topics};
 use crate::watchdog::Pulse;
 
-/// A lender that logged in and is to be started.
-pub(crate) struct Candidate {
+/// A lender that logged in, so that it is known whose records are its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Restorable {
     /// Its key in the configuration.
     pub lender: String,
     pub public_id: String,
     pub topics: Topics,
     pub frames: Frames,
     pub metrics: LenderMetrics,
+}
+
+/// One that is to be started.
+pub(crate) struct Candidate {
+    pub lender: Restorable,
     /// Of the loop that it becomes.
     pub pulse: Pulse,
     pub shutdown: Shutdown,
+    /// Among whom it is another's while they show life; `None`: it is taken over, from whomever.
+    pub waits_for: Option<Among>,
 }
 
 /// Everything that the lenders of one process share.

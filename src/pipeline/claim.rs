@@ -214,6 +214,9 @@ pub(crate) enum StartError {
     },
     #[error("another instance took the lender over while it started")]
     TakenOver,
+    /// Nothing was fenced for it; whoever starts it waits.
+    #[error("another process runs it: its cursor record is {} old and not released", humantime::format_duration(*.age))]
+    LivesOutside { age: Duration },
     #[error(transparent)]
     Shared(#[from] SharedFailure),
 }
@@ -226,6 +229,20 @@ pub(crate) struct SharedFailure(Failure);
 impl SharedFailure {
     pub(crate) fn of(error: SinkError) -> Self {
         Self(StartError::from(error).into())
+    }
+
+    pub(super) fn failure(&self) -> &Failure {
+        &self.0
+    }
+}
+
+impl StartError {
+    /// Whether the topics seem not to hold what was committed.
+    pub(super) fn is_of_what_is_held(&self) -> bool {
+        matches!(
+            self,
+            Self::NoRecord { .. } | Self::OtherAccounts { .. } | Self::Nameless { .. }
+        )
     }
 }
 
@@ -240,7 +257,7 @@ impl Diagnosis for StartError {
             Self::NoRecord { .. } => ErrorCode::S08,
             Self::OtherAccounts { .. } => ErrorCode::S09,
             Self::Nameless { .. } => ErrorCode::S23,
-            Self::TakenOver => TAKEN_OVER,
+            Self::TakenOver | Self::LivesOutside { .. } => TAKEN_OVER,
         }
     }
 
@@ -263,7 +280,7 @@ impl Diagnosis for StartError {
                  restore the topics together, or run `d02-source cursor reset`: harmless, the next run reads everything and writes \
                  only what is missing"
             }
-            Self::TakenOver => TAKEN_OVER_ADVICE,
+            Self::TakenOver | Self::LivesOutside { .. } => TAKEN_OVER_ADVICE,
         }
     }
 
@@ -279,7 +296,8 @@ impl Diagnosis for StartError {
             | Self::NoRecord { .. }
             | Self::OtherAccounts { .. }
             | Self::Nameless { .. }
-            | Self::TakenOver => self.code().exit(),
+            | Self::TakenOver
+            | Self::LivesOutside { .. } => self.code().exit(),
         }
     }
 }
@@ -377,8 +395,7 @@ pub(crate) fn refuse_live_elsewhere(
 
 /// How long ago a living instance last wrote its record; `None` where none lives.
 pub(crate) fn living_age(written_at: i64, record: &Record, heartbeat_interval: Duration) -> Option<Duration> {
-    let age = clock::now().timestamp_millis() - written_at;
-    let age = TimeDelta::milliseconds(age).to_std().unwrap_or_default();
+    let age = age_of(written_at);
     record
         .instance
         .as_ref()
@@ -440,22 +457,33 @@ pub(crate) enum Among {
     All,
 }
 
-/// How long ago somebody else who runs a lender gave a sign of life; `None` where nobody does.
+/// How long ago somebody else who runs a lender gave a sign of life; `None` where nobody does. `is_hidden` says whether an open
+/// transaction hides the end of a partition of the cursor topic: who is silent may be in the middle of a long one.
 ///
 /// # Errors
-/// When the record cannot be read.
-pub(crate) fn others_age(
+/// When the record cannot be read, or it cannot be said.
+pub(super) fn others_age(
     config: &Config,
     among: Among,
     records: &CursorRecords,
     key: &RecordKey,
+    is_hidden: impl FnOnce(i32) -> Result<bool, SinkError>,
 ) -> Result<Option<Duration>, SinkError> {
     let Some((stored, Some(record))) = records.current(key)? else {
         return Ok(None);
     };
     let is_member = record.group.as_deref() == Some(config.group_id());
-    let age = living_age(stored.written_at, record, config.transaction.heartbeat_interval);
-    Ok(age.filter(|_| among == Among::All || !is_member))
+    if record.instance.is_none() || is_member && among == Among::Outsiders {
+        return Ok(None);
+    }
+    let age = age_of(stored.written_at);
+    let lives = age < 3 * config.transaction.heartbeat_interval || is_hidden(stored.partition)?;
+    Ok(lives.then_some(age))
+}
+
+fn age_of(written_at: i64) -> Duration {
+    let age = clock::now().timestamp_millis() - written_at;
+    TimeDelta::milliseconds(age).to_std().unwrap_or_default()
 }
 
 /// The name under which a lender's record stands: `<name>-<lender>`.

@@ -36,22 +36,22 @@ const UNREADABLE: ErrorCode = ErrorCode::S17;
 const ADVICE: &str = "nothing is lost: the next change of such an account has no `before`";
 
 impl Contents {
-    /// `own`: the ids under which this version's schema is registered.
-    pub(super) fn new(
-        registry: Option<Arc<Registry>>,
-        runtime: Handle,
-        shutdown: Shutdown,
-        own: impl Iterator<Item = u32>,
-    ) -> Self {
+    pub(super) fn new(registry: Option<Arc<Registry>>, runtime: Handle, shutdown: Shutdown) -> Self {
         let current = Arc::new(Layout::current());
         Self {
             registry,
             runtime,
             shutdown,
-            layouts: Mutex::new(own.map(|id| (id, Some(Arc::clone(&current)))).collect()),
+            layouts: Mutex::default(),
             current,
             is_said: AtomicBool::new(false),
         }
+    }
+
+    /// `own`: an id under which this version's schema is registered.
+    pub(super) fn know(&self, own: u32) {
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        layouts.insert(own, Some(Arc::clone(&self.current)));
     }
 
     /// The content of a value of `accounts`; `None` where it cannot be read, which is said.

@@ -1,16 +1,39 @@
-//! Which lenders start together? Those that are ready at the same time: they share the reading.
+//! Which lenders start together, and which are followed until they may? Those that are ready at the same time share the reading.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::candidate::{Candidate, Starter};
+use super::candidate::{Candidate, Restorable, Starter};
 use super::claim::StartError;
+use super::images::Images;
 use super::main_loop::Pipeline;
+use super::plan::Left;
+use crate::backoff::{Backoff, Patience};
+use crate::config::StandbyMode;
+use crate::exit::{Diagnosis, chain};
 
 /// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
 const GROUP_WAIT: Duration = Duration::from_secs(10);
+
+/// The same where only those come that the group gives to this process, each when it does.
+const GIVEN_WAIT: Duration = Duration::from_secs(1);
+
+/// How often what is followed is read on.
+const FOLLOW: Duration = Duration::from_secs(1);
+
+/// What stays wrong is said again after so long.
+const SAID_FOR: Duration = Duration::from_secs(60);
+
+/// What is to be done for a lender.
+pub(crate) enum Wanted {
+    Start(ToStart),
+    /// It may be started later: what its topics hold is read, and read on all the time. What it held may be known.
+    StandBy(Restorable, Option<Box<Left>>),
+}
 
 /// A lender that is ready to be started, and who waits for it.
 pub(crate) struct ToStart {
@@ -18,32 +41,178 @@ pub(crate) struct ToStart {
     pub started: oneshot::Sender<Result<Pipeline, StartError>>,
 }
 
-/// Starts those together that are ready together.
+impl Wanted {
+    fn lender(&self) -> &str {
+        match self {
+            Self::Start(ToStart { candidate, .. }) => &candidate.lender.lender,
+            Self::StandBy(lender, _) => &lender.lender,
+        }
+    }
+}
+
+/// Starts those together that are ready together, and follows those that stand by.
 pub(crate) async fn start_in_groups(
     starter: Arc<Starter>,
-    mut waiting: mpsc::UnboundedReceiver<ToStart>,
+    mut wanted: mpsc::UnboundedReceiver<Wanted>,
     lender_count: usize,
 ) {
-    let mut first_group = true;
-    while let Some(first) = waiting.recv().await {
+    let first_wait = match starter.claimant.group {
+        Some(_) if starter.config.group.standby == StandbyMode::Cold => GIVEN_WAIT,
+        _ => GROUP_WAIT,
+    };
+    let mut held = Followed::new(starter);
+    let mut is_first = true;
+    loop {
+        let first = if held.standing_by.is_empty() {
+            wanted.recv().await
+        } else {
+            match tokio::time::timeout(FOLLOW, wanted.recv()).await {
+                Ok(first) => first,
+                Err(_) => {
+                    held = blocking(held, Followed::follow).await;
+                    continue;
+                }
+            }
+        };
+        let Some(first) = first else { return };
+        let mut lenders = BTreeSet::from([first.lender().to_owned()]);
         let mut group = vec![first];
-        let deadline = tokio::time::Instant::now() + if first_group { GROUP_WAIT } else { Duration::ZERO };
-        while group.len() < lender_count {
-            match tokio::time::timeout_at(deadline, waiting.recv()).await {
-                Ok(Some(next)) => group.push(next),
+        let deadline = Instant::now() + if is_first { first_wait } else { Duration::ZERO };
+        while lenders.len() < lender_count || !is_first {
+            match tokio::time::timeout_at(deadline, wanted.recv()).await {
+                Ok(Some(next)) => {
+                    lenders.insert(next.lender().to_owned());
+                    group.push(next);
+                }
                 Ok(None) | Err(_) => break,
             }
         }
-        first_group = false;
-        let group = group
-            .into_iter()
-            .map(|ToStart { candidate, started }| (candidate, started));
-        let (group, starter) = (group.collect(), Arc::clone(&starter));
-        let done = |started: oneshot::Sender<_>, result| {
+        is_first = false;
+        held = blocking(held, |held| held.take(group)).await;
+    }
+}
+
+async fn blocking(mut held: Followed, work: impl FnOnce(&mut Followed) + Send + 'static) -> Followed {
+    let done = tokio::task::spawn_blocking(move || {
+        work(&mut held);
+        held
+    });
+    done.await
+        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+/// What is held of lenders that this process does not run.
+struct Followed {
+    starter: Arc<Starter>,
+    images: Images,
+    /// Those that stand by, by their keys in the configuration.
+    standing_by: BTreeMap<String, Restorable>,
+    backoff: Backoff,
+    /// What failed is tried again then.
+    not_before: Instant,
+    /// When it was said that nothing could be read on.
+    failed_at: Option<Instant>,
+}
+
+impl Followed {
+    fn new(starter: Arc<Starter>) -> Self {
+        Self {
+            images: Images::new(Arc::clone(&starter)),
+            starter,
+            standing_by: BTreeMap::new(),
+            backoff: Backoff::default(),
+            not_before: Instant::now(),
+            failed_at: None,
+        }
+    }
+
+    /// Does what is wanted of lenders, in order.
+    fn take(&mut self, group: Vec<Wanted>) {
+        let mut to_start = Vec::new();
+        for wanted in group {
+            match wanted {
+                Wanted::StandBy(lender, left) => {
+                    if let Some(left) = left {
+                        self.images.take_back(&lender, *left);
+                    }
+                    self.standing_by.insert(lender.lender.clone(), lender);
+                }
+                Wanted::Start(ToStart { candidate, started }) => to_start.push((candidate, started)),
+            }
+        }
+        if to_start.is_empty() {
+            self.restore();
+            return;
+        }
+        let started: Vec<Restorable> = to_start.iter().map(|(candidate, _)| candidate.lender.clone()).collect();
+        let starter = Arc::clone(&self.starter);
+        starter.start(&mut self.images, to_start, |started: oneshot::Sender<_>, result| {
             // Its supervisor waits for nothing else.
             let _ = started.send(result);
-        };
-        let starting = tokio::task::spawn_blocking(move || starter.start(group, done)).await;
-        starting.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        });
+        for lender in started {
+            if self.images.account_count(&lender).is_none() {
+                self.standing_by.remove(&lender.lender);
+                show(&lender, None);
+            }
+        }
+        self.images.drop_what_nobody_needs();
     }
+
+    /// Reads what is not held of those that stand by.
+    fn restore(&mut self) {
+        let are_held = |lender: &Restorable| self.images.account_count(lender).is_some();
+        if self.standing_by.values().all(are_held) || Instant::now() < self.not_before {
+            return;
+        }
+        self.images.restore(self.standing_by.values(), Patience::Once);
+        let mut failures = self.images.failures().peekable();
+        if failures.peek().is_none() {
+            self.backoff = Backoff::default();
+            return;
+        }
+        let wait = self.backoff.next(None);
+        self.not_before = Instant::now() + wait;
+        if self.backoff.is_worth_a_line() {
+            for (topic, failure) in failures {
+                let (code, failure) = (failure.failure().code(), failure.failure().line());
+                tracing::warn!(topic, ?wait, %code, "standing by, and holding nothing of it: {failure}");
+            }
+        }
+    }
+
+    /// Reads on what is held of those that stand by, and what is not.
+    fn follow(&mut self) {
+        if self.starter.shutdown.is_requested() {
+            return;
+        }
+        self.restore();
+        match self.images.follow() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.failed_at = None;
+                for lender in self.standing_by.values() {
+                    show(lender, self.images.account_count(lender));
+                }
+            }
+            Err(error) => {
+                // The ages say so, too.
+                if self.failed_at.is_none_or(|at| at.elapsed() > SAID_FOR) {
+                    self.failed_at = Some(Instant::now());
+                    let (code, advice) = (error.code(), error.advice());
+                    tracing::warn!(%code, advice, "standing by: {}", chain(&error));
+                }
+            }
+        }
+    }
+}
+
+/// Tells the metrics how much is held of a lender by now.
+fn show(lender: &Restorable, account_count: Option<usize>) {
+    let count = account_count.unwrap_or_default();
+    lender
+        .metrics
+        .standby_accounts
+        .set(i64::try_from(count).unwrap_or(i64::MAX));
+    lender.metrics.times.note_followed(account_count.is_some());
 }

@@ -1,77 +1,177 @@
-//! What do the topics hold of the lenders that start? Each is read once for all of them, then on for each one that is claimed.
+//! What do the topics hold of lenders that this process does not run? Each topic is read once for all that start from it together,
+//! then on: for each one that is claimed, and all the time for those that stand by.
+//!
+//! What is held of a lender is what stands in its topic before `offsets`. A lender that comes back with what it held when it was
+//! released, or that was read apart, has its topic go back to where that ends: records that are taken twice, in order, are taken once.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::candidate::{Candidate, PATIENCE, Starter};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::candidate::{PATIENCE, Restorable, Starter, may_pass};
 use super::claim::{SharedFailure, StartError, key_of};
 use super::contents::Contents;
+use super::plan::Left;
 use crate::avro::Frame;
+use crate::backoff::Patience;
+use crate::exit::{Diagnosis, chain};
 use crate::index::{Index, Removals};
-use crate::kafka::{End, Reading, TopicReader};
+use crate::kafka::{self, End, Offsets, Reading, TopicReader};
 use crate::shutdown::Shutdown;
 use crate::sink::{
     ContentOf, CursorRecords, DeadLetterDigests, RestoredAccounts, RestoredDeadLetters, SinkError, Topics,
 };
 
-/// Of each topic what it holds, or why it keeps all from starting that share it.
+/// What each topic was found to hold, or why it cannot be used.
 type Outcomes<T> = HashMap<String, Result<T, SharedFailure>>;
 
-/// What the topics of lenders that start together hold of them.
-pub(super) struct Images<'s> {
-    starter: &'s Starter,
+/// What topics hold of lenders that start, or stand by.
+pub(crate) struct Images {
+    starter: Arc<Starter>,
     contents: Option<Contents>,
     /// Of what is read on; made anew after an error.
     reader: Option<TopicReader>,
-    cursors: Outcomes<CursorRecords>,
-    accounts: Outcomes<RestoredAccounts>,
-    dead_letters: Outcomes<RestoredDeadLetters>,
+    cursors: HashMap<String, CursorRecords>,
+    accounts: HashMap<String, RestoredAccounts>,
+    dead_letters: HashMap<String, RestoredDeadLetters>,
+    /// What keeps all lenders of a topic from starting, since they were last restored.
+    failed: HashMap<String, SharedFailure>,
     /// By topic, the fences that stood when it was last read to its true end.
     read_behind: HashMap<String, Fences>,
+    /// By public id, up to where accounts and dead letters were read of a lender when it was last taken out.
+    taken_at: HashMap<String, [Offsets; 2]>,
 }
 
 /// How many times lenders were fenced: what is read to its end after that holds all that they committed before.
 pub(super) type Fences = u64;
 
-impl<'s> Images<'s> {
-    /// Reads what nobody's open transaction hides. Nobody is fenced and nobody waited for.
-    pub(super) fn restore<'c>(starter: &'s Starter, candidates: impl Iterator<Item = &'c Candidate> + Clone) -> Self {
-        let shutdown = &starter.shutdown;
-        let cursors = each_topic(
+impl Images {
+    /// Of nothing so far.
+    pub(crate) fn new(starter: Arc<Starter>) -> Self {
+        let contents = starter.config.kafka.topics.changes.is_some().then(|| {
+            let (registry, runtime) = (starter.registry.clone(), starter.runtime.clone());
+            Contents::new(registry, runtime, starter.shutdown.clone())
+        });
+        Self {
             starter,
-            candidates.clone(),
-            |topics| &topics.cursor.name,
-            |topic, _| CursorRecords::of(topic),
-            |records, reader| records.read_on(reader, End::Stable, shutdown, &mut || {}),
+            contents,
+            reader: None,
+            cursors: HashMap::new(),
+            accounts: HashMap::new(),
+            dead_letters: HashMap::new(),
+            failed: HashMap::new(),
+            read_behind: HashMap::new(),
+            taken_at: HashMap::new(),
+        }
+    }
+
+    /// Reads what nobody's open transaction hides, of those of which nothing is held so far. Nobody is fenced and nobody waited for.
+    ///
+    /// What fails keeps all lenders of its topic from starting, until this is called again.
+    pub(super) fn restore<'c>(&mut self, lenders: impl Iterator<Item = &'c Restorable>, patience: Patience) {
+        self.failed.clear();
+        self.read_behind.clear();
+        let lenders: Vec<&Restorable> = lenders.collect();
+        for lender in &lenders {
+            if let (Some(contents), Frame::Confluent { schema_id }) = (&self.contents, lender.frames.account) {
+                contents.know(schema_id);
+            }
+        }
+        self.read_cursors(&lenders, patience);
+        for accounts in self.accounts.values_mut() {
+            accounts.settle();
+        }
+        self.restore_accounts(&lenders, patience);
+        let missing = |lender: &&&Restorable| {
+            let held = self.dead_letters.get(&lender.topics.dead_letters.name);
+            held.is_none_or(|letters| !letters.holds(&lender.public_id))
+        };
+        let starter = Arc::clone(&self.starter);
+        let restored = each_topic(
+            (&starter, patience),
+            lenders.iter().filter(missing).copied(),
+            |topics| &topics.dead_letters.name,
+            RestoredDeadLetters::of,
+            |letters, reader| letters.read_on(reader, how(End::Stable, &starter.shutdown, &mut || {})),
         );
+        for (topic, restored) in restored {
+            match (restored, self.dead_letters.get_mut(&topic)) {
+                (Ok(restored), Some(held)) => held.merge(restored),
+                (Ok(restored), None) => drop(self.dead_letters.insert(topic, restored)),
+                (Err(failure), _) => drop(self.failed.insert(topic, failure)),
+            }
+        }
+    }
+
+    fn read_cursors(&mut self, lenders: &[&Restorable], patience: Patience) {
+        let topics: HashSet<&String> = lenders.iter().map(|lender| &lender.topics.cursor.name).collect();
+        for topic in topics {
+            let mut records = self.cursors.remove(topic).unwrap_or_else(|| CursorRecords::of(topic));
+            let read = on(&self.starter, &mut self.reader, patience, &mut |reader| {
+                records.read_on(reader, End::Stable, &self.starter.shutdown, &mut || {})
+            });
+            match read {
+                Ok(()) => drop(self.cursors.insert(topic.clone(), records)),
+                Err(error) => drop(self.failed.insert(topic.clone(), SharedFailure::of(error))),
+            }
+        }
+    }
+
+    fn restore_accounts(&mut self, lenders: &[&Restorable], patience: Patience) {
+        let missing = |lender: &&&Restorable| self.account_count(lender).is_none();
+        let restored = self.accounts_of(lenders.iter().filter(missing).copied(), patience);
+        let mut disputed = HashSet::new();
+        for (topic, restored) in restored {
+            let merged = match (restored, self.accounts.get_mut(&topic)) {
+                (Ok(restored), Some(held)) => held.merge(restored),
+                (Ok(restored), None) => {
+                    self.accounts.insert(topic, restored);
+                    continue;
+                }
+                (Err(failure), _) => {
+                    self.failed.insert(topic, failure);
+                    continue;
+                }
+            };
+            if !merged {
+                self.accounts.remove(&topic);
+                disputed.insert(topic);
+            }
+        }
+        if !disputed.is_empty() {
+            // Read together it is known which record it is.
+            let is_disputed = |lender: &&&Restorable| disputed.contains(&lender.topics.accounts.name);
+            for (topic, restored) in self.accounts_of(lenders.iter().filter(is_disputed).copied(), patience) {
+                match restored {
+                    Ok(restored) => drop(self.accounts.insert(topic, restored)),
+                    Err(failure) => drop(self.failed.insert(topic, failure)),
+                }
+            }
+        }
+    }
+
+    fn accounts_of<'c>(
+        &self,
+        lenders: impl Iterator<Item = &'c Restorable> + Clone,
+        patience: Patience,
+    ) -> Outcomes<RestoredAccounts> {
+        let (starter, contents) = (&self.starter, self.contents.as_ref());
         let mut expected = HashMap::new();
-        for candidate in candidates.clone() {
-            let key = key_of(&starter.config, &candidate.lender, &candidate.public_id);
-            let records = cursors[&candidate.topics.cursor.name].as_ref();
-            let current = records.ok().and_then(|records| records.current(&key).ok().flatten());
+        for lender in lenders.clone() {
+            let key = key_of(&starter.config, &lender.lender, &lender.public_id);
+            let records = self.cursors.get(&lender.topics.cursor.name);
+            let current = records.and_then(|records| records.current(&key).ok().flatten());
             let count = current
                 .and_then(|(_, record)| record?.accounts)
                 .map_or(0, |(count, _)| count);
-            expected.insert(&candidate.public_id, usize::try_from(count).unwrap_or(usize::MAX));
+            expected.insert(&lender.public_id, usize::try_from(count).unwrap_or(usize::MAX));
         }
-        let own = candidates
-            .clone()
-            .filter_map(|candidate| match candidate.frames.account {
-                Frame::Confluent { schema_id } => Some(schema_id),
-                Frame::SingleObject => None,
-            });
-        let contents = starter.config.kafka.topics.changes.is_some().then(|| {
-            let (registry, runtime) = (starter.registry.clone(), starter.runtime.clone());
-            Contents::new(registry, runtime, shutdown.clone(), own)
-        });
-        let retentions = candidates
-            .clone()
-            .map(|candidate| candidate.topics.accounts.delete_retention);
-        let retention = retentions.max().unwrap_or_default();
-        let accounts = each_topic(
-            starter,
-            candidates.clone(),
+        let retention = longest_retention(lenders.clone());
+        each_topic(
+            (starter, patience),
+            lenders.clone(),
             |topics| &topics.accounts.name,
             |topic, lenders| {
                 let expected = |lender: &String| (lender.clone(), expected[lender]);
@@ -81,48 +181,31 @@ impl<'s> Images<'s> {
                 read_accounts(
                     accounts,
                     reader,
-                    contents.as_ref(),
-                    how(End::Stable, shutdown, &mut || {}),
+                    contents,
+                    how(End::Stable, &starter.shutdown, &mut || {}),
                 )
             },
-        );
-        let dead_letters = each_topic(
-            starter,
-            candidates,
-            |topics| &topics.dead_letters.name,
-            RestoredDeadLetters::of,
-            |letters, reader| letters.read_on(reader, how(End::Stable, shutdown, &mut || {})),
-        );
-        Self {
-            starter,
-            contents,
-            reader: None,
-            cursors,
-            accounts,
-            dead_letters,
-            read_behind: HashMap::new(),
-        }
+        )
+    }
+
+    /// How many accounts are held of a lender; `None`: nothing is.
+    pub(super) fn account_count(&self, lender: &Restorable) -> Option<usize> {
+        let accounts = self.accounts.get(&lender.topics.accounts.name)?;
+        accounts.account_count(&lender.public_id)
     }
 
     /// # Errors
     /// When a topic of the lender cannot be used: then there is nothing to fence it for.
-    pub(super) fn check(&self, candidate: &Candidate) -> Result<(), StartError> {
+    pub(super) fn check(&self, lender: &Restorable) -> Result<(), StartError> {
         let Topics {
             cursor,
             accounts,
             dead_letters,
             ..
-        } = &candidate.topics;
-        let failed = [
-            self.cursors[&cursor.name].as_ref().err(),
-            self.accounts[&accounts.name].as_ref().err(),
-            self.dead_letters[&dead_letters.name].as_ref().err(),
-        ];
-        failed
-            .into_iter()
-            .flatten()
-            .next()
-            .map_or(Ok(()), |shared| Err(shared.clone().into()))
+        } = &lender.topics;
+        let topics = [cursor, accounts, dead_letters];
+        let mut failed = topics.into_iter().filter_map(|topic| self.failed.get(&topic.name));
+        failed.next().map_or(Ok(()), |shared| Err(shared.clone().into()))
     }
 
     /// Reads the topics of a lender on to their true end, where they were not since `fenced`, when it was fenced. `now`: all fences
@@ -132,7 +215,7 @@ impl<'s> Images<'s> {
     /// When one cannot be read, or must not be used: then none of its lenders can start.
     pub(super) fn read_on(
         &mut self,
-        candidate: &Candidate,
+        lender: &Restorable,
         [fenced, now]: [Fences; 2],
         hidden: &mut dyn FnMut(),
     ) -> Result<(), StartError> {
@@ -141,63 +224,215 @@ impl<'s> Images<'s> {
             accounts,
             dead_letters,
             ..
-        } = &candidate.topics;
-        let (starter, contents, reader) = (self.starter, self.contents.as_ref(), &mut self.reader);
+        } = &lender.topics;
+        let (starter, contents, reader) = (&self.starter, self.contents.as_ref(), &mut self.reader);
         let (shutdown, read_behind) = (&starter.shutdown, &mut self.read_behind);
         let mut is_due = |topic: &str| {
             let behind = read_behind.entry(topic.to_owned()).or_default();
             std::mem::replace(behind, now.max(*behind)) < fenced
         };
-        if is_due(&cursor.name) {
-            let outcome = self.cursors.get_mut(&cursor.name);
-            on(starter, reader, outcome, &mut |records, reader| {
-                records.read_on(reader, End::True, shutdown, hidden)?;
-                records.check_whole()
-            })?;
-        }
-        if is_due(&accounts.name) {
-            let outcome = self.accounts.get_mut(&accounts.name);
-            on(starter, reader, outcome, &mut |accounts, reader| {
-                read_accounts(accounts, reader, contents, how(End::True, shutdown, hidden))
-            })?;
-        }
-        if is_due(&dead_letters.name) {
-            let outcome = self.dead_letters.get_mut(&dead_letters.name);
-            on(starter, reader, outcome, &mut |letters, reader| {
-                letters.read_on(reader, how(End::True, shutdown, hidden))
-            })?;
-        }
-        Ok(())
+        let mut read_on = |topic: &String, read: &mut dyn FnMut(&TopicReader) -> Result<(), SinkError>| {
+            if !is_due(topic) {
+                return Ok(());
+            }
+            on(starter, reader, PATIENCE, read).map_err(|error| (topic.clone(), SharedFailure::of(error)))
+        };
+        let records = self.cursors.get_mut(&cursor.name).expect(READ);
+        let read = read_on(&cursor.name, &mut |reader| {
+            records.read_on(reader, End::True, shutdown, hidden)?;
+            records.check_whole()
+        });
+        let read = read.and_then(|()| {
+            let held = self.accounts.get_mut(&accounts.name).expect(READ);
+            read_on(&accounts.name, &mut |reader| {
+                read_accounts(held, reader, contents, how(End::True, shutdown, hidden))
+            })
+        });
+        let read = read.and_then(|()| {
+            let held = self.dead_letters.get_mut(&dead_letters.name).expect(READ);
+            read_on(&dead_letters.name, &mut |reader| {
+                held.read_on(reader, how(End::True, shutdown, hidden))
+            })
+        });
+        read.map_err(|(topic, failure)| {
+            self.forget(&topic);
+            self.failed.insert(topic, failure.clone());
+            failure.into()
+        })
     }
 
-    pub(super) fn cursors(&self, candidate: &Candidate) -> Result<&CursorRecords, StartError> {
-        let records = &self.cursors[&candidate.topics.cursor.name];
-        records.as_ref().map_err(|shared| shared.clone().into())
+    /// Drops what is held of a topic: it is read anew.
+    fn forget(&mut self, topic: &str) {
+        self.cursors.remove(topic);
+        self.accounts.remove(topic);
+        self.dead_letters.remove(topic);
+    }
+
+    /// Drops what is held in the topics of a lender.
+    pub(super) fn forget_lender(&mut self, lender: &Restorable) {
+        self.forget(&lender.topics.accounts.name);
+        self.forget(&lender.topics.dead_letters.name);
+    }
+
+    /// What keeps lenders from being held, since they were last restored.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (&String, &SharedFailure)> {
+        self.failed.iter()
+    }
+
+    pub(super) fn cursors(&self, lender: &Restorable) -> Result<&CursorRecords, StartError> {
+        self.check(lender)?;
+        Ok(self.cursors.get(&lender.topics.cursor.name).expect(READ))
+    }
+
+    /// Whether an open transaction hides the end of a partition.
+    pub(super) fn hides_end(&self, topic: &str, partition: i32) -> Result<bool, SinkError> {
+        self.starter.patiently(PATIENCE, || {
+            let reader = TopicReader::new(&self.starter.cluster)?;
+            Ok(reader.hides_end(topic, partition)?)
+        })
     }
 
     /// Takes a lender out.
-    pub(super) fn lender(
-        &mut self,
-        candidate: &Candidate,
-    ) -> Result<((Index, Removals), DeadLetterDigests), StartError> {
-        let (topics, public_id) = (&candidate.topics, &candidate.public_id);
+    pub(super) fn lender(&mut self, lender: &Restorable) -> Result<((Index, Removals), DeadLetterDigests), StartError> {
+        self.check(lender)?;
+        let (topics, public_id) = (&lender.topics, &lender.public_id);
         let accounts = self.accounts.get_mut(&topics.accounts.name).expect(READ);
         let letters = self.dead_letters.get_mut(&topics.dead_letters.name).expect(READ);
-        let accounts = accounts.as_mut().map_err(|shared| shared.clone())?;
-        let letters = letters.as_mut().map_err(|shared| shared.clone())?;
+        let taken_at = [accounts.offsets.clone(), letters.offsets.clone()];
+        self.taken_at.insert(public_id.clone(), taken_at);
         Ok((accounts.lender(public_id), letters.lender(public_id)))
+    }
+
+    /// Takes back what a lender held when it was released, and whose record says how far it was written.
+    pub(super) fn take_back(&mut self, lender: &Restorable, left: Left) {
+        let Left {
+            index,
+            dead_letters,
+            ends,
+        } = left;
+        let (topics, public_id) = (&lender.topics, lender.public_id.clone());
+        let [accounts_at, letters_at] = self.taken_at.remove(&public_id).unwrap_or_default();
+        // Whoever came after it wrote behind both.
+        let later = |topic: &str, taken_at: Offsets| {
+            let mut from: Offsets = ends.of(topic);
+            for (partition, offset) in taken_at {
+                let known = from.entry(partition).or_default();
+                *known = offset.max(*known);
+            }
+            from
+        };
+        let name = &topics.accounts.name;
+        let from = later(name, accounts_at);
+        let retention = longest_retention(std::iter::once(lender));
+        let nobody = || RestoredAccounts::of(name, [], retention);
+        let accounts = self.accounts.entry(name.clone()).or_insert_with(nobody);
+        if !accounts.take_back(public_id.clone(), index, &from) {
+            self.accounts.remove(name);
+        }
+        let name = &topics.dead_letters.name;
+        let from = later(name, letters_at);
+        let nobody = || RestoredDeadLetters::of(name, &[]);
+        let letters = self.dead_letters.entry(name.clone()).or_insert_with(nobody);
+        letters.take_back(public_id, dead_letters, &from);
+    }
+
+    /// Reads on what is held, as far as no open transaction hides it. What cannot go on is dropped. Gives whether all of it was
+    /// asked for: a partition may have no leader.
+    ///
+    /// # Errors
+    /// When Kafka cannot be asked now.
+    pub(super) fn follow(&mut self) -> Result<bool, SinkError> {
+        self.drop_what_nobody_needs();
+        let places = |topic: &'_ String, offsets: &'_ Offsets| (topic.clone(), offsets.clone());
+        let accounts = self.accounts.iter().map(|(topic, held)| places(topic, &held.offsets));
+        let letters = self
+            .dead_letters
+            .iter()
+            .map(|(topic, held)| places(topic, &held.offsets));
+        let followed: Vec<(String, Offsets)> = accounts.chain(letters).collect();
+        if followed.is_empty() {
+            return Ok(true);
+        }
+        let (starter, contents) = (Arc::clone(&self.starter), self.contents.as_ref());
+        let shutdown = &starter.shutdown;
+        let mut ends = BTreeMap::new();
+        on(&starter, &mut self.reader, Patience::Once, &mut |reader| {
+            let followed: Vec<_> = followed
+                .iter()
+                .map(|(topic, offsets)| (topic.as_str(), offsets))
+                .collect();
+            ends = reader.stable_ends(&followed)?;
+            Ok(())
+        })?;
+        let (mut lost, mut is_whole) = (Vec::new(), true);
+        for (topic, offsets) in &followed {
+            let nothing = Offsets::new();
+            let ends = ends.get(topic).unwrap_or(&nothing);
+            is_whole &= ends.len() == offsets.len();
+            let offset = |partition: &i32| offsets.get(partition).copied().unwrap_or(0);
+            if ends.iter().any(|(partition, end)| *end < offset(partition)) {
+                // It was created anew, or lost records: what is held is not what stands there.
+                lost.push(topic);
+                continue;
+            }
+            if ends.iter().all(|(partition, end)| *end == offset(partition)) {
+                continue;
+            }
+            let read = on(&starter, &mut self.reader, Patience::Once, &mut |reader| {
+                if let Some(accounts) = self.accounts.get_mut(topic) {
+                    read_accounts(accounts, reader, contents, how(End::At(ends), shutdown, &mut || {}))?;
+                }
+                if let Some(letters) = self.dead_letters.get_mut(topic) {
+                    letters.read_on(reader, how(End::At(ends), shutdown, &mut || {}))?;
+                }
+                Ok(())
+            });
+            match read {
+                Ok(()) => {}
+                // Nobody keeps records of a topic that deletes until a standby comes back.
+                Err(error) if may_pass(&starter.denials.anew(), &error) && !is_gone(&error) => return Err(error),
+                Err(error) => {
+                    let (code, advice) = (error.code(), error.advice());
+                    tracing::warn!(topic, %code, advice, "standing by: {}", chain(&error));
+                    lost.push(topic);
+                }
+            }
+        }
+        lost.into_iter().for_each(|topic| self.forget(topic));
+        Ok(is_whole)
+    }
+
+    /// Nobody asks any more what was read of them.
+    pub(super) fn drop_what_nobody_needs(&mut self) {
+        self.accounts.retain(|_, held| !held.is_empty());
+        self.dead_letters.retain(|_, held| !held.is_empty());
+        if self.accounts.is_empty() {
+            self.cursors.clear();
+            self.reader = None;
+        }
     }
 }
 
 const READ: &str = "read for every lender";
 
-fn how<'a>(end: End, shutdown: &'a Shutdown, hidden: &'a mut dyn FnMut()) -> Reading<'a> {
+fn how<'a>(end: End<'a>, shutdown: &'a Shutdown, hidden: &'a mut dyn FnMut()) -> Reading<'a> {
     Reading {
         end,
         shutdown,
         grace: Duration::ZERO,
         hidden,
     }
+}
+
+/// Whether what was to be read next has left its topic.
+fn is_gone(error: &SinkError) -> bool {
+    matches!(error, SinkError::Kafka(kafka::Error::Read { source, .. })
+        if kafka::code(source) == Some(RDKafkaErrorCode::AutoOffsetReset))
+}
+
+fn longest_retention<'c>(lenders: impl Iterator<Item = &'c Restorable>) -> Duration {
+    let retentions = lenders.map(|lender| lender.topics.accounts.delete_retention);
+    retentions.max().unwrap_or_default()
 }
 
 fn read_accounts(
@@ -210,58 +445,48 @@ fn read_accounts(
     accounts.read_on(reader, content, how)
 }
 
-/// Reads one topic on, patiently; what does not pass keeps all its lenders from starting.
-fn on<T>(
+/// Reads on with the reader that is there, patiently; after an error with another one.
+fn on(
     starter: &Starter,
     reader: &mut Option<TopicReader>,
-    outcome: Option<&mut Result<T, SharedFailure>>,
-    read: &mut dyn FnMut(&mut T, &TopicReader) -> Result<(), SinkError>,
-) -> Result<(), StartError> {
-    let outcome = outcome.expect(READ);
-    let image = outcome.as_mut().map_err(|shared| shared.clone())?;
-    let read = starter.patiently(PATIENCE, || {
+    patience: Patience,
+    read: &mut dyn FnMut(&TopicReader) -> Result<(), SinkError>,
+) -> Result<(), SinkError> {
+    starter.patiently(patience, || {
         let with = match reader.take() {
             Some(reader) => reader,
             None => TopicReader::new(&starter.cluster)?,
         };
-        read(image, &with)?;
+        read(&with)?;
         *reader = Some(with);
         Ok(())
-    });
-    read.map_err(|error| {
-        let shared = SharedFailure::of(error);
-        *outcome = Err(shared.clone());
-        shared.into()
     })
 }
 
-/// Reads each topic of `candidates` once, for all the lenders that share it, a few side by side. Each has an outcome of its own: one
-/// lender's topic does not keep the others from starting.
+/// Reads each topic of `lenders` once, for all that share it, a few side by side. Each has an outcome of its own: one lender's topic
+/// does not keep the others from starting.
 fn each_topic<'c, T: Send>(
-    starter: &Starter,
-    candidates: impl Iterator<Item = &'c Candidate>,
+    (starter, patience): (&Starter, Patience),
+    lenders: impl Iterator<Item = &'c Restorable>,
     name: fn(&Topics) -> &String,
     nothing: impl Fn(&str, &[String]) -> T + Sync,
     read: impl Fn(&mut T, &TopicReader) -> Result<(), SinkError> + Sync,
 ) -> Outcomes<T> {
     const READERS: usize = 4;
-    let mut lenders: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for candidate in candidates {
-        let topic = name(&candidate.topics).clone();
-        lenders.entry(topic).or_default().push(candidate.public_id.clone());
+    let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for lender in lenders {
+        let topic = name(&lender.topics).clone();
+        topics.entry(topic).or_default().push(lender.public_id.clone());
     }
-    let reader_count = READERS.min(lenders.len());
-    let left = Mutex::new(lenders.into_iter());
+    let reader_count = READERS.min(topics.len());
+    let left = Mutex::new(topics.into_iter());
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let read_all = || {
         let mut outcomes = Vec::new();
         while let Some((topic, lenders)) = next() {
-            let mut outcome = Ok(nothing(&topic, &lenders));
-            // What fails is told by the outcome.
-            let _ = on(starter, &mut None, Some(&mut outcome), &mut |image, reader| {
-                read(image, reader)
-            });
-            outcomes.push((topic, outcome));
+            let mut image = nothing(&topic, &lenders);
+            let outcome = on(starter, &mut None, patience, &mut |reader| read(&mut image, reader));
+            outcomes.push((topic, outcome.map(|()| image).map_err(SharedFailure::of)));
         }
         outcomes
     };

@@ -9,10 +9,10 @@
 //! the only way to the one, [`Claim::commit`] the only way to the other.
 //!
 //! - `candidate`: who is to be started, and with what
-//! - `group`: which lenders start together
+//! - `group`: which lenders start together, and which are followed until they may
 //! - `start`: the order in which lenders start, together
 //! - `claim`: the claim and what is checked before and after it
-//! - `images`: what the topics hold of the lenders that start together
+//! - `images`: what the topics hold of lenders that start, or stand by
 //! - `contents`: what was in the accounts that a start finds
 //! - `main_loop`: the loop
 //! - `inbox`: what goes into the next transaction, gathered into a `batch`, whose size follows what Kafka takes
@@ -59,23 +59,25 @@ mod stop;
 mod thread;
 mod unreadable;
 
-pub(crate) use candidate::{Candidate, Starter};
+pub(crate) use candidate::{Candidate, Restorable, Starter};
 #[cfg(test)]
 pub(crate) use changes::ChangeRecorder;
 #[cfg(test)]
 pub(crate) use claim::Claim;
 pub(crate) use claim::{
-    Among, Claimant, StartError, claim_of, key_of, living_age, others_age, refuse_live_elsewhere, refuse_living,
+    Among, Claimant, StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living,
 };
 pub(crate) use decide::Decider;
 pub(crate) use dry_run::dry_run;
 pub(crate) use frames::Frames;
-pub(crate) use group::{ToStart, start_in_groups};
+pub(crate) use group::{ToStart, Wanted, start_in_groups};
+pub(crate) use images::Images;
 #[cfg(test)]
 pub(crate) use lender::LenderSettings;
 pub(crate) use limit::DeadLetterStop;
 pub(crate) use main_loop::Pipeline;
 pub(crate) use partitions::{PartitionsChanged, are_spread_anew};
+pub(crate) use plan::Left;
 pub(crate) use republish::Republish;
 pub(crate) use stop::StopReason;
 pub(crate) use thread::on_thread;

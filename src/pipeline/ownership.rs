@@ -222,12 +222,10 @@ impl Ownership {
         ControlFlow::Continue(())
     }
 
-    /// Releases the lender at its end, if it is known to be this instance's.
-    pub(super) fn end<S: Sink>(&self, sink: &S, held: &Record, public_id: &str, stop: &StopReason) {
+    /// Releases the lender at its end, if it is known to be this instance's; gives whether that is committed.
+    pub(super) fn end<S: Sink>(&self, sink: &S, held: &Record, public_id: &str, stop: &StopReason) -> bool {
         self.monitor.pulse.enter("ending", work_limit());
-        if stop.exit() != Exit::TakenOver && self.is_certain {
-            release(sink, held, public_id, &self.monitor.lender);
-        }
+        stop.exit() != Exit::TakenOver && self.is_certain && release(sink, held, public_id, &self.monitor.lender)
     }
 }
 
@@ -255,15 +253,18 @@ fn try_reopen<S: Sink>(sink: &mut S, held: &Record, attempted: &Record) -> Resul
 }
 
 /// Commits a last cursor record that says the lender is free; tried once, because a producer made anew would fence
-/// whoever took over meanwhile.
-pub(super) fn release<S: Sink>(sink: &S, held: &Record, public_id: &str, lender: &str) {
+/// whoever took over meanwhile. Gives whether it is committed.
+pub(super) fn release<S: Sink>(sink: &S, held: &Record, public_id: &str, lender: &str) -> bool {
     let record = Record {
         instance: None,
         sequence: held.sequence + 1,
         ..held.clone()
     };
     match sink.commit(&Records::default(), &record, public_id) {
-        Ok(()) => tracing::debug!(lender, "released"),
+        Ok(()) => {
+            tracing::debug!(lender, "released");
+            true
+        }
         Err(error) => {
             sink.abandon();
             let (code, advice) = (error.code(), error.advice());
@@ -274,6 +275,7 @@ pub(super) fn release<S: Sink>(sink: &S, held: &Record, public_id: &str, lender:
                 "not released, it counts as alive for a while: {}",
                 chain(&error)
             );
+            false
         }
     }
 }

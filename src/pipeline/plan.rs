@@ -8,7 +8,7 @@ use super::limit::{Allowance, DeadLetterStop};
 use crate::account::Digest;
 use crate::clock::Tick;
 use crate::index::{Index, PendingVersions};
-use crate::progress::{Progress, Record, Timestamp};
+use crate::progress::{Progress, Record, Timestamp, TopicEnds};
 use crate::sink::{DeadLetterDigests, Records};
 
 /// Lines of one kind that a transaction may add to the log: an upstream that turns to rubbish must not fill it.
@@ -23,6 +23,15 @@ pub(super) struct Holdings {
     /// How long deletions are remembered, and since when those that came then are.
     kept: Duration,
     turned_at: Instant,
+}
+
+/// What was held of a lender when it was released.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub index: Index,
+    pub dead_letters: DeadLetterDigests,
+    /// How far its topics were written.
+    pub ends: TopicEnds,
 }
 
 /// What one transaction will write, and what is true once it is committed.
@@ -124,6 +133,15 @@ impl Holdings {
             left: None,
             kept: retention.max(LEAST),
             turned_at: Instant::now(),
+        }
+    }
+
+    /// Of a lender that is released; `ends`: of its last record.
+    pub(super) fn left_behind(self, ends: TopicEnds) -> Left {
+        Left {
+            index: self.index,
+            dead_letters: self.dead_letters,
+            ends,
         }
     }
 

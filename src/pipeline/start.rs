@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::candidate::{Candidate, PATIENCE, Starter, may_pass};
 use super::changes::ChangeRecorder;
-use super::claim::{Claim, StartError, claim_of, key_of, refuse_live_elsewhere};
+use super::claim::{Claim, StartError, claim_of, key_of, others_age, refuse_live_elsewhere};
 use super::images::{Fences, Images};
 use super::lender::LenderSettings;
 use super::main_loop::Pipeline;
 use crate::avro::{ACCOUNT, WriterSchema};
 use crate::backoff::Patience;
+use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
 use crate::kafka;
 use crate::progress::Timestamp;
@@ -26,6 +27,8 @@ use crate::sink::{SinkError, Transactions, Watchers};
 struct Queued<R> {
     candidate: Candidate,
     reply: R,
+    /// Before it was to start.
+    was_held: bool,
     /// What became of fencing it, where it was.
     fenced: Option<Fenced>,
 }
@@ -49,16 +52,28 @@ impl Starter {
     /// at once, and one that is refused does not hold back the others.
     pub(crate) fn start<R: Send>(
         &self,
+        images: &mut Images,
         candidates: Vec<(Candidate, R)>,
         mut done: impl FnMut(R, Result<Pipeline, StartError>),
     ) {
         let begun = Instant::now();
-        let mut images = Images::restore(self, candidates.iter().map(|(candidate, _)| candidate));
+        let mut waiting: VecDeque<Queued<R>> = VecDeque::new();
+        for (candidate, reply) in candidates {
+            let is_held = images.account_count(&candidate.lender).is_some();
+            waiting.push_back(Queued::new(candidate, reply, is_held));
+        }
+        images.restore(waiting.iter().map(|lender| &lender.candidate.lender), PATIENCE);
         failpoint::reach("after_restore");
-        let fences = Cell::new(0);
-        let mut waiting: VecDeque<Queued<R>> = candidates.into_iter().map(Queued::from).collect();
+        let mut free = VecDeque::new();
+        for lender in waiting {
+            match self.refuse_others(images, &lender.candidate) {
+                Ok(()) => free.push_back(lender),
+                Err(error) => done(lender.reply, Err(error)),
+            }
+        }
+        let (mut waiting, fences) = (free, Cell::new(0));
         while let Some(mut next) = waiting.pop_front() {
-            if let Err(error) = images.check(&next.candidate) {
+            if let Err(error) = images.check(&next.candidate.lender) {
                 done(next.reply, Err(error));
                 continue;
             }
@@ -88,13 +103,46 @@ impl Starter {
                     self.fence_all(waiting.iter_mut(), PATIENCE, &fences);
                 }
             };
-            let read = images.read_on(&next.candidate, [fenced.number, fences.get()], hidden);
-            let started = read.and_then(|()| self.claim(&next.candidate, transactions, &mut images));
+            let read = images.read_on(&next.candidate.lender, [fenced.number, fences.get()], hidden);
+            let started = read.and_then(|()| self.claim(&next.candidate, transactions, images));
+            let lender = &next.candidate.lender;
+            if let Err(error) = &started
+                && next.was_held
+                && error.is_of_what_is_held()
+            {
+                // What was followed is never a reason to refuse: what the topics hold is.
+                let (lender, code) = (&lender.lender, error.code());
+                tracing::warn!(lender, %code, "what was held of it is read anew: {}", chain(error));
+                next.was_held = false;
+                images.forget_lender(&next.candidate.lender);
+                let again = waiting.iter().map(|other| &other.candidate.lender);
+                images.restore(again.chain([&next.candidate.lender]), PATIENCE);
+                waiting.push_front(next);
+                continue;
+            }
             if let Ok((account_count, epoch, _)) = &started {
-                let (lender, took) = (&next.candidate.lender, begun.elapsed());
+                let (lender, took) = (&lender.lender, begun.elapsed());
                 tracing::info!(lender, account_count, ?took, epoch, "claimed and restored");
             }
             done(next.reply, started.map(|(.., pipeline)| pipeline));
+        }
+    }
+
+    /// # Errors
+    /// When somebody shows life who is waited for.
+    fn refuse_others(
+        &self,
+        images: &Images,
+        Candidate { lender, waits_for, .. }: &Candidate,
+    ) -> Result<(), StartError> {
+        let Some(among) = *waits_for else {
+            return Ok(());
+        };
+        let key = key_of(&self.config, &lender.lender, &lender.public_id);
+        let hides = |partition| images.hides_end(&lender.topics.cursor.name, partition);
+        match others_age(&self.config, among, images.cursors(lender)?, &key, hides)? {
+            Some(age) => Err(StartError::LivesOutside { age }),
+            None => Ok(()),
         }
     }
 
@@ -153,11 +201,12 @@ impl Starter {
     /// Makes a lender's producer and fences its predecessors.
     fn fence(&self, candidate: &Candidate, patience: Patience) -> Result<Transactions, SinkError> {
         self.go_on(candidate)?;
-        let key = key_of(&self.config, &candidate.lender, &candidate.public_id);
-        let id = format!("{}.{}", self.config.name, candidate.public_id);
-        let (cluster, topics) = (self.cluster.clone(), candidate.topics.clone());
+        let lender = &candidate.lender;
+        let key = key_of(&self.config, &lender.lender, &lender.public_id);
+        let id = format!("{}.{}", self.config.name, lender.public_id);
+        let (cluster, topics) = (self.cluster.clone(), lender.topics.clone());
         let watched = Watchers {
-            metrics: candidate.metrics.clone(),
+            metrics: lender.metrics.clone(),
             pulse: candidate.pulse.clone(),
         };
         let mut transactions = Transactions::new(cluster, id, topics, key, candidate.shutdown.clone(), watched)?;
@@ -177,22 +226,23 @@ impl Starter {
         &self,
         candidate: &Candidate,
         transactions: Transactions,
-        images: &mut Images<'_>,
+        images: &mut Images,
     ) -> Result<(usize, u64, Pipeline), StartError> {
         // Reading on goes on for a while when the process is to end.
         self.go_on(candidate)?;
+        let lender = &candidate.lender;
         let key = transactions.key().clone();
         let base_url = self.config.upstream.base_url.to_string();
-        let records = images.cursors(candidate)?;
+        let records = images.cursors(lender)?;
         refuse_live_elsewhere(&key, &base_url, self.config.transaction.heartbeat_interval, records)?;
         let committed = records.committed(&key)?;
         let partitions = self.patiently(PATIENCE, || transactions.partitions())?;
         let record = claim_of(committed, &self.claimant, base_url, partitions)?;
-        let start_from = self.config.lenders[&candidate.lender].start_from;
+        let start_from = self.config.lenders[&lender.lender].start_from;
         let settings = LenderSettings {
-            lender: &candidate.lender,
-            public_id: &candidate.public_id,
-            changes: candidate
+            lender: &lender.lender,
+            public_id: &lender.public_id,
+            changes: lender
                 .frames
                 .change
                 .map(|frame| ChangeRecorder::new(frame, self.config.changes.initial)),
@@ -201,24 +251,25 @@ impl Starter {
             late_window: self.config.upstream.late_window,
             poll_interval: self.config.upstream.poll_interval,
             start_from: start_from.map(Timestamp::from),
-            schema: WriterSchema::of(candidate.frames.account, &ACCOUNT),
+            schema: WriterSchema::of(lender.frames.account, &ACCOUNT),
             republish: self.republish.clone(),
-            metrics: candidate.metrics.clone(),
+            metrics: lender.metrics.clone(),
             pulse: candidate.pulse.clone(),
             shutdown: candidate.shutdown.clone(),
         };
-        let (held, dead_letters) = images.lender(candidate)?;
+        let (held, dead_letters) = images.lender(lender)?;
         let claim = Claim::new(transactions, record, held, dead_letters, settings)?;
         let (account_count, epoch) = (claim.account_count(), claim.epoch());
         Ok((account_count, epoch, claim.commit(&self.denials.anew())?))
     }
 }
 
-impl<R> From<(Candidate, R)> for Queued<R> {
-    fn from((candidate, reply): (Candidate, R)) -> Self {
+impl<R> Queued<R> {
+    fn new(candidate: Candidate, reply: R, was_held: bool) -> Self {
         Self {
             candidate,
             reply,
+            was_held,
             fenced: None,
         }
     }

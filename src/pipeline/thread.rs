@@ -7,7 +7,10 @@ use super::stop::StopReason;
 use crate::exit::ProcessError;
 
 /// Runs a lender's loop on a thread of its own, to its end.
-pub(crate) async fn on_thread(lender: &str, running: impl Future<Output = StopReason> + Send + 'static) -> StopReason {
+pub(crate) async fn on_thread<T: Default + Send + 'static>(
+    lender: &str,
+    running: impl Future<Output = (StopReason, T)> + Send + 'static,
+) -> (StopReason, T) {
     let (ended, end) = oneshot::channel();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new()
@@ -18,8 +21,9 @@ pub(crate) async fn on_thread(lender: &str, running: impl Future<Output = StopRe
         });
     if let Err(source) = thread {
         let doing = "starting a thread";
-        return ProcessError::System { doing, source }.into();
+        return (ProcessError::System { doing, source }.into(), T::default());
     }
     let what = "its thread ended without a word";
-    end.await.unwrap_or_else(|_| ProcessError::Defect { what }.into())
+    end.await
+        .unwrap_or_else(|_| (ProcessError::Defect { what }.into(), T::default()))
 }

@@ -67,7 +67,7 @@ impl CursorRecords {
     pub(crate) fn read_on(
         &mut self,
         reader: &TopicReader,
-        end: End,
+        end: End<'_>,
         shutdown: &Shutdown,
         hidden: &mut dyn FnMut(),
     ) -> Result<(), SinkError> {
@@ -222,7 +222,7 @@ pub(crate) type ContentOf<'c> = &'c (dyn for<'v> Fn(&'v [u8]) -> Result<Option<C
 #[derive(Debug)]
 pub(crate) struct RestoredDeadLetters {
     topic: String,
-    offsets: Offsets,
+    pub offsets: Offsets,
     /// By public id.
     digests: HashMap<String, DeadLetterDigests>,
 }
@@ -259,14 +259,41 @@ impl RestoredDeadLetters {
     pub(crate) fn lender(&mut self, public_id: &str) -> DeadLetterDigests {
         self.digests.remove(public_id).unwrap_or_default()
     }
+
+    /// Takes over what was read apart, of other lenders.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.digests.extend(other.digests);
+        go_back(&mut self.offsets, &other.offsets);
+    }
+
+    /// Takes back what one lender holds: all that stands before `from`.
+    pub(crate) fn take_back(&mut self, public_id: String, digests: DeadLetterDigests, from: &Offsets) {
+        match self.is_empty() {
+            true => self.offsets = from.clone(),
+            false => go_back(&mut self.offsets, from),
+        }
+        self.digests.insert(public_id, digests);
+    }
+
+    /// Whether anything is held of a lender.
+    pub(crate) fn holds(&self, public_id: &str) -> bool {
+        self.digests.contains_key(public_id)
+    }
+
+    /// Whether nothing is held of anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.digests.is_empty()
+    }
 }
 
 /// What one topic of accounts holds of the lenders that start.
 #[derive(Debug)]
 pub(crate) struct RestoredAccounts {
     topic: String,
-    offsets: Offsets,
+    pub offsets: Offsets,
     restored: Restored,
+    /// How long a tombstone is to be remembered, in milliseconds.
+    retention: i64,
 }
 
 impl RestoredAccounts {
@@ -274,11 +301,11 @@ impl RestoredAccounts {
     /// nothing to remember.
     pub(crate) fn of(topic: &str, lenders: impl IntoIterator<Item = (String, usize)>, retention: Duration) -> Self {
         let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-        let remembered_from = clock::now().timestamp_millis().saturating_sub(retention);
         Self {
             topic: topic.to_owned(),
             offsets: Offsets::new(),
-            restored: Restored::new(lenders, remembered_from),
+            restored: Restored::new(lenders, remembered_from(retention)),
+            retention,
         }
     }
 
@@ -296,7 +323,43 @@ impl RestoredAccounts {
         reader.read(&self.topic, &mut self.offsets, how, |message| {
             take_account(restored, content, message)
         })?;
+        if self.restored.has_grown() {
+            self.settle();
+        }
         Ok(())
+    }
+
+    /// Forgets tombstones that nobody has to remember any more.
+    pub(crate) fn settle(&mut self) {
+        self.restored.settle(remembered_from(self.retention));
+    }
+
+    /// Takes over what was read apart, of other lenders. Gives whether no account is held by two of them; else nothing of this may
+    /// be used any more.
+    #[must_use]
+    pub(crate) fn merge(&mut self, other: Self) -> bool {
+        go_back(&mut self.offsets, &other.offsets);
+        self.restored.merge(other.restored)
+    }
+
+    /// Takes back what one lender holds: all that stands before `from`. Gives what [`RestoredAccounts::merge`] gives.
+    #[must_use]
+    pub(crate) fn take_back(&mut self, public_id: String, index: Index, from: &Offsets) -> bool {
+        match self.is_empty() {
+            true => self.offsets = from.clone(),
+            false => go_back(&mut self.offsets, from),
+        }
+        self.restored.take_back(public_id, index)
+    }
+
+    /// How many accounts are held of a lender; `None`: nothing is kept of it.
+    pub(crate) fn account_count(&self, public_id: &str) -> Option<usize> {
+        self.restored.account_count(public_id)
+    }
+
+    /// Whether nothing is held of anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.restored.is_empty()
     }
 
     /// What a topic holds of one lender by now.
@@ -325,6 +388,17 @@ impl RestoredAccounts {
     /// Takes a lender out, with the tombstones of others that removed accounts of it; what is read afterwards is not its.
     pub(crate) fn lender(&mut self, public_id: &str) -> (Index, Removals) {
         self.restored.lender(public_id)
+    }
+}
+
+fn remembered_from(retention: i64) -> i64 {
+    clock::now().timestamp_millis().saturating_sub(retention)
+}
+
+/// Has what stands from `others` on read again, where that is before `offsets`: a record that is taken twice, in order, is taken once.
+fn go_back(offsets: &mut Offsets, others: &Offsets) {
+    for (partition, offset) in offsets {
+        *offset = (*offset).min(others.get(partition).copied().unwrap_or(0));
     }
 }
 

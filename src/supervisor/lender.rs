@@ -24,6 +24,8 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
     let mut wait = FAILED_WAIT;
     // Of the group: under which another process took it, and the next try's wait.
     let (mut fenced_under, mut backoff) = (PastLease::default(), Backoff::default());
+    // What it held when this process released it.
+    let mut left = None;
     loop {
         let began = Instant::now();
         supervisor.health.set(&lender, Standing::Starting);
@@ -34,7 +36,7 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
         // Before its ids are asked for: what is lost from now on is lost of them.
         let mut schemas_lost = supervisor.schemas_lost.subscribe();
         let (stop, ran_under) = match supervisor
-            .start(&lender, &route, (&ending, shutdown), &fenced_under)
+            .start(&lender, &route, (&ending, shutdown), &fenced_under, left.take())
             .await
         {
             Ok(ready) => {
@@ -42,19 +44,20 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
                 supervisor.health.set(&lender, Standing::Running);
                 supervisor.decided(&mut is_first);
                 let mut running = pin!(on_thread(&lender, ready.pipeline.run(ready.incoming)));
-                let stop = tokio::select! {
-                    stop = &mut running => stop,
+                let (stop, held) = tokio::select! {
+                    ended = &mut running => ended,
                     Ok(()) = schemas_lost.changed() => {
                         ending.request();
                         supervisor.metrics.lender(&lender).schemas_lost_total.inc();
-                        let stop = running.await;
+                        let (stop, held) = running.await;
                         // Also where it cannot know now what is committed: the next start asks.
                         if stop.exit() == Exit::Done && !supervisor.shutdown.is_requested() {
                             // It waits for the registry, as at every start, and goes on under the new id.
                             ready.reading.abort();
+                            left = held;
                             continue;
                         }
-                        stop
+                        (stop, held)
                     }
                     () = ready.lease.revoked() => {
                         ending.request();
@@ -62,6 +65,7 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
                     }
                 };
                 ready.reading.abort();
+                left = held;
                 (stop, Some(ready.lease.past()))
             }
             Err(stop) => (stop, None),

@@ -161,7 +161,7 @@ impl Supervisor {
         let budget = config.memory.in_flight;
         let in_flight = InFlight::new(budget, config.lenders.len(), metrics.in_flight_bytes.clone());
         metrics.in_flight_limit_bytes.set(in_flight.limit(config.lenders.len()));
-        let (to_start, waiting) = mpsc::unbounded_channel();
+        let (wanted, to_do) = mpsc::unbounded_channel();
         let lenders: Vec<String> = config.lenders.keys().cloned().collect();
         let is_shared = config.group.mode == GroupMode::Shared && errand.until == Until::Asked;
         let (assignment, group) = if is_shared {
@@ -191,7 +191,7 @@ impl Supervisor {
             republish: errand.republish,
             denials: denials.anew(),
         };
-        tokio::spawn(start_in_groups(Arc::new(starter), waiting, lenders.len()));
+        tokio::spawn(start_in_groups(Arc::new(starter), to_do, lenders.len()));
         for lender in &lenders {
             watchers.spawn(progress_bar::follow(lender.clone(), metrics.lender(lender)));
         }
@@ -217,7 +217,7 @@ impl Supervisor {
             shutdown,
             until: errand.until,
             patience: errand.patience,
-            to_start,
+            wanted,
             schemas_lost,
             undecided: watch::Sender::new(lenders.len()),
             assignment,

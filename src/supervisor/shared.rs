@@ -9,18 +9,19 @@ use tokio::task::AbortHandle;
 
 use crate::assignment::{Assignment, Lease, PastLease};
 use crate::avro::Encoder;
-use crate::backoff::{Backoff, Patience};
-use crate::config::{Config, SecretSource};
-use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
+use crate::backoff::Patience;
+use crate::config::{Config, SecretSource, StandbyMode};
+use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
 use crate::http::{Health, Standing};
 use crate::in_flight::InFlight;
 use crate::kafka::{Cluster, partition_of};
 use crate::login;
 use crate::metrics::Metrics;
 use crate::pipeline::{
-    Among, Candidate, Frames, Pipeline, StopReason, ToStart, key_of, others_age, refuse_living, say_unreadable,
+    Among, Candidate, Frames, Left, Pipeline, Restorable, StartError, StopReason, ToStart, Wanted, key_of,
+    refuse_living, say_unreadable,
 };
-use crate::policy::{self, AfterRequest, AfterSink};
+use crate::policy::{self, AfterRequest};
 use crate::progress::Timestamp;
 use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::Registry;
@@ -44,7 +45,7 @@ pub(crate) struct Supervisor {
     /// With login, registry and upstream.
     pub(super) patience: Patience,
     pub(super) assignment: Assignment,
-    pub(super) to_start: mpsc::UnboundedSender<ToStart>,
+    pub(super) wanted: mpsc::UnboundedSender<Wanted>,
     /// How often the registry was found to have lost a schema that is written under.
     pub(super) schemas_lost: watch::Sender<u64>,
     /// How many lenders have not yet run or failed since they were last tried.
@@ -63,13 +64,14 @@ pub(super) struct Ready {
 
 impl Supervisor {
     /// Logs a lender in, waits until it is this process's, and has it started; `ending`: what asks it alone to end. Nothing is open
-    /// of one that is not. `fenced_under`: the lease under which another process took it.
+    /// of one that is not. `fenced_under`: the lease under which another process took it; `left`: what it held when this one ended.
     pub(super) async fn start(
         &self,
         lender: &str,
         route: &Arc<Route>,
-        (ending, shutdown): (&ShutdownSender, Shutdown),
+        ending: (&ShutdownSender, Shutdown),
         fenced_under: &PastLease,
+        left: Option<Left>,
     ) -> Result<Ready, StopReason> {
         let metrics = self.metrics.lender(lender);
         let logging_in = login::log_in(&self.http, &self.config, lender, &metrics, route, self.patience);
@@ -81,27 +83,17 @@ impl Supervisor {
         if self.until.is_errand() {
             self.refuse_living(lender, &login.lender_public_id, &topics).await?;
         }
-        let lease = self
-            .lease(lender, &login.lender_public_id, &topics, fenced_under)
-            .await?;
-        let claimed = self.claimed(Candidate {
+        let restorable = Restorable {
             lender: lender.to_owned(),
             public_id: login.lender_public_id.clone(),
             topics: topics.clone(),
             frames,
             metrics,
-            pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
-            shutdown,
-        });
-        let mut claimed = pin!(claimed);
-        let pipeline = tokio::select! {
-            claimed = &mut claimed => claimed?,
-            () = lease.revoked() => {
-                // It may be claimed by now: then it is released.
-                ending.request();
-                claimed.await?
-            }
         };
+        if self.assignment.is_shared() && self.config.group.standby == StandbyMode::Warm {
+            self.want(Wanted::StandBy(restorable.clone(), left.map(Box::new)))?;
+        }
+        let (lease, pipeline) = self.claimed(&restorable, ending, fenced_under).await?;
         if let Some(registry) = self.registry.clone() {
             let (metrics, own) = (self.metrics.lender(lender), frames.account);
             tokio::spawn(say_unreadable(
@@ -137,66 +129,81 @@ impl Supervisor {
         })
     }
 
-    /// Waits until the lender is this process's to run, and nobody outside of the group runs it.
-    async fn lease(
+    /// Has the lender claimed and restored, with those that are ready at the same time, once it is this process's to run and nobody
+    /// outside of the group runs it.
+    async fn claimed(
         &self,
-        lender: &str,
-        public_id: &str,
-        topics: &Topics,
+        restorable: &Restorable,
+        (ending, shutdown): (&ShutdownSender, Shutdown),
         fenced_under: &PastLease,
-    ) -> Result<Lease, StopReason> {
+    ) -> Result<(Lease, Pipeline), StopReason> {
         /// How often it is looked whether somebody else still runs it.
         const LOOK: Duration = Duration::from_secs(5);
-        if !self.assignment.is_shared() {
-            return Ok(Lease::default());
-        }
-        let key = key_of(&self.config, lender, public_id);
-        let place = (
-            topics.cursor.name.clone(),
-            partition_of(key.to_json().as_bytes(), topics.cursor.partition_count),
-        );
-        self.health.set(lender, Standing::Standby);
+        let lender = &*restorable.lender;
         let mut is_said = false;
-        let mut backoff = Backoff::default();
         loop {
-            let lease = self.unless_asked(self.assignment.lease(&place)).await?;
-            // Who fenced this process by the group's word is given its time: the news of it may be on its way.
-            let among = match fenced_under.is_still(&lease) {
-                true => Among::All,
-                false => Among::Outsiders,
+            let lease = self.lease(restorable).await?;
+            let candidate = Candidate {
+                lender: restorable.clone(),
+                pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
+                shutdown: shutdown.clone(),
+                // Who fenced this process by the group's word is given its time: the news of it may be on its way.
+                waits_for: self
+                    .assignment
+                    .is_shared()
+                    .then(|| match fenced_under.is_still(&lease) {
+                        true => Among::All,
+                        false => Among::Outsiders,
+                    }),
             };
-            let found = self.records(topics).await;
-            let age = found.and_then(|records| others_age(&self.config, among, &records, &key));
-            let wait = match age {
-                Ok(None) => {
-                    self.health.set(lender, Standing::Starting);
-                    return Ok(lease);
+            let mut started = pin!(self.started(candidate));
+            let started = tokio::select! {
+                started = &mut started => started?,
+                () = lease.revoked() => {
+                    // It may be claimed by now: then it is released.
+                    ending.request();
+                    started.await?
                 }
-                Ok(Some(age)) => {
-                    if !std::mem::replace(&mut is_said, true) {
-                        let age = humantime::format_duration(age);
-                        tracing::warn!(
-                            lender,
-                            "another process runs it, which the group knows nothing of: its cursor record is {age} old and not \
-                             released. It is taken over once that is released, or silent for three heartbeats"
-                        );
-                    }
-                    LOOK
-                }
-                Err(error) if policy::after_sink(&error) == AfterSink::Reopen => {
-                    tracing::warn!(lender, code = %error.code(), advice = error.advice(), "standing by: {}", chain(&error));
-                    backoff.next(None)
-                }
-                Err(error) => return Err(error.into()),
             };
+            let age = match started {
+                Ok(pipeline) => return Ok((lease, pipeline)),
+                Err(LivesOutside(age)) => age,
+            };
+            self.health.set(lender, Standing::Standby);
+            if !std::mem::replace(&mut is_said, true) {
+                let age = humantime::format_duration(age);
+                tracing::warn!(
+                    lender,
+                    "another process runs it, which the group knows nothing of: its cursor record is {age} old and not released. It \
+                     is taken over once that is released, or silent for three heartbeats"
+                );
+            }
             self.unless_asked(async {
                 tokio::select! {
                     () = lease.revoked() => {}
-                    () = tokio::time::sleep(wait) => {}
+                    () = tokio::time::sleep(LOOK) => {}
                 }
             })
             .await?;
         }
+    }
+
+    /// Waits until the lender is this process's to run.
+    async fn lease(&self, lender: &Restorable) -> Result<Lease, StopReason> {
+        if !self.assignment.is_shared() {
+            return Ok(Lease::default());
+        }
+        let (topic, key) = (
+            &lender.topics.cursor,
+            key_of(&self.config, &lender.lender, &lender.public_id),
+        );
+        let partition = partition_of(key.to_json().as_bytes(), topic.partition_count);
+        self.health.set(&lender.lender, Standing::Standby);
+        let lease = self
+            .unless_asked(self.assignment.lease(&(topic.name.clone(), partition)))
+            .await?;
+        self.health.set(&lender.lender, Standing::Starting);
+        Ok(lease)
     }
 
     /// What `work` gives, unless the process is asked to end first: nothing is open yet that would have to be ended.
@@ -209,21 +216,22 @@ impl Supervisor {
         }
     }
 
-    /// Has the lender claimed and restored, with those that are ready at the same time.
-    async fn claimed(&self, candidate: Candidate) -> Result<Pipeline, StopReason> {
+    async fn started(&self, candidate: Candidate) -> Result<Result<Pipeline, LivesOutside>, StopReason> {
         let (started, pipeline) = oneshot::channel();
-        let what = "the start of lenders has ended";
-        let ended = || StopReason::from(ProcessError::Defect { what });
-        let to_start = ToStart { candidate, started };
-        self.to_start.send(to_start).map_err(|_| ended())?;
+        self.want(Wanted::Start(ToStart { candidate, started }))?;
         match pipeline.await {
-            Ok(Ok(pipeline)) => Ok(pipeline),
+            Ok(Ok(pipeline)) => Ok(Ok(pipeline)),
+            Ok(Err(StartError::LivesOutside { age })) => Ok(Err(LivesOutside(age))),
             // Interrupted.
             Ok(Err(error)) if error.exit() == Exit::Done => Err(StopReason::as_asked()),
             Err(_) if self.shutdown.is_requested() => Err(StopReason::as_asked()),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(ended()),
+            Err(_) => Err(starts_ended()),
         }
+    }
+
+    fn want(&self, wanted: Wanted) -> Result<(), StopReason> {
+        self.wanted.send(wanted).map_err(|_| starts_ended())
     }
 
     async fn records(&self, topics: &Topics) -> Result<CursorRecords, SinkError> {
@@ -277,6 +285,14 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// A process that the group knows nothing of runs the lender: its last commit is so old.
+struct LivesOutside(Duration);
+
+fn starts_ended() -> StopReason {
+    let what = "the start of lenders has ended";
+    ProcessError::Defect { what }.into()
 }
 
 /// Upstream refused.

@@ -22,6 +22,8 @@ pub(crate) struct Record {
     pub key: Option<String>,
     pub value: Option<Vec<u8>>,
     pub headers: BTreeMap<String, String>,
+    /// By the writer's clock, in milliseconds since the epoch.
+    pub timestamp_ms: i64,
 }
 
 impl Record {
@@ -112,15 +114,29 @@ fn ends_by(consumer: &BaseConsumer, topic: &str) -> Vec<(i32, i64, i64)> {
     partitions_by(consumer, topic).into_iter().map(ends).collect()
 }
 
-/// Partitions of whose end a reader of committed records sees less than another one: a transaction is open there.
-pub(crate) fn hidden(servers: &str, topic: &str) -> Vec<i32> {
-    let committed = consumer(servers, "read_committed");
-    let is_hidden = |(partition, _, high): &(i32, i64, i64)| {
-        let (_, stable) = watermarks(&committed, topic, *partition);
-        stable < *high
-    };
-    let ends = ends(servers, topic).into_iter();
-    ends.filter(is_hidden).map(|(partition, ..)| partition).collect()
+/// Who sees the ends of topics, with those of open transactions and without.
+pub(crate) struct Ends {
+    committed: BaseConsumer,
+    all: BaseConsumer,
+}
+
+impl Ends {
+    pub(crate) fn new(servers: &str) -> Self {
+        Self {
+            committed: consumer(servers, "read_committed"),
+            all: consumer(servers, "read_uncommitted"),
+        }
+    }
+
+    /// Partitions of whose end a reader of committed records sees less than another one: a transaction is open there.
+    pub(crate) fn hidden(&self, topic: &str) -> Vec<i32> {
+        let is_hidden = |(partition, _, high): &(i32, i64, i64)| {
+            let (_, stable) = watermarks(&self.committed, topic, *partition);
+            stable < *high
+        };
+        let ends = ends_by(&self.all, topic).into_iter();
+        ends.filter(is_hidden).map(|(partition, ..)| partition).collect()
+    }
 }
 
 fn read(servers: &str, topic: &str, isolation: &str) -> Vec<Record> {
@@ -221,6 +237,7 @@ fn record(message: &impl Message) -> Record {
             .collect()
     });
     Record {
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
         partition: message.partition(),
         offset: message.offset(),
         key: message.key().map(text),

@@ -97,24 +97,32 @@ impl World {
 
     /// The topics in which a transaction is open, or its marker still on its way.
     pub(crate) fn open_topics(&self) -> Vec<String> {
+        self.open_topics_by(&kafka::Ends::new(&self.servers))
+    }
+
+    fn open_topics_by(&self, ends: &kafka::Ends) -> Vec<String> {
         let topics = ["accounts", "changes", "cursor", "dead"].map(|kind| self.topic(kind));
-        let is_open = |topic: &String| !kafka::hidden(&self.servers, topic).is_empty();
-        topics.into_iter().filter(is_open).collect()
+        topics
+            .into_iter()
+            .filter(|topic| !ends.hidden(topic).is_empty())
+            .collect()
     }
 
     /// Stops a process where none of its transactions is open: SIGCONT lets it go on. A broker that is alone, killed between
     /// deciding on a commit and telling the partitions, never tells them.
     pub(crate) fn stop_between_transactions(&self, source: &Source) {
-        let mut goes_on_for = Duration::from_millis(200);
+        let ends = kafka::Ends::new(&self.servers);
+        let is_open = || !self.open_topics_by(&ends).is_empty();
         wait_for("it stands between two transactions", || {
+            // While it runs: a moment after none was open, none is open most of the time.
+            if is_open() {
+                return None;
+            }
             source.signal("STOP");
             std::thread::sleep(Duration::from_millis(100));
-            let stands = self.open_topics().is_empty();
+            let stands = !is_open();
             if !stands {
                 source.signal("CONT");
-                // Long enough to end what was open: looking takes far longer than a transaction, and it stands meanwhile.
-                std::thread::sleep(goes_on_for);
-                goes_on_for = (goes_on_for * 2).min(Duration::from_secs(2));
             }
             stands.then_some(())
         });
