@@ -1,6 +1,6 @@
 //! Which clients talk to Kafka, and with which settings? One place, so that no client lacks what a promise rests on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 
 use super::context::{Context, Reports, authorize};
 use super::ends::KnownEnds;
-use super::error::ClusterError;
+use super::error::{ClusterError, Error};
 use super::oauth::KafkaTokens;
 use super::rebalances::Rebalances;
 use crate::config::{self, GroupProtocol, Property};
@@ -48,6 +48,8 @@ pub(crate) struct Cluster {
     producer_share: usize,
     tokens: Option<Arc<KafkaTokens>>,
     ends: Arc<KnownEnds>,
+    /// Asks where topics end: kept, because each one connects to all brokers.
+    asker: Arc<Mutex<Option<BaseConsumer<Context>>>>,
 }
 
 /// How much a consumer may see.
@@ -69,11 +71,26 @@ impl Cluster {
                 .clone()
                 .map(|oauth| Arc::new(KafkaTokens::new(oauth))),
             ends: Arc::default(),
+            asker: Arc::default(),
         }
     }
 
-    pub(super) fn known_ends(&self) -> &KnownEnds {
+    pub(super) fn known_ends(&self) -> &Arc<KnownEnds> {
         &self.ends
+    }
+
+    /// Has something asked of a consumer that sees all records: of the one that is kept, where it is free, and did not fail last.
+    pub(super) fn ask<T>(&self, ask: impl FnOnce(&BaseConsumer<Context>) -> Result<T, Error>) -> Result<T, Error> {
+        let kept = || self.asker.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = kept().take();
+        let asker = match free {
+            Some(asker) => asker,
+            None => self.reader(Isolation::ReadUncommitted)?,
+        };
+        authorize(asker.client());
+        let answer = ask(&asker)?;
+        *kept() = Some(asker);
+        Ok(answer)
     }
 
     pub(crate) fn servers(&self) -> &str {
@@ -203,8 +220,8 @@ impl Cluster {
         group: &config::Group,
         rebalances: Rebalances,
     ) -> Result<BaseConsumer<Context>, ClusterError> {
-        /// How soon a member hears that it has to give up, in milliseconds; a third of the session at most.
-        const HEARTBEAT: u128 = 1_000;
+        /// How soon a member hears that it has to give up, or may take, in milliseconds; a third of the session at most.
+        const HEARTBEAT: u128 = 300;
         let mut config = self.config()?;
         config
             .set("group.id", group.id.as_deref().unwrap_or(&self.name))

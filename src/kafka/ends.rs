@@ -39,6 +39,11 @@ impl KnownEnds {
         Ok(found)
     }
 
+    /// What was found by the way.
+    pub(super) fn note(&self, topic: &str, found: FoundEnds) {
+        self.known().insert(topic.to_owned(), (found.asked_at, Some(found)));
+    }
+
     fn known(&self) -> MutexGuard<'_, HashMap<String, (Instant, Option<FoundEnds>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,6 +72,22 @@ mod tests {
         // Whoever must know asks for this one alone.
         assert_eq!(find("b", Duration::ZERO, Ok(3)), (Ok(Some(3)), true));
         assert_eq!(find("a", HOUR, Ok(4)), (Ok(Some(1)), false));
+    }
+
+    #[test]
+    fn what_was_found_by_the_way_is_not_asked_for() {
+        let known = KnownEnds::default();
+        let asked_at = Instant::now();
+        known.note(
+            "a",
+            FoundEnds {
+                asked_at,
+                ends: vec![7],
+            },
+        );
+        let ask = || Err("nobody needs to know");
+        let found = known.find("a", Duration::from_secs(3600), ask);
+        assert_eq!(found.map(|found| found.map(|found| found.ends[0])), Ok(Some(7)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - `error`: why a call did not do what it was asked for, an ACL that is missing among them
 //! - `read`: a topic, to its true end
 //! - `group`, `rebalances`: which partitions the group protocol gives to this process
+//! - `watermarks`, `ends`: where topics begin and end, and who has just asked
 //! - `headers`: those of a record
 //! - `probe`: what the brokers allow, tried without a trace
 //! - `blocking`: the threads for all of this
@@ -23,6 +24,7 @@ mod probe;
 mod read;
 mod rebalances;
 mod reported;
+mod watermarks;
 
 pub(crate) use blocking::{blocking, uninterrupted};
 pub(crate) use cluster::Isolation;
@@ -37,9 +39,7 @@ pub(crate) use error::{code, is_denied, is_passing, may_pass};
 pub(crate) use group::{Membership, partition_of};
 pub(crate) use headers::{NotText, header, headers};
 pub(crate) use probe::{denied_reads, denied_writes};
-pub(crate) use read::{
-    End, Offsets, Reading, TopicReader, Watermarks, all_ends, partition_count, read_error, read_to_end, topic_ends,
-    watermarks,
-};
+pub(crate) use read::{End, Offsets, Reading, TopicReader, read_to_end};
 pub(crate) use rebalances::{GivenUp, GroupEvent, TopicPartition};
 pub(crate) use reported::{LastReported, Refusal};
+pub(crate) use watermarks::{Watermarks, all_ends, partition_count, read_error, topic_ends, watermarks};

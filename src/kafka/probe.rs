@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use super::cluster::{Cluster, Isolation};
 use super::context::Context;
 use super::error::{Error, code, is_denied, is_passing};
-use super::read::partition_count;
+use super::watermarks::partition_count;
 
 /// One answer of a broker.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -13,32 +13,29 @@
 //!   this new fetch says that the rest holds no record.
 //! - It fails when nothing moves any more for a while. No record is never concluded from not having found one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, Isolation, transaction_timeout};
-use super::context::Context;
-use super::ends::FoundEnds;
-use super::error::{Acl, AclOperation, Error, is_denied, is_passing};
-use super::rebalances::TopicPartition;
+use super::context::{Context, authorize};
+use super::ends::{FoundEnds, KnownEnds};
+use super::error::{AclOperation, Error, is_passing};
+use super::watermarks::{
+    ASKING_FOR_PARTITIONS, Watermarks, ends_of, highs, partition_count, read_error, topic_watermarks, watermarks,
+};
 use crate::shutdown::Shutdown;
-
-const ASKING_FOR_PARTITIONS: &str = "asking for the partitions of";
 
 /// Beyond the longest time that somebody's open transaction can hide records.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// One question to the cluster.
 const QUERY_LIMIT: Duration = Duration::from_secs(15);
-
-/// Low and high watermark of each partition.
-pub(crate) type Watermarks = BTreeMap<i32, (i64, i64)>;
 
 struct PartitionRead {
     end: i64,
@@ -96,6 +93,8 @@ pub(crate) struct TopicReader {
     reader: BaseConsumer<Context>,
     /// To ask for the true end.
     asker: BaseConsumer<Context>,
+    /// Who else wants to know that.
+    known: Arc<KnownEnds>,
 }
 
 impl TopicReader {
@@ -103,7 +102,14 @@ impl TopicReader {
         Ok(Self {
             reader: cluster.reader(Isolation::ReadCommitted)?,
             asker: cluster.reader(Isolation::ReadUncommitted)?,
+            known: Arc::clone(cluster.known_ends()),
         })
+    }
+
+    /// It may be used for longer than a token is good.
+    fn authorize(&self) {
+        authorize(self.reader.client());
+        authorize(self.asker.client());
     }
 
     /// Reads a topic up to the end it had when this was called, each partition from its offset in `offsets` on, else whole, and
@@ -116,8 +122,14 @@ impl TopicReader {
         take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
     ) -> Result<Watermarks, E> {
         let begun = Instant::now();
+        self.authorize();
         let bounds = match how.end {
-            End::True => topic_watermarks(&self.asker, topic, QUERY_LIMIT)?,
+            End::True => {
+                let bounds = topic_watermarks(&self.asker, topic, QUERY_LIMIT)?;
+                let (asked_at, ends) = (begun, highs(&bounds));
+                self.known.note(topic, FoundEnds { asked_at, ends });
+                bounds
+            }
             End::Stable => topic_watermarks(&self.reader, topic, QUERY_LIMIT)?,
             End::At(ends) => {
                 let from = |(partition, end): (&i32, &i64)| {
@@ -144,6 +156,7 @@ impl TopicReader {
     /// # Errors
     /// When it cannot be asked.
     pub(crate) fn stable_ends(&self, followed: &[(&str, &Offsets)]) -> Result<BTreeMap<String, Offsets>, Error> {
+        self.authorize();
         let places = followed
             .iter()
             .flat_map(|(topic, offsets)| offsets.keys().map(|partition| (*topic, *partition)));
@@ -333,132 +346,4 @@ fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Par
             source,
         )
     })
-}
-
-/// Low and high watermark of every partition; the latter is the last stable offset where `reader` sees committed records alone.
-fn topic_watermarks(reader: &BaseConsumer<Context>, topic: &str, limit: Duration) -> Result<Watermarks, Error> {
-    let count = partition_count(reader.client(), topic, limit)
-        .map_err(|source| read_error(reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?
-        .ok_or_else(|| Error::NoTopic {
-            topic: topic.to_owned(),
-        })?;
-    (0..i32::try_from(count).unwrap_or(i32::MAX))
-        .map(|partition| Ok((partition, watermarks(reader, topic, partition, limit)?)))
-        .collect()
-}
-
-/// The high watermarks of a topic by partition, no older than `max_age`; `None` where somebody else is asking, or asked in vain and
-/// had the error. Blocks.
-///
-/// # Errors
-/// When it cannot be asked.
-pub(crate) fn topic_ends(cluster: &Cluster, topic: &str, max_age: Duration) -> Result<Option<FoundEnds>, Error> {
-    /// A leader answers at once; one that is not there is waited for elsewhere.
-    const LIMIT: Duration = Duration::from_secs(5);
-    cluster.known_ends().find(topic, max_age, || {
-        let reader = cluster.reader(Isolation::ReadUncommitted)?;
-        let found = topic_watermarks(&reader, topic, LIMIT)?;
-        Ok(found.values().map(|(_, high)| *high).collect())
-    })
-}
-
-/// Where each partition of `topics` ends for who sees what `isolation` lets them see: one question to each broker. Blocks.
-///
-/// # Errors
-/// When it cannot be asked.
-pub(crate) fn all_ends(
-    cluster: &Cluster,
-    topics: &BTreeSet<String>,
-    isolation: Isolation,
-) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-    let reader = cluster.reader(isolation)?;
-    let mut places = Vec::new();
-    for topic in topics {
-        let count = partition_count(reader.client(), topic, ENDS_LIMIT).map_err(|source| no_ends(&reader, source))?;
-        let count = i32::try_from(count.unwrap_or_default()).unwrap_or(i32::MAX);
-        places.extend((0..count).map(|partition| (topic.as_str(), partition)));
-    }
-    ends_of(&reader, places.into_iter())
-}
-
-/// Short, because a shutdown waits for the thread that this blocks.
-const ENDS_LIMIT: Duration = Duration::from_secs(3);
-
-fn no_ends(reader: &BaseConsumer<Context>, source: KafkaError) -> Error {
-    Error::Call {
-        doing: "asking where partitions end",
-        last_reported: reader.context().last_reported(),
-        source,
-    }
-}
-
-/// Where partitions end for `reader`: one question to each broker.
-fn ends_of<'t>(
-    reader: &BaseConsumer<Context>,
-    places: impl Iterator<Item = (&'t str, i32)>,
-) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-    let mut list = TopicPartitionList::new();
-    for (topic, partition) in places {
-        // In place of a time.
-        list.add_partition_offset(topic, partition, Offset::End)
-            .map_err(|source| no_ends(reader, source))?;
-    }
-    if list.count() == 0 {
-        return Ok(BTreeMap::new());
-    }
-    let found = reader.offsets_for_times(list, ENDS_LIMIT);
-    let found = found.map_err(|source| no_ends(reader, source))?;
-    let mut ends = BTreeMap::new();
-    for element in found.elements() {
-        if let (Ok(()), Offset::Offset(end)) = (element.error(), element.offset()) {
-            ends.insert((element.topic().to_owned(), element.partition()), end);
-        }
-    }
-    Ok(ends)
-}
-
-/// Low and high watermark of one partition; the latter is the last stable offset where `reader` sees committed records alone.
-pub(crate) fn watermarks(
-    reader: &BaseConsumer<Context>,
-    topic: &str,
-    partition: i32,
-    limit: Duration,
-) -> Result<(i64, i64), Error> {
-    let doing = "asking for the watermarks of";
-    let found = reader.fetch_watermarks(topic, partition, limit);
-    found.map_err(|source| read_error(reader, doing, AclOperation::Describe, topic, source))
-}
-
-/// Why a topic could not be read; `operation`: which ACL is missing, if one is.
-pub(crate) fn read_error(
-    reader: &BaseConsumer<Context>,
-    doing: &'static str,
-    operation: AclOperation,
-    topic: &str,
-    source: KafkaError,
-) -> Error {
-    if is_denied(&source) {
-        return Error::Denied {
-            doing: "reading a topic",
-            acl: Acl::of_topic(operation, topic),
-            source,
-        };
-    }
-    Error::Read {
-        doing,
-        topic: topic.to_owned(),
-        last_reported: reader.context().last_reported(),
-        source,
-    }
-}
-
-/// How many partitions a topic has, by metadata; `None` where there is no such topic, or it may not be described.
-pub(crate) fn partition_count(client: &Client<Context>, topic: &str, limit: Duration) -> KafkaResult<Option<usize>> {
-    let metadata = client.fetch_metadata(Some(topic), limit)?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
-    if let Some(error @ RDKafkaErrorCode::TopicAuthorizationFailed) = error {
-        return Err(KafkaError::MetadataFetch(error));
-    }
-    Ok(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
 }

@@ -234,7 +234,7 @@ impl Process {
         });
         let mut reading = JoinSet::new();
         reading.spawn(reader.run(login.clock, self.scenario.start_from));
-        let (stopped, _) = pipeline.run(inbox).await;
+        let (stopped, ..) = pipeline.run(inbox).await;
         if is_dead.load(Ordering::SeqCst) {
             return None;
         }

@@ -56,14 +56,14 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// Runs the lender until it is asked to end, cannot go on, or has caught up, and releases it. Awaits what is read, but blocks
-    /// while it commits: for a thread of its own. Gives what it held, too, where it is released.
-    pub(crate) async fn run(mut self, incoming: Incoming) -> (StopReason, Option<Left>) {
+    /// while it commits: for a thread of its own. Gives what it held, too, where it is released, and what it worked with.
+    pub(crate) async fn run(mut self, incoming: Incoming) -> (StopReason, Option<Left>, impl Sized) {
         let ControlFlow::Break(stop) = self.read_on(Inbox::new(incoming)).await;
         self.lender.say_left(&self.holdings.index);
         let public_id = &self.lender.decider.public_id;
         let is_released = self.ownership.end(&self.lender.sink, &self.record, public_id, &stop);
         let left = is_released.then(|| self.holdings.left_behind(self.record.ends));
-        (stop, left)
+        (stop, left, self.lender)
     }
 
     async fn read_on(&mut self, mut inbox: Inbox) -> ControlFlow<StopReason, Infallible> {

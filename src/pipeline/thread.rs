@@ -7,9 +7,11 @@ use super::stop::StopReason;
 use crate::exit::ProcessError;
 
 /// Runs a lender's loop on a thread of its own, to its end.
-pub(crate) async fn on_thread<T: Default + Send + 'static>(
+///
+/// The last thing that it gives is let go of once the others are told: a producer takes its time.
+pub(crate) async fn on_thread<T: Default + Send + 'static, L>(
     lender: &str,
-    running: impl Future<Output = (StopReason, T)> + Send + 'static,
+    running: impl Future<Output = (StopReason, T, L)> + Send + 'static,
 ) -> (StopReason, T) {
     let (ended, end) = oneshot::channel();
     let runtime = Handle::current();
@@ -17,7 +19,9 @@ pub(crate) async fn on_thread<T: Default + Send + 'static>(
         .name(format!("pipeline-{lender}"))
         .spawn(move || {
             // Nobody waits any more only when the process is ending.
-            let _ = ended.send(runtime.block_on(running));
+            let (stop, told, let_go) = runtime.block_on(running);
+            let _ = ended.send((stop, told));
+            drop(let_go);
         });
     if let Err(source) = thread {
         let doing = "starting a thread";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
 
 use crate::kafka::{self, Acl, Cluster, Context, LastReported, code};
@@ -10,6 +10,17 @@ use crate::metrics::LenderMetrics;
 
 /// The coordinator may be electing, or still completing what an earlier instance left.
 pub(super) const INIT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Claims the producer's transactional id, in twice the `limit` at most. `topic`: one that it may ask for.
+///
+/// librdkafka looks for a broker that is connected at once, and then every 500 ms; a new producer has none. So it connects first.
+pub(super) fn claim_id(producer: &ThreadedProducer<Context>, topic: &str, limit: Duration) -> KafkaResult<()> {
+    /// A broker that is there answers sooner.
+    const CONNECT: Duration = Duration::from_secs(2);
+    // What went wrong is said by what follows.
+    let _ = producer.client().fetch_metadata(Some(topic), limit.min(CONNECT));
+    producer.init_transactions(limit)
+}
 
 pub(super) fn kafka_error(
     cluster: &Cluster,

@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use super::error::SinkError;
 use super::ground::{EndsLook, Ground, TrailRecreated};
 use super::interface::{Committed, Sink};
-use super::producer::{INIT_LIMIT, fatal_error, kafka_error};
+use super::producer::{INIT_LIMIT, claim_id, fatal_error, kafka_error};
 use super::record::{Records, account_headers, change_headers, largest_value, partitions_text};
 use super::recovery::CursorRecords;
 use super::topics::{Topic, Topics};
@@ -120,8 +120,8 @@ impl Transactions {
     /// When the coordinator cannot be reached in time, or refuses.
     pub(crate) fn init(&self) -> Result<(), SinkError> {
         let limit = self.patience(INIT_LIMIT);
-        let _call = self.watchers.pulse.during("claiming the transactional id", limit);
-        let claimed = self.producer.init_transactions(limit);
+        let _call = self.watchers.pulse.during("claiming the transactional id", 2 * limit);
+        let claimed = claim_id(&self.producer, &self.topics.cursor.name, limit);
         Ok(claimed.map_err(|source| self.kafka("claiming the transactional id", source))?)
     }
 

@@ -1,5 +1,6 @@
 //! The play, act by act, and its proof.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -77,18 +78,39 @@ fn play(args: &Args, shutdown: &Shutdown, runtime: &Handle) -> Result<bool, Demo
         seconds(begun)
     );
 
+    // Logged in, and with the accounts read, by the time that it is needed.
+    stage.start_source()?;
+
     println!("\n3. Accounts change upstream; as an independent read_committed consumer sees them arrive");
     // With every third change of an account its due date moves.
     for _ in 0..3 {
         audience.watch_changes(&mut stage)?;
     }
 
-    println!("\n4. A fifth of all accounts changes, and SIGKILL hits the source while a transaction is open");
+    println!(
+        "\n4. A second source stands by; a fifth of all accounts changes, and SIGKILL hits the first while a transaction is open"
+    );
     kill_in_a_transaction(&mut stage)?;
+    let begun = Instant::now();
+    // Upstream does not change any more: what was seen once is there.
+    let (expected, seen) = (stage.updated_at(), Cell::new(0));
+    audience.wait_for(&mut stage, "the second source went on", |audience| {
+        let is_there = |(id, updated_at): &&(String, i64)| {
+            let latest = audience.latest.get(id).and_then(|record| record.updated_at);
+            latest == Some(*updated_at)
+        };
+        seen.set(seen.get() + expected[seen.get()..].iter().take_while(is_there).count());
+        seen.get() == expected.len()
+    })?;
+    println!(
+        "   the second one went on: all that changed is there after {}",
+        seconds(begun)
+    );
+    stage.kill_source()?;
     let begun = Instant::now();
     stage.catch_up()?;
     println!(
-        "   started again: run --until-caught-up ended with 0 after {}",
+        "   killed, and started again: run --until-caught-up ended with 0 after {}",
         seconds(begun)
     );
 

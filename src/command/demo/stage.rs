@@ -1,5 +1,6 @@
 //! What stands on the stage: the testbed, the upstream, and the source as a process of its own.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,9 @@ use crate::testbed::{Output, Process, RunDirectory, Testbed, default_cache};
 pub(super) const LENDER_COUNT: u32 = 2;
 
 /// Small transactions, so that there is a good chance to meet one that is open; short pauses, so that a person sees changes
-/// arrive.
-const SETTINGS: &str = "poll_interval = \"250ms\"\n\n[transaction]\nmax_rows = 2000\n";
+/// arrive. One partition of the cursor topic: one source runs all lenders, and another stands by.
+const SETTINGS: &str = "poll_interval = \"250ms\"\n\n[transaction]\nmax_rows = 2000\n\n[kafka.topic_settings.cursor]\npartitions = 1\n\n\
+                        [group]\nmode = \"shared\"\nsession_timeout = \"6s\"\n";
 
 /// This run's own: a broker that the environment names may hold the topics of other runs.
 fn name() -> String {
@@ -25,7 +27,8 @@ fn name() -> String {
 
 pub(super) struct Stage {
     // In the order in which they have to go.
-    source: Option<Process>,
+    /// The one that was started first runs the lenders.
+    sources: VecDeque<Process>,
     pub simulator: Simulator,
     testbed: Testbed,
     directory: RunDirectory,
@@ -49,7 +52,7 @@ impl Stage {
         };
         let simulator = runtime.block_on(Simulator::start(options))?;
         let stage = Self {
-            source: None,
+            sources: VecDeque::new(),
             simulator,
             testbed: Testbed::start()?,
             directory: RunDirectory::create(&default_cache())?,
@@ -132,6 +135,15 @@ impl Stage {
         self.rows().iter().filter(is_account).count()
     }
 
+    /// `updated_at` of each account, in milliseconds since the epoch, as upstream shows it.
+    pub(super) fn updated_at(&self) -> Vec<(String, i64)> {
+        let accounts = self
+            .rows()
+            .into_iter()
+            .filter(|row| !matches!(row.kind, RowKind::Bad(_)));
+        accounts.map(|row| (row.id, row.updated_at_ms)).collect()
+    }
+
     /// Changes `count` accounts, over the lenders; gives their ids.
     pub(super) fn change_few(&self, count: usize) -> Vec<String> {
         let lenders = self.simulator.lender_count();
@@ -172,13 +184,13 @@ impl Stage {
     }
 
     pub(super) fn start_source(&mut self) -> Result<(), DemoError> {
-        self.source = Some(self.run(&[])?);
+        self.sources.push_back(self.run(&[])?);
         Ok(())
     }
 
-    /// SIGKILL; nothing of it is left when this returns.
+    /// SIGKILL for the one that runs the lenders; nothing of it is left when this returns.
     pub(super) fn kill_source(&mut self) -> Result<(), DemoError> {
-        match self.source.take() {
+        match self.sources.pop_front() {
             Some(source) => Ok(source.kill()?),
             None => Ok(()),
         }
@@ -192,10 +204,10 @@ impl Stage {
     /// When the source has ended, or the demo is to.
     pub(super) fn check(&mut self, doing: &'static str) -> Result<(), DemoError> {
         self.check_shutdown()?;
-        if let Some(source) = &mut self.source
-            && source.has_ended()?
-        {
-            return Err(DemoError::SourceEnded { doing });
+        for source in &mut self.sources {
+            if source.has_ended()? {
+                return Err(DemoError::SourceEnded { doing });
+            }
         }
         Ok(())
     }
