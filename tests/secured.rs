@@ -197,6 +197,8 @@ fn a_right_that_comes_some_seconds_after_a_start_is_waited_for() {
         source.signal("TERM");
         source.expect_exit(0);
     }
+    // What is live came first, and with each end what of the snapshot was not committed yet is read again.
+    catch_up(&world, &environment);
     judged(&world);
 }
 

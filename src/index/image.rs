@@ -1,8 +1,5 @@
 //! What does `accounts` hold? Every account of one lender, and what one more row would be to it.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use twox_hash::XxHash3_64;
 
 use super::decision::{Decision, RowVersion, Verdict, judge};
@@ -71,10 +68,7 @@ impl Index {
             is_regressed: version.is_regressed,
             schema: version.schema,
         };
-        let key = Key::new(public_id);
-        // One that was deleted while this process ran the lender.
-        self.tombstones.remove(&key);
-        let before = self.held.insert(&key, held, content);
+        let before = self.held.insert(&Key::new(public_id), held, content);
         self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
         before.is_none()
     }
@@ -87,9 +81,8 @@ impl Index {
         Some(hash)
     }
 
-    /// Adds deletions that a start found in the topic: `shared` with the other lenders, and `late`.
-    pub(super) fn add_tombstones(&mut self, shared: &Arc<HashSet<Key>>, late: impl Iterator<Item = Key>) {
-        self.tombstones.add(shared, late);
+    pub(super) fn set_tombstones(&mut self, tombstones: Tombstones) {
+        self.tombstones = tombstones;
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> {

@@ -8,6 +8,7 @@ use twox_hash::XxHash3_64;
 use super::image::Index;
 use super::key::Key;
 use super::removals::Removals;
+use super::tombstones::Tombstones;
 use super::version::Version;
 use crate::account::Content;
 
@@ -85,7 +86,7 @@ impl Restored {
     #[must_use]
     pub(crate) fn merge(&mut self, other: Self) -> bool {
         for (lender, index) in other.indexes {
-            if !self.take_back(lender, index) {
+            if !self.add(lender, index) {
                 return false;
             }
         }
@@ -96,9 +97,15 @@ impl Restored {
         true
     }
 
-    /// Takes back what one lender holds; gives what [`Restored::merge`] gives.
+    /// Takes back what one lender holds that was taken out of this; gives what [`Restored::merge`] gives. What it knows of
+    /// deletions is known here, or read again.
     #[must_use]
-    pub(crate) fn take_back(&mut self, lender: String, index: Index) -> bool {
+    pub(crate) fn take_back(&mut self, lender: String, mut index: Index) -> bool {
+        index.set_tombstones(Tombstones::default());
+        self.add(lender, index)
+    }
+
+    fn add(&mut self, lender: String, index: Index) -> bool {
         let count = self.indexes.values().map(Index::len).sum::<usize>() + index.len();
         if count > self.keys.expected {
             self.keys = KeyFilter::new(2 * count);
@@ -236,7 +243,10 @@ impl Restored {
             Arc::new(remembered.map(|(key, _)| key.clone()).collect())
         });
         let late = self.tombstones.iter().filter(|(_, tombstone)| tombstone.is_late);
-        index.add_tombstones(shared, late.map(|(key, _)| key.clone()));
+        index.set_tombstones(Tombstones::restored(
+            Arc::clone(shared),
+            late.map(|(key, _)| (key.clone(), 0)).collect(),
+        ));
         (index, removals)
     }
 }

@@ -18,14 +18,13 @@ pub(super) struct Tombstones {
 }
 
 impl Tombstones {
-    /// Adds what a start found in the topic: `shared` with the other lenders, and `late`.
-    pub(super) fn add(&mut self, shared: &Arc<HashSet<Key>>, late: impl Iterator<Item = Key>) {
-        let of_old = self.restored.take_if(|_| !shared.is_empty());
-        for key in of_old.iter().flat_map(|keys| keys.iter()).cloned().chain(late) {
-            self.since.entry(key).or_insert(0);
-        }
-        if !shared.is_empty() {
-            self.restored = Some(Arc::clone(shared));
+    pub(super) fn restored(restored: Arc<HashSet<Key>>, since: HashMap<Key, Tick>) -> Self {
+        let before = HashMap::new();
+        let restored = Some(restored).filter(|keys| !keys.is_empty());
+        Self {
+            restored,
+            since,
+            before,
         }
     }
 

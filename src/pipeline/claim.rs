@@ -237,12 +237,13 @@ impl SharedFailure {
 }
 
 impl StartError {
-    /// Whether the topics seem not to hold what was committed.
-    pub(super) fn is_of_what_is_held(&self) -> bool {
-        matches!(
-            self,
-            Self::NoRecord { .. } | Self::OtherAccounts { .. } | Self::Nameless { .. }
-        )
+    /// Whether it may come of what was read long before: the topics seem not to hold what was committed, or cannot be read on.
+    pub(super) fn may_be_of_what_was_held(&self) -> bool {
+        match self {
+            Self::NoRecord { .. } | Self::OtherAccounts { .. } | Self::Nameless { .. } => true,
+            Self::Shared(_) => self.exit() != Exit::Done,
+            _ => false,
+        }
     }
 }
 

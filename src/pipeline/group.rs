@@ -156,12 +156,15 @@ impl Followed {
                 show(&lender, None);
             }
         }
-        self.images.drop_what_nobody_needs();
+        if self.starter.claimant.group.is_none() {
+            // Nobody stands by, and nothing comes back.
+            self.images = Images::new(Arc::clone(&self.starter));
+        }
     }
 
     /// Reads what is not held of those that stand by.
     fn restore(&mut self) {
-        let are_held = |lender: &Restorable| self.images.account_count(lender).is_some();
+        let are_held = |lender: &Restorable| self.images.holds(lender);
         if self.standing_by.values().all(are_held) || Instant::now() < self.not_before {
             return;
         }

@@ -108,7 +108,8 @@ impl Images {
     fn read_cursors(&mut self, lenders: &[&Restorable], patience: Patience) {
         let topics: HashSet<&String> = lenders.iter().map(|lender| &lender.topics.cursor.name).collect();
         for topic in topics {
-            let mut records = self.cursors.remove(topic).unwrap_or_else(|| CursorRecords::of(topic));
+            // It is small; what was read of it long ago may have been compacted away since.
+            let mut records = CursorRecords::of(topic);
             let read = on(&self.starter, &mut self.reader, patience, &mut |reader| {
                 records.read_on(reader, End::Stable, &self.starter.shutdown, &mut || {})
             });
@@ -274,6 +275,23 @@ impl Images {
         self.forget(&lender.topics.dead_letters.name);
     }
 
+    /// Whether a lender's record says what its topics hold: after a reset nothing does.
+    pub(super) fn is_proven(&self, lender: &Restorable) -> bool {
+        let key = key_of(&self.starter.config, &lender.lender, &lender.public_id);
+        let records = self.cursors.get(&lender.topics.cursor.name);
+        match records.and_then(|records| records.current(&key).ok().flatten()) {
+            Some((_, record)) => record.is_some_and(|record| record.accounts.is_some()),
+            None => true,
+        }
+    }
+
+    /// Whether all is held that a start of the lender needs.
+    pub(super) fn holds(&self, lender: &Restorable) -> bool {
+        let letters = self.dead_letters.get(&lender.topics.dead_letters.name);
+        let has_letters = letters.is_some_and(|letters| letters.holds(&lender.public_id));
+        has_letters && self.account_count(lender).is_some()
+    }
+
     /// What keeps lenders from being held, since they were last restored.
     pub(super) fn failures(&self) -> impl Iterator<Item = (&String, &SharedFailure)> {
         self.failed.iter()
@@ -303,37 +321,23 @@ impl Images {
         Ok((accounts.lender(public_id), letters.lender(public_id)))
     }
 
-    /// Takes back what a lender held when it was released, and whose record says how far it was written.
+    /// Takes back what a lender held when it was released. Whoever came after it wrote behind where it was taken out.
     pub(super) fn take_back(&mut self, lender: &Restorable, left: Left) {
-        let Left {
-            index,
-            dead_letters,
-            ends,
-        } = left;
+        let Left { index, dead_letters } = left;
         let (topics, public_id) = (&lender.topics, lender.public_id.clone());
-        let [accounts_at, letters_at] = self.taken_at.remove(&public_id).unwrap_or_default();
-        // Whoever came after it wrote behind both.
-        let later = |topic: &str, taken_at: Offsets| {
-            let mut from: Offsets = ends.of(topic);
-            for (partition, offset) in taken_at {
-                let known = from.entry(partition).or_default();
-                *known = offset.max(*known);
-            }
-            from
+        // Where the image is gone, or it is another lender by now, it is restored.
+        let Some([accounts_at, letters_at]) = self.taken_at.remove(&public_id) else {
+            return;
         };
         let name = &topics.accounts.name;
-        let from = later(name, accounts_at);
-        let retention = longest_retention(std::iter::once(lender));
-        let nobody = || RestoredAccounts::of(name, [], retention);
-        let accounts = self.accounts.entry(name.clone()).or_insert_with(nobody);
-        if !accounts.take_back(public_id.clone(), index, &from) {
+        if let Some(accounts) = self.accounts.get_mut(name)
+            && !accounts.take_back(public_id.clone(), index, &accounts_at)
+        {
             self.accounts.remove(name);
         }
-        let name = &topics.dead_letters.name;
-        let from = later(name, letters_at);
-        let nobody = || RestoredDeadLetters::of(name, &[]);
-        let letters = self.dead_letters.entry(name.clone()).or_insert_with(nobody);
-        letters.take_back(public_id, dead_letters, &from);
+        if let Some(letters) = self.dead_letters.get_mut(&topics.dead_letters.name) {
+            letters.take_back(public_id, dead_letters, &letters_at);
+        }
     }
 
     /// Reads on what is held, as far as no open transaction hides it. What cannot go on is dropped. Gives whether all of it was
@@ -342,14 +346,13 @@ impl Images {
     /// # Errors
     /// When Kafka cannot be asked now.
     pub(super) fn follow(&mut self) -> Result<bool, SinkError> {
-        self.drop_what_nobody_needs();
         let places = |topic: &'_ String, offsets: &'_ Offsets| (topic.clone(), offsets.clone());
-        let accounts = self.accounts.iter().map(|(topic, held)| places(topic, &held.offsets));
-        let letters = self
-            .dead_letters
-            .iter()
-            .map(|(topic, held)| places(topic, &held.offsets));
-        let followed: Vec<(String, Offsets)> = accounts.chain(letters).collect();
+        let accounts = self.accounts.iter().filter(|(_, held)| !held.is_empty());
+        let letters = self.dead_letters.iter().filter(|(_, held)| !held.is_empty());
+        let followed: Vec<(String, Offsets)> = accounts
+            .map(|(topic, held)| places(topic, &held.offsets))
+            .chain(letters.map(|(topic, held)| places(topic, &held.offsets)))
+            .collect();
         if followed.is_empty() {
             return Ok(true);
         }
@@ -364,7 +367,7 @@ impl Images {
             ends = reader.stable_ends(&followed)?;
             Ok(())
         })?;
-        let (mut lost, mut is_whole) = (Vec::new(), true);
+        let (mut lost, mut is_whole, mut failed) = (Vec::new(), true, None);
         for (topic, offsets) in &followed {
             let nothing = Offsets::new();
             let ends = ends.get(topic).unwrap_or(&nothing);
@@ -390,7 +393,9 @@ impl Images {
             match read {
                 Ok(()) => {}
                 // Nobody keeps records of a topic that deletes until a standby comes back.
-                Err(error) if may_pass(&starter.denials.anew(), &error) && !is_gone(&error) => return Err(error),
+                Err(error) if may_pass(&starter.denials.anew(), &error) && !is_gone(&error) => {
+                    failed = failed.or(Some(error))
+                }
                 Err(error) => {
                     let (code, advice) = (error.code(), error.advice());
                     tracing::warn!(topic, %code, advice, "standing by: {}", chain(&error));
@@ -399,17 +404,7 @@ impl Images {
             }
         }
         lost.into_iter().for_each(|topic| self.forget(topic));
-        Ok(is_whole)
-    }
-
-    /// Nobody asks any more what was read of them.
-    pub(super) fn drop_what_nobody_needs(&mut self) {
-        self.accounts.retain(|_, held| !held.is_empty());
-        self.dead_letters.retain(|_, held| !held.is_empty());
-        if self.accounts.is_empty() {
-            self.cursors.clear();
-            self.reader = None;
-        }
+        failed.map_or(Ok(is_whole), Err)
     }
 }
 

@@ -62,7 +62,7 @@ impl<S: Sink> Pipeline<S> {
         self.lender.say_left(&self.holdings.index);
         let public_id = &self.lender.decider.public_id;
         let is_released = self.ownership.end(&self.lender.sink, &self.record, public_id, &stop);
-        let left = is_released.then(|| self.holdings.left_behind(self.record.ends));
+        let left = is_released.then(|| self.holdings.left_behind());
         (stop, left, self.lender)
     }
 

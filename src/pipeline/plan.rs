@@ -8,7 +8,7 @@ use super::limit::{Allowance, DeadLetterStop};
 use crate::account::Digest;
 use crate::clock::Tick;
 use crate::index::{Index, PendingVersions};
-use crate::progress::{Progress, Record, Timestamp, TopicEnds};
+use crate::progress::{Progress, Record, Timestamp};
 use crate::sink::{DeadLetterDigests, Records};
 
 /// Lines of one kind that a transaction may add to the log: an upstream that turns to rubbish must not fill it.
@@ -30,8 +30,6 @@ pub(super) struct Holdings {
 pub(crate) struct Left {
     pub index: Index,
     pub dead_letters: DeadLetterDigests,
-    /// How far its topics were written.
-    pub ends: TopicEnds,
 }
 
 /// What one transaction will write, and what is true once it is committed.
@@ -136,12 +134,11 @@ impl Holdings {
         }
     }
 
-    /// Of a lender that is released; `ends`: of its last record.
-    pub(super) fn left_behind(self, ends: TopicEnds) -> Left {
+    /// Of a lender that is released.
+    pub(super) fn left_behind(self) -> Left {
         Left {
             index: self.index,
             dead_letters: self.dead_letters,
-            ends,
         }
     }
 

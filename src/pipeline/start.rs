@@ -104,22 +104,27 @@ impl Starter {
                 }
             };
             let read = images.read_on(&next.candidate.lender, [fenced.number, fences.get()], hidden);
-            let started = read.and_then(|()| self.claim(&next.candidate, transactions, images));
             let lender = &next.candidate.lender;
-            if let Err(error) = &started
-                && next.was_held
-                && error.is_of_what_is_held()
-            {
-                // What was followed is never a reason to refuse: what the topics hold is.
-                let (lender, code) = (&lender.lender, error.code());
-                tracing::warn!(lender, %code, "what was held of it is read anew: {}", chain(error));
-                next.was_held = false;
-                images.forget_lender(&next.candidate.lender);
-                let again = waiting.iter().map(|other| &other.candidate.lender);
-                images.restore(again.chain([&next.candidate.lender]), PATIENCE);
+            let started = match read {
+                Ok(()) if next.was_held && !images.is_proven(lender) => None,
+                read => Some(read.and_then(|()| self.claim(&next.candidate, transactions, images))),
+            };
+            let started = match started {
+                Some(Err(error)) if next.was_held && error.may_be_of_what_was_held() => {
+                    let (lender, code) = (&lender.lender, error.code());
+                    tracing::warn!(lender, %code, "what was held of it is read anew: {}", chain(&error));
+                    None
+                }
+                started => started,
+            };
+            let Some(started) = started else {
+                // What was followed is never a reason to refuse, nor taken for right where nothing tells.
+                images.forget_lender(lender);
                 waiting.push_front(next);
+                waiting.iter_mut().for_each(|lender| lender.was_held = false);
+                images.restore(waiting.iter().map(|lender| &lender.candidate.lender), PATIENCE);
                 continue;
-            }
+            };
             if let Ok((account_count, epoch, _)) = &started {
                 let (lender, took) = (&lender.lender, begun.elapsed());
                 tracing::info!(lender, account_count, ?took, epoch, "claimed and restored");

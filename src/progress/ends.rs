@@ -48,11 +48,6 @@ impl TopicEnds {
         ends[partition] = ends[partition].max(end);
     }
 
-    /// By partition of `topic`.
-    pub(crate) fn of(&self, topic: &str) -> BTreeMap<i32, i64> {
-        (0..).zip(self.0.get(topic).into_iter().flatten().copied()).collect()
-    }
-
     /// What is known of `topic` counts no more.
     pub(crate) fn forget(&mut self, topic: &str) {
         self.0.remove(topic);

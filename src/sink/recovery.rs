@@ -266,12 +266,9 @@ impl RestoredDeadLetters {
         go_back(&mut self.offsets, &other.offsets);
     }
 
-    /// Takes back what one lender holds: all that stands before `from`.
+    /// Takes back what one lender holds: all that stands before `from`, where it was taken out.
     pub(crate) fn take_back(&mut self, public_id: String, digests: DeadLetterDigests, from: &Offsets) {
-        match self.is_empty() {
-            true => self.offsets = from.clone(),
-            false => go_back(&mut self.offsets, from),
-        }
+        go_back(&mut self.offsets, from);
         self.digests.insert(public_id, digests);
     }
 
@@ -342,13 +339,11 @@ impl RestoredAccounts {
         self.restored.merge(other.restored)
     }
 
-    /// Takes back what one lender holds: all that stands before `from`. Gives what [`RestoredAccounts::merge`] gives.
+    /// Takes back what one lender holds: all that stands before `from`, where it was taken out. Gives what
+    /// [`RestoredAccounts::merge`] gives.
     #[must_use]
     pub(crate) fn take_back(&mut self, public_id: String, index: Index, from: &Offsets) -> bool {
-        match self.is_empty() {
-            true => self.offsets = from.clone(),
-            false => go_back(&mut self.offsets, from),
-        }
+        go_back(&mut self.offsets, from);
         self.restored.take_back(public_id, index)
     }
 

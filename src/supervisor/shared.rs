@@ -199,9 +199,16 @@ impl Supervisor {
         );
         let partition = partition_of(key.to_json().as_bytes(), topic.partition_count);
         self.health.set(&lender.lender, Standing::Standby);
-        let lease = self
-            .unless_asked(self.assignment.lease(&(topic.name.clone(), partition)))
-            .await?;
+        let mut schemas_lost = self.schemas_lost.subscribe();
+        let place = (topic.name.clone(), partition);
+        let lease = self.unless_asked(async {
+            tokio::select! {
+                lease = self.assignment.lease(&place) => Some(lease),
+                // What it would write under was found when it began to stand by: it begins anew.
+                Ok(()) = schemas_lost.changed() => None,
+            }
+        });
+        let lease = lease.await?.ok_or_else(StopReason::as_asked)?;
         self.health.set(&lender.lender, Standing::Starting);
         Ok(lease)
     }

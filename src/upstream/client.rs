@@ -9,7 +9,7 @@ use super::error::UpstreamError;
 use super::request::PageRequest;
 use super::route::Route;
 use super::transport::Transport;
-use crate::clock::{Tick, Ticks};
+use crate::clock::Tick;
 use crate::config;
 use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
@@ -45,7 +45,6 @@ impl Client {
             max_body: upstream.max_body,
             metrics,
             route,
-            ticks: Ticks::default(),
         };
         let (auth, login) = Auth::login(&connection, lender, config.clone()).await?;
         Ok((
@@ -60,7 +59,7 @@ impl Client {
 
     /// The present place in the order of requests and answers.
     pub(crate) fn tick(&self) -> Tick {
-        self.connection.ticks.next()
+        self.connection.route.ticks.next()
     }
 
     /// How long nothing of the lender may be sent.

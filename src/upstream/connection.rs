@@ -16,7 +16,7 @@ use super::rate::Turn;
 use super::response::{self, NotPage, PageBody, RequestId};
 use super::route::Route;
 use super::transport::Transport;
-use crate::clock::{self, Tick, Ticks};
+use crate::clock::{self, Tick};
 use crate::failpoint::{self, Rule};
 use crate::metrics::LenderMetrics;
 use crate::progress::Timestamp;
@@ -34,7 +34,6 @@ pub(super) struct Connection {
     pub max_body: u64,
     pub metrics: LenderMetrics,
     pub route: Arc<Route>,
-    pub ticks: Ticks,
 }
 
 /// A 200 with its body.
@@ -82,7 +81,7 @@ impl Connection {
         };
         let asked = request.url().clone();
         let sent_at = clock::now();
-        let (started, requested) = (Instant::now(), self.ticks.next());
+        let (started, requested) = (Instant::now(), self.route.ticks.next());
         let response = match self.transport.execute(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -134,7 +133,7 @@ impl Connection {
             });
         };
         self.metrics.bytes_total.inc_by(body.len() as u64);
-        let received = self.ticks.next();
+        let received = self.route.ticks.next();
         let date = date.map(Timestamp::from);
         let (text, damaged) = text_of(body);
         Ok(Answer {

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep};
 
 use super::rate::{Rate, Turn};
+use crate::clock::Ticks;
 use crate::clock::{self, NOTABLE_SKEW};
 use crate::config;
 use crate::exit::ErrorCode;
@@ -38,6 +39,8 @@ pub(crate) const TOO_FAR_APART: ErrorCode = ErrorCode::U25;
 pub(crate) struct Route {
     /// Its key in the configuration, for the log.
     lender: String,
+    /// They outlast a log-in, as what is held of the lender does.
+    pub(super) ticks: Ticks,
     rate: Option<Rate>,
     /// Nothing is sent before.
     held_until: Mutex<Option<Instant>>,
@@ -57,6 +60,7 @@ impl Route {
     pub(crate) fn new(lender: &str, upstream: &config::Upstream) -> Self {
         Self {
             lender: lender.to_owned(),
+            ticks: Ticks::default(),
             rate: upstream.max_requests_per_second.map(Rate::new),
             held_until: Mutex::default(),
             silent_count: AtomicU32::new(0),
