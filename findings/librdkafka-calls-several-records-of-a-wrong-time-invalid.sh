@@ -64,10 +64,5 @@ seen = (
 sys.exit(0 if seen else 3)
 PYTHON
 
-result=0
-"$python" "$folder/refused.py" "$bootstrap" "$kafka" || result=$?
-case $result in
-0) echo SEEN ;;
-3) changed "the reports of one record and of several say the same, or another thing" ;;
-*) exit 2 ;;
-esac
+seen_by "the reports of one record and of several say the same, or another thing" \
+  "$python" "$folder/refused.py" "$bootstrap" "$kafka"

@@ -71,10 +71,5 @@ asks = measure("after 2.3 s, asked for the topic's metadata first", 2.3, asks=Tr
 sys.exit(0 if waits > 400 and waits > 4 * asks else 3)
 PYTHON
 
-result=0
-"$python" "$folder/measure.py" "$bootstrap" "$kafka" || result=$?
-case $result in
-0) echo SEEN ;;
-3) changed "a consumer that did not ask first has its first record as soon, or nearly" ;;
-*) exit 2 ;;
-esac
+seen_by "a consumer that did not ask first has its first record as soon, or nearly" \
+  "$python" "$folder/measure.py" "$bootstrap" "$kafka"

@@ -139,10 +139,5 @@ fn main() {
 RUST
 
 cargo build --quiet --release --manifest-path "$folder/measure/Cargo.toml"
-result=0
-"$folder/measure/target/release/measure" "$bootstrap" || result=$?
-case $result in
-0) echo SEEN ;;
-3) changed "few commits with a record in flight, or also those without one, take 90 ms and more" ;;
-*) exit 2 ;;
-esac
+seen_by "few commits with a record in flight, or also those without one, take 90 ms and more" \
+  "$folder/measure/target/release/measure" "$bootstrap"

@@ -22,6 +22,18 @@ changed() {
   exit 1
 }
 
+# seen_by WHAT-CHANGED COMMAND…: the end of a finding that a program judges: by 0 it is still so, by 3 it is not.
+seen_by() {
+  local what=$1 result=0
+  shift
+  "$@" || result=$?
+  case $result in
+  0) echo SEEN ;;
+  3) changed "$what" ;;
+  *) exit 2 ;;
+  esac
+}
+
 needs() {
   for command in "$@"; do
     command -v "$command" >/dev/null || { echo "not tried: $command is missing" >&2; exit 2; }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::http::Observed;
 use crate::support::judge;
 use crate::support::kafka::Record;
+use crate::support::kafka_proxy::KafkaProxy;
 use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::World;
@@ -264,6 +265,53 @@ fn a_member_that_stood_still_for_longer_than_its_session_writes_nothing_more_and
         source.expect_exit(0);
     }
     judged(&world);
+}
+
+#[test]
+fn a_member_that_is_cut_off_from_kafka_writes_nothing_more_and_gets_its_share_again() {
+    let (broker, proxy) = KafkaProxy::before_a_broker();
+    let world = world().on(&broker.bootstrap_servers());
+    let mut cut = world.through(&proxy, &["run"], &SHARED);
+    wait_for_owners(&world, 1);
+    let mut other = member(&world);
+    wait_for_owners(&world, 2);
+    touch(&world, 1);
+    // It still reads upstream.
+    proxy.cut(true);
+    wait_for_owners(&world, 1);
+    touch(&world, 2);
+    wait_until_written(&world);
+    proxy.cut(false);
+    wait_for_owners(&world, 2);
+    touch(&world, 3);
+    wait_until_written(&world);
+    for source in [&mut cut, &mut other] {
+        source.signal("TERM");
+        source.expect_exit(0);
+    }
+    judged(&world);
+}
+
+#[test]
+fn a_lender_whose_start_fails_is_tried_again_by_a_member_that_lives_for_the_others() {
+    let (broker, proxy) = KafkaProxy::before_a_broker();
+    let world = World::new(&[300]).on(&broker.bootstrap_servers());
+    // The group goes on holding it for a member.
+    let stops = [
+        ("D02_FAILPOINT", "after_restore:1:3000"),
+        ("D02_TEST_PATIENCE", "2000"),
+        ("D02__GROUP__SESSION_TIMEOUT", "120s"),
+    ];
+    let environment: Vec<_> = SHARED.into_iter().chain(stops).collect();
+    let mut member = world.through(&proxy, &["run"], &environment);
+    member.wait_for_line("failpoint after_restore reached");
+    proxy.cut(true);
+    member.wait_for_line("stopped, and is tried again");
+    proxy.cut(false);
+    wait_for("the accounts", || (world.accounts_so_far() == 300).then_some(()));
+    member.signal("TERM");
+    member.expect_exit(0);
+    judge::everything(&world.judged_accounts(), &world.simulator.rows(0));
 }
 
 #[test]

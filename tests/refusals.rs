@@ -284,33 +284,11 @@ fn another_lenders_open_transaction_on_the_cursor_partition_is_waited_for() {
     judge::everything(&records, &world.simulator.rows(0));
 }
 
-fn proxied() -> (Broker, KafkaProxy) {
-    let proxy = KafkaProxy::bind();
-    let options = BrokerOptions {
-        proxied_port: Some(proxy.port()),
-        ..BrokerOptions::default()
-    };
-    let broker = Broker::start(options).expect("a broker");
-    proxy.forward_to(broker.proxied_listener_address());
-    (broker, proxy)
-}
-
-/// The source reaches the broker through the proxy only; the judge goes around it.
-fn through(proxy: &KafkaProxy, world: &World, args: &[&str], environment: &[(&str, &str)]) -> Source {
-    let servers = proxy.bootstrap_servers();
-    let environment: Vec<_> = environment
-        .iter()
-        .copied()
-        .chain([("D02__KAFKA__BOOTSTRAP_SERVERS", servers.as_str())])
-        .collect();
-    world.command(args, &environment)
-}
-
 #[test]
 fn a_commit_whose_answer_is_lost_has_landed_and_is_not_written_again() {
-    let (broker, proxy) = proxied();
+    let (broker, proxy) = KafkaProxy::before_a_broker();
     let world = World::new(&[4_000]).on(&broker.bootstrap_servers());
-    let mut source = through(&proxy, &world, &["run"], &[("D02__TRANSACTION__MAX_ROWS", "1000")]);
+    let mut source = world.through(&proxy, &["run"], &[("D02__TRANSACTION__MAX_ROWS", "1000")]);
     wait_for("the snapshot", || (world.accounts_so_far() == 4_000).then_some(()));
     // Two pages of one live walk: the first batch does not move the progress.
     proxy.swallow_end_txn_responses(true);
@@ -331,9 +309,9 @@ fn a_commit_whose_answer_is_lost_has_landed_and_is_not_written_again() {
 /// librdkafka repeats the request and reports nothing.
 #[test]
 fn a_commit_whose_connection_is_closed_before_its_answer_is_read_back() {
-    let (broker, proxy) = proxied();
+    let (broker, proxy) = KafkaProxy::before_a_broker();
     let world = World::new(&[500]).on(&broker.bootstrap_servers());
-    let mut source = through(&proxy, &world, &["run"], &[]);
+    let mut source = world.through(&proxy, &["run"], &[]);
     wait_for("the snapshot", || (world.accounts_so_far() == 500).then_some(()));
     for changed in 1..=3 {
         // A new producer has no error of the one before it.
@@ -356,9 +334,9 @@ fn a_commit_whose_connection_is_closed_before_its_answer_is_read_back() {
 /// As if this machine's clock were behind the broker's: its records are seconds old when they come.
 #[test]
 fn records_that_are_refused_for_their_time_are_written_once_the_clocks_are_together_again() {
-    let (broker, proxy) = proxied();
+    let (broker, proxy) = KafkaProxy::before_a_broker();
     let world = World::new(&[300]).on(&broker.bootstrap_servers());
-    let mut source = through(&proxy, &world, &["run"], &[]);
+    let mut source = world.through(&proxy, &["run"], &[]);
     wait_for("the snapshot", || (world.accounts_so_far() == 300).then_some(()));
     let settings = [
         ("cleanup.policy", "compact"),
@@ -398,7 +376,7 @@ fn records_that_are_refused_for_their_time_are_written_once_the_clocks_are_toget
 
 /// A source whose commit is doubtful, stopped just before it reads back what landed.
 fn doubtful(world: &World, proxy: &KafkaProxy) -> Source {
-    let source = through(proxy, world, &["run"], &[("D02_FAILPOINT", "before_reopen:1:2000")]);
+    let source = world.through(proxy, &["run"], &[("D02_FAILPOINT", "before_reopen:1:2000")]);
     wait_for("the snapshot", || (world.accounts_so_far() == 500).then_some(()));
     proxy.swallow_end_txn_responses(true);
     world.simulator.touch(0, 100, 5);
@@ -407,7 +385,7 @@ fn doubtful(world: &World, proxy: &KafkaProxy) -> Source {
 
 #[test]
 fn a_shutdown_while_the_outcome_of_a_commit_is_unknown_reads_it_back_and_releases_the_lender() {
-    let (broker, proxy) = proxied();
+    let (broker, proxy) = KafkaProxy::before_a_broker();
     let world = World::new(&[500]).on(&broker.bootstrap_servers());
     let mut source = doubtful(&world, &proxy);
     source.wait_for_line("failpoint before_reopen reached");
@@ -425,7 +403,7 @@ fn a_shutdown_while_the_outcome_of_a_commit_is_unknown_reads_it_back_and_release
 
 #[test]
 fn a_shutdown_that_cannot_read_back_what_landed_writes_nothing_a_release_neither() {
-    let (broker, proxy) = proxied();
+    let (broker, proxy) = KafkaProxy::before_a_broker();
     let world = World::new(&[500]).on(&broker.bootstrap_servers());
     let mut source = doubtful(&world, &proxy);
     source.wait_for_line("failpoint before_reopen reached");
@@ -445,9 +423,9 @@ fn a_shutdown_that_cannot_read_back_what_landed_writes_nothing_a_release_neither
 
 #[test]
 fn a_broker_that_is_away_for_a_minute_costs_bounded_memory_and_nothing_else() {
-    let (broker, proxy) = proxied();
+    let (broker, proxy) = KafkaProxy::before_a_broker();
     let world = World::new(&[150_000]).on(&broker.bootstrap_servers());
-    let mut source = through(&proxy, &world, &["run", "--until-caught-up"], &[]);
+    let mut source = world.through(&proxy, &["run", "--until-caught-up"], &[]);
     wait_for("some accounts", || {
         (world.simulator.counts().row_count > 20_000).then_some(())
     });

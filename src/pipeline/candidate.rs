@@ -9,8 +9,9 @@ use super::claim::{Among, Claimant};
 use super::frames::Frames;
 use super::republish::Republish;
 use crate::backoff::{AfterTry, Patience};
-use crate::config;
+use crate::config::{self, StandbyMode};
 use crate::exit::{Diagnosis, chain};
+use crate::failpoint;
 use crate::kafka::{self, Cluster};
 use crate::metrics::LenderMetrics;
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
@@ -56,6 +57,11 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
+    /// Whether what other processes run is held here, too.
+    pub(super) fn stands_by_warm(&self) -> bool {
+        self.claimant.group.is_some() && self.config.group.standby == StandbyMode::Warm
+    }
+
     /// Tries what may pass again for a while: a start is often the start of the brokers too.
     pub(super) fn patiently<T>(
         &self,
@@ -75,7 +81,9 @@ impl Starter {
 }
 
 /// How long a start waits for Kafka.
-pub(super) const PATIENCE: Patience = Patience::For(Duration::from_secs(120));
+pub(super) fn patience() -> Patience {
+    Patience::For(failpoint::shortened("D02_TEST_PATIENCE", Duration::from_secs(120)))
+}
 
 /// Whether what failed may be tried again at a start.
 pub(super) fn may_pass(denials: &Denials, error: &SinkError) -> bool {

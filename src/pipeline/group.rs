@@ -13,7 +13,6 @@ use super::images::Images;
 use super::main_loop::Pipeline;
 use super::plan::Left;
 use crate::backoff::{Backoff, Patience};
-use crate::config::StandbyMode;
 use crate::exit::{Diagnosis, chain};
 
 /// The longest that lenders which are ready wait for the logins of the others, to share the reading of the topics.
@@ -56,9 +55,10 @@ pub(crate) async fn start_in_groups(
     mut wanted: mpsc::UnboundedReceiver<Wanted>,
     lender_count: usize,
 ) {
-    let first_wait = match starter.claimant.group {
-        Some(_) if starter.config.group.standby == StandbyMode::Cold => GIVEN_WAIT,
-        _ => GROUP_WAIT,
+    let is_alone = starter.claimant.group.is_none();
+    let first_wait = match is_alone || starter.stands_by_warm() {
+        true => GROUP_WAIT,
+        false => GIVEN_WAIT,
     };
     let mut held = Followed::new(starter);
     let mut is_first = true;
@@ -156,9 +156,11 @@ impl Followed {
                 show(&lender, None);
             }
         }
-        if self.starter.claimant.group.is_none() {
-            // Nobody stands by, and nothing comes back.
+        if !self.starter.stands_by_warm() {
+            // Nobody is followed, and nothing comes back.
             self.images = Images::new(Arc::clone(&self.starter));
+        } else if self.standing_by.is_empty() {
+            self.images.disconnect();
         }
     }
 

@@ -4,13 +4,14 @@
 //! What is held of a lender is what stands in its topic before `offsets`. A lender that comes back with what it held when it was
 //! released, or that was read apart, has its topic go back to where that ends: records that are taken twice, in order, are taken once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::candidate::{PATIENCE, Restorable, Starter, may_pass};
+use super::candidate::{Restorable, Starter, may_pass, patience};
 use super::claim::{SharedFailure, StartError, key_of};
 use super::contents::Contents;
 use super::plan::Left;
@@ -96,13 +97,10 @@ impl Images {
             RestoredDeadLetters::of,
             |letters, reader| letters.read_on(reader, how(End::Stable, &starter.shutdown, &mut || {})),
         );
-        for (topic, restored) in restored {
-            match (restored, self.dead_letters.get_mut(&topic)) {
-                (Ok(restored), Some(held)) => held.merge(restored),
-                (Ok(restored), None) => drop(self.dead_letters.insert(topic, restored)),
-                (Err(failure), _) => drop(self.failed.insert(topic, failure)),
-            }
-        }
+        keep(&mut self.dead_letters, &mut self.failed, restored, |held, restored| {
+            held.merge(restored);
+            true
+        });
     }
 
     fn read_cursors(&mut self, lenders: &[&Restorable], patience: Patience) {
@@ -123,33 +121,12 @@ impl Images {
     fn restore_accounts(&mut self, lenders: &[&Restorable], patience: Patience) {
         let missing = |lender: &&&Restorable| self.account_count(lender).is_none();
         let restored = self.accounts_of(lenders.iter().filter(missing).copied(), patience);
-        let mut disputed = HashSet::new();
-        for (topic, restored) in restored {
-            let merged = match (restored, self.accounts.get_mut(&topic)) {
-                (Ok(restored), Some(held)) => held.merge(restored),
-                (Ok(restored), None) => {
-                    self.accounts.insert(topic, restored);
-                    continue;
-                }
-                (Err(failure), _) => {
-                    self.failed.insert(topic, failure);
-                    continue;
-                }
-            };
-            if !merged {
-                self.accounts.remove(&topic);
-                disputed.insert(topic);
-            }
-        }
+        let disputed = keep(&mut self.accounts, &mut self.failed, restored, RestoredAccounts::merge);
         if !disputed.is_empty() {
             // Read together it is known which record it is.
             let is_disputed = |lender: &&&Restorable| disputed.contains(&lender.topics.accounts.name);
-            for (topic, restored) in self.accounts_of(lenders.iter().filter(is_disputed).copied(), patience) {
-                match restored {
-                    Ok(restored) => drop(self.accounts.insert(topic, restored)),
-                    Err(failure) => drop(self.failed.insert(topic, failure)),
-                }
-            }
+            let restored = self.accounts_of(lenders.iter().filter(is_disputed).copied(), patience);
+            keep(&mut self.accounts, &mut self.failed, restored, RestoredAccounts::merge);
         }
     }
 
@@ -236,7 +213,7 @@ impl Images {
             if !is_due(topic) {
                 return Ok(());
             }
-            on(starter, reader, PATIENCE, read).map_err(|error| (topic.clone(), SharedFailure::of(error)))
+            on(starter, reader, patience(), read).map_err(|error| (topic.clone(), SharedFailure::of(error)))
         };
         let records = self.cursors.get_mut(&cursor.name).expect(READ);
         let read = read_on(&cursor.name, &mut |reader| {
@@ -292,6 +269,11 @@ impl Images {
         has_letters && self.account_count(lender).is_some()
     }
 
+    /// Ends the connections that reading on needs, until it is needed again.
+    pub(super) fn disconnect(&mut self) {
+        self.reader = None;
+    }
+
     /// What keeps lenders from being held, since they were last restored.
     pub(super) fn failures(&self) -> impl Iterator<Item = (&String, &SharedFailure)> {
         self.failed.iter()
@@ -304,7 +286,7 @@ impl Images {
 
     /// Whether an open transaction hides the end of a partition.
     pub(super) fn hides_end(&self, topic: &str, partition: i32) -> Result<bool, SinkError> {
-        self.starter.patiently(PATIENCE, || {
+        self.starter.patiently(patience(), || {
             let reader = TopicReader::new(&self.starter.cluster)?;
             Ok(reader.hides_end(topic, partition)?)
         })
@@ -417,6 +399,29 @@ fn how<'a>(end: End<'a>, shutdown: &'a Shutdown, hidden: &'a mut dyn FnMut()) ->
         grace: Duration::ZERO,
         hidden,
     }
+}
+
+/// Keeps what was restored, by topic, beside what is held of others. Gives the topics of which `merge` makes nothing: what was held of
+/// them is dropped.
+fn keep<T>(
+    held: &mut HashMap<String, T>,
+    failed: &mut HashMap<String, SharedFailure>,
+    restored: Outcomes<T>,
+    merge: impl Fn(&mut T, T) -> bool,
+) -> HashSet<String> {
+    let mut disputed = HashSet::new();
+    for (topic, outcome) in restored {
+        match (outcome, held.entry(topic)) {
+            (Err(failure), place) => drop(failed.insert(place.key().clone(), failure)),
+            (Ok(restored), Entry::Vacant(place)) => drop(place.insert(restored)),
+            (Ok(restored), Entry::Occupied(mut place)) => {
+                if !merge(place.get_mut(), restored) {
+                    disputed.insert(place.remove_entry().0);
+                }
+            }
+        }
+    }
+    disputed
 }
 
 /// Whether what was to be read next has left its topic.

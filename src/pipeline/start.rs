@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::candidate::{Candidate, PATIENCE, Starter, may_pass};
+use super::candidate::{Candidate, Starter, may_pass, patience};
 use super::changes::ChangeRecorder;
 use super::claim::{Claim, StartError, claim_of, key_of, others_age, refuse_live_elsewhere};
 use super::images::{Fences, Images};
@@ -62,7 +62,7 @@ impl Starter {
             let is_held = images.account_count(&candidate.lender).is_some();
             waiting.push_back(Queued::new(candidate, reply, is_held));
         }
-        images.restore(waiting.iter().map(|lender| &lender.candidate.lender), PATIENCE);
+        images.restore(waiting.iter().map(|lender| &lender.candidate.lender), patience());
         failpoint::reach("after_restore");
         let mut free = VecDeque::new();
         for lender in waiting {
@@ -100,7 +100,7 @@ impl Starter {
                     tracing::info!(
                         "an open transaction hides the end of a topic: fencing all lenders that are to start"
                     );
-                    self.fence_all(waiting.iter_mut(), PATIENCE, &fences);
+                    self.fence_all(waiting.iter_mut(), patience(), &fences);
                 }
             };
             let read = images.read_on(&next.candidate.lender, [fenced.number, fences.get()], hidden);
@@ -122,7 +122,7 @@ impl Starter {
                 images.forget_lender(lender);
                 waiting.push_front(next);
                 waiting.iter_mut().for_each(|lender| lender.was_held = false);
-                images.restore(waiting.iter().map(|lender| &lender.candidate.lender), PATIENCE);
+                images.restore(waiting.iter().map(|lender| &lender.candidate.lender), patience());
                 continue;
             };
             if let Ok((account_count, epoch, _)) = &started {
@@ -167,7 +167,7 @@ impl Starter {
             return;
         }
         failed.into_iter().for_each(|lender| lender.fenced = None);
-        self.fence_all(waiting.iter_mut(), PATIENCE, fences);
+        self.fence_all(waiting.iter_mut(), patience(), fences);
     }
 
     /// Fences, side by side, those of `lenders` that are not yet.
@@ -241,7 +241,7 @@ impl Starter {
         let records = images.cursors(lender)?;
         refuse_live_elsewhere(&key, &base_url, self.config.transaction.heartbeat_interval, records)?;
         let committed = records.committed(&key)?;
-        let partitions = self.patiently(PATIENCE, || transactions.partitions())?;
+        let partitions = self.patiently(patience(), || transactions.partitions())?;
         let record = claim_of(committed, &self.claimant, base_url, partitions)?;
         let start_from = self.config.lenders[&lender.lender].start_from;
         let settings = LenderSettings {

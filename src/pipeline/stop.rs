@@ -1,6 +1,6 @@
 //! How did a lender end?
 
-use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
+use crate::exit::{DEFECT, Diagnosis, Exit, Failure, ProcessError};
 use crate::reader::ReaderExit;
 
 /// How a lender ended.
@@ -23,6 +23,11 @@ impl StopReason {
     pub(crate) fn lost_reader() -> Self {
         let what = "its reader ended without a word";
         ProcessError::Defect { what }.into()
+    }
+
+    /// Whether it is a defect of this program, which another try meets again.
+    pub(crate) fn is_defect(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.code() == DEFECT)
     }
 
     pub(crate) fn exit(&self) -> Exit {

@@ -262,6 +262,10 @@ impl RestoredDeadLetters {
 
     /// Takes over what was read apart, of other lenders.
     pub(crate) fn merge(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
         self.digests.extend(other.digests);
         go_back(&mut self.offsets, &other.offsets);
     }
@@ -335,6 +339,11 @@ impl RestoredAccounts {
     /// be used any more.
     #[must_use]
     pub(crate) fn merge(&mut self, other: Self) -> bool {
+        if self.is_empty() {
+            // It was read from the beginning, and to a later end.
+            *self = other;
+            return true;
+        }
         go_back(&mut self.offsets, &other.offsets);
         self.restored.merge(other.restored)
     }

@@ -72,19 +72,33 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Ex
         };
         let exit = stop.exit();
         if supervisor.assignment.is_shared() && !supervisor.shutdown.is_requested() {
-            match exit {
+            let waits = match exit {
                 // Given up as the group said; it may come again.
                 Exit::Done => continue,
-                Exit::TakenOver => {
+                Exit::TakenOver => Some(Standing::Standby),
+                // The process lives on for the others, and nobody starts it again.
+                Exit::Failed if !stop.is_failed && !stop.is_defect() => Some(Standing::Ended(exit)),
+                Exit::Usage | Exit::Failed | Exit::Refused => None,
+            };
+            if let Some(standing) = waits {
+                if standing == Standing::Standby {
                     fenced_under = ran_under.unwrap_or(fenced_under);
-                    let wait = backoff.next(None);
-                    tracing::warn!(lender, ?wait, "another process runs it now; this one stands by");
-                    supervisor.health.set(&lender, Standing::Standby);
-                    let mut shutdown = supervisor.shutdown.clone();
-                    shutdown.sleep(wait).await;
-                    continue;
                 }
-                Exit::Usage | Exit::Failed | Exit::Refused => {}
+                if began.elapsed() > FAILED_WAIT {
+                    backoff = Backoff::default();
+                }
+                let wait = backoff.next(None);
+                match &stop.failure {
+                    Some(failure) if standing != Standing::Standby => {
+                        let code = failure.code();
+                        tracing::error!(lender, %code, ?wait, "stopped, and is tried again: {}", failure.line());
+                    }
+                    _ => tracing::warn!(lender, ?wait, "another process runs it now; this one stands by"),
+                }
+                supervisor.health.set(&lender, standing);
+                let mut shutdown = supervisor.shutdown.clone();
+                shutdown.sleep(wait).await;
+                continue;
             }
         }
         if let Some(failure) = &stop.failure {

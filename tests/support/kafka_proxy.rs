@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use d02_source::testbed::{Broker, BrokerOptions};
+
 const PRODUCE: [u8; 2] = 0_i16.to_be_bytes();
 const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
 
@@ -59,6 +61,18 @@ impl KafkaProxy {
             }
         });
         Self { port, shared }
+    }
+
+    /// A broker of its own, and the way to it through a proxy.
+    pub(crate) fn before_a_broker() -> (Broker, Self) {
+        let proxy = Self::bind();
+        let options = BrokerOptions {
+            proxied_port: Some(proxy.port()),
+            ..BrokerOptions::default()
+        };
+        let broker = Broker::start(options).expect("a broker");
+        proxy.forward_to(broker.proxied_listener_address());
+        (broker, proxy)
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::judge;
 use super::kafka::{self, Follower, Record};
+use super::kafka_proxy::KafkaProxy;
 use super::source::Source;
 use super::{PATIENCE, RUNTIME, testbed, wait_for};
 
@@ -93,6 +94,14 @@ impl World {
         let config = self.config();
         let args: Vec<&str> = ["--config", &config].into_iter().chain(args.iter().copied()).collect();
         Source::spawn(&args, environment)
+    }
+
+    /// A command that reaches the broker through the proxy only; the judge goes around it.
+    pub(crate) fn through(&self, proxy: &KafkaProxy, args: &[&str], environment: &[(&str, &str)]) -> Source {
+        let servers = proxy.bootstrap_servers();
+        let through = ("D02__KAFKA__BOOTSTRAP_SERVERS", servers.as_str());
+        let environment: Vec<_> = environment.iter().copied().chain([through]).collect();
+        self.command(args, &environment)
     }
 
     /// The topics in which a transaction is open, or its marker still on its way.
