@@ -29,7 +29,7 @@ pub(crate) struct Granted(watch::Sender<HashMap<TopicPartition, Arc<Grant>>>);
 
 /// A partition that is this process's until it is taken.
 #[derive(Debug, Default)]
-struct Grant {
+pub(crate) struct Grant {
     is_revoked: watch::Sender<bool>,
     /// Dropped with the last lease: then the partition may be another's.
     given_up: Mutex<Option<Arc<GivenUp>>>,
@@ -37,7 +37,14 @@ struct Grant {
 
 /// A lender is this process's to run, until it is revoked. The partition is given back once all its leases are dropped.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lease(Option<Arc<Grant>>);
+pub(crate) enum Lease {
+    /// There is no group.
+    #[default]
+    Always,
+    Granted(Arc<Grant>),
+    /// Another member has the partition, and nobody runs the lender: until this process has it.
+    Adopted(Arc<Granted>, TopicPartition),
+}
 
 /// Which lease it was, without keeping anything from being given back.
 #[derive(Debug, Default)]
@@ -46,24 +53,33 @@ pub(crate) struct PastLease(Weak<Grant>);
 impl PastLease {
     /// Whether `lease` is of the same assignment: nothing was given to this process since.
     pub(crate) fn is_still(&self, lease: &Lease) -> bool {
-        lease
-            .0
-            .as_ref()
-            .is_some_and(|grant| self.0.ptr_eq(&Arc::downgrade(grant)))
+        match lease {
+            Lease::Granted(grant) => self.0.ptr_eq(&Arc::downgrade(grant)),
+            Lease::Always | Lease::Adopted(..) => false,
+        }
     }
 }
 
 impl Lease {
     pub(crate) fn past(&self) -> PastLease {
-        PastLease(self.0.as_ref().map(Arc::downgrade).unwrap_or_default())
+        PastLease(match self {
+            Self::Granted(grant) => Arc::downgrade(grant),
+            Self::Always | Self::Adopted(..) => Weak::new(),
+        })
+    }
+
+    pub(crate) fn is_adopted(&self) -> bool {
+        matches!(self, Self::Adopted(..))
     }
 
     /// Returns once the lender is to be given up; never, where there is no group.
     pub(crate) async fn revoked(&self) {
-        match &self.0 {
-            // The sender stands beside it.
-            Some(grant) => drop(grant.is_revoked.subscribe().wait_for(|is_revoked| *is_revoked).await),
-            None => std::future::pending().await,
+        match self {
+            // The senders stand beside them.
+            Self::Granted(grant) => drop(grant.is_revoked.subscribe().wait_for(|is_revoked| *is_revoked).await),
+            // To be run under what the group gives.
+            Self::Adopted(given, place) => drop(given.0.subscribe().wait_for(|given| given.contains_key(place)).await),
+            Self::Always => std::future::pending().await,
         }
     }
 }
@@ -76,15 +92,23 @@ impl Assignment {
     /// Waits until the partition is this process's.
     pub(crate) async fn lease(&self, place: &TopicPartition) -> Lease {
         let Self::ByGroup(given) = self else {
-            return Lease::default();
+            return Lease::Always;
         };
         let mut given = given.0.subscribe();
         loop {
             if let Some(grant) = given.borrow_and_update().get(place) {
-                return Lease(Some(Arc::clone(grant)));
+                return Lease::Granted(Arc::clone(grant));
             }
             // It cannot end: the sender is in `self`.
             let _ = given.changed().await;
+        }
+    }
+
+    /// A lease of what is not this process's, where nobody runs it.
+    pub(crate) fn adopted(&self, place: &TopicPartition) -> Lease {
+        match self {
+            Self::All => Lease::Always,
+            Self::ByGroup(given) => Lease::Adopted(Arc::clone(given), place.clone()),
         }
     }
 }
@@ -182,6 +206,8 @@ pub(crate) enum GroupError {
     SameInstance { group: String, source: KafkaError },
     #[error("the group {group} is used by something else: its members share out by other rules")]
     OtherSoftware { group: String, source: KafkaError },
+    #[error("the group {group} is used by something else: its members have the client ids {who}")]
+    Strangers { group: String, who: String },
     #[error("the group {group} cannot be used")]
     Other { group: String, source: KafkaError },
 }
@@ -206,7 +232,7 @@ impl GroupError {
     fn after(&self) -> AfterSink {
         match self {
             Self::Denied { .. } | Self::OtherSoftware { .. } => AfterSink::AskAgain(self.exit()),
-            Self::SameInstance { .. } => AfterSink::Stop(self.exit()),
+            Self::SameInstance { .. } | Self::Strangers { .. } => AfterSink::Stop(self.exit()),
             // librdkafka goes on trying.
             Self::Other { .. } => AfterSink::Reopen,
         }
@@ -218,7 +244,7 @@ impl Diagnosis for GroupError {
         match self {
             Self::Denied { .. } => kafka::NOT_GRANTED,
             Self::SameInstance { .. } => ErrorCode::K25,
-            Self::OtherSoftware { .. } => ErrorCode::K26,
+            Self::OtherSoftware { .. } | Self::Strangers { .. } => ErrorCode::K26,
             Self::Other { .. } => ErrorCode::K27,
         }
     }
@@ -229,7 +255,7 @@ impl Diagnosis for GroupError {
             Self::SameInstance { .. } => {
                 "give each process a group.instance_id of its own, such as the name of its pod"
             }
-            Self::OtherSoftware { .. } => {
+            Self::OtherSoftware { .. } | Self::Strangers { .. } => {
                 "set group.id to a name that nothing else uses; `kafka-consumer-groups.sh --describe --members --group …` names who is \
                  in it"
             }

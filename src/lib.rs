@@ -21,6 +21,7 @@
 //! | | `reader` | walks → verified, encoded pages in order |
 //! | | `pipeline` | a lender's life: claimed, restored, read on, released; the loop |
 //! | | `assignment` | which lenders are this process's |
+//! | | `members` | who else is in the group |
 //! | | `progress_bar` | what a terminal shows of a snapshot |
 //! | | `supervisor` | every lender of the configuration, to its end |
 //! | | `replay`, `verify` | dead letters tried again; both sides compared |
@@ -52,6 +53,7 @@ mod kafka;
 pub mod log;
 mod login;
 mod loopback;
+mod members;
 mod metrics;
 #[cfg(test)]
 mod model;

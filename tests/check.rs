@@ -188,7 +188,7 @@ fn a_running_source_is_not_disturbed() {
     let found = check(&world, &[]).expect(0);
     contains(
         &found,
-        &["✓ kafka, cursor record of lender-1: an instance lives; another `run` would take over from it"],
+        &["✓ kafka, cursor record of lender-1: an instance lives; another `run` would share the lenders out with it"],
     );
     world.simulator.touch(0, 20, 7);
     wait_for("the changes", || (world.accounts_so_far() == 520).then_some(()));
@@ -489,14 +489,14 @@ fn tls_is_tried_with_the_ca_of_the_configuration() {
 fn a_topic_that_cannot_be_used_is_exit_2_with_the_command_that_mends_it() {
     let world = World::new(&[50]);
     create(&world, "accounts", 6, &[("cleanup.policy", "delete")]);
-    create(&world, "cursor", 2, &[("cleanup.policy", "compact")]);
+    create(&world, "cursor", 1, &[("cleanup.policy", "compact")]);
     let found = check(&world, &[]).expect(2);
     let accounts = format!(
         "✗ kafka, topic {}: cleanup.policy is delete; wanted: exactly compact\n    → run: kafka-configs.sh ",
         world.topic("accounts")
     );
     let cursor = format!(
-        "! kafka, topic {}: it has 2 partitions; wanted: 1\n    → ",
+        "! kafka, group: {} has one partition: one process runs all lenders, others stand by; wanted: as many as processes, or more\n    → ",
         world.topic("cursor")
     );
     contains(&found, &[&accounts, &cursor, "✓ kafka, transaction: "]);

@@ -94,7 +94,7 @@ fn world_that_was_never_run(world: &World) -> &World {
 
 #[test]
 fn a_rewind_in_the_middle_of_a_snapshot_leaves_nothing_out() {
-    let world = World::new(&[60_000]);
+    let world = World::new(&[60_000]).single();
     world.simulator.set_latency(std::time::Duration::from_millis(100));
     let rows = world.simulator.rows(0);
     let mut source = world.command(&["--set", "upstream.snapshot_parallelism=4", "run"], &[]);

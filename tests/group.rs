@@ -3,31 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use d02_source::testbed::{Broker, BrokerOptions};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
 use crate::http::Observed;
 use crate::support::judge;
 use crate::support::kafka::Record;
 use crate::support::kafka_proxy::KafkaProxy;
+use crate::support::shown::shown;
 use crate::support::source::Source;
 use crate::support::wait_for;
 use crate::support::world::World;
 
 const LENDERS: usize = 12;
 
-const SHARED: [(&str, &str); 4] = [
-    ("D02__GROUP__MODE", "shared"),
+const QUICK: [(&str, &str); 2] = [
     ("D02__GROUP__SESSION_TIMEOUT", "6s"),
-    ("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "24"),
     ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s"),
 ];
+
+/// [`QUICK`] and more.
+fn quick<'e>(more: &[(&'e str, &'e str)]) -> Vec<(&'e str, &'e str)> {
+    QUICK.iter().chain(more).copied().collect()
+}
 
 fn world() -> World {
     World::new(&[200; LENDERS])
 }
 
 fn member(world: &World) -> Source {
-    world.command(&["run"], &SHARED)
+    world.command(&["run"], &QUICK)
 }
 
 /// Who runs each lender now, by the cursor records: what a release left is nobody's.
@@ -152,9 +159,9 @@ fn hand_overs(records: &[Record], to: &str) -> Vec<Duration> {
 #[test]
 fn a_standby_holds_what_others_run_reads_on_and_gives_it_back() {
     let world = world();
-    let mut first = Observed::start(&world, &["run"], &SHARED);
+    let mut first = Observed::start(&world, &["run"], &QUICK);
     wait_for_owners(&world, 1);
-    let mut second = Observed::start(&world, &["run"], &SHARED);
+    let mut second = Observed::start(&world, &["run"], &QUICK);
     let both = wait_for_owners(&world, 2);
     let runs = |instance: &Option<String>| both.values().filter(|owner| *owner == instance).count();
     let counts: BTreeSet<usize> = both.values().map(runs).collect();
@@ -198,7 +205,7 @@ fn a_standby_holds_what_others_run_reads_on_and_gives_it_back() {
 #[test]
 fn without_a_warm_standby_what_is_taken_is_read_first() {
     let world = world();
-    let cold: Vec<_> = SHARED.into_iter().chain([("D02__GROUP__STANDBY", "cold")]).collect();
+    let cold = quick(&[("D02__GROUP__STANDBY", "cold")]);
     let mut first = world.command(&["run"], &cold);
     wait_for_owners(&world, 1);
     let mut second = Observed::start(&world, &["run"], &cold);
@@ -271,7 +278,7 @@ fn a_member_that_stood_still_for_longer_than_its_session_writes_nothing_more_and
 fn a_member_that_is_cut_off_from_kafka_writes_nothing_more_and_gets_its_share_again() {
     let (broker, proxy) = KafkaProxy::before_a_broker();
     let world = world().on(&broker.bootstrap_servers());
-    let mut cut = world.through(&proxy, &["run"], &SHARED);
+    let mut cut = world.through(&proxy, &["run"], &QUICK);
     wait_for_owners(&world, 1);
     let mut other = member(&world);
     wait_for_owners(&world, 2);
@@ -297,12 +304,11 @@ fn a_lender_whose_start_fails_is_tried_again_by_a_member_that_lives_for_the_othe
     let (broker, proxy) = KafkaProxy::before_a_broker();
     let world = World::new(&[300]).on(&broker.bootstrap_servers());
     // The group goes on holding it for a member.
-    let stops = [
+    let environment = quick(&[
         ("D02_FAILPOINT", "after_restore:1:3000"),
         ("D02_TEST_PATIENCE", "2000"),
         ("D02__GROUP__SESSION_TIMEOUT", "120s"),
-    ];
-    let environment: Vec<_> = SHARED.into_iter().chain(stops).collect();
+    ]);
     let mut member = world.through(&proxy, &["run"], &environment);
     member.wait_for_line("failpoint after_restore reached");
     proxy.cut(true);
@@ -319,16 +325,17 @@ fn a_process_that_is_alone_and_a_member_do_not_fight_over_a_lender() {
     let world = World::new(&[300]);
     let owner = || owners(&world.cursors()).into_values().next().flatten();
     // One of an earlier version, or alone by its configuration.
-    let mut alone = world.command(&["run"], &SHARED[2..]);
+    let single = quick(&[("D02__GROUP__MODE", "single")]);
+    let mut alone = world.command(&["run"], &single);
     let running = wait_for("it runs", owner);
-    let mut member = world.command(&["run"], &SHARED);
+    let mut member = world.command(&["run"], &QUICK);
     member.wait_for_line("another process runs it, which the group knows nothing of");
     assert_eq!(owner(), Some(running), "it is left alone");
     alone.signal("TERM");
     alone.expect_exit(0);
     let taken = wait_for("the member runs it", owner);
     // The other way round it takes over, as it always did.
-    let mut alone = world.command(&["run"], &SHARED[2..]);
+    let mut alone = world.command(&["run"], &single);
     member.wait_for_line("this one stands by");
     wait_for("it is another's", || owner().filter(|owner| *owner != taken));
     alone.signal("TERM");
@@ -340,6 +347,206 @@ fn a_process_that_is_alone_and_a_member_do_not_fight_over_a_lender() {
     let records = world.judged_accounts();
     judge::everything(&records, &world.simulator.rows(0));
     judge::one_writer(&world.cursors());
+}
+
+/// Members share the lenders out by these settings, and the one that is left takes all.
+fn are_shared_out(settings: &[(&str, &str)]) {
+    let world = world();
+    let environment = quick(settings);
+    let mut first = world.command(&["run"], &environment);
+    wait_for_owners(&world, 1);
+    let mut second = world.command(&["run"], &environment);
+    wait_for_owners(&world, 2);
+    touch(&world, 1);
+    wait_until_written(&world);
+    first.signal("TERM");
+    first.expect_exit(0);
+    wait_for_owners(&world, 1);
+    touch(&world, 2);
+    wait_until_written(&world);
+    second.signal("TERM");
+    second.expect_exit(0);
+    judged(&world);
+}
+
+#[test]
+fn members_by_the_next_generation_of_the_protocol_share_the_lenders_out() {
+    are_shared_out(&[("D02__GROUP__PROTOCOL", "consumer")]);
+}
+
+#[test]
+fn of_a_cursor_topic_with_one_partition_one_member_runs_all_and_the_other_stands_by() {
+    let world = world();
+    let environment = quick(&[("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "1")]);
+    let mut first = world.command(&["run"], &environment);
+    wait_for_owners(&world, 1);
+    let mut second = Observed::start(&world, &["run"], &environment);
+    wait_for("it holds them all", || {
+        (held_by(&second).len() == LENDERS).then_some(())
+    });
+    let before = wait_for_owners(&world, 1);
+    touch(&world, 1);
+    first.signal("TERM");
+    first.expect_exit(0);
+    let after = wait_for_owners(&world, 1);
+    assert!(before.iter().all(|(key, owner)| after[key] != *owner));
+    touch(&world, 2);
+    wait_until_written(&world);
+    second.source.signal("TERM");
+    second.source.expect_exit(0);
+    judged(&world);
+}
+
+#[test]
+fn a_static_member_that_is_started_again_within_its_session_moves_nothing() {
+    let world = world();
+    let of = |name: &'static str| {
+        let environment = quick(&[
+            ("D02__GROUP__SESSION_TIMEOUT", "60s"),
+            ("D02__GROUP__INSTANCE_ID", name),
+        ]);
+        world.command(&["run"], &environment)
+    };
+    let mut first = of("pod-0");
+    wait_for_owners(&world, 1);
+    let mut second = of("pod-1");
+    let before = wait_for_owners(&world, 2);
+    // As an upgrade does.
+    second.signal("TERM");
+    second.expect_exit(0);
+    touch(&world, 1);
+    let mut second = of("pod-1");
+    let after = wait_for_owners(&world, 2);
+    let stayed = before.iter().filter(|(key, owner)| after[*key] == **owner).count();
+    let of_the_first = before
+        .values()
+        .filter(|owner| after.values().any(|now| now == *owner))
+        .count();
+    assert_eq!(stayed, of_the_first, "{before:?} {after:?}");
+    assert!((1..LENDERS).contains(&stayed), "{before:?} {after:?}");
+    touch(&world, 2);
+    wait_until_written(&world);
+    // The same name twice: the one that was there ends.
+    let mut twin = of("pod-1");
+    second.expect_exit(2);
+    assert!(second.log().contains("with this group.instance_id"), "{}", second.log());
+    wait_for_owners(&world, 2);
+    for source in [&mut first, &mut twin] {
+        source.signal("TERM");
+        source.expect_exit(0);
+    }
+    judged(&world);
+}
+
+#[test]
+fn what_only_one_member_is_configured_with_is_run_by_it_and_both_say_so() {
+    let world = world();
+    let environment = quick(&[("D02_TEST_MEMBERS_INTERVAL", "500"), ("D02_TEST_ADOPTION", "2000")]);
+    let mut whole = world.command(&["run"], &environment);
+    wait_for_owners(&world, 1);
+    let config = world.config_of(1, "one-lender.toml");
+    let mut part = Source::spawn(&["--config", &config, "run"], &environment);
+    for source in [&mut whole, &mut part] {
+        source.wait_for_line("are configured otherwise than this process");
+    }
+    // Of eleven lenders one at least is in a partition that moved.
+    whole.wait_for_line("nobody ran it, and its partition is another member's");
+    touch(&world, 1);
+    wait_until_written(&world);
+    wait_for("every lender is run", || {
+        let owners = owners(&world.cursors());
+        (owners.len() == LENDERS && owners.values().all(Option::is_some)).then_some(())
+    });
+    part.signal("TERM");
+    part.expect_exit(0);
+    whole.wait_for_line("are configured alike");
+    wait_for_owners(&world, 1);
+    touch(&world, 2);
+    wait_until_written(&world);
+    whole.signal("TERM");
+    whole.expect_exit(0);
+    judged(&world);
+}
+
+/// A consumer of other software in the group of `world`, which polls until this is dropped.
+fn stranger(world: &World) -> impl Drop {
+    struct Stranger(
+        std::sync::Arc<std::sync::atomic::AtomicBool>,
+        Option<std::thread::JoinHandle<()>>,
+    );
+    impl Drop for Stranger {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+            self.1.take().expect("once").join().expect("it ends");
+        }
+    }
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &world.servers)
+        .set("group.id", &world.name)
+        .set("client.id", "billing")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .create()
+        .expect("a consumer");
+    consumer.subscribe(&[&world.topic("cursor")]).expect("subscribed");
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ends = std::sync::Arc::clone(&is_over);
+    let polling = std::thread::spawn(move || {
+        while !ends.load(std::sync::atomic::Ordering::SeqCst) {
+            let _ = consumer.poll(Duration::from_millis(50));
+        }
+    });
+    Stranger(is_over, Some(polling))
+}
+
+#[test]
+fn a_group_that_other_software_uses_is_refused_with_its_name_and_one_that_joins_later_is_said() {
+    let world = World::new(&[100]);
+    let environment = quick(&[("D02_TEST_MEMBERS_INTERVAL", "500")]);
+    let mut source = world.command(&["run"], &environment);
+    wait_for("the accounts", || (world.accounts_so_far() == 100).then_some(()));
+    let other = stranger(&world);
+    source.wait_for_line(r#"its members have the client ids "billing" at"#);
+    assert!(source.is_running());
+    source.signal("TERM");
+    source.expect_exit(0);
+    let mut refused = world.command(&["run"], &environment);
+    refused.expect_exit(2);
+    let log = refused.log();
+    assert!(
+        log.contains(r#"is used by something else: its members have the client ids "billing" at"#),
+        "{log}"
+    );
+    let checked = shown(&world, &["check"], &environment).expect(2);
+    assert!(checked.out.contains(r#""billing" at"#), "{}", checked.out);
+    drop(other);
+    let mut source = world.command(&["run"], &environment);
+    source.wait_for_line("claimed and restored");
+    source.signal("TERM");
+    source.expect_exit(0);
+}
+
+#[test]
+fn a_broker_that_is_killed_while_the_lenders_are_shared_out_anew_costs_nothing() {
+    let mut cluster = Broker::start(BrokerOptions {
+        nodes: 3,
+        ..BrokerOptions::default()
+    })
+    .expect("a cluster");
+    let world = world().on(&cluster.bootstrap_servers());
+    let mut first = member(&world);
+    wait_for_owners(&world, 1);
+    touch(&world, 1);
+    let mut second = member(&world);
+    first.wait_for_line("revoked by the group");
+    cluster.kill(2).expect("killed");
+    touch(&world, 2);
+    wait_for_owners(&world, 2);
+    wait_until_written(&world);
+    for source in [&mut first, &mut second] {
+        source.signal("TERM");
+        source.expect_exit(0);
+    }
+    judged(&world);
 }
 
 #[test]

@@ -69,7 +69,10 @@ fn an_account_under_two_lenders_keeps_both_from_starting_and_says_where() {
     let mut source = world.command(&["run"], &[]);
     source.expect_exit(2);
     let log = source.log();
-    assert_eq!(log.matches("holds an account of lender").count(), 2, "{log}");
+    let stopped = log
+        .lines()
+        .filter(|line| line.contains("stopped: ") && line.contains("holds an account of lender"));
+    assert_eq!(stopped.count(), 2, "{log}");
     assert!(log.contains("put {lender} in kafka.topics.accounts"), "{log}");
 }
 

@@ -58,6 +58,7 @@ fn refusal(right: &Right) -> String {
         Resource::TransactionalIds(prefix) => {
             format!("WRITE on the transactional ids that begin with {prefix} is not granted")
         }
+        Resource::Group(name) => format!("READ on the group {name} is not granted"),
     }
 }
 
@@ -283,14 +284,28 @@ fn the_right_to_a_group_is_named_where_it_is_missing_and_enough_where_it_is_gran
     let world = quick_world_of("stays-away", 50);
     let environment = secured().of("stays-away");
     let mut environment = borrowed(&environment);
-    environment.extend([("D02__GROUP__MODE", "shared"), ("D02_TEST_DENIAL_PATIENCE", "3000")]);
+    environment.push(("D02_TEST_DENIAL_PATIENCE", "3000"));
+    let right = Right {
+        operation: Operation::Read,
+        resource: Resource::Group(world.name.clone()),
+    };
+    secured().take_away("stays-away", &right);
+    let missing = format!("✗ kafka, group: {}", refusal(&right));
+    let checked = shown(&world, &["check"], &environment).expect(2);
+    assert!(checked.out.contains(&missing), "no `{missing}`: {}", checked.out);
     let mut source = world.command(&["run"], &environment);
     source.expect_exit(2);
     let log = source.log();
-    let told = format!("joining the group: READ on the group {} is not granted", world.name);
+    let told = format!("joining the group: {}", refusal(&right));
     assert!(log.contains(&told), "no `{told}`: {log}");
     assert!(!log.contains("claimed and restored"), "{log}");
-    secured().grant_group_as_documented("stays-away", &world);
+    // Who is alone needs none.
+    let single = [&environment[..], &[("D02__GROUP__MODE", "single")]].concat();
+    shown(&world, &["check"], &single).expect(0);
+    secured().give_back("stays-away", &right);
+    let granted = format!("✓ kafka, group: READ on {}, tried without joining", world.name);
+    let checked = shown(&world, &["check"], &environment).expect(0);
+    assert!(checked.out.contains(&granted), "no `{granted}`: {}", checked.out);
     let mut source = world.command(&["run"], &environment);
     source.wait_for_line("assigned by the group");
     wait_for("the snapshot", || (world.accounts_so_far() == 50).then_some(()));
@@ -425,31 +440,42 @@ fn a_certificate_gets_in_and_one_of_another_authority_does_not() {
     }
 }
 
-#[test]
-fn a_password_that_changes_while_it_runs_is_read_again() {
-    let world = quick_world_of("rotated", 50);
+/// `noticed_by`: what is said of a password that is not taken any more.
+fn is_read_again_while_it_runs(world: &World, user: &str, noticed_by: &str) {
     let file = world.path("password");
     let write = |password: &str| std::fs::write(&file, password).expect("written");
-    write("planted-rotated");
+    write(&format!("planted-{user}"));
     let path = file.display().to_string();
-    let environment = secured().of("rotated");
+    let environment = secured().of(user);
     let mut environment = borrowed(&environment);
     environment.retain(|(name, _)| !name.ends_with("SASL_PASSWORD"));
     environment.push(("D02__KAFKA__PROPERTIES__SASL_PASSWORD_FILE", &path));
     let mut source = world.command(&["run"], &environment);
     source.wait_for_line("claimed and restored");
-    arrives(&world, &mut source, &world.simulator.insert(0, 1));
-    secured().set_password("rotated", "planted-second");
+    arrives(world, &mut source, &world.simulator.insert(0, 1));
+    secured().set_password(user, "planted-second");
     source.wait_for_line("Authentication failed during re-authentication");
     let inserted = world.simulator.insert(0, 2);
-    source.wait_for_line("degraded, reopening: authentication failed");
+    source.wait_for_line(noticed_by);
     // Nobody is in a hurry to mount the new one.
     nothing_happens_for(Duration::from_secs(2));
     write("planted-second");
-    arrives(&world, &mut source, &inserted);
+    arrives(world, &mut source, &inserted);
     source.signal("TERM");
     source.expect_exit(0);
-    judged(&world);
+    judged(world);
+}
+
+#[test]
+fn a_password_that_changes_while_it_runs_is_read_again_by_who_is_alone() {
+    let world = quick_world_of("rotated", 50).single();
+    is_read_again_while_it_runs(&world, "rotated", "degraded, reopening: authentication failed");
+}
+
+#[test]
+fn a_password_that_changes_while_it_runs_is_read_again_by_a_member() {
+    let world = quick_world_of("turned", 50);
+    is_read_again_while_it_runs(&world, "turned", "lost: the group heard nothing of this process");
 }
 
 const SECRET: &str = "D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_SECRET";

@@ -47,7 +47,7 @@ fn a_batch_that_a_quota_does_not_let_through_in_time_is_tried_by_halves_and_the_
 #[test]
 fn a_page_that_does_not_get_through_alone_is_tried_until_the_quota_is_raised() {
     let world = World::new(&[3_000]);
-    let mut source = throttled(&world, 20_000.0, &["upstream.snapshot_parallelism=4"]);
+    let mut source = throttled(&world, 8_000.0, &["upstream.snapshot_parallelism=4"]);
     source.wait_for_line("code=K24");
     let log = source.log();
     assert!(

@@ -171,7 +171,7 @@ fn judge_all(world: &World, lender_count: usize) {
 
 #[test]
 fn killed_at_any_point_of_taking_over_nothing_is_lost_or_doubled() {
-    let world = World::new(&[200, 200, 200]);
+    let world = World::new(&[200, 200, 200]).single();
     let mut first = world.command(&["run"], &[BEAT]);
     wait_for("the snapshots", || (world.accounts_so_far() == 600).then_some(()));
     for (seed, failpoint) in ["after_restore:1", "after_fence:2", "after_claim:2"]
@@ -199,7 +199,7 @@ fn a_restore_of_any_length_leaves_the_lender_to_its_owner_and_what_is_claimed_sh
     // An instance counts as alive for three of these: so long that a slow machine does not miss them all.
     let beat = ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "4s");
     const SILENCE: Duration = Duration::from_secs(14);
-    let world = World::new(&[50]);
+    let world = World::new(&[50]).single();
     let mut first = world.command(&["run"], &[beat]);
     wait_for("the snapshot", || (world.accounts_so_far() == 50).then_some(()));
     let lives = || {
@@ -274,7 +274,7 @@ fn owners(world: &World) -> BTreeMap<String, BTreeMap<u64, BTreeSet<String>>> {
 #[test]
 fn a_second_instance_takes_many_lenders_over_and_each_moves_once_however_long_it_takes() {
     const LENDERS: usize = 16;
-    let world = World::new(&[20; LENDERS]);
+    let world = World::new(&[20; LENDERS]).single();
     let mut first = world.command(&["run"], &[BEAT]);
     wait_for("the snapshots", || {
         (world.accounts_so_far() == 20 * LENDERS).then_some(())

@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, wait_for};
 
 #[test]
 fn a_second_instance_takes_over_a_busy_lender_and_the_first_exits_3() {
-    let world = World::new(&[20_000]);
+    let world = World::new(&[20_000]).single();
     world.simulator.set_latency(Duration::from_millis(100));
     let mut first = world.command(&["run"], &[("D02__TRANSACTION__MAX_ROWS", "1000")]);
     first.wait_for_line("claimed and restored");
@@ -29,7 +29,7 @@ fn a_second_instance_takes_over_a_busy_lender_and_the_first_exits_3() {
 
 #[test]
 fn an_idle_instance_that_lost_its_lender_notices_by_its_heartbeat() {
-    let world = World::new(&[300]);
+    let world = World::new(&[300]).single();
     let mut first = world.command(&["run"], &[("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s")]);
     first.wait_for_line("claimed and restored");
     // Its own name is what makes a second one a takeover.
@@ -42,7 +42,7 @@ fn an_idle_instance_that_lost_its_lender_notices_by_its_heartbeat() {
 
 #[test]
 fn a_fenced_instance_that_is_to_end_before_the_new_owners_claim_writes_nothing_more() {
-    let world = World::new(&[300]);
+    let world = World::new(&[300]).single();
     let mut first = world.run();
     wait_for("the snapshot", || (world.accounts_so_far() == 300).then_some(()));
     // Somebody who fences and has not claimed yet.
@@ -70,7 +70,7 @@ fn a_fenced_instance_that_is_to_end_before_the_new_owners_claim_writes_nothing_m
 
 #[test]
 fn a_transaction_of_our_own_that_ran_out_of_time_is_no_takeover() {
-    let world = World::new(&[5_000]);
+    let world = World::new(&[5_000]).single();
     let environment = [
         ("D02__TRANSACTION__MAX_ROWS", "1000"),
         ("D02_TEST_TRANSACTION_TIMEOUT", "3000"),
@@ -89,7 +89,7 @@ fn a_transaction_of_our_own_that_ran_out_of_time_is_no_takeover() {
 
 #[test]
 fn a_live_record_under_another_name_is_refused() {
-    let world = World::new(&[300]);
+    let world = World::new(&[300]).single();
     let mut first = world.run();
     first.wait_for_line("claimed and restored");
     let mut second = world.command(&["--set", "name=another", "run"], &[]);

@@ -1,5 +1,5 @@
-"""Do the manifests fit the source? Arguments: what kustomize made of them, the Secret with placeholders, the configuration, the
-Pod of a command.
+"""Do the manifests fit the source? Arguments: the kind of what runs its pods, what kustomize made of them, the Secret with
+placeholders, the configuration as `config show` shows it to a pod, the Pod of a command.
 
 The schemas say what Kubernetes takes; this, whether names, ports, paths and files on both sides are the same.
 """
@@ -17,13 +17,13 @@ UPSTREAM_PORT = 443
 
 
 def main() -> None:
-    rendered, secret, configuration, command = sys.argv[1:]
+    kind, rendered, secret, configuration, command = sys.argv[1:]
     resources = {resource["kind"]: resource for resource in yaml.safe_load_all(open(rendered, encoding="utf-8"))}
     secret = yaml.safe_load(open(secret, encoding="utf-8"))
     configuration = tomllib.load(open(configuration, "rb"))
-    deployment, policy = resources["Deployment"]["spec"], resources["NetworkPolicy"]["spec"]
-    pod = deployment["template"]["spec"]
-    labels = deployment["template"]["metadata"]["labels"].items()
+    workload, policy = resources[kind]["spec"], resources["NetworkPolicy"]["spec"]
+    pod = workload["template"]["spec"]
+    labels = workload["template"]["metadata"]["labels"].items()
     container = pod["containers"][0]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
@@ -34,12 +34,36 @@ def main() -> None:
         if not holds:
             problems.append(problem)
 
-    want(deployment["replicas"] == 1 and deployment["strategy"]["type"] == "Recreate", "more than one may run at a time")
     want(pod["terminationGracePeriodSeconds"] > MUST_END_WITHIN, "it is killed before it can end")
-    want(deployment["selector"]["matchLabels"].items() <= labels, "the Deployment does not select its own pods")
+    want(workload["selector"]["matchLabels"].items() <= labels, f"the {kind} does not select its own pods")
     want(policy["podSelector"].get("matchLabels", {}).items() == labels, "the NetworkPolicy does not select these pods alone")
     want(pod["serviceAccountName"] == resources["ServiceAccount"]["metadata"]["name"], "there is no such ServiceAccount")
     want(not pod["automountServiceAccountToken"], "a token is mounted")
+
+    # Several of them.
+    group = configuration["group"]
+    want(workload["replicas"] == 2, "it is not two")
+    want(group["mode"] == "shared", "each one that starts ends the other with 3")
+    budget = resources["PodDisruptionBudget"]["spec"]
+    want(budget["selector"].get("matchLabels", {}).items() == labels, "the PodDisruptionBudget does not select these pods alone")
+    want(0 < budget["minAvailable"] < workload["replicas"], "the PodDisruptionBudget lets all be evicted, or none")
+    for spread in pod["topologySpreadConstraints"]:
+        want(spread["labelSelector"].get("matchLabels", {}).items() == labels, "pods are spread by the labels of others")
+        want(spread["whenUnsatisfiable"] == "ScheduleAnyway", "with one node there is one pod")
+    if kind == "Deployment":
+        rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        want(workload["strategy"] == rolling, "an update ends a pod before another one is ready")
+        want("instance_id" not in group, "all pods are one static member")
+    else:
+        service = resources["Service"]
+        want(workload["serviceName"] == service["metadata"]["name"], "there is no such Service")
+        want(service["spec"].get("clusterIP") == "None", "the Service is not headless")
+        want(service["spec"]["selector"].items() == labels, "the Service does not select these pods alone")
+        want(workload["podManagementPolicy"] == "Parallel", "a pod waits until another one is ready")
+        name = {"name": "D02__GROUP__INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+        want(name in container["env"], "no pod is a static member of its own name")
+        session = int(group["session_timeout"].removesuffix("s"))
+        want(session >= 2 * pod["terminationGracePeriodSeconds"], "the session ends before the pod can be back")
 
     # Probes, and who listens.
     listen = configuration["http"]["listen"].rsplit(":", 1)

@@ -1,5 +1,5 @@
-# A Pod that runs one command with what the Deployment has: image, configuration, secrets, and the labels that the NetworkPolicy
-# goes by. Its name is d02-source-command.
+# A Pod that runs one command with what the Deployment, or the StatefulSet, has: image, configuration, secrets, and the labels that
+# the NetworkPolicy goes by. Its name is d02-source-command.
 #
 #   kubectl get deployment d02-source -o json | jq -f command.jq --arg command "cursor reset acme" | kubectl create -f -
 

@@ -225,8 +225,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
         .reason("The largest record, in bytes. Without: the broker's default; a larger row is a dead letter.")
         .example(r#""max.message.bytes" = 4194304"#),
     key("kafka.topic_settings.cursor.partitions", PARTITIONS)
-        .defaults_to("1")
-        .reason("One: there is one small record a lender."),
+        .defaults_to("24")
+        .reason(
+            "Processes share the lenders out by them, so more than one of these runs something only where there is more than one. A \
+                 topic that exists keeps what it has; more may be added at any time.",
+        ),
     key("kafka.topic_settings.cursor.replication_factor", ValueKind::Replication)
         .defaults_to("-1")
         .reason("-1: the broker's default."),
@@ -313,7 +316,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
                  Beside it stand the indexes.",
     ),
     key("group.mode", ValueKind::Choice(&["shared", "single"]))
-        .defaults_to("single")
+        .defaults_to("shared")
         .reason(
             "\"shared\": processes of the same name share the lenders out by Kafka's group protocol, each lender runs once, and \
                  what one process leaves another takes. \"single\": no group; a second process takes all over, and the first one \

@@ -56,7 +56,7 @@ error_codes! {
     // Kafka: clients, authentication, ACLs, transactions.
     K01 Usage, K02 Usage, K03 Failed, K04 Failed, K05 Failed, K06 Failed, K07 Failed, K08 Failed, K09 Usage, K10 Usage,
     K11 Failed, K12 Failed, K13 Failed, K14 Failed, K15 Failed, K16 Done, K17 Failed,
-    K21 Failed, K22 Done, K23 Failed, K24 Done, K25 Usage, K26 Usage, K27 Failed,
+    K21 Failed, K22 Done, K23 Failed, K24 Done, K25 Usage, K26 Usage, K27 Failed, K28 Done,
     // Topics.
     T01 Usage, T02 Usage, T03 Usage, T04 Usage, T05 Usage, T06 Usage, T07 Usage, T08 Failed, T09 Usage, T10 Done,
     // What is stored: cursor records, accounts; and who may write them.

@@ -25,6 +25,7 @@ pub(crate) enum Standing {
 /// The health of all lenders.
 pub(crate) struct Health {
     stale_after: Duration,
+    stands_by_warm: bool,
     metrics: Arc<Metrics>,
     lenders: BTreeMap<String, LenderHealth>,
 }
@@ -35,10 +36,12 @@ struct LenderHealth {
 }
 
 impl Health {
-    /// `stale_after`: how long a lender may stand still and be called ready.
+    /// `stale_after`: how long a lender may stand still and be called ready; `stands_by_warm`: whether one that stands by is ready
+    /// only once what its topics hold is held here.
     pub(crate) fn new<'a>(
         lenders: impl Iterator<Item = &'a String>,
         stale_after: Duration,
+        stands_by_warm: bool,
         metrics: Arc<Metrics>,
     ) -> Self {
         let lender = |name: &String| {
@@ -50,6 +53,7 @@ impl Health {
         };
         Self {
             stale_after,
+            stands_by_warm,
             lenders: lenders.map(lender).collect(),
             metrics,
         }
@@ -71,7 +75,10 @@ impl Health {
         for (name, lender) in &self.lenders {
             let standing = *lender.standing.lock().unwrap_or_else(PoisonError::into_inner);
             let age = lender.metrics.times.progress_age();
-            let why = why_not(standing, age, self.stale_after, trouble(&lender.metrics));
+            let why = match standing {
+                Standing::Standby => self.stands_by_warm.then(|| cold(&lender.metrics)).flatten(),
+                _ => why_not(standing, age, self.stale_after, trouble(&lender.metrics)),
+            };
             self.metrics.show_ready(name, why.is_none());
             are_ready &= why.is_none();
             let mut shown = shown(why, age);
@@ -116,6 +123,12 @@ fn standby(metrics: &LenderMetrics) -> Value {
         }),
         None => json!({ "warm": false }),
     }
+}
+
+/// Why one that is to be warm is not ready.
+fn cold(metrics: &LenderMetrics) -> Option<String> {
+    let is_held = metrics.times.follow_age().is_some();
+    (!is_held).then(|| "it stands by, and what its topics hold is not read yet".to_owned())
 }
 
 /// Why a lender is not ready; `None` where it is. Errors stand in the log alone: they may name what is not for everybody who
@@ -195,7 +208,7 @@ mod tests {
     fn one_lender_that_stands_still_makes_the_process_not_ready() {
         let metrics = Arc::new(Metrics::new());
         let lenders = ["acme".to_owned(), "bolt".to_owned()];
-        let health = Health::new(lenders.iter(), STALE_AFTER, Arc::clone(&metrics));
+        let health = Health::new(lenders.iter(), STALE_AFTER, true, Arc::clone(&metrics));
         health.set("acme", Standing::Running);
         metrics.lender("acme").times.note_progress();
         let (are_ready, report) = health.report();
@@ -213,7 +226,7 @@ mod tests {
     fn of_a_lender_that_another_process_runs_no_age_and_no_trouble_is_shown() {
         let metrics = Arc::new(Metrics::new());
         let name = "acme".to_owned();
-        let health = Health::new([&name].into_iter(), Duration::from_secs(300), Arc::clone(&metrics));
+        let health = Health::new([&name].into_iter(), STALE_AFTER, true, Arc::clone(&metrics));
         let shown = |what: &str| {
             let start = format!("d02_{what}{{lender=\"acme\"}} ");
             let text = metrics.text();
@@ -238,15 +251,19 @@ mod tests {
         health.set(&name, Standing::Standby);
         let held = |health: &Health| health.report().1["lenders"]["acme"]["standby"].clone();
         assert_eq!(held(&health), json!({ "warm": false }));
+        assert!(!health.report().0, "what it is to take over with is not here");
         of.standby_accounts.set(7);
         of.times.note_followed(true);
         let warm = held(&health);
         assert_eq!((&warm["warm"], &warm["accounts"]), (&json!(true), &json!(7)));
         assert!(warm["age_seconds"].as_f64().is_some_and(|age| age < 60.0), "{warm}");
         assert!(shown("standby_age_seconds").is_some() && of.line().contains("standing by, 7 accounts held"));
+        assert!(health.report().0, "it is ready");
         of.times.note_followed(false);
         assert_eq!(shown("standby_age_seconds"), None);
-        assert!(health.report().0, "it is ready");
+        let cold = Health::new([&name].into_iter(), STALE_AFTER, false, Arc::clone(&metrics));
+        cold.set(&name, Standing::Standby);
+        assert!(cold.report().0, "nothing is to be held");
         assert_eq!(
             (shown("running"), shown("stuck_walks"), shown("clocks_apart")),
             (Some(0.0), Some(0.0), Some(0.0))

@@ -214,16 +214,18 @@ impl Cluster {
         self.consumer(&config)
     }
 
-    /// A member of the group, which fetches nothing.
+    /// A member of the group, which fetches nothing. `client_id`: what others see of it.
     pub(super) fn member(
         &self,
         group: &config::Group,
+        client_id: &str,
         rebalances: Rebalances,
     ) -> Result<BaseConsumer<Context>, ClusterError> {
         /// How soon a member hears that it has to give up, or may take, in milliseconds; a third of the session at most.
         const HEARTBEAT: u128 = 300;
         let mut config = self.config()?;
         config
+            .set("client.id", client_id)
             .set("group.id", group.id.as_deref().unwrap_or(&self.name))
             .set("enable.auto.commit", "false")
             // Longer than anything keeps its thread from polling.
@@ -249,6 +251,13 @@ impl Cluster {
         let consumer: BaseConsumer<Context> = self.client_of(&config, context)?;
         authorize(consumer.client());
         Ok(consumer)
+    }
+
+    /// Of a group, without being a member: it may ask and commit, as far as this user may.
+    pub(super) fn bystander(&self, group: &str) -> Result<BaseConsumer<Context>, ClusterError> {
+        let mut config = self.reader_config(Isolation::ReadUncommitted)?;
+        config.set("group.id", group);
+        self.consumer(&config)
     }
 
     fn reader_config(&self, isolation: Isolation) -> Result<ClientConfig, ClusterError> {

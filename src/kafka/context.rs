@@ -37,6 +37,8 @@ pub(super) struct Reports {
     error_count: AtomicU64,
     /// When a broker last refused this client's credentials.
     refused_at: Mutex<Option<Instant>>,
+    /// When a side of TLS last refused the other.
+    distrusted_at: Mutex<Option<Instant>>,
     last_error: Mutex<Option<String>>,
     /// How long a quota held this client back at a time, in the last of its statistics that know of any.
     throttled: Mutex<Option<Duration>>,
@@ -147,10 +149,14 @@ impl Context {
         self.error(KafkaError::Global(RDKafkaErrorCode::Authentication), reason);
     }
 
-    /// Whether a broker has refused this client's credentials lately: librdkafka says the same again after 30 s.
+    /// Whether a broker has refused this client's credentials lately.
     pub(crate) fn is_refused(&self) -> bool {
-        const LATELY: Duration = Duration::from_secs(60);
-        lock(&self.reports.refused_at).is_some_and(|at| at.elapsed() < LATELY)
+        is_lately(&self.reports.refused_at)
+    }
+
+    /// Whether that, or TLS failed lately: a client that is made anew reads the secrets and certificates that stand in their files now.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.is_refused() || is_lately(&self.reports.distrusted_at)
     }
 
     pub(crate) fn last_reported(&self) -> LastReported {
@@ -206,6 +212,12 @@ pub(crate) fn authorize(client: &Client<Context>) {
 }
 
 /// A panic elsewhere leaves a counter and two texts, which are whole at any moment.
+/// librdkafka says the same again after 30 s.
+fn is_lately(at: &Mutex<Option<Instant>>) -> bool {
+    const LATELY: Duration = Duration::from_secs(60);
+    lock(at).is_some_and(|at| at.elapsed() < LATELY)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -251,6 +263,9 @@ impl ClientContext for Context {
             if let Some(tokens) = self.tokens.as_ref().filter(|_| !reason.contains(NO_TOKEN)) {
                 tokens.forget();
             }
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::SSL) {
+            *lock(&self.reports.distrusted_at) = Some(Instant::now());
         }
         // "All brokers are down" says less than what brought them down.
         let says_more = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);

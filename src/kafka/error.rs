@@ -337,6 +337,7 @@ pub(crate) fn is_passing(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
                 | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::DestroyBroker
                 // Nothing is asked of the group; a cluster may refuse even to look for its coordinator.
                 | RDKafkaErrorCode::GroupAuthorizationFailed
                 | RDKafkaErrorCode::CoordinatorNotAvailable
@@ -364,5 +365,7 @@ pub(crate) fn may_pass(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::MessageTimedOut
             | RDKafkaErrorCode::BrokerTransportFailure
             | RDKafkaErrorCode::AllBrokersDown
+            // What librdkafka (2.12.1) says of a request to a broker that the cluster does not name any more.
+            | RDKafkaErrorCode::DestroyBroker
     )
 }

@@ -10,7 +10,7 @@
 
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -20,11 +20,15 @@ use super::cluster::Cluster;
 use super::context::{Context, authorize};
 use super::error::{ClusterError, Error};
 use super::rebalances::{GroupEvent, Rebalances};
+use crate::backoff::Backoff;
 use crate::config;
-use crate::exit::{Failure, ProcessError};
+use crate::exit::{Diagnosis, Failure, ProcessError, chain};
 
 /// How late at most it is seen that something was given up, or that the group is to be left.
 const TICK: Duration = Duration::from_millis(20);
+
+/// The least between two members that are made because the brokers refuse the one before.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// A member of the group, until this is dropped. Then what it has is revoked, and after that it leaves: unless it is a static
 /// member, whose partitions wait for its session to end.
@@ -42,14 +46,21 @@ impl Membership {
     pub(crate) fn join(
         cluster: &Cluster,
         group: &config::Group,
+        client_id: &str,
         topics: &[&str],
         events: UnboundedSender<GroupEvent>,
     ) -> Result<Self, Failure> {
-        let consumer = cluster.member(group, Rebalances::to(events)).map_err(Error::from)?;
-        let subscribed = consumer.subscribe(topics).map_err(ClusterError::Client);
-        subscribed.map_err(Error::from)?;
+        let (cluster, group, client_id) = (cluster.clone(), group.clone(), client_id.to_owned());
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        let member = move || -> Result<BaseConsumer<Context>, Error> {
+            let consumer = cluster.member(&group, &client_id, Rebalances::to(events.clone()))?;
+            let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+            consumer.subscribe(&topics).map_err(ClusterError::Client)?;
+            Ok(consumer)
+        };
+        let consumer = member()?;
         let (staying, leaving) = mpsc::channel();
-        let run = move || run(&consumer, &leaving);
+        let run = move || run(consumer, member, &leaving);
         let thread = std::thread::Builder::new().name("group".to_owned()).spawn(run);
         let thread = thread.map_err(|source| {
             let doing = "starting a thread";
@@ -66,10 +77,29 @@ impl Membership {
     }
 }
 
-/// Polls until it is left, or a fatal error ends it.
-fn run(consumer: &BaseConsumer<Context>, leaving: &mpsc::Receiver<()>) {
+/// Is a member until it is left, or a fatal error ends it.
+fn run(
+    mut consumer: BaseConsumer<Context>,
+    member: impl Fn() -> Result<BaseConsumer<Context>, Error>,
+    leaving: &mpsc::Receiver<()>,
+) {
+    let mut backoff = Backoff::default();
+    while !turn(&consumer, leaving, backoff.next(Some(LEAST))) {
+        match member() {
+            Ok(another) => consumer = another,
+            Err(error) => {
+                let (code, advice) = (error.code(), error.advice());
+                tracing::warn!(%code, advice, "joining the group anew: {}", chain(&error));
+            }
+        }
+    }
+}
+
+/// Polls until it is left, or a fatal error ends it; `false`: the brokers refuse what it shows or trusts, and it has nothing. Not before
+/// `least` is over: another one was made just now.
+fn turn(consumer: &BaseConsumer<Context>, leaving: &mpsc::Receiver<()>, least: Duration) -> bool {
     let rebalances = consumer.context().rebalances().expect("a member hears of rebalances");
-    let mut is_leaving = false;
+    let (begun, mut is_leaving) = (Instant::now(), false);
     let fatal = loop {
         authorize(consumer.client());
         match consumer.poll(TICK) {
@@ -91,9 +121,12 @@ fn run(consumer: &BaseConsumer<Context>, leaving: &mpsc::Receiver<()>) {
             if let Err(error) = consumer.close_queue() {
                 break Some(error);
             }
+        } else if consumer.context().is_outdated() && rebalances.has_nothing() && begun.elapsed() > least {
+            return false;
         }
     };
     rebalances.end(consumer, fatal);
+    true
 }
 
 /// Where a record of this key stands in a topic of so many partitions: by the hash of the Java clients' partitioner, which the

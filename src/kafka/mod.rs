@@ -7,6 +7,7 @@
 //! - `error`: why a call did not do what it was asked for, an ACL that is missing among them
 //! - `read`: a topic, to its true end
 //! - `group`, `rebalances`: which partitions the group protocol gives to this process
+//! - `members`: who is in a group
 //! - `watermarks`, `ends`: where topics begin and end, and who has just asked
 //! - `headers`: those of a record
 //! - `probe`: what the brokers allow, tried without a trace
@@ -19,6 +20,7 @@ mod ends;
 mod error;
 mod group;
 mod headers;
+mod members;
 mod oauth;
 mod probe;
 mod read;
@@ -38,7 +40,8 @@ pub(crate) use error::{
 pub(crate) use error::{code, is_denied, is_passing, may_pass};
 pub(crate) use group::{Membership, partition_of};
 pub(crate) use headers::{NotText, header, headers};
-pub(crate) use probe::{denied_reads, denied_writes};
+pub(crate) use members::{Member, group_members};
+pub(crate) use probe::{denied_reads, denied_writes, may_join};
 pub(crate) use read::{End, Offsets, Reading, TopicReader, read_to_end};
 pub(crate) use rebalances::{GivenUp, GroupEvent, TopicPartition};
 pub(crate) use reported::{LastReported, Refusal};

@@ -4,12 +4,13 @@
 //!   request then (`INVALID_REQUIRED_ACKS`), before anything is appended. Whatever takes it all the same has a tombstone more,
 //!   of a key that nobody has.
 //! - READ: a fetch at the end of a partition.
+//! - READ on a group: a commit of an offset for a partition that there is not. A broker looks at the ACLs first, then refuses it.
 
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
@@ -59,6 +60,50 @@ fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, 
             limit: LIMIT,
             last_reported: context.last_reported(),
         }),
+    }
+}
+
+/// Whether this user may be a member of `group`; `topic`: one that may be read. Blocks. Nobody joins, so nothing is shared out anew.
+///
+/// # Errors
+/// As [`denied_writes`].
+pub(crate) fn may_join(cluster: &Cluster, group: &str, topic: &str) -> Result<bool, Error> {
+    const DOING: &str = "trying to commit to the group";
+    const POLL: Duration = Duration::from_millis(500);
+    let bystander = cluster.bystander(group)?;
+    let failed = |source| Error::Call {
+        doing: DOING,
+        last_reported: bystander.context().last_reported(),
+        source,
+    };
+    let is_refused = |error: &KafkaError| code(error) == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
+    // Asked for first: whoever may not even look for the coordinator hears of it by a poll alone, while any call waits.
+    let begun = Instant::now();
+    loop {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, 0);
+        match bystander.committed_offsets(list, POLL) {
+            Ok(_) => break,
+            Err(error) if is_refused(&error) => return Ok(false),
+            Err(error) if begun.elapsed() > LIMIT => return Err(failed(error)),
+            Err(_) => {}
+        }
+        while let Some(said) = bystander.poll(Duration::ZERO) {
+            if said.is_err_and(|error| is_refused(&error)) {
+                return Ok(false);
+            }
+        }
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, i32::MAX, Offset::Offset(0))
+        .map_err(failed)?;
+    match bystander.commit(&list, CommitMode::Sync) {
+        Err(error) if is_refused(&error) => Ok(false),
+        Err(error) if code(&error) == Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(true),
+        // The group was looked at first: of others' members, and of a topic that may not be read, a broker says so after that.
+        Err(error) if code(&error) == Some(RDKafkaErrorCode::UnknownMemberId) || is_denied(&error) => Ok(true),
+        Err(error) => Err(failed(error)),
+        Ok(()) => Ok(true),
     }
 }
 

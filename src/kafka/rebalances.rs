@@ -125,6 +125,12 @@ impl Rebalances {
         self.tell(GroupEvent::Ended(fatal));
     }
 
+    /// Whether there is nothing to be given back, or waited for.
+    pub(super) fn has_nothing(&self) -> bool {
+        let state = self.state();
+        state.held.is_empty() && state.revoking.is_none()
+    }
+
     pub(super) fn failed(&self, error: KafkaError) {
         // A member that was too busy to poll is told so, and joins again by itself: what it lost is told as lost.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PollExceeded) {

@@ -49,10 +49,12 @@ impl Wanted {
     }
 }
 
-/// Starts those together that are ready together, and follows those that stand by.
+/// Starts those together that are ready together, and follows those that stand by. `was_read` hears when that was done for the first
+/// time.
 pub(crate) async fn start_in_groups(
     starter: Arc<Starter>,
     mut wanted: mpsc::UnboundedReceiver<Wanted>,
+    was_read: oneshot::Sender<()>,
     lender_count: usize,
 ) {
     let is_alone = starter.claimant.group.is_none();
@@ -61,7 +63,7 @@ pub(crate) async fn start_in_groups(
         false => GIVEN_WAIT,
     };
     let mut held = Followed::new(starter);
-    let mut is_first = true;
+    let mut was_read = Some(was_read);
     loop {
         let first = if held.standing_by.is_empty() {
             wanted.recv().await
@@ -77,6 +79,7 @@ pub(crate) async fn start_in_groups(
         let Some(first) = first else { return };
         let mut lenders = BTreeSet::from([first.lender().to_owned()]);
         let mut group = vec![first];
+        let is_first = was_read.is_some();
         let deadline = Instant::now() + if is_first { first_wait } else { Duration::ZERO };
         while lenders.len() < lender_count || !is_first {
             match tokio::time::timeout_at(deadline, wanted.recv()).await {
@@ -87,8 +90,11 @@ pub(crate) async fn start_in_groups(
                 Ok(None) | Err(_) => break,
             }
         }
-        is_first = false;
         held = blocking(held, |held| held.take(group)).await;
+        if let Some(was_read) = was_read.take() {
+            // Who is no member does not ask.
+            let _ = was_read.send(());
+        }
     }
 }
 
@@ -142,6 +148,7 @@ impl Followed {
         }
         if to_start.is_empty() {
             self.restore();
+            self.show_held();
             return;
         }
         let started: Vec<Restorable> = to_start.iter().map(|(candidate, _)| candidate.lender.clone()).collect();
@@ -196,9 +203,7 @@ impl Followed {
             Ok(false) => {}
             Ok(true) => {
                 self.failed_at = None;
-                for lender in self.standing_by.values() {
-                    show(lender, self.images.account_count(lender));
-                }
+                self.show_held();
             }
             Err(error) => {
                 // The ages say so, too.
@@ -208,6 +213,12 @@ impl Followed {
                     tracing::warn!(%code, advice, "standing by: {}", chain(&error));
                 }
             }
+        }
+    }
+
+    fn show_held(&self) {
+        for lender in self.standing_by.values() {
+            show(lender, self.images.account_count(lender));
         }
     }
 }

@@ -6,19 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::lender::supervise;
 use super::shared::Supervisor;
-use crate::assignment::{Assignment, Granted, GroupError};
+use crate::assignment::{Assignment, Granted};
 use crate::backoff::{Backoff, Patience};
-use crate::config::{Config, Encoding, GroupMode};
+use crate::config::{Config, Encoding, GroupMode, StandbyMode};
 use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
 use crate::http::{Health, Server, Site};
 use crate::in_flight::InFlight;
-use crate::kafka::{Cluster, Membership};
+use crate::kafka::{Cluster, Membership, blocking};
 use crate::login;
+use crate::members::{client_id, refuse_strangers, watch_members};
 use crate::metrics::Metrics;
 use crate::pipeline::{Claimant, Republish, Starter, start_in_groups};
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
@@ -42,8 +43,11 @@ pub(crate) struct Errand {
     pub republish: Option<Republish>,
 }
 
-/// A membership, and what ends with why there can be none.
-type Joined = (Membership, Pin<Box<dyn Future<Output = GroupError> + Send>>);
+/// The membership, once there is one, and what joins and then ends with why there can be none.
+type Joined = (
+    Arc<Mutex<Option<Membership>>>,
+    Pin<Box<dyn Future<Output = Failure> + Send>>,
+);
 
 /// What lenders are run with.
 struct Prepared {
@@ -88,12 +92,14 @@ impl Supervisor {
                     failed = following => {
                         ending.request();
                         all.await;
-                        Some(Failure::from(failed))
+                        Some(failed)
                     }
                 };
                 // What it had is given up by now.
-                let left = tokio::task::spawn_blocking(|| membership.leave()).await;
-                left.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+                let membership = membership.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(membership) = membership {
+                    blocking(|| membership.leave()).await;
+                }
                 failure.map_or(Ok(()), Err)?;
             } else {
                 all.await;
@@ -122,7 +128,10 @@ impl Supervisor {
         watchers: &mut JoinSet<()>,
     ) -> Result<Option<Prepared>, Failure> {
         let stale_after = config.http.stale_after;
-        let health = Arc::new(Health::new(config.lenders.keys(), stale_after, Arc::clone(&metrics)));
+        let is_shared = config.group.mode == GroupMode::Shared && errand.until == Until::Asked;
+        let stands_by_warm = is_shared && config.group.standby == StandbyMode::Warm;
+        let health = Health::new(config.lenders.keys(), stale_after, stands_by_warm, Arc::clone(&metrics));
+        let health = Arc::new(health);
         let watchdog = Arc::new(Watchdog::default());
         let watching = watchdog.start().map_err(|source| ProcessError::System {
             doing: "starting a thread",
@@ -162,16 +171,20 @@ impl Supervisor {
         let in_flight = InFlight::new(budget, config.lenders.len(), metrics.in_flight_bytes.clone());
         metrics.in_flight_limit_bytes.set(in_flight.limit(config.lenders.len()));
         let (wanted, to_do) = mpsc::unbounded_channel();
+        // Told once what was to stand by first was read.
+        let (was_read, held_first) = oneshot::channel();
         let lenders: Vec<String> = config.lenders.keys().cloned().collect();
-        let is_shared = config.group.mode == GroupMode::Shared && errand.until == Until::Asked;
+        let instance = instance_id();
+        let differ = watch::Sender::new(false);
         let (assignment, group) = if is_shared {
-            let (given, joined) = join(&cluster, &config, &checked, &denials, &metrics)?;
-            metrics.group_member.set(1);
+            let (client_id, group) = (client_id(&config, &instance), config.group_id().to_owned());
+            refuse_strangers(&cluster, &group).await?;
+            let (given, joined) = join(&cluster, &config, &client_id, &checked, &denials, &metrics, held_first);
+            watchers.spawn(watch_members(cluster.clone(), group, client_id, differ.clone()));
             (Assignment::ByGroup(given), Some(joined))
         } else {
             (Assignment::All, None)
         };
-        let instance = instance_id();
         tracing::info!(
             instance,
             lenders = lenders.len(),
@@ -191,7 +204,7 @@ impl Supervisor {
             republish: errand.republish,
             denials: denials.anew(),
         };
-        tokio::spawn(start_in_groups(Arc::new(starter), to_do, lenders.len()));
+        tokio::spawn(start_in_groups(Arc::new(starter), to_do, was_read, lenders.len()));
         for lender in &lenders {
             watchers.spawn(progress_bar::follow(lender.clone(), metrics.lender(lender)));
         }
@@ -221,36 +234,52 @@ impl Supervisor {
             schemas_lost,
             undecided: watch::Sender::new(lenders.len()),
             assignment,
+            members_differ: differ,
             any_ran: watch::Sender::new(false),
         });
         Ok(Some(Prepared { supervisor, group }))
     }
 }
 
-/// Joins the group: what it gives, the membership, and why that cannot be, once that is sure.
+/// Joins the group, once what stands by is held: what it is given at once is taken over warm, and who is given nothing to run is not
+/// joined for. Gives what the group gives, the membership, and why there can be none, once that is sure.
 fn join(
     cluster: &Cluster,
     config: &Config,
+    client_id: &str,
     checked: &[UsableTopic],
     denials: &Denials,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<Granted>, Joined), Failure> {
+    held_first: oneshot::Receiver<()>,
+) -> (Arc<Granted>, Joined) {
     let cursors = checked.iter().filter(|topic| topic.role == Role::Cursor);
-    let topics: BTreeSet<&str> = cursors.map(|topic| topic.name.as_str()).collect();
-    let topics: Vec<&str> = topics.into_iter().collect();
-    let (events, told) = mpsc::unbounded_channel();
-    let membership = Membership::join(cluster, &config.group, &topics, events)?;
-    let given = Arc::<Granted>::default();
+    let topics: BTreeSet<String> = cursors.map(|topic| topic.name.clone()).collect();
+    let (given, membership) = (Arc::<Granted>::default(), Arc::<Mutex<Option<Membership>>>::default());
     let following = {
-        let (given, group) = (Arc::clone(&given), config.group_id().to_owned());
+        let (given, joined, group) = (
+            Arc::clone(&given),
+            Arc::clone(&membership),
+            config.group_id().to_owned(),
+        );
         let (denials, metrics) = (denials.anew(), Arc::clone(metrics));
-        async move { given.follow(&group, told, &denials, &metrics).await }
+        let (cluster, settings, client_id) = (cluster.clone(), config.group.clone(), client_id.to_owned());
+        async move {
+            if settings.standby == StandbyMode::Warm && held_first.await.is_err() {
+                // Nothing starts any more, which whoever waits for that says.
+                return std::future::pending().await;
+            }
+            let (events, told) = mpsc::unbounded_channel();
+            let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+            match Membership::join(&cluster, &settings, &client_id, &topics, events) {
+                Ok(membership) => *joined.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership),
+                Err(failure) => return failure,
+            }
+            tracing::info!(group, "sharing the lenders out with the members of the group");
+            metrics.group_member.set(1);
+            Failure::from(given.follow(&group, told, &denials, &metrics).await)
+        }
     };
-    tracing::info!(
-        group = config.group_id(),
-        "sharing the lenders out with the members of the group"
-    );
-    Ok((given, (membership, Box::pin(following))))
+    (given, (membership, Box::pin(following)))
 }
 
 /// The topics, asked for again while they may only seem to be missing or hidden.

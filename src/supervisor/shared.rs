@@ -12,6 +12,7 @@ use crate::avro::Encoder;
 use crate::backoff::Patience;
 use crate::config::{Config, SecretSource, StandbyMode};
 use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
+use crate::failpoint;
 use crate::http::{Health, Standing};
 use crate::in_flight::InFlight;
 use crate::kafka::{Cluster, partition_of};
@@ -45,6 +46,8 @@ pub(crate) struct Supervisor {
     /// With login, registry and upstream.
     pub(super) patience: Patience,
     pub(super) assignment: Assignment,
+    /// Whether a member of the group is configured otherwise.
+    pub(super) members_differ: watch::Sender<bool>,
     pub(super) wanted: mpsc::UnboundedSender<Wanted>,
     /// How often the registry was found to have lost a schema that is written under.
     pub(super) schemas_lost: watch::Sender<u64>,
@@ -143,6 +146,7 @@ impl Supervisor {
         let mut is_said = false;
         loop {
             let lease = self.lease(restorable).await?;
+            let is_adopted = lease.is_adopted();
             let candidate = Candidate {
                 lender: restorable.clone(),
                 pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
@@ -151,7 +155,7 @@ impl Supervisor {
                 waits_for: self
                     .assignment
                     .is_shared()
-                    .then(|| match fenced_under.is_still(&lease) {
+                    .then(|| match is_adopted || fenced_under.is_still(&lease) {
                         true => Among::All,
                         false => Among::Outsiders,
                     }),
@@ -166,10 +170,22 @@ impl Supervisor {
                 }
             };
             let age = match started {
-                Ok(pipeline) => return Ok((lease, pipeline)),
+                Ok(pipeline) => {
+                    if is_adopted {
+                        tracing::warn!(
+                            lender,
+                            "nobody ran it, and its partition is another member's, which may not be configured with it: it is run here \
+                             until the group says otherwise, or that one takes it"
+                        );
+                    }
+                    return Ok((lease, pipeline));
+                }
                 Err(LivesOutside(age)) => age,
             };
             self.health.set(lender, Standing::Standby);
+            if is_adopted {
+                continue;
+            }
             if !std::mem::replace(&mut is_said, true) {
                 let age = humantime::format_duration(age);
                 tracing::warn!(
@@ -191,7 +207,7 @@ impl Supervisor {
     /// Waits until the lender is this process's to run.
     async fn lease(&self, lender: &Restorable) -> Result<Lease, StopReason> {
         if !self.assignment.is_shared() {
-            return Ok(Lease::default());
+            return Ok(Lease::Always);
         }
         let (topic, key) = (
             &lender.topics.cursor,
@@ -204,6 +220,7 @@ impl Supervisor {
         let lease = self.unless_asked(async {
             tokio::select! {
                 lease = self.assignment.lease(&place) => Some(lease),
+                () = self.nobody_may_run_it() => Some(self.assignment.adopted(&place)),
                 // What it would write under was found when it began to stand by: it begins anew.
                 Ok(()) = schemas_lost.changed() => None,
             }
@@ -211,6 +228,19 @@ impl Supervisor {
         let lease = lease.await?.ok_or_else(StopReason::as_asked)?;
         self.health.set(&lender.lender, Standing::Starting);
         Ok(lease)
+    }
+
+    /// Returns after a while, while some member is configured otherwise: what a process has and that one lacks would be run by nobody.
+    async fn nobody_may_run_it(&self) {
+        /// Also how long whoever has it may take to start it before this one tries.
+        const WAIT: Duration = Duration::from_secs(60);
+        loop {
+            let wait = failpoint::shortened("D02_TEST_ADOPTION", WAIT);
+            tokio::time::sleep(wait.mul_f64(1.0 + 0.2 * fastrand::f64())).await;
+            if *self.members_differ.borrow() {
+                return;
+            }
+        }
     }
 
     /// What `work` gives, unless the process is asked to end first: nothing is open yet that would have to be ended.

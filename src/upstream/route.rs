@@ -165,10 +165,11 @@ impl Route {
             let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
             let before = *apart;
             *apart = before.after(difference(date, sent_at, here), self.late_window);
+            // Each time: who stood by in between has forgotten it.
+            metrics.clocks_apart.set(i64::from(apart.0));
             (before != *apart).then_some(*apart)
         };
         let Some(apart) = apart else { return };
-        metrics.clocks_apart.set(i64::from(apart.0));
         let (lender, late_window) = (&*self.lender, humantime::format_duration(self.late_window));
         if apart.0 {
             tracing::error!(

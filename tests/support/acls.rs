@@ -22,6 +22,7 @@ pub(crate) enum Resource {
     Topic(String),
     /// All ids that begin so.
     TransactionalIds(String),
+    Group(String),
 }
 
 /// One right of a user.
@@ -74,6 +75,7 @@ fn ask(servers: &str, api: i16, user: &str, right: &Right) -> Vec<u8> {
     let (kind, name, pattern) = match &right.resource {
         Resource::Topic(name) => (2, name, LITERAL),
         Resource::TransactionalIds(prefix) => (5, prefix, PREFIXED),
+        Resource::Group(name) => (3, name, LITERAL),
     };
     let mut request = Vec::new();
     if api != DESCRIBE_ACLS {

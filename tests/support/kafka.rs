@@ -99,7 +99,11 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64
             Err(KafkaError::MetadataFetch(
                 RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::UnknownTopicOrPartition,
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                // A broker that was killed.
+                | RDKafkaErrorCode::DestroyBroker
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::OperationTimedOut,
             )) => None,
             Err(error) => panic!("watermarks of {topic}: {error}"),
         }

@@ -18,7 +18,7 @@ use super::wait_for;
 use super::world::World;
 
 /// Users who may nothing by themselves, with their passwords.
-const USERS: [(&str, &str); 9] = [
+const USERS: [(&str, &str); 10] = [
     ("main", "planted-main"),
     ("starts", "planted-starts"),
     ("runs", "planted-runs"),
@@ -26,6 +26,7 @@ const USERS: [(&str, &str); 9] = [
     ("runs-on", "planted-runs-on"),
     ("stays-away", "planted-stays-away"),
     ("rotated", "planted-rotated"),
+    ("turned", "planted-turned"),
     ("stranger", "planted-stranger"),
     ("vouched", "planted-vouched"),
 ];
@@ -210,13 +211,6 @@ impl Secured {
         }
     }
 
-    /// Gives `user` the right to its group, by the command that stands there too.
-    pub(crate) fn grant_group_as_documented(&self, user: &str, world: &World) {
-        let of_group = self.documented(user, world, true);
-        assert_eq!(of_group.len(), 1, "{of_group:?}");
-        self.run_acl_command(&of_group[0]);
-    }
-
     fn run_acl_command(&self, arguments: &[String]) {
         let run = self.broker.run_tool("org.apache.kafka.tools.AclCommand", arguments);
         run.unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
@@ -234,17 +228,10 @@ impl Secured {
         });
     }
 
-    /// What a source needs that is no member of a group.
+    /// The arguments of the documented commands, for `user` and the names of this world.
     fn documented_for(&self, user: &str, world: &World) -> Vec<Vec<String>> {
-        let commands = self.documented(user, world, false);
-        assert_eq!(commands.len(), 4, "{commands:?}");
-        commands
-    }
-
-    /// The arguments of the documented commands, for `user` and the names of this world: those of a group, or the others.
-    fn documented(&self, user: &str, world: &World, are_of_group: bool) -> Vec<Vec<String>> {
-        let mut commands = documented_commands();
-        commands.retain(|command| command.contains(&"--group".to_owned()) == are_of_group);
+        let commands = documented_commands();
+        assert_eq!(commands.len(), 5, "{commands:?}");
         let for_world = |command: Vec<String>| {
             let argument = |argument: &String| match argument.as_str() {
                 "localhost:9092" => self.servers(),
@@ -301,6 +288,7 @@ fn rights(arguments: &[String]) -> Vec<Right> {
             }),
             "--topic" => resources.push(Resource::Topic(value.to_owned())),
             "--transactional-id" => resources.push(Resource::TransactionalIds(value.to_owned())),
+            "--group" => resources.push(Resource::Group(value.to_owned())),
             "--resource-pattern-type" => assert_eq!(value, "prefixed", "of transactional ids"),
             other => panic!("no option that a test knows: {other}"),
         }

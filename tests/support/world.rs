@@ -21,6 +21,7 @@ pub(crate) struct World {
     pub servers: String,
     directory: TempDir,
     follower: Mutex<Option<Follower>>,
+    mode: &'static str,
 }
 
 impl World {
@@ -40,7 +41,14 @@ impl World {
             servers,
             directory: tempfile::tempdir().expect("a directory"),
             follower: Mutex::default(),
+            mode: "shared",
         }
+    }
+
+    /// Of two processes, the later one takes over, and the first one ends.
+    pub(crate) fn single(mut self) -> Self {
+        self.mode = "single";
+        self
     }
 
     /// Uses another broker than the shared one.
@@ -59,6 +67,11 @@ impl World {
 
     /// Writes the configuration; gives its path.
     pub(crate) fn config(&self) -> String {
+        self.config_of(self.simulator.handle().lender_count(), "d02-source.toml")
+    }
+
+    /// The configuration with the first so many lenders alone, in this file.
+    pub(crate) fn config_of(&self, lender_count: usize, file: &str) -> String {
         let handle = self.simulator.handle();
         let mut toml = format!(
             "name = \"{name}\"\n[upstream]\nbase_url = \"{url}\"\npoll_interval = \"100ms\"\nsnapshot_parallelism = 1\n{ca}\
@@ -67,7 +80,7 @@ impl World {
              dead_letters = \"{name}.dead\"\n\
              # The cleaner would remove the very duplicates that a test looks for.\n\
              [kafka.topic_settings.accounts]\n\"min.compaction.lag.ms\" = \"604800000\"\n\
-             [transaction]\nmax_rows = 3000\n\
+             [transaction]\nmax_rows = 3000\n[group]\nmode = \"{mode}\"\n\
              [schema_registry]\nurl = \"{registry}\"\n",
             name = self.name,
             url = handle.base_url(),
@@ -76,16 +89,17 @@ impl World {
                 .map(|path| format!("ca_file = \"{}\"\n", path.display()))
                 .unwrap_or_default(),
             servers = self.servers,
+            mode = self.mode,
             registry = testbed().schema_registry_url(),
         );
-        for number in 0..handle.lender_count() {
+        for number in 0..lender_count {
             let lender = handle.lender(number);
             toml.push_str(&format!(
                 "[lenders.{}]\nemail = \"{}\"\npassword = \"{}\"\n",
                 lender.subdomain, lender.email, lender.password
             ));
         }
-        let path = self.path("d02-source.toml");
+        let path = self.path(file);
         std::fs::write(&path, toml).expect("written");
         path.display().to_string()
     }

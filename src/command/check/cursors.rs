@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ask::ask;
 use super::finding::Notes;
-use crate::config::Config;
+use crate::config::{Config, GroupMode};
 use crate::kafka::{Cluster, topic_ends};
 use crate::pipeline::{Claimant, StartError, claim_of, key_of, living_age, refuse_live_elsewhere};
 use crate::progress::{Record, RecordKey};
@@ -166,7 +166,7 @@ fn judged(
     let found = match records.current(key)? {
         None => NO_RECORD.to_owned(),
         Some((_, None)) => "reset; the next `run` reads from the beginning".to_owned(),
-        Some((stored, Some(record))) => held(stored, record, heartbeat),
+        Some((stored, Some(record))) => held(config, stored, record),
     };
     let names = config.kafka.topics.for_lender(lender);
     let committed = records.committed(key)?;
@@ -194,11 +194,19 @@ fn judged(
     Ok(found)
 }
 
-fn held(stored: &StoredCursor, record: &Record, heartbeat: Duration) -> String {
-    let state = match (&record.instance, living_age(stored.written_at, record, heartbeat)) {
-        (None, _) => "released".to_owned(),
-        (Some(_), Some(_)) => "an instance lives; another `run` would take over from it".to_owned(),
-        (Some(_), None) => "not released, but its instance gives no sign of life".to_owned(),
+fn held(config: &Config, stored: &StoredCursor, record: &Record) -> String {
+    let age = living_age(stored.written_at, record, config.transaction.heartbeat_interval);
+    let is_member = record.group.as_deref() == Some(config.group_id());
+    let state = match (&record.instance, age, config.group.mode) {
+        (None, _, _) => "released",
+        (Some(_), None, _) => "not released, but its instance gives no sign of life",
+        (Some(_), Some(_), GroupMode::Single) => "an instance lives; another `run` would take over from it",
+        (Some(_), Some(_), GroupMode::Shared) if is_member => {
+            "an instance lives; another `run` would share the lenders out with it"
+        }
+        (Some(_), Some(_), GroupMode::Shared) => {
+            "an instance lives that is no member of the group; another `run` would stand by"
+        }
     };
     format!("{state}; partitions as recorded ({})", record.partitions)
 }

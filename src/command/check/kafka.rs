@@ -9,6 +9,7 @@ use super::ask::ask;
 use super::authorization::authorization;
 use super::cursors::cursors;
 use super::finding::Notes;
+use super::group::group;
 use super::records::{WrittenSchema, records};
 use crate::config::Config;
 use crate::exit::{Diagnosis, Exit, Failure, chain};
@@ -49,6 +50,8 @@ pub(super) async fn check(notes: &mut Notes, seen: &mut Vec<WrittenSchema>, conf
     .await;
     notes.doing("cursor records");
     cursors(notes, config, &cluster, &usable, &readable, &missing).await;
+    notes.doing("group");
+    group(notes, config, &cluster, &usable).await;
     notes.doing("transaction");
     transaction(notes, config, &cluster).await;
     notes.doing("records");

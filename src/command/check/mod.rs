@@ -12,7 +12,7 @@
 //! - `finding`: what is said (pure)
 //! - `upstream`: name, connection, login, one page
 //! - `page`: what is odd in a page (pure)
-//! - `kafka`: brokers, topics, a transaction; `authorization`, `cursors`, `records`: what stands in the topics
+//! - `kafka`: brokers, topics, a transaction; `authorization`, `group`, `cursors`, `records`: what may be done, and what stands there
 //! - `registry`: the subjects; the schemas of records
 
 mod ask;
@@ -20,6 +20,7 @@ mod authorization;
 mod cursors;
 mod execute;
 mod finding;
+mod group;
 mod kafka;
 mod page;
 mod records;
