@@ -46,6 +46,11 @@ struct RequestLabel {
     status: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabel {
+    group: String,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct VersionLabel {
     version: &'static str,
@@ -94,7 +99,7 @@ macro_rules! lender_metrics {
             requests_total: Family<RequestLabel, Counter>,
             pub in_flight_bytes: Gauge,
             pub in_flight_limit_bytes: Gauge,
-            pub group_member: Gauge,
+            group_member: Family<GroupLabel, Gauge>,
             pub group_partitions: Gauge,
             pub group_rebalances_total: Counter,
             $($name: OfLender<$kind>,)*
@@ -129,7 +134,7 @@ macro_rules! lender_metrics {
                     lenders: Mutex::default(),
                     in_flight_bytes: Gauge::default(),
                     in_flight_limit_bytes: Gauge::default(),
-                    group_member: Gauge::default(),
+                    group_member: Family::default(),
                     group_partitions: Gauge::default(),
                     group_rebalances_total: Counter::default(),
                     requests_total: Family::default(),
@@ -153,6 +158,11 @@ macro_rules! lender_metrics {
                 build_info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
                 registry.register(BUILD_INFO.name, BUILD_INFO.help, build_info);
                 metrics
+            }
+
+            pub(crate) fn show_member(&self, group: &str) {
+                let group = group.to_owned();
+                self.group_member.get_or_create(&GroupLabel { group }).set(1);
             }
 
             /// The metrics of a lender, which are there from then on.
@@ -213,11 +223,12 @@ const START: Described = Described::of_process(
     "FloatGauge",
     "When this process began, in seconds since the epoch",
 );
-const GROUP_MEMBER: Described = Described::of_process(
-    "group_member",
-    "Gauge",
-    "1 where this process is to run what a group gives to it, 0 where it is alone",
-);
+const GROUP_MEMBER: Described = Described {
+    name: "group_member",
+    kind: "Gauge",
+    labels: "group",
+    help: "1 where this process is a member of the group; not there where it is of none",
+};
 const GROUP_PARTITIONS: Described = Described::of_process(
     "group_partitions",
     "Gauge",

@@ -275,7 +275,7 @@ fn join(
                 Err(failure) => return failure,
             }
             tracing::info!(group, "sharing the lenders out with the members of the group");
-            metrics.group_member.set(1);
+            metrics.show_member(&group);
             Failure::from(given.follow(&group, told, &denials, &metrics).await)
         }
     };
