@@ -8,6 +8,8 @@
 mod ceiling;
 #[path = "end_to_end/follower.rs"]
 mod follower;
+#[path = "end_to_end/group.rs"]
+mod group;
 #[path = "end_to_end/picture.rs"]
 mod picture;
 #[path = "end_to_end/process.rs"]
@@ -118,13 +120,16 @@ fn main() {
 type Part = (&'static str, fn(&Testbed, &mut Report));
 
 /// What can be asked for by name; all of it, if nothing is.
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 9] = [
     ("walk", walk),
     ("sizes", sizes),
     ("restore", restore),
     ("lenders", lenders),
     ("latency", latency),
     ("freshness", freshness),
+    ("sharing", group::sharing),
+    ("rest", group::rest),
+    ("standby", group::standby),
 ];
 
 /// With `changes`, which writes a second record for each row, and without; one after the other in every round.

@@ -40,6 +40,9 @@ pub(crate) enum Rule {
     /// What was restored before a lender was fenced is read on behind it; a rule of the model test's own start.
     #[cfg(test)]
     ReadOnWhenFenced,
+    /// What a released lender held is read on from where it was taken out; of the model test's own members.
+    #[cfg(test)]
+    TakenBackWhereItWas,
 }
 
 #[cfg(test)]

@@ -86,10 +86,16 @@ impl Source {
 
     /// `run`, until the guard is dropped.
     pub(crate) fn run(&self) -> Running {
+        self.run_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn run_with(&self, arguments: &[&str]) -> Running {
         let child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
             .arg("--config")
             .arg(&self.config)
             .args(&self.settings)
+            .args(arguments)
             .arg("run")
             .env("RUST_LOG", std::env::var("D02_BENCH_LOG").as_deref().unwrap_or("error"))
             .spawn()
@@ -159,6 +165,12 @@ impl Source {
 /// A program that runs until this is dropped.
 pub(crate) struct Running(Child);
 
+impl Running {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // Gone already is as good.
@@ -204,7 +216,7 @@ fn seconds(text: &str) -> Duration {
 }
 
 /// `None` once the process has ended.
-fn memory(status: &Path, name: &str) -> Option<u64> {
+pub(crate) fn memory(status: &Path, name: &str) -> Option<u64> {
     let status = fs::read_to_string(status).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;

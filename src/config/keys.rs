@@ -227,8 +227,8 @@ pub(super) const KEYS: &[ConfigKey] = &[
     key("kafka.topic_settings.cursor.partitions", PARTITIONS)
         .defaults_to("24")
         .reason(
-            "Processes share the lenders out by them, so more than one of these runs something only where there is more than one. A \
-                 topic that exists keeps what it has; more may be added at any time.",
+            "Processes share the lenders out by them: of a topic with one, one process runs all. A topic that exists keeps what it \
+                 has; more may be added at any time, and count once the processes are started anew.",
         ),
     key("kafka.topic_settings.cursor.replication_factor", ValueKind::Replication)
         .defaults_to("-1")

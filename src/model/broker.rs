@@ -67,6 +67,7 @@ struct State {
     commit_count: u64,
     crash_count: u64,
     fence_count: u64,
+    warm_count: u64,
     violation: Option<Violation>,
     is_away: bool,
     /// Records that get through in time, of a transaction.
@@ -97,6 +98,7 @@ impl Broker {
             commit_count: 0,
             crash_count: 0,
             fence_count: 0,
+            warm_count: 0,
             violation: None,
             is_away: false,
             most: usize::MAX,
@@ -170,6 +172,15 @@ impl Broker {
 
     pub(super) fn slow_count(&self) -> u64 {
         self.state().slow_count
+    }
+
+    /// A process started with what it held.
+    pub(super) fn note_warm(&self) {
+        self.state().warm_count += 1;
+    }
+
+    pub(super) fn warm_count(&self) -> u64 {
+        self.state().warm_count
     }
 
     pub(super) fn fence_count(&self) -> u64 {

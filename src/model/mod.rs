@@ -14,8 +14,8 @@ mod upstream;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -37,11 +37,11 @@ use crate::failpoint::{self, Rule};
 use crate::in_flight::InFlight;
 use crate::index::Restored;
 use crate::metrics::LenderMetrics;
-use crate::pipeline::{ChangeRecorder, Claim, Claimant, LenderSettings, StopReason, claim_of};
+use crate::pipeline::{ChangeRecorder, Claim, Claimant, Left, LenderSettings, StopReason, claim_of};
 use crate::policy::Denials;
 use crate::progress::Timestamp;
 use crate::reader::{Reader, ReaderSettings, Until};
-use crate::shutdown;
+use crate::shutdown::{self, Shutdown, ShutdownSender};
 use crate::simulator::{LenderOptions, Options, Simulator};
 use crate::sink::Sink;
 use crate::upstream::{Client, Route};
@@ -52,7 +52,7 @@ use upstream::{EVENTS, Event, InProcess, World};
 const BEGIN_MS: i64 = 1_780_272_000_000;
 
 /// What must hold: the five promises (docs/delivery.md), and what the model looks at besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Promise {
     Complete,
     Once,
@@ -100,6 +100,8 @@ struct Played {
     reconciles: u64,
     deleted: u64,
     put_back: u64,
+    /// Starts with what the process held already.
+    warm: u64,
 }
 
 impl Played {
@@ -119,6 +121,7 @@ impl Played {
         self.reconciles += other.reconciles;
         self.deleted += other.deleted;
         self.put_back += other.put_back;
+        self.warm += other.warm;
     }
 }
 
@@ -135,8 +138,69 @@ struct Scenario {
     in_flight: InFlight,
 }
 
+/// What a process of the group holds of the topic, while it runs the lender and while another one does.
+struct Image {
+    restored: Restored,
+    /// What stands before this is in it.
+    known: usize,
+}
+
+impl Image {
+    fn of(public_id: &str) -> Self {
+        Self {
+            restored: Restored::new([(public_id.to_owned(), 0)], 0),
+            known: 0,
+        }
+    }
+
+    fn read_on(&mut self, broker: &Broker, public_id: &str) {
+        self.known = broker.restore(&mut self.restored, public_id, self.known);
+    }
+}
+
+/// A process of the group, as far as it lives on when another one runs the lender. Clones are the same.
+#[derive(Clone, Default)]
+struct Member(Arc<Mutex<Option<Image>>>);
+
+impl Member {
+    fn image(&self) -> MutexGuard<'_, Option<Image>> {
+        self.0.lock().expect("nothing panics while it holds the lock")
+    }
+
+    /// Reads on what is held, as it does while it stands by.
+    fn follow(&self, broker: &Broker, public_id: &str) {
+        let mut image = self.image();
+        image
+            .get_or_insert_with(|| Image::of(public_id))
+            .read_on(broker, public_id);
+    }
+
+    /// Takes back what the lender held when it was released: others may have written behind where it was taken out.
+    fn take_back(&self, public_id: &str, left: Option<Left>, taken_at: usize) {
+        let mut guard = self.image();
+        let Some(image) = guard.as_mut() else { return };
+        let is_back = match left {
+            Some(left) if !image.restored.is_kept(public_id) => {
+                if !failpoint::is_broken(Rule::TakenBackWhereItWas) {
+                    image.known = taken_at;
+                }
+                image.restored.take_back(public_id.to_owned(), left.index)
+            }
+            // Lost, or not known to be released: it is restored anew.
+            Some(_) | None => false,
+        };
+        if !is_back {
+            *guard = None;
+        }
+    }
+}
+
 /// One process of the source, for one lender.
 struct Process {
+    member: Member,
+    /// It is asked to end by this.
+    _ending: Arc<ShutdownSender>,
+    shutdown: Shutdown,
     simulator: crate::simulator::Handle,
     broker: Broker,
     scenario: Arc<Scenario>,
@@ -168,22 +232,32 @@ impl Process {
     /// `None`: it crashed.
     async fn run(self) -> Option<StopReason> {
         let (client, login) = self.log_in().await;
-        // Restored while others still write, then fenced and read on.
+        // Restored while others still write, unless it is held, then fenced and read on.
         let public_id = &login.lender_public_id;
-        let mut restored = Restored::new([(public_id.clone(), 0)], 0);
-        let known = self.broker.restore(&mut restored, public_id, 0);
+        let held = self
+            .member
+            .image()
+            .take()
+            .filter(|image| image.restored.is_kept(public_id));
+        let was_held = held.is_some();
+        let mut image = held.unwrap_or_else(|| Image::of(public_id));
+        image.read_on(&self.broker, public_id);
         sleep(Duration::from_millis(fastrand::u64(0..300))).await;
         let producer = self.broker.producer(topics());
         let is_dead = producer.is_dead();
         if !failpoint::is_broken(Rule::ReadOnWhenFenced) {
-            self.broker.restore(&mut restored, public_id, known);
+            image.read_on(&self.broker, public_id);
         }
         let claimant = Claimant::alone(format!("process-{}", self.number));
         let committed = producer.committed().expect("it has not crashed yet");
         let base_url = self.scenario.upstream.base_url.to_string();
         let record =
             claim_of(committed, &claimant, base_url, "accounts=6,changes=6".to_owned()).expect("the same source");
-        let (_sender, shutdown) = shutdown::channel();
+        if was_held && record.accounts.is_none() {
+            // Nothing tells whether it is right.
+            image = Image::of(public_id);
+            image.read_on(&self.broker, public_id);
+        }
         let settings = LenderSettings {
             lender: "lender-1",
             public_id,
@@ -197,9 +271,10 @@ impl Process {
             republish: None,
             metrics: self.scenario.metrics.clone(),
             pulse: crate::watchdog::Pulse::default(),
-            shutdown,
+            shutdown: self.shutdown.clone(),
         };
-        let (held, dead_letters) = (restored.lender(public_id), self.broker.dead_letters());
+        let (held, dead_letters) = (image.restored.lender(public_id), self.broker.dead_letters());
+        let taken_at = image.known;
         let claim = match Claim::new(producer, record, held, dead_letters, settings) {
             Ok(claim) => claim,
             Err(error) => {
@@ -217,6 +292,10 @@ impl Process {
                 return None;
             }
         };
+        if was_held {
+            self.broker.note_warm();
+        }
+        *self.member.image() = Some(image);
         let (reader, inbox) = Reader::new(ReaderSettings {
             client: Arc::new(client),
             encoder: Encoder::new(Frame::Confluent { schema_id: 1 }),
@@ -234,10 +313,14 @@ impl Process {
         });
         let mut reading = JoinSet::new();
         reading.spawn(reader.run(login.clock, self.scenario.start_from));
-        let (stopped, ..) = pipeline.run(inbox).await;
+        let (stopped, left, _) = pipeline.run(inbox).await;
         if is_dead.load(Ordering::SeqCst) {
+            *self.member.image() = None;
             return None;
         }
+        // Whoever takes it back may be busy with another lender.
+        sleep(Duration::from_millis(fastrand::u64(0..3_000))).await;
+        self.member.take_back(public_id, left, taken_at);
         // Tokens that are refused again and again make a lender fail, which is tried again.
         if !matches!(stopped.exit(), Exit::Done | Exit::TakenOver) && !stopped.is_failed {
             self.broker
@@ -348,19 +431,30 @@ impl Play {
             .collect();
         let pace = rng.u64(10..800);
         let event_count = rng.u32(5..60);
-        let mut process = |until| {
+        let mut process = |until, member: &Member| {
             played.processes += 1;
-            Process {
+            let (sender, shutdown) = shutdown::channel();
+            let ending = Arc::new(sender);
+            let process = Process {
+                member: member.clone(),
+                _ending: Arc::clone(&ending),
+                shutdown,
                 simulator: simulator.handle(),
                 broker: broker.clone(),
                 scenario: Arc::clone(&scenario),
                 number: played.processes,
                 until,
-            }
-            .start()
+            };
+            (process.start(), ending)
         };
-        let mut running = process(Until::Asked);
+        let (mut first, mut second) = (Member::default(), Member::default());
+        let public_id = simulator.lender(0).public_id;
+        let (mut running, mut ending) = process(Until::Asked, &first);
         for _ in 0..event_count {
+            // The one that stands by.
+            if rng.bool() {
+                second.follow(&broker, &public_id);
+            }
             sleep(Duration::from_millis(rng.u64(..pace))).await;
             if !events.is_empty() {
                 world.happen(events[rng.usize(..events.len())]).await;
@@ -369,11 +463,22 @@ impl Play {
                 // Killed between two commits; for a while nobody runs.
                 0 if !self.is_plain => {
                     running.abort();
+                    first = Member::default();
                     sleep(Duration::from_millis(rng.u64(..3 * 4_000))).await;
-                    running = process(Until::Asked);
+                    (running, ending) = process(Until::Asked, &first);
                 }
-                // A second process takes over; the first one finds out.
-                1 if !self.is_plain => running = process(Until::Asked),
+                // The second process takes over; the first one finds out.
+                1 if !self.is_plain => {
+                    std::mem::swap(&mut first, &mut second);
+                    (running, ending) = process(Until::Asked, &first);
+                }
+                // The first one is asked to release it, and given some time for that.
+                3 | 4 if !self.is_plain => {
+                    ending.request();
+                    sleep(Duration::from_millis(rng.u64(..1_000))).await;
+                    std::mem::swap(&mut first, &mut second);
+                    (running, ending) = process(Until::Asked, &first);
+                }
                 // A quota; or it is lifted.
                 2 if !self.is_plain => broker.take([0, 3, 20, usize::MAX][rng.usize(..4)]),
                 _ => {}
@@ -381,7 +486,7 @@ impl Play {
             // What crashed is started again.
             if running.is_finished() {
                 sleep(Duration::from_millis(rng.u64(..500))).await;
-                running = process(Until::Asked);
+                (running, ending) = process(Until::Asked, &first);
             }
         }
         world.mend();
@@ -396,7 +501,7 @@ impl Play {
         for until in [Until::CaughtUp, reconciled] {
             let ended = async {
                 loop {
-                    match process(until).await.transpose() {
+                    match process(until, &Member::default()).0.await.transpose() {
                         // Crashed, or lost to one that was just starting.
                         None => {}
                         Some(Ok(stopped)) if stopped.exit() == Exit::TakenOver => {}
@@ -432,6 +537,7 @@ impl Play {
             reconciles: metrics.reconciles_total.get(),
             deleted: metrics.deleted_accounts_total.get(),
             put_back: metrics.put_back_total.get(),
+            warm: broker.warm_count(),
             ..played
         };
         if self.is_told {
@@ -585,7 +691,7 @@ mod tests {
         // Not by a macro, whose output a passing test does not show.
         let _ = writeln!(std::io::stderr(), "model: {count} plays from seed {first}: {all:?}");
         assert!(
-            all.crashes > 0 && all.fenced > 0 && all.slow > 0 && all.faults > 0 && all.fresh_walks > 0,
+            all.crashes > 0 && all.fenced > 0 && all.slow > 0 && all.faults > 0 && all.fresh_walks > 0 && all.warm > 0,
             "{all:?}"
         );
     }
@@ -650,7 +756,11 @@ mod tests {
         }
 
         fn process(&self, until: Until) -> Process {
+            let (sender, shutdown) = shutdown::channel();
             Process {
+                member: Member::default(),
+                _ending: Arc::new(sender),
+                shutdown,
                 simulator: self.simulator.handle(),
                 broker: self.broker.clone(),
                 scenario: Arc::clone(&self.scenario),
@@ -1287,6 +1397,51 @@ mod tests {
     fn a_split_that_keeps_the_old_bound_is_caught() {
         catches(Rule::SplitMovesStop, &[Promise::Complete]);
     }
+    /// A lender goes from one member to the other and back, while the first one is slow to take back what it held.
+    async fn goes_to_another_and_comes_back() -> Option<Promise> {
+        let mut stage = Stage::new(&[1; 60], 10, 1, Crashes::Never).await;
+        let start = |stage: &Stage, member: &Member| {
+            let (sender, shutdown) = shutdown::channel();
+            let ending = Arc::new(sender);
+            let process = Process {
+                member: member.clone(),
+                _ending: Arc::clone(&ending),
+                shutdown,
+                ..stage.process(Until::Asked)
+            };
+            (process.start(), ending)
+        };
+        let (first, second) = (Member::default(), Member::default());
+        let (_, ending) = start(&stage, &first);
+        sleep(Duration::from_secs(5)).await;
+        stage.world.happen(Event::ChangeMany).await;
+        ending.request();
+        let (_, ending) = start(&stage, &second);
+        for _ in 0..50 {
+            sleep(Duration::from_millis(100)).await;
+            // What else the topic holds is read on meanwhile.
+            first.follow(&stage.broker, &stage.simulator.lender(0).public_id);
+        }
+        ending.request();
+        let (running, _ending) = start(&stage, &first);
+        sleep(Duration::from_secs(5)).await;
+        running.abort();
+        stage.broker.violation().map(|violation| violation.promise)
+    }
+
+    #[test]
+    fn what_is_taken_back_is_read_on_from_where_it_was_and_else_that_is_caught() {
+        let play = |seed| {
+            fastrand::seed(seed);
+            paused_runtime().block_on(goes_to_another_and_comes_back())
+        };
+        assert!((0..20).all(|seed| play(seed).is_none()));
+        failpoint::BROKEN.set(Some(Rule::TakenBackWhereItWas));
+        let caught = (0..20).filter_map(play).collect::<HashSet<_>>();
+        failpoint::BROKEN.set(None);
+        assert_eq!(caught, HashSet::from([Promise::Atomic]));
+    }
+
     #[test]
     fn what_was_written_between_restoring_and_fencing_and_is_not_read_is_caught() {
         catches(Rule::ReadOnWhenFenced, &[Promise::Atomic, Promise::Once]);

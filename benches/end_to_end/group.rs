@@ -1,0 +1,230 @@
+//! What does it cost, and what does it give, to share the lenders out among processes of one group?
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use d02_source::testbed::Testbed;
+
+use super::process::{Running, Source, memory};
+use super::{Report, Upstream};
+
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// For how long what is at rest is looked at.
+const MEASURED: Duration = Duration::from_secs(60);
+
+/// A member of the group, that can be asked how it is.
+struct Member {
+    running: Running,
+    address: String,
+}
+
+impl Member {
+    fn start(source: &Source) -> Self {
+        // Free a moment ago.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        drop(listener);
+        let running = source.run_with(&["--set", &format!("http.listen={address}")]);
+        Self { running, address }
+    }
+
+    /// The sum of each metric over all lenders; nothing while it does not answer.
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        let asked = || -> std::io::Result<String> {
+            let mut connection = TcpStream::connect(&self.address)?;
+            connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let mut sums = BTreeMap::new();
+        for line in asked().unwrap_or_default().lines() {
+            if let Some((name, value)) = line.rsplit_once(' ')
+                && let Ok(value) = value.parse::<f64>()
+            {
+                *sums
+                    .entry(name.split('{').next().unwrap_or(name).to_owned())
+                    .or_default() += value;
+            }
+        }
+        sums
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.running.id())).expect("it runs")
+    }
+
+    /// User and system time so far.
+    fn cpu(&self) -> Duration {
+        let stat = self.proc("stat");
+        let after_name = stat.rsplit_once(") ").expect("a name in parentheses").1;
+        let ticks = |field: usize| after_name.split(' ').nth(field - 2).expect("a field").parse::<u64>();
+        Duration::from_millis((ticks(13).expect("ticks") + ticks(14).expect("ticks")) * 10)
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect("a field");
+        line.trim().parse().expect("a number")
+    }
+
+    fn resident(&self) -> u64 {
+        memory(format!("/proc/{}/status", self.running.id()).as_ref(), "VmRSS:").expect("it runs")
+    }
+
+    fn sockets(&self) -> usize {
+        let directory = fs::read_dir(format!("/proc/{}/fd", self.running.id())).expect("it runs");
+        let is_socket = |entry: &fs::DirEntry| {
+            fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
+        };
+        directory.flatten().filter(is_socket).count()
+    }
+}
+
+fn sum(members: &[Member], name: &str) -> f64 {
+    let of = |member: &Member| member.metrics().get(name).copied().unwrap_or_default();
+    members.iter().map(of).sum()
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    begun.elapsed()
+}
+
+/// A snapshot of twelve lenders by one, two and three processes.
+pub(super) fn sharing(testbed: &Testbed, report: &mut Report) {
+    let (lenders, row_count) = (12, 40_000);
+    let upstream = Upstream::with(&[
+        "--lenders",
+        &lenders.to_string(),
+        "--rows",
+        &row_count.to_string(),
+        "--latency",
+        "100ms",
+    ]);
+    let all = f64::from(lenders * row_count);
+    report.line(&format!(
+        "**A snapshot of {lenders} lenders with {row_count} accounts each, upstream takes 100 ms an answer**, by processes that start at the \
+         same time\n"
+    ));
+    report.line(
+        "| processes | from the first lender that is run to the last record | times faster than one | CPU seconds |",
+    );
+    report.line("|---:|---:|---:|---:|");
+    let mut alone = None;
+    for count in 1..=3 {
+        let source = Source::of(testbed, &upstream.base_url, &format!("sharing-{count}"), lenders);
+        let members: Vec<Member> = (0..count).map(|_| Member::start(&source)).collect();
+        wait_for("lenders are run", || sum(&members, "d02_running") > 0.0);
+        let took = wait_for("the snapshot", || sum(&members, "d02_records_total") >= all).as_secs_f64();
+        let cpu: f64 = members.iter().map(|member| member.cpu().as_secs_f64()).sum();
+        let one = *alone.get_or_insert(took);
+        report.line(&format!("| {count} | {took:.1} s | {:.2} | {cpu:.1} |", one / took));
+    }
+    report.line("");
+}
+
+/// Two hundred lenders at rest, in one, two and three processes.
+pub(super) fn rest(testbed: &Testbed, report: &mut Report) {
+    let (lenders, row_count) = (200, 5_000);
+    let upstream = Upstream::of_lenders(lenders, row_count);
+    let source = Source::of(testbed, &upstream.base_url, "rest", lenders);
+    report.line(&format!(
+        "**{lenders} lenders with {row_count} accounts each, at rest, polled each 5 s**, for {} s: all processes together, and in brackets \
+         the largest of them\n",
+        MEASURED.as_secs()
+    ));
+    report.line("| processes | cores | resident | threads a lender | sockets | caught up after |");
+    report.line("|---:|---:|---:|---:|---:|---:|");
+    let mut members: Vec<Member> = Vec::new();
+    for count in 1..=3_usize {
+        let begun = Instant::now();
+        members.push(Member::start(&source));
+        wait_for("all lenders are run by all processes", || {
+            let running: Vec<f64> = members
+                .iter()
+                .map(|member| sum(std::slice::from_ref(member), "d02_running"))
+                .collect();
+            running.iter().sum::<f64>() == f64::from(lenders)
+                && running.iter().all(|running| *running > 0.0)
+                && sum(&members, "d02_accounts") == f64::from(lenders * row_count)
+                && sum(&members, "d02_rows_behind") == 0.0
+        });
+        let caught_up = begun.elapsed();
+        // What a start leaves to be done is done by then.
+        std::thread::sleep(Duration::from_secs(20));
+        let before: Vec<Duration> = members.iter().map(Member::cpu).collect();
+        std::thread::sleep(MEASURED);
+        let cores =
+            |(member, before): (&Member, &Duration)| (member.cpu() - *before).as_secs_f64() / MEASURED.as_secs_f64();
+        let cores: Vec<f64> = members.iter().zip(&before).map(cores).collect();
+        let resident: Vec<u64> = members.iter().map(|member| member.resident() >> 20).collect();
+        let threads: u64 = members.iter().map(|member| member.status("Threads:")).sum();
+        let sockets: usize = members.iter().map(Member::sockets).sum();
+        report.line(&format!(
+            "| {count} | {:.2} ({:.2}) | {} ({}) MiB | {:.1} | {sockets} | {:.0} s |",
+            cores.iter().sum::<f64>(),
+            cores.iter().copied().fold(0.0, f64::max),
+            resident.iter().sum::<u64>(),
+            resident.iter().max().expect("some"),
+            threads as f64 / f64::from(lenders),
+            caught_up.as_secs_f64(),
+        ));
+    }
+    report.line("");
+}
+
+/// What a process costs that stands by for a million accounts, of which fifty a second change.
+pub(super) fn standby(testbed: &Testbed, report: &mut Report) {
+    let row_count = 1_000_000;
+    let upstream = Upstream::with_changes(row_count, Duration::ZERO, 50);
+    let source = Source::new(testbed, &upstream.base_url, "standby");
+    let first = Member::start(&source);
+    wait_for("the snapshot", || {
+        sum(std::slice::from_ref(&first), "d02_accounts") >= f64::from(row_count)
+    });
+    let second = Member::start(&source);
+    let warm = wait_for("it is warm", || {
+        sum(std::slice::from_ref(&second), "d02_standby_accounts") >= f64::from(row_count)
+    });
+    std::thread::sleep(Duration::from_secs(10));
+    let before = [first.cpu(), second.cpu()];
+    let written = |member: &Member| sum(std::slice::from_ref(member), "d02_kafka_message_bytes_total");
+    let bytes = written(&first);
+    std::thread::sleep(MEASURED);
+    let share =
+        |member: &Member, before: Duration| (member.cpu() - before).as_secs_f64() / MEASURED.as_secs_f64() * 100.0;
+    report.line(&format!(
+        "**A warm standby of {row_count} accounts, of which 50 change a second**, for {} s\n",
+        MEASURED.as_secs()
+    ));
+    report.line("| | runs the lender | stands by |");
+    report.line("|---|---:|---:|");
+    report.line(&format!(
+        "| of a core | {:.1} % | {:.1} % |",
+        share(&first, before[0]),
+        share(&second, before[1])
+    ));
+    report.line(&format!(
+        "| resident | {} MiB | {} MiB |",
+        first.resident() >> 20,
+        second.resident() >> 20
+    ));
+    report.line(&format!(
+        "| bytes of records, all topics | {:.0} a second written | `changes` is not read |",
+        (written(&first) - bytes) / MEASURED.as_secs_f64()
+    ));
+    report.line(&format!("| warm after | | {:.1} s |", warm.as_secs_f64()));
+    report.line("");
+}
