@@ -479,7 +479,7 @@ fn one_of_three_brokers_killed_under_load_loses_and_doubles_nothing() {
     world.simulator.set_latency(Duration::from_secs(1));
     replicated(&[
         "6 partitions, settings as wanted",
-        "an instance lives; another `run` would take over",
+        "an instance lives that is no member of the group; another `run` would stand by",
     ]);
     cluster.kill(2).expect("killed");
     world.simulator.set_latency(Duration::ZERO);

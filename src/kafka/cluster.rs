@@ -7,13 +7,14 @@ use rdkafka::admin::AdminClient;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::ThreadedProducer;
+use rdkafka::producer::BaseProducer;
 use secrecy::ExposeSecret;
 
 use super::context::{Context, Reports, authorize};
 use super::ends::KnownEnds;
 use super::error::{ClusterError, Error};
 use super::oauth::KafkaTokens;
+use super::polled::PolledProducer;
 use super::rebalances::Rebalances;
 use crate::config::{self, GroupProtocol, Property};
 use crate::failpoint;
@@ -170,7 +171,7 @@ impl Cluster {
         batch_size: usize,
         max_message: usize,
         metrics: LenderMetrics,
-    ) -> Result<ThreadedProducer<Context>, ClusterError> {
+    ) -> Result<PolledProducer, ClusterError> {
         let mut config = self.config()?;
         set_defaults(&mut config, self.producer_share, max_message);
         config
@@ -187,11 +188,11 @@ impl Cluster {
             // A batch is never larger than the smallest topic limit; one large record goes alone.
             .set("batch.size", batch_size.to_string())
             .set("message.max.bytes", max_message.to_string());
-        self.client_of(&config, Context::new(Reports::to(metrics), self.tokens.clone()))
+        polled(self.client_of(&config, Context::new(Reports::to(metrics), self.tokens.clone()))?)
     }
 
     /// Its records are refused by every broker, after a look at the ACLs (`probe`).
-    pub(crate) fn refused_producer(&self) -> Result<ThreadedProducer<Context>, ClusterError> {
+    pub(crate) fn refused_producer(&self) -> Result<PolledProducer, ClusterError> {
         const TIMEOUT: &str = "10000";
         let mut config = self.config()?;
         config
@@ -199,7 +200,7 @@ impl Cluster {
             .set("message.timeout.ms", TIMEOUT)
             // Nothing is gained by waiting for more.
             .set("linger.ms", "0");
-        self.client(&config)
+        polled(self.client(&config)?)
     }
 
     pub(crate) fn reader(&self, isolation: Isolation) -> Result<BaseConsumer<Context>, ClusterError> {
@@ -283,6 +284,11 @@ impl Cluster {
             .set("check.crcs", "true");
         Ok(config)
     }
+}
+
+fn polled(producer: BaseProducer<Context>) -> Result<PolledProducer, ClusterError> {
+    let failed = |error| KafkaError::ClientCreation(format!("no thread for it: {error}"));
+    PolledProducer::new(producer).map_err(|error| ClusterError::Client(failed(error)))
 }
 
 /// What a producer has where the user says nothing else. `share`: the memory that its queue may take.

@@ -8,6 +8,7 @@
 //! - `read`: a topic, to its true end
 //! - `group`, `rebalances`: which partitions the group protocol gives to this process
 //! - `members`: who is in a group
+//! - `polled`: a producer whose reports are heard
 //! - `watermarks`, `ends`: where topics begin and end, and who has just asked
 //! - `headers`: those of a record
 //! - `probe`: what the brokers allow, tried without a trace
@@ -22,6 +23,7 @@ mod group;
 mod headers;
 mod members;
 mod oauth;
+mod polled;
 mod probe;
 mod read;
 mod rebalances;
@@ -41,6 +43,7 @@ pub(crate) use error::{code, is_denied, is_passing, may_pass};
 pub(crate) use group::{Membership, partition_of};
 pub(crate) use headers::{NotText, header, headers};
 pub(crate) use members::{Member, group_members};
+pub(crate) use polled::PolledProducer;
 pub(crate) use probe::{denied_reads, denied_writes, may_join};
 pub(crate) use read::{End, Offsets, Reading, TopicReader, read_to_end};
 pub(crate) use rebalances::{GivenUp, GroupEvent, TopicPartition};

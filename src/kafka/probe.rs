@@ -12,11 +12,12 @@ use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer};
 
 use super::cluster::{Cluster, Isolation};
 use super::context::Context;
 use super::error::{Error, code, is_denied, is_passing};
+use super::polled::PolledProducer;
 use super::watermarks::partition_count;
 
 /// One answer of a broker.
@@ -37,7 +38,7 @@ pub(crate) fn denied_writes(cluster: &Cluster, topics: &[String]) -> Result<Vec<
     Ok(denied)
 }
 
-fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, Error> {
+fn may_write(producer: &PolledProducer, topic: &str) -> Result<bool, Error> {
     const DOING: &str = "trying to write";
     let context = producer.context();
     let failed = |source| Error::Call {
@@ -46,6 +47,7 @@ fn may_write(producer: &ThreadedProducer<Context>, topic: &str) -> Result<bool, 
         source,
     };
     context.sending();
+    producer.wake();
     if let Err((source, _)) = producer.send(BaseRecord::<str, [u8]>::to(topic).key("rights")) {
         context.not_sent();
         return Err(failed(source));

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::producer::{Producer, ThreadedProducer};
+use rdkafka::producer::Producer;
 
-use crate::kafka::{self, Acl, Cluster, Context, LastReported, code};
+use crate::kafka::{self, Acl, Cluster, LastReported, PolledProducer, code};
 use crate::metrics::LenderMetrics;
 
 /// The coordinator may be electing, or still completing what an earlier instance left.
@@ -14,9 +14,10 @@ pub(super) const INIT_LIMIT: Duration = Duration::from_secs(15);
 /// Claims the producer's transactional id, in twice the `limit` at most. `topic`: one that it may ask for.
 ///
 /// librdkafka looks for a broker that is connected at once, and then every 500 ms; a new producer has none. So it connects first.
-pub(super) fn claim_id(producer: &ThreadedProducer<Context>, topic: &str, limit: Duration) -> KafkaResult<()> {
+pub(super) fn claim_id(producer: &PolledProducer, topic: &str, limit: Duration) -> KafkaResult<()> {
     /// A broker that is there answers sooner.
     const CONNECT: Duration = Duration::from_secs(2);
+    producer.wake();
     // What went wrong is said by what follows.
     let _ = producer.client().fetch_metadata(Some(topic), limit.min(CONNECT));
     producer.init_transactions(limit)
@@ -24,20 +25,18 @@ pub(super) fn claim_id(producer: &ThreadedProducer<Context>, topic: &str, limit:
 
 pub(super) fn kafka_error(
     cluster: &Cluster,
-    producer: &ThreadedProducer<Context>,
+    producer: &PolledProducer,
     doing: &'static str,
     source: KafkaError,
 ) -> kafka::Error {
+    // What it reported of its connections says more.
+    producer.hear();
     fatal_error(cluster, producer, doing)
         .unwrap_or_else(|| error_of(cluster, doing, producer.context().last_reported(), source))
 }
 
 /// What ended the producer, if anything did: later calls and purged records name only its consequences.
-pub(super) fn fatal_error(
-    cluster: &Cluster,
-    producer: &ThreadedProducer<Context>,
-    doing: &'static str,
-) -> Option<kafka::Error> {
+pub(super) fn fatal_error(cluster: &Cluster, producer: &PolledProducer, doing: &'static str) -> Option<kafka::Error> {
     let (code, reason) = producer.client().fatal_error()?;
     let source = KafkaError::MessageProduction(code);
     Some(error_of(cluster, doing, LastReported::of(reason), source))

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer};
 
 use super::error::SinkError;
 use super::ground::{EndsLook, Ground, TrailRecreated};
@@ -25,8 +25,8 @@ use super::topics::{Topic, Topics};
 use crate::clock;
 use crate::failpoint;
 use crate::kafka::{
-    self, Acl, AclOperation, Cluster, ClusterError, Context, EARLIEST_RETRY, denied_writes, is_denied, partition_count,
-    topic_ends, transaction_timeout,
+    self, Acl, AclOperation, Cluster, ClusterError, EARLIEST_RETRY, PolledProducer, denied_writes, is_denied,
+    partition_count, topic_ends, transaction_timeout,
 };
 use crate::metrics::LenderMetrics;
 use crate::progress::{Record, RecordKey, TopicEnds};
@@ -53,7 +53,7 @@ pub(crate) struct Transactions {
     transactional_id: String,
     topics: Topics,
     key: RecordKey,
-    producer: ThreadedProducer<Context>,
+    producer: PolledProducer,
     shutdown: Shutdown,
     watchers: Watchers,
     ground: Mutex<Ground>,
@@ -100,7 +100,7 @@ impl Transactions {
         transactional_id: &str,
         topics: &Topics,
         metrics: &LenderMetrics,
-    ) -> Result<ThreadedProducer<Context>, ClusterError> {
+    ) -> Result<PolledProducer, ClusterError> {
         /// librdkafka's own default, and the bounds of both of its settings.
         const MAX_BATCH: usize = 1_000_000;
         const MAX_MESSAGE: usize = 1_000_000_000;
@@ -141,9 +141,7 @@ impl Transactions {
     /// # Errors
     /// As for [`Sink::commit`].
     pub(crate) fn commit_tombstones(&self, partitions: &[i32]) -> Result<(), SinkError> {
-        self.producer
-            .begin_transaction()
-            .map_err(|source| self.kafka("beginning a transaction", source))?;
+        self.begin()?;
         let begun = Instant::now();
         let key = self.key.to_json();
         for partition in partitions {
@@ -154,6 +152,12 @@ impl Transactions {
         }
         self.drain()?;
         self.end_transaction()
+    }
+
+    fn begin(&self) -> Result<(), kafka::Error> {
+        self.producer.wake();
+        let begun = self.producer.begin_transaction();
+        begun.map_err(|source| self.kafka("beginning a transaction", source))
     }
 
     fn send(
@@ -214,7 +218,7 @@ impl Transactions {
             .during("writing a transaction", transaction_timeout());
         loop {
             if self.wait(STEP)? {
-                self.wait_until_reports_are_freed();
+                self.producer.wait_until_reports_are_freed();
                 return Ok(());
             }
             if let Some(error) = self.fatal("writing a transaction") {
@@ -233,17 +237,6 @@ impl Transactions {
                     last_reported: context.last_reported(),
                 });
             }
-        }
-    }
-
-    /// A report counts as in flight until it is freed, a moment after it was heard. A commit that finds one there takes 100 ms
-    /// longer (findings/rdkafka-rounds-a-commit-up-to-100-ms). Not for long: other events count, too.
-    fn wait_until_reports_are_freed(&self) {
-        const STEP: Duration = Duration::from_micros(50);
-        const LIMIT: Duration = Duration::from_millis(20);
-        let begun = Instant::now();
-        while self.producer.in_flight_count() > 0 && begun.elapsed() < LIMIT {
-            std::thread::sleep(STEP);
         }
     }
 
@@ -305,6 +298,7 @@ impl Transactions {
         self.producer
             .commit_transaction(COMMIT_LIMIT)
             .map_err(|source| self.kafka("committing a transaction", source))?;
+        self.producer.hear();
         let took = begun.elapsed();
         if took > COMMIT_LIMIT {
             return Err(SinkError::Doubtful {
@@ -383,9 +377,7 @@ impl Sink for Transactions {
             .pulse
             .during("writing a transaction", transaction_timeout());
         failpoint::reach("before_begin");
-        self.producer
-            .begin_transaction()
-            .map_err(|source| self.kafka("beginning a transaction", source))?;
+        self.begin()?;
         let begun = Instant::now();
         // What one that failed has left.
         drop(self.producer.context().take_written());
@@ -492,6 +484,7 @@ impl Sink for Transactions {
     fn abandon(&self) {
         let limit = SHUTDOWN_LIMIT;
         let _call = self.watchers.pulse.during("ending a transaction", limit);
+        self.producer.wake();
         if let Err(error) = self.producer.abort_transaction(limit) {
             tracing::debug!("no transaction was ended: {error}");
         }
