@@ -273,5 +273,8 @@ fn shown(places: &[TopicPartition]) -> String {
     let texts = by_topic
         .into_iter()
         .map(|(topic, partitions)| format!("{topic} {}", partitions.join(",")));
-    texts.collect::<Vec<_>>().join("; ")
+    match places.is_empty() {
+        true => "none".to_owned(),
+        false => texts.collect::<Vec<_>>().join("; "),
+    }
 }

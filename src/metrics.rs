@@ -10,6 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ages::LastTimes;
 use chrono::{DateTime, Utc};
+#[cfg(test)]
+pub(crate) use described::Described;
+use described::{
+    BUILD_INFO, GROUP_MEMBER, GROUP_PARTITIONS, GROUP_REBALANCES, IN_FLIGHT, IN_FLIGHT_LIMIT, LOG_LINES_DROPPED,
+    REQUESTS, START,
+};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -21,6 +27,7 @@ use crate::counter::Counter;
 use crate::log;
 
 mod ages;
+mod described;
 
 /// Prometheus's own text format: each of its versions reads it, every agent beside it does, and `promtool check metrics`
 /// checks it, which it does not do for OpenMetrics.
@@ -57,26 +64,6 @@ struct VersionLabel {
 }
 
 type OfLender<M> = Family<LenderLabel, M, fn() -> M>;
-
-/// One metric, for those who look for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Described {
-    pub name: &'static str,
-    pub kind: &'static str,
-    pub labels: &'static str,
-    pub help: &'static str,
-}
-
-impl Described {
-    const fn of_process(name: &'static str, kind: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            kind,
-            labels: "none",
-            help,
-        }
-    }
-}
 
 macro_rules! new_metric {
     ($kind:ident) => {
@@ -200,57 +187,6 @@ macro_rules! lender_metrics {
         ];
     };
 }
-
-const REQUESTS: Described = Described {
-    name: "requests_total",
-    kind: "Counter",
-    labels: "lender, status",
-    help: "Requests to upstream, logins included, by the status of the answer; none: there was no answer",
-};
-
-const IN_FLIGHT: Described = Described::of_process(
-    "in_flight_bytes",
-    "Gauge",
-    "Memory of what is read from upstream and not yet committed, of all lenders; not what is on its way to Kafka",
-);
-const IN_FLIGHT_LIMIT: Described = Described::of_process(
-    "in_flight_limit_bytes",
-    "Gauge",
-    "What that may come to: three quarters of memory.in_flight",
-);
-const START: Described = Described::of_process(
-    "start_timestamp_seconds",
-    "FloatGauge",
-    "When this process began, in seconds since the epoch",
-);
-const GROUP_MEMBER: Described = Described {
-    name: "group_member",
-    kind: "Gauge",
-    labels: "group",
-    help: "1 where this process is a member of the group; not there where it is of none",
-};
-const GROUP_PARTITIONS: Described = Described::of_process(
-    "group_partitions",
-    "Gauge",
-    "Partitions of the cursor topic that the group has given to this process",
-);
-const GROUP_REBALANCES: Described = Described::of_process(
-    "group_rebalances_total",
-    "Counter",
-    "Times that the group gave partitions to this process or took some from it",
-);
-const LOG_LINES_DROPPED: Described = Described::of_process(
-    "log_lines_dropped_total",
-    "Counter",
-    "Lines of the log that standard error did not take",
-);
-
-const BUILD_INFO: Described = Described {
-    name: "build_info",
-    kind: "Gauge",
-    labels: "version",
-    help: "1, for the version of this program",
-};
 
 lender_metrics! {
     Counter pages_total "Verified pages read from upstream";

@@ -19,7 +19,8 @@ use crate::support::world::World;
 
 const LENDERS: usize = 12;
 
-const QUICK: [(&str, &str); 2] = [
+const QUICK: [(&str, &str); 3] = [
+    ("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "24"),
     ("D02__GROUP__SESSION_TIMEOUT", "6s"),
     ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s"),
 ];
@@ -30,7 +31,7 @@ fn quick<'e>(more: &[(&'e str, &'e str)]) -> Vec<(&'e str, &'e str)> {
 }
 
 fn world() -> World {
-    World::new(&[200; LENDERS])
+    World::new(&[200; LENDERS]).in_turn()
 }
 
 fn member(world: &World) -> Source {
@@ -349,14 +350,18 @@ fn a_process_that_is_alone_and_a_member_do_not_fight_over_a_lender() {
     judge::one_writer(&world.cursors());
 }
 
-/// Members share the lenders out by these settings, and the one that is left takes all.
-fn are_shared_out(settings: &[(&str, &str)]) {
+#[test]
+fn members_by_the_next_generation_of_the_protocol_share_the_lenders_out() {
+    let settings = [("D02__GROUP__PROTOCOL", "consumer")];
     let world = world();
-    let environment = quick(settings);
+    let environment = quick(&settings);
     let mut first = world.command(&["run"], &environment);
     wait_for_owners(&world, 1);
     let mut second = world.command(&["run"], &environment);
     wait_for_owners(&world, 2);
+    let checked = shown(&world, &["check"], &environment).expect(0);
+    let seen = "tried without joining; nobody is in it now";
+    assert!(checked.out.contains(seen), "librdkafka shows them: {}", checked.out);
     touch(&world, 1);
     wait_until_written(&world);
     first.signal("TERM");
@@ -370,11 +375,6 @@ fn are_shared_out(settings: &[(&str, &str)]) {
 }
 
 #[test]
-fn members_by_the_next_generation_of_the_protocol_share_the_lenders_out() {
-    are_shared_out(&[("D02__GROUP__PROTOCOL", "consumer")]);
-}
-
-#[test]
 fn of_a_cursor_topic_with_one_partition_one_member_runs_all_and_the_other_stands_by() {
     let world = world();
     let environment = quick(&[("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "1")]);
@@ -384,6 +384,8 @@ fn of_a_cursor_topic_with_one_partition_one_member_runs_all_and_the_other_stands
     wait_for("it holds them all", || {
         (held_by(&second).len() == LENDERS).then_some(())
     });
+    // Though the group gives it nothing.
+    second.wait_until_ready();
     let before = wait_for_owners(&world, 1);
     touch(&world, 1);
     first.signal("TERM");
@@ -521,6 +523,8 @@ fn a_group_that_other_software_uses_is_refused_with_its_name_and_one_that_joins_
     drop(other);
     let mut source = world.command(&["run"], &environment);
     source.wait_for_line("claimed and restored");
+    let checked = shown(&world, &["check"], &environment).expect(0);
+    assert!(checked.out.contains("; 1 process is in it now"), "{}", checked.out);
     source.signal("TERM");
     source.expect_exit(0);
 }

@@ -76,6 +76,7 @@ impl Health {
             let standing = *lender.standing.lock().unwrap_or_else(PoisonError::into_inner);
             let age = lender.metrics.times.progress_age();
             let why = match standing {
+                Standing::Standby if self.metrics.group_rebalances_total.get() == 0 => Some(NO_MEMBER.to_owned()),
                 Standing::Standby => self.stands_by_warm.then(|| cold(&lender.metrics)).flatten(),
                 _ => why_not(standing, age, self.stale_after, trouble(&lender.metrics)),
             };
@@ -124,6 +125,9 @@ fn standby(metrics: &LenderMetrics) -> Value {
         None => json!({ "warm": false }),
     }
 }
+
+/// Before that, what it is given it is about to start.
+const NO_MEMBER: &str = "it stands by, and the group has not shared the lenders out to this process yet";
 
 /// Why one that is to be warm is not ready.
 fn cold(metrics: &LenderMetrics) -> Option<String> {
@@ -249,6 +253,8 @@ mod tests {
         ];
         assert!(ages.iter().all(|age| shown(age).is_some()));
         health.set(&name, Standing::Standby);
+        assert!(!health.report().0, "the group may give it in a moment");
+        metrics.group_rebalances_total.inc();
         let held = |health: &Health| health.report().1["lenders"]["acme"]["standby"].clone();
         assert_eq!(held(&health), json!({ "warm": false }));
         assert!(!health.report().0, "what it is to take over with is not here");

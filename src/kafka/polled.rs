@@ -18,7 +18,7 @@ use super::context::Context;
 const AT_REST: Duration = Duration::from_secs(1);
 
 /// What is begun has its reports heard at once for so long, and then for as long as anything is in flight.
-const AWAKE: Duration = Duration::from_secs(2);
+const AWAKE: Duration = Duration::from_millis(500);
 
 /// How soon the thread sees that it is to end.
 const TURN: Duration = Duration::from_millis(100);
@@ -26,11 +26,11 @@ const TURN: Duration = Duration::from_millis(100);
 /// A producer with a thread that polls it, until it is dropped.
 pub(crate) struct PolledProducer {
     producer: Arc<BaseProducer<Context>>,
-    shared: Arc<Shared>,
+    polling: Arc<Polling>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+struct Polling {
     is_over: AtomicBool,
     awake_until: Mutex<Instant>,
 }
@@ -40,16 +40,16 @@ impl PolledProducer {
     /// When the system gives no thread.
     pub(super) fn new(producer: BaseProducer<Context>) -> std::io::Result<Self> {
         let producer = Arc::new(producer);
-        let shared = Arc::new(Shared {
+        let polling = Arc::new(Polling {
             is_over: AtomicBool::new(false),
             awake_until: Mutex::new(Instant::now() + AWAKE),
         });
-        let polled = (Arc::clone(&producer), Arc::clone(&shared));
+        let polled = (Arc::clone(&producer), Arc::clone(&polling));
         let poll = move || poll(&polled.0, &polled.1);
         let thread = std::thread::Builder::new().name("producer".to_owned()).spawn(poll)?;
         Ok(Self {
             producer,
-            shared,
+            polling,
             thread: Some(thread),
         })
     }
@@ -57,7 +57,7 @@ impl PolledProducer {
     /// Hears what waits, and from now on at once: something is about to be under way.
     pub(crate) fn wake(&self) {
         self.hear();
-        *self.shared.awake_until() = Instant::now() + AWAKE;
+        *self.polling.awake_until() = Instant::now() + AWAKE;
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
@@ -80,15 +80,15 @@ impl PolledProducer {
     }
 }
 
-impl Shared {
+impl Polling {
     fn awake_until(&self) -> MutexGuard<'_, Instant> {
         self.awake_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn poll(producer: &BaseProducer<Context>, shared: &Shared) {
-    while !shared.is_over.load(Ordering::SeqCst) {
-        if producer.in_flight_count() > 0 || Instant::now() < *shared.awake_until() {
+fn poll(producer: &BaseProducer<Context>, polling: &Polling) {
+    while !polling.is_over.load(Ordering::SeqCst) {
+        if producer.in_flight_count() > 0 || Instant::now() < *polling.awake_until() {
             producer.poll(TURN);
         } else {
             std::thread::park_timeout(AT_REST);
@@ -107,7 +107,7 @@ impl Deref for PolledProducer {
 
 impl Drop for PolledProducer {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::SeqCst);
+        self.polling.is_over.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             // It does not panic, and whoever drops this could do nothing about it.

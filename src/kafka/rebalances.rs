@@ -21,7 +21,7 @@ const GIVING_UP: Duration = Duration::from_secs(20);
 /// What becomes of partitions.
 #[derive(Debug)]
 pub(crate) enum GroupEvent {
-    /// This process's, beside what it has.
+    /// This process's, beside what it has; none, where there is nothing for it.
     Assigned(Vec<TopicPartition>),
     /// To be given up: nobody else gets them before the last clone of [`GivenUp`] is dropped, or 20 s are over.
     Revoked(Vec<TopicPartition>, GivenUp),
@@ -40,11 +40,11 @@ pub(crate) struct GivenUp(#[expect(dead_code, reason = "its end is what tells")]
 /// Hears what the group gives and takes.
 pub(super) struct Rebalances {
     events: UnboundedSender<GroupEvent>,
-    state: Mutex<Member>,
+    state: Mutex<MemberState>,
 }
 
 #[derive(Default)]
-struct Member {
+struct MemberState {
     held: BTreeSet<TopicPartition>,
     /// What was revoked last: closed once that is given up, and since when.
     revoking: Option<(mpsc::Receiver<()>, Instant)>,
@@ -77,9 +77,7 @@ impl Rebalances {
                 self.failed(error);
             }
             state.held.extend(places.iter().cloned());
-            if !places.is_empty() {
-                self.tell(GroupEvent::Assigned(places));
-            }
+            self.tell(GroupEvent::Assigned(places));
             return;
         }
         state.held.retain(|held| !places.contains(held));
@@ -143,7 +141,7 @@ impl Rebalances {
         let _ = self.events.send(event);
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, Member> {
+    fn state(&self) -> std::sync::MutexGuard<'_, MemberState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

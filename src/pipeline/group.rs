@@ -185,7 +185,8 @@ impl Followed {
         }
         let wait = self.backoff.next(None);
         self.not_before = Instant::now() + wait;
-        if self.backoff.is_worth_a_line() {
+        // Partitions of a topic that was just made may have no leader for a moment.
+        if self.backoff.try_count() > 1 && self.backoff.is_worth_a_line() {
             for (topic, failure) in failures {
                 let (code, failure) = (failure.failure().code(), failure.failure().line());
                 tracing::warn!(topic, ?wait, %code, "standing by, and holding nothing of it: {failure}");

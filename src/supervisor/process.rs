@@ -241,8 +241,8 @@ impl Supervisor {
     }
 }
 
-/// Joins the group, once what stands by is held: what it is given at once is taken over warm, and who is given nothing to run is not
-/// joined for. Gives what the group gives, the membership, and why there can be none, once that is sure.
+/// Joins the group, once what stands by was read: so what it is given at once is taken over warm, and a process that can log in to no
+/// lender is given none. Gives what the group gives, the membership, and why there can be none, once that is sure.
 fn join(
     cluster: &Cluster,
     config: &Config,

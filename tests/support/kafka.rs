@@ -100,6 +100,8 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64
                 RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
                 | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::OffsetNotAvailable
                 // A broker that was killed.
                 | RDKafkaErrorCode::DestroyBroker
                 | RDKafkaErrorCode::BrokerTransportFailure

@@ -1,8 +1,8 @@
 //! One test's surroundings: a simulator, topics of its own, and a configuration that names both.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use d02_source::simulator::{LenderOptions, Options, Simulator};
@@ -22,6 +22,20 @@ pub(crate) struct World {
     directory: TempDir,
     follower: Mutex<Option<Follower>>,
     mode: &'static str,
+    turn: Option<Turn>,
+}
+
+/// Of those worlds that are much for the shared broker, so many stand at the same time.
+static FREE: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
+
+/// Gives its place back when it is dropped.
+struct Turn;
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        FREE.1.notify_one();
+    }
 }
 
 impl World {
@@ -42,7 +56,17 @@ impl World {
             directory: tempfile::tempdir().expect("a directory"),
             follower: Mutex::default(),
             mode: "shared",
+            turn: None,
         }
+    }
+
+    /// Waits until there is room for a large one.
+    pub(crate) fn in_turn(mut self) -> Self {
+        let free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = FREE.1.wait_while(free, |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.turn = Some(Turn);
+        self
     }
 
     /// Of two processes, the later one takes over, and the first one ends.
@@ -80,6 +104,8 @@ impl World {
              dead_letters = \"{name}.dead\"\n\
              # The cleaner would remove the very duplicates that a test looks for.\n\
              [kafka.topic_settings.accounts]\n\"min.compaction.lag.ms\" = \"604800000\"\n\
+             # Not the default: hundreds of worlds share one small broker.\n\
+             [kafka.topic_settings.cursor]\npartitions = 2\n\
              [transaction]\nmax_rows = 3000\n[group]\nmode = \"{mode}\"\n\
              [schema_registry]\nurl = \"{registry}\"\n",
             name = self.name,

@@ -54,6 +54,7 @@ pub(super) async fn group(notes: &mut Notes, config: &Config, cluster: &Cluster,
     match refuse_strangers(cluster, &group).await {
         Ok(count) => {
             let members = match count {
+                // Or its members are not shown: those of KIP-848 are not.
                 0 => "nobody is in it now".to_owned(),
                 1 => "1 process is in it now".to_owned(),
                 count => format!("{count} processes are in it now"),
