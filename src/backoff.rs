@@ -13,9 +13,13 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Waits before another look at what seldom changes, such as settings: ten minutes, or up to a tenth less.
 pub(crate) async fn pause_between_looks() {
-    const PAUSE: Duration = Duration::from_secs(600);
-    let pause = failpoint::shortened("D02_TEST_LOOK_INTERVAL", PAUSE);
-    tokio::time::sleep(pause.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
+    pause("D02_TEST_LOOK_INTERVAL", Duration::from_secs(600)).await;
+}
+
+/// Waits for `longest`, or up to a tenth less; a test may shorten that by the variable `name`.
+pub(crate) async fn pause(name: &str, longest: Duration) {
+    let longest = failpoint::shortened(name, longest);
+    tokio::time::sleep(longest.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
 }
 
 /// The waits between the tries of one request.

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use twox_hash::XxHash3_64;
 
 use crate::assignment::GroupError;
+use crate::backoff::pause;
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, chain};
-use crate::failpoint;
 use crate::kafka::{self, Cluster, Member, blocking, group_members};
 
 /// What the client id of each member begins with.
@@ -21,11 +21,8 @@ const PROGRAM: &str = "d02-source/";
 /// Of members that are configured otherwise.
 const OTHERWISE: ErrorCode = ErrorCode::K28;
 
-/// How often it is looked who is in the group, at the most; a tenth less at times.
-fn interval() -> Duration {
-    const INTERVAL: Duration = Duration::from_secs(30);
-    failpoint::shortened("D02_TEST_MEMBERS_INTERVAL", INTERVAL).mul_f64(0.9 + 0.1 * fastrand::f64())
-}
+/// How often it is looked who is in the group.
+const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The client id of this process as a member.
 pub(crate) fn client_id(config: &Config, instance: &str) -> String {
@@ -61,6 +58,18 @@ fn strangers(members: &[Member]) -> BTreeSet<String> {
         .collect()
 }
 
+fn used_by(group: &str, strangers: &BTreeSet<String>) -> GroupError {
+    GroupError::Strangers {
+        group: group.to_owned(),
+        who: listed(strangers),
+    }
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.join(", ")
+}
+
 /// The instances that are configured otherwise than the member `own`.
 fn configured_otherwise(members: &[Member], own: &str) -> BTreeSet<String> {
     let parts = |client_id: &str| {
@@ -91,10 +100,7 @@ pub(crate) async fn refuse_strangers(cluster: &Cluster, group: &str) -> Result<u
     let strangers = strangers(&members);
     match strangers.is_empty() {
         true => Ok(members.len()),
-        false => Err(GroupError::Strangers {
-            group: group.to_owned(),
-            who: Vec::from_iter(strangers).join(", "),
-        }),
+        false => Err(used_by(group, &strangers)),
     }
 }
 
@@ -103,7 +109,7 @@ pub(crate) async fn refuse_strangers(cluster: &Cluster, group: &str) -> Result<u
 pub(crate) async fn watch_members(cluster: Cluster, group: String, own: String, differ: watch::Sender<bool>) {
     let (mut known, mut known_strangers) = (BTreeSet::new(), BTreeSet::new());
     loop {
-        tokio::time::sleep(interval()).await;
+        pause("D02_TEST_MEMBERS_INTERVAL", INTERVAL).await;
         let members = match members_of(&cluster, &group).await {
             Ok(members) => members,
             Err(error) => {
@@ -113,9 +119,7 @@ pub(crate) async fn watch_members(cluster: Cluster, group: String, own: String, 
         };
         let strangers = strangers(&members);
         if strangers != known_strangers && !strangers.is_empty() {
-            let who = Vec::from_iter(strangers.clone()).join(", ");
-            let group = group.clone();
-            let error = GroupError::Strangers { group, who };
+            let error = used_by(&group, &strangers);
             tracing::error!(code = %error.code(), advice = error.advice(), "{error}: a lender whose partition it gets is run by nobody");
         }
         known_strangers = strangers;
@@ -128,7 +132,7 @@ pub(crate) async fn watch_members(cluster: Cluster, group: String, own: String, 
                     advice = "give all processes of a group the same lenders, topics and name",
                     "members of the group {group} are configured otherwise than this process: {}. A lender that only this one is \
                      configured with is run here, also where its partition is another's, once nobody has run it for a while",
-                    Vec::from_iter(otherwise.clone()).join(", ")
+                    listed(&otherwise)
                 ),
             }
         }

@@ -211,13 +211,13 @@ pub(crate) fn authorize(client: &Client<Context>) {
     }
 }
 
-/// A panic elsewhere leaves a counter and two texts, which are whole at any moment.
 /// librdkafka says the same again after 30 s.
 fn is_lately(at: &Mutex<Option<Instant>>) -> bool {
     const LATELY: Duration = Duration::from_secs(60);
     lock(at).is_some_and(|at| at.elapsed() < LATELY)
 }
 
+/// A panic elsewhere leaves a counter and two texts, which are whole at any moment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

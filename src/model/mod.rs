@@ -199,7 +199,7 @@ impl Member {
 struct Process {
     member: Member,
     /// It is asked to end by this.
-    _ending: Arc<ShutdownSender>,
+    ending: Arc<ShutdownSender>,
     shutdown: Shutdown,
     simulator: crate::simulator::Handle,
     broker: Broker,
@@ -209,8 +209,34 @@ struct Process {
 }
 
 impl Process {
+    fn new(
+        simulator: crate::simulator::Handle,
+        broker: &Broker,
+        scenario: &Arc<Scenario>,
+        number: u64,
+        until: Until,
+    ) -> Self {
+        let (sender, shutdown) = shutdown::channel();
+        Self {
+            member: Member::default(),
+            ending: Arc::new(sender),
+            shutdown,
+            simulator,
+            broker: broker.clone(),
+            scenario: Arc::clone(scenario),
+            number,
+            until,
+        }
+    }
+
     fn start(self) -> JoinHandle<Option<StopReason>> {
         tokio::spawn(self.run())
+    }
+
+    /// As `member`; what is given beside it asks it to end.
+    fn start_of(self, member: &Member) -> (JoinHandle<Option<StopReason>>, Arc<ShutdownSender>) {
+        let (ending, member) = (Arc::clone(&self.ending), member.clone());
+        (Self { member, ..self }.start(), ending)
     }
 
     async fn log_in(&self) -> (Client, crate::upstream::Login) {
@@ -433,19 +459,8 @@ impl Play {
         let event_count = rng.u32(5..60);
         let mut process = |until, member: &Member| {
             played.processes += 1;
-            let (sender, shutdown) = shutdown::channel();
-            let ending = Arc::new(sender);
-            let process = Process {
-                member: member.clone(),
-                _ending: Arc::clone(&ending),
-                shutdown,
-                simulator: simulator.handle(),
-                broker: broker.clone(),
-                scenario: Arc::clone(&scenario),
-                number: played.processes,
-                until,
-            };
-            (process.start(), ending)
+            let process = Process::new(simulator.handle(), &broker, &scenario, played.processes, until);
+            process.start_of(member)
         };
         let (mut first, mut second) = (Member::default(), Member::default());
         let public_id = simulator.lender(0).public_id;
@@ -756,17 +771,8 @@ mod tests {
         }
 
         fn process(&self, until: Until) -> Process {
-            let (sender, shutdown) = shutdown::channel();
-            Process {
-                member: Member::default(),
-                _ending: Arc::new(sender),
-                shutdown,
-                simulator: self.simulator.handle(),
-                broker: self.broker.clone(),
-                scenario: Arc::clone(&self.scenario),
-                number: fastrand::u64(..),
-                until,
-            }
+            let simulator = self.simulator.handle();
+            Process::new(simulator, &self.broker, &self.scenario, fastrand::u64(..), until)
         }
 
         /// Reads everything; the promises are to hold.
@@ -1397,20 +1403,11 @@ mod tests {
     fn a_split_that_keeps_the_old_bound_is_caught() {
         catches(Rule::SplitMovesStop, &[Promise::Complete]);
     }
+
     /// A lender goes from one member to the other and back, while the first one is slow to take back what it held.
     async fn goes_to_another_and_comes_back() -> Option<Promise> {
         let mut stage = Stage::new(&[1; 60], 10, 1, Crashes::Never).await;
-        let start = |stage: &Stage, member: &Member| {
-            let (sender, shutdown) = shutdown::channel();
-            let ending = Arc::new(sender);
-            let process = Process {
-                member: member.clone(),
-                _ending: Arc::clone(&ending),
-                shutdown,
-                ..stage.process(Until::Asked)
-            };
-            (process.start(), ending)
-        };
+        let start = |stage: &Stage, member: &Member| stage.process(Until::Asked).start_of(member);
         let (first, second) = (Member::default(), Member::default());
         let (_, ending) = start(&stage, &first);
         sleep(Duration::from_secs(5)).await;
