@@ -1,6 +1,9 @@
 //! Do several processes share the lenders out, so that each runs once, whatever comes and goes? Real processes in one Kafka group.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use d02_source::testbed::{Broker, BrokerOptions};
@@ -66,6 +69,28 @@ fn judged(world: &World) {
     judge::once_and_in_order(&records);
     judge::complete(&records, &rows);
     judge::one_writer(&world.cursors());
+}
+
+/// These end in order, and every promise holds.
+#[track_caller]
+fn end<const COUNT: usize>(world: &World, sources: [&mut Source; COUNT]) {
+    for source in sources {
+        source.signal("TERM");
+        source.expect_exit(0);
+    }
+    judged(world);
+}
+
+/// The first one ends in order, the other runs all, what changes then arrives, and that one ends, too. Gives who ran what.
+#[track_caller]
+fn leaves_all_to(world: &World, first: &mut Source, other: &mut Source) -> BTreeMap<String, Option<String>> {
+    first.signal("TERM");
+    first.expect_exit(0);
+    let owners = wait_for_owners(world, 1);
+    touch(world, 2);
+    wait_until_written(world);
+    end(world, [other]);
+    owners
 }
 
 /// Waits until what changed by now is in `accounts`.
@@ -195,9 +220,7 @@ fn a_standby_holds_what_others_run_reads_on_and_gives_it_back() {
     println!("handed over after {:?}", hand_overs(&world.cursors(), &to));
     touch(&world, 1);
     wait_until_written(&world);
-    second.source.signal("TERM");
-    second.source.expect_exit(0);
-    judged(&world);
+    end(&world, [&mut second.source]);
     [&first, &second]
         .into_iter()
         .for_each(|member| were_right(&member.source));
@@ -213,14 +236,7 @@ fn without_a_warm_standby_what_is_taken_is_read_first() {
     wait_for_owners(&world, 2);
     assert_eq!(held_by(&second), BTreeMap::new());
     touch(&world, 1);
-    first.signal("TERM");
-    first.expect_exit(0);
-    wait_for_owners(&world, 1);
-    touch(&world, 2);
-    wait_until_written(&world);
-    second.source.signal("TERM");
-    second.source.expect_exit(0);
-    judged(&world);
+    leaves_all_to(&world, &mut first, &mut second.source);
 }
 
 #[test]
@@ -242,9 +258,7 @@ fn what_a_killed_member_ran_is_taken_after_its_session() {
     println!("taken over after {:?}", killed.elapsed());
     assert!(before.values().flatten().any(|owner| *owner == survivor));
     wait_until_written(&world);
-    second.signal("TERM");
-    second.expect_exit(0);
-    judged(&world);
+    end(&world, [&mut second]);
 }
 
 #[test]
@@ -268,11 +282,7 @@ fn a_member_that_stood_still_for_longer_than_its_session_writes_nothing_more_and
     touch(&world, 3);
     wait_until_written(&world);
     assert!(first.is_running() && second.is_running());
-    for source in [&mut first, &mut second] {
-        source.signal("TERM");
-        source.expect_exit(0);
-    }
-    judged(&world);
+    end(&world, [&mut first, &mut second]);
 }
 
 #[test]
@@ -293,11 +303,7 @@ fn a_member_that_is_cut_off_from_kafka_writes_nothing_more_and_gets_its_share_ag
     wait_for_owners(&world, 2);
     touch(&world, 3);
     wait_until_written(&world);
-    for source in [&mut cut, &mut other] {
-        source.signal("TERM");
-        source.expect_exit(0);
-    }
-    judged(&world);
+    end(&world, [&mut cut, &mut other]);
 }
 
 #[test]
@@ -364,14 +370,7 @@ fn members_by_the_next_generation_of_the_protocol_share_the_lenders_out() {
     assert!(checked.out.contains(seen), "librdkafka shows them: {}", checked.out);
     touch(&world, 1);
     wait_until_written(&world);
-    first.signal("TERM");
-    first.expect_exit(0);
-    wait_for_owners(&world, 1);
-    touch(&world, 2);
-    wait_until_written(&world);
-    second.signal("TERM");
-    second.expect_exit(0);
-    judged(&world);
+    leaves_all_to(&world, &mut first, &mut second);
 }
 
 #[test]
@@ -388,15 +387,8 @@ fn of_a_cursor_topic_with_one_partition_one_member_runs_all_and_the_other_stands
     second.wait_until_ready();
     let before = wait_for_owners(&world, 1);
     touch(&world, 1);
-    first.signal("TERM");
-    first.expect_exit(0);
-    let after = wait_for_owners(&world, 1);
+    let after = leaves_all_to(&world, &mut first, &mut second.source);
     assert!(before.iter().all(|(key, owner)| after[key] != *owner));
-    touch(&world, 2);
-    wait_until_written(&world);
-    second.source.signal("TERM");
-    second.source.expect_exit(0);
-    judged(&world);
 }
 
 #[test]
@@ -433,11 +425,7 @@ fn a_static_member_that_is_started_again_within_its_session_moves_nothing() {
     second.expect_exit(2);
     assert!(second.log().contains("with this group.instance_id"), "{}", second.log());
     wait_for_owners(&world, 2);
-    for source in [&mut first, &mut twin] {
-        source.signal("TERM");
-        source.expect_exit(0);
-    }
-    judged(&world);
+    end(&world, [&mut first, &mut twin]);
 }
 
 #[test]
@@ -465,20 +453,15 @@ fn what_only_one_member_is_configured_with_is_run_by_it_and_both_say_so() {
     wait_for_owners(&world, 1);
     touch(&world, 2);
     wait_until_written(&world);
-    whole.signal("TERM");
-    whole.expect_exit(0);
-    judged(&world);
+    end(&world, [&mut whole]);
 }
 
 /// A consumer of other software in the group of `world`, which polls until this is dropped.
 fn stranger(world: &World) -> impl Drop {
-    struct Stranger(
-        std::sync::Arc<std::sync::atomic::AtomicBool>,
-        Option<std::thread::JoinHandle<()>>,
-    );
+    struct Stranger(Arc<AtomicBool>, Option<JoinHandle<()>>);
     impl Drop for Stranger {
         fn drop(&mut self) {
-            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+            self.0.store(true, Ordering::SeqCst);
             self.1.take().expect("once").join().expect("it ends");
         }
     }
@@ -490,10 +473,10 @@ fn stranger(world: &World) -> impl Drop {
         .create()
         .expect("a consumer");
     consumer.subscribe(&[&world.topic("cursor")]).expect("subscribed");
-    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let ends = std::sync::Arc::clone(&is_over);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&is_over);
     let polling = std::thread::spawn(move || {
-        while !ends.load(std::sync::atomic::Ordering::SeqCst) {
+        while !ends.load(Ordering::SeqCst) {
             let _ = consumer.poll(Duration::from_millis(50));
         }
     });
@@ -546,11 +529,7 @@ fn a_broker_that_is_killed_while_the_lenders_are_shared_out_anew_costs_nothing()
     touch(&world, 2);
     wait_for_owners(&world, 2);
     wait_until_written(&world);
-    for source in [&mut first, &mut second] {
-        source.signal("TERM");
-        source.expect_exit(0);
-    }
-    judged(&world);
+    end(&world, [&mut first, &mut second]);
 }
 
 #[test]

@@ -54,25 +54,14 @@ impl Member {
         sums
     }
 
-    fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.running.id())).expect("it runs")
+    /// One metric, of all lenders together.
+    fn of(&self, name: &str) -> f64 {
+        self.metrics().get(name).copied().unwrap_or_default()
     }
 
-    /// User and system time so far.
-    fn cpu(&self) -> Duration {
-        let stat = self.proc("stat");
-        let after_name = stat.rsplit_once(") ").expect("a name in parentheses").1;
-        let ticks = |field: usize| after_name.split(' ').nth(field - 2).expect("a field").parse::<u64>();
-        Duration::from_millis((ticks(13).expect("ticks") + ticks(14).expect("ticks")) * 10)
-    }
-
-    fn status(&self, name: &str) -> u64 {
-        let status = self.proc("status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .expect("a field");
-        line.trim().parse().expect("a number")
+    fn threads(&self) -> usize {
+        let directory = fs::read_dir(format!("/proc/{}/task", self.running.id()));
+        directory.expect("it runs").count()
     }
 
     fn resident(&self) -> u64 {
@@ -89,8 +78,7 @@ impl Member {
 }
 
 fn sum(members: &[Member], name: &str) -> f64 {
-    let of = |member: &Member| member.metrics().get(name).copied().unwrap_or_default();
-    members.iter().map(of).sum()
+    members.iter().map(|member| member.of(name)).sum()
 }
 
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
@@ -128,7 +116,7 @@ pub(super) fn sharing(testbed: &Testbed, report: &mut Report) {
         let members: Vec<Member> = (0..count).map(|_| Member::start(&source)).collect();
         wait_for("lenders are run", || sum(&members, "d02_running") > 0.0);
         let took = wait_for("the snapshot", || sum(&members, "d02_records_total") >= all).as_secs_f64();
-        let cpu: f64 = members.iter().map(|member| member.cpu().as_secs_f64()).sum();
+        let cpu: f64 = members.iter().map(|member| member.running.cpu().as_secs_f64()).sum();
         let one = *alone.get_or_insert(took);
         report.line(&format!("| {count} | {took:.1} s | {:.2} | {cpu:.1} |", one / took));
     }
@@ -152,10 +140,7 @@ pub(super) fn rest(testbed: &Testbed, report: &mut Report) {
         let begun = Instant::now();
         members.push(Member::start(&source));
         wait_for("all lenders are run by all processes", || {
-            let running: Vec<f64> = members
-                .iter()
-                .map(|member| sum(std::slice::from_ref(member), "d02_running"))
-                .collect();
+            let running: Vec<f64> = members.iter().map(|member| member.of("d02_running")).collect();
             running.iter().sum::<f64>() == f64::from(lenders)
                 && running.iter().all(|running| *running > 0.0)
                 && sum(&members, "d02_accounts") == f64::from(lenders * row_count)
@@ -164,13 +149,14 @@ pub(super) fn rest(testbed: &Testbed, report: &mut Report) {
         let caught_up = begun.elapsed();
         // What a start leaves to be done is done by then.
         std::thread::sleep(Duration::from_secs(20));
-        let before: Vec<Duration> = members.iter().map(Member::cpu).collect();
+        let before: Vec<Duration> = members.iter().map(|member| member.running.cpu()).collect();
         std::thread::sleep(MEASURED);
-        let cores =
-            |(member, before): (&Member, &Duration)| (member.cpu() - *before).as_secs_f64() / MEASURED.as_secs_f64();
+        let cores = |(member, before): (&Member, &Duration)| {
+            (member.running.cpu() - *before).as_secs_f64() / MEASURED.as_secs_f64()
+        };
         let cores: Vec<f64> = members.iter().zip(&before).map(cores).collect();
         let resident: Vec<u64> = members.iter().map(|member| member.resident() >> 20).collect();
-        let threads: u64 = members.iter().map(|member| member.status("Threads:")).sum();
+        let threads: usize = members.iter().map(Member::threads).sum();
         let sockets: usize = members.iter().map(Member::sockets).sum();
         report.line(&format!(
             "| {count} | {:.2} ({:.2}) | {} ({}) MiB | {:.1} | {sockets} | {:.0} s |",
@@ -191,20 +177,19 @@ pub(super) fn standby(testbed: &Testbed, report: &mut Report) {
     let upstream = Upstream::with_changes(row_count, Duration::ZERO, 50);
     let source = Source::new(testbed, &upstream.base_url, "standby");
     let first = Member::start(&source);
-    wait_for("the snapshot", || {
-        sum(std::slice::from_ref(&first), "d02_accounts") >= f64::from(row_count)
-    });
+    wait_for("the snapshot", || first.of("d02_accounts") >= f64::from(row_count));
     let second = Member::start(&source);
     let warm = wait_for("it is warm", || {
-        sum(std::slice::from_ref(&second), "d02_standby_accounts") >= f64::from(row_count)
+        second.of("d02_standby_accounts") >= f64::from(row_count)
     });
     std::thread::sleep(Duration::from_secs(10));
-    let before = [first.cpu(), second.cpu()];
-    let written = |member: &Member| sum(std::slice::from_ref(member), "d02_kafka_message_bytes_total");
+    let before = [first.running.cpu(), second.running.cpu()];
+    let written = |member: &Member| member.of("d02_kafka_message_bytes_total");
     let bytes = written(&first);
     std::thread::sleep(MEASURED);
-    let share =
-        |member: &Member, before: Duration| (member.cpu() - before).as_secs_f64() / MEASURED.as_secs_f64() * 100.0;
+    let share = |member: &Member, before: Duration| {
+        (member.running.cpu() - before).as_secs_f64() / MEASURED.as_secs_f64() * 100.0
+    };
     report.line(&format!(
         "**A warm standby of {row_count} accounts, of which 50 change a second**, for {} s\n",
         MEASURED.as_secs()

@@ -169,6 +169,11 @@ impl Running {
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
+
+    /// User and system time so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        cpu(&self.id().to_string(), 13..15)
+    }
 }
 
 impl Drop for Running {
@@ -225,17 +230,17 @@ pub(crate) fn memory(status: &Path, name: &str) -> Option<u64> {
 
 /// User and system time of all children that have ended.
 fn children_cpu() -> Duration {
-    cpu(15..17)
+    cpu("self", 15..17)
 }
 
 /// User and system time of this process.
 pub(crate) fn own_cpu() -> Duration {
-    cpu(13..15)
+    cpu("self", 13..15)
 }
 
 /// Fields of proc(5)'s `stat`, counted from 0, in ticks of 10 ms.
-fn cpu(fields: std::ops::Range<usize>) -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").expect("proc is mounted");
+fn cpu(process: &str, fields: std::ops::Range<usize>) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs, and proc is mounted");
     let after_name = stat.rsplit_once(") ").expect("a name in parentheses").1;
     let values = after_name.split(' ').skip(fields.start - 2).take(fields.len());
     Duration::from_millis(values.map(|ticks| ticks.parse::<u64>().expect("ticks") * 10).sum())
