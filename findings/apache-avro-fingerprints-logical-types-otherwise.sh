@@ -29,17 +29,7 @@ echo "apache-avro $crate (Rust), org.apache.avro:avro $java (Java), avro $avro a
 plain='{"type":"record","name":"Account","fields":[{"name":"due_date","type":{"type":"int"}}]}'
 logical='{"type":"record","name":"Account","fields":[{"name":"due_date","type":{"type":"int","logicalType":"date"}}]}'
 
-mkdir -p "$folder/rust/src"
-cat >"$folder/rust/Cargo.toml" <<TOML
-[package]
-name = "finding"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
-apache-avro = { version = "=$crate", default-features = false }
-TOML
-cat >"$folder/rust/src/main.rs" <<'RUST'
+rust "apache-avro = { version = \"=$crate\", default-features = false }" <<'RUST'
 use apache_avro::types::Value;
 use apache_avro::{GenericSingleObjectWriter, Schema};
 
@@ -56,7 +46,6 @@ fn main() {
     println!("{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
 }
 RUST
-cargo build --quiet --manifest-path "$folder/rust/Cargo.toml"
 
 cat >"$folder/Read.java" <<'JAVA'
 import java.util.HexFormat;
@@ -91,7 +80,7 @@ print(fastavro.schema.to_parsing_canonical_form(json.loads(sys.argv[1])))
 PYTHON
 
 for schema in "$plain" "$logical"; do
-  { read -r rust_form; read -r object; } < <("$folder/rust/target/debug/finding" "$schema")
+  { read -r rust_form; read -r object; } < <("$rust" "$schema")
   { read -r java_form; read -r java_fingerprint; read -r result; } < <(
     java -Xmx256m -cp "$folder/java/*" "$folder/Read.java" "$schema" "$object"
   )

@@ -20,23 +20,10 @@
 kafka=4.4.0
 crate=0.39.0
 
-needs cargo
 cluster "$kafka" 1
 start 1
 
-mkdir "$folder/measure"
-cat >"$folder/measure/Cargo.toml" <<TOML
-[package]
-name = "measure"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
-rdkafka = "=$crate"
-futures = "=0.3.31"
-TOML
-mkdir "$folder/measure/src"
-cat >"$folder/measure/src/main.rs" <<'RUST'
+rust "rdkafka = \"=$crate\"" 'futures = "=0.3.31"' <<'RUST'
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -138,6 +125,5 @@ fn main() {
 }
 RUST
 
-cargo build --quiet --release --manifest-path "$folder/measure/Cargo.toml"
 seen_by "few commits with a record in flight, or also those without one, take 90 ms and more" \
-  "$folder/measure/target/release/measure" "$bootstrap"
+  "$rust" "$bootstrap"

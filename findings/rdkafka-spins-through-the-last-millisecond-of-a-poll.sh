@@ -14,20 +14,7 @@
 
 crate=0.39.0
 
-needs cargo
-
-mkdir "$folder/measure"
-cat >"$folder/measure/Cargo.toml" <<TOML
-[package]
-name = "measure"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
-rdkafka = "=$crate"
-TOML
-mkdir "$folder/measure/src"
-cat >"$folder/measure/src/main.rs" <<'RUST'
+rust "rdkafka = \"=$crate\"" <<'RUST'
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -92,5 +79,4 @@ fn main() {
 }
 RUST
 
-cargo build --quiet --release --manifest-path "$folder/measure/Cargo.toml"
-seen_by "a producer at rest does not spin" "$folder/measure/target/release/measure"
+seen_by "a producer at rest does not spin" "$rust"

@@ -48,6 +48,16 @@ python() {
   python=$folder/python/bin/python
 }
 
+# rust DEPENDENCY… <MAIN: a program of these lines of Cargo.toml, optimised, as $rust.
+rust() {
+  needs cargo
+  mkdir -p "$folder/rust/src"
+  printf '%s\n' '[package]' 'name = "finding"' 'version = "0.0.0"' 'edition = "2024"' '' '[dependencies]' "$@" >"$folder/rust/Cargo.toml"
+  cat >"$folder/rust/src/main.rs"
+  cargo build --quiet --release --manifest-path "$folder/rust/Cargo.toml"
+  rust=$folder/rust/target/release/finding
+}
+
 # jars NAME GROUP:ARTIFACT:VERSION…: with what they depend on, in $folder/NAME.
 jars() {
   needs java mvn
