@@ -49,7 +49,11 @@ impl Testbed {
                 })
             });
             let broker = Service::start(broker, ways, engine.as_ref(), Engine::broker, || {
-                Broker::start(BrokerOptions::default())
+                Broker::start(BrokerOptions {
+                    // It is never started anew: on a busy machine its own controller would call it dead after the default's 9 s.
+                    properties: vec![("broker.session.timeout.ms".to_owned(), "60000".to_owned())],
+                    ..BrokerOptions::default()
+                })
             });
             let registry = registry.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (broker, registry)

@@ -10,6 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -386,6 +387,21 @@ pub(crate) fn recreate(servers: &str, topic: &str, settings: &[(&str, &str)]) {
         let created = RUNTIME.block_on(admin.create_topics([&new], &options));
         created.expect("an answer")[0].is_ok().then_some(())
     });
+}
+
+/// Deletes the topics whose names begin so, as far as the broker lets it.
+pub(crate) fn delete_all(servers: &str, prefix: &str) {
+    let admin = admin(servers);
+    let Ok(metadata) = admin.inner().fetch_metadata(None, PATIENCE) else {
+        return;
+    };
+    let names: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
+    let names: Vec<&str> = names.into_iter().filter(|name| name.starts_with(prefix)).collect();
+    if names.is_empty() {
+        return;
+    }
+    // Whether it comes off is of no interest: topics that stay cost time alone.
+    let _ = RUNTIME.block_on(admin.delete_topics(&names, &AdminOptions::new()));
 }
 
 /// Changes one setting of a topic.

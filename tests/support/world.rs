@@ -38,6 +38,15 @@ impl Drop for Turn {
     }
 }
 
+/// The shared broker has no more topics than the tests that run: each costs it files, memory and time.
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.servers == testbed().bootstrap_servers() {
+            kafka::delete_all(&self.servers, &format!("{}.", self.name));
+        }
+    }
+}
+
 impl World {
     /// Lenders with so many rows each.
     pub(crate) fn new(rows: &[u32]) -> Self {
