@@ -169,7 +169,8 @@ pub(crate) fn after_sink(error: &SinkError) -> AfterSink {
             | kafka::Error::Authentication { .. }
             | kafka::Error::EndNotReached { .. },
         )
-        | SinkError::Doubtful { .. } => AfterSink::Reopen,
+        | SinkError::Doubtful { .. }
+        | SinkError::Schema(_) => AfterSink::Reopen,
         SinkError::Emptied { .. }
         | SinkError::CursorRecord { .. }
         | SinkError::ForeignRecord { .. }
@@ -214,7 +215,8 @@ pub(crate) fn is_too_slow(error: &SinkError) -> bool {
         | SinkError::CursorRecord { .. }
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
-        | SinkError::Recreated { .. } => false,
+        | SinkError::Recreated { .. }
+        | SinkError::Schema(_) => false,
     }
 }
 

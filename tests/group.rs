@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use crate::http::Observed;
 use crate::support::judge;
-use crate::support::kafka::Record;
+use crate::support::kafka::{self, Record};
 use crate::support::kafka_proxy::KafkaProxy;
+use crate::support::registry;
 use crate::support::shown::shown;
 use crate::support::source::Source;
 use crate::support::wait_for;
@@ -224,6 +225,61 @@ fn a_standby_holds_what_others_run_reads_on_and_gives_it_back() {
     [&first, &second]
         .into_iter()
         .for_each(|member| were_right(&member.source));
+}
+
+#[test]
+fn a_schema_that_cannot_be_asked_for_now_keeps_a_standby_waiting_and_nothing_else() {
+    let world = world();
+    let mut first = member(&world);
+    wait_for_owners(&world, 1);
+    let account: Value = serde_json::from_str(include_str!("../avro/account.avsc")).expect("a schema");
+    let mut later = account.clone();
+    later["doc"] = Value::from("as a later version says it");
+    let id = registry::register(&format!("{}-later", world.topic("accounts")), &later.to_string());
+    let door = registry::Door::refusing(&format!("GET /schemas/ids/{id}"), 503);
+    let url = door.url();
+    let mut second = Observed::start(&world, &["run"], &quick(&[("D02__SCHEMA_REGISTRY__URL", &url)]));
+    wait_for_owners(&world, 2);
+    // What somebody else would write, once more.
+    let written = world.accounts();
+    let with_another_schema = |record: &Record| {
+        let value = record.value.as_deref().expect("a value");
+        [&[0], &id.to_be_bytes()[..], &value[5..]].concat()
+    };
+    let others: Vec<Record> = written
+        .iter()
+        .map(|record| Record {
+            value: Some(with_another_schema(record)),
+            ..record.clone()
+        })
+        .collect();
+    kafka::write_records(&world.servers, &world.topic("accounts"), &others);
+    second
+        .source
+        .wait_for_line("standing by: the schema of an account's record cannot be had");
+    touch(&world, 1);
+    wait_until_written(&world);
+    assert!(second.source.is_running(), "{}", second.source.log());
+    assert!(
+        !held_by(&second).is_empty(),
+        "what was held is held: {}",
+        second.source.log()
+    );
+    door.admit();
+    first.signal("TERM");
+    first.expect_exit(0);
+    wait_for_owners(&world, 1);
+    touch(&world, 2);
+    wait_until_written(&world);
+    second.source.signal("TERM");
+    second.source.expect_exit(0);
+    let mut records = world.accounts();
+    records.retain(|record| !others.iter().any(|other| other.value == record.value));
+    let rows: Vec<_> = (0..LENDERS).flat_map(|lender| world.simulator.rows(lender)).collect();
+    judge::once_and_in_order(&records);
+    judge::complete(&records, &rows);
+    let log = second.source.log();
+    assert!(!log.contains("cannot be read"), "{log}");
 }
 
 #[test]

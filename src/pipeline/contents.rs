@@ -54,13 +54,14 @@ impl Contents {
         layouts.insert(own, Some(Arc::clone(&self.current)));
     }
 
-    /// The content of a value of `accounts`; `None` where it cannot be read, which is said.
+    /// The content of a value of `accounts`; `None` where it cannot be read, which is said. `patience`: of whom it is read for; who has
+    /// any waits for the registry as long as it takes.
     ///
     /// # Errors
-    /// When the process is to end while the registry is waited for.
-    pub(super) fn of<'v>(&self, value: &'v [u8]) -> Result<Option<Content<'v>>, SinkError> {
+    /// When the process is to end while the registry is waited for, or the patience is over.
+    pub(super) fn of<'v>(&self, value: &'v [u8], patience: Patience) -> Result<Option<Content<'v>>, SinkError> {
         let (layout, datum) = match unframe(value) {
-            Ok(Framed::Confluent { schema_id, datum }) => (self.layout(schema_id)?, datum),
+            Ok(Framed::Confluent { schema_id, datum }) => (self.layout(schema_id, patience)?, datum),
             Ok(Framed::SingleObject { fingerprint, datum }) => {
                 let is_current = fingerprint == ACCOUNT.fingerprint();
                 (is_current.then(|| Arc::clone(&self.current)), datum)
@@ -81,14 +82,14 @@ impl Contents {
         }
     }
 
-    fn layout(&self, id: u32) -> Result<Option<Arc<Layout>>, SinkError> {
+    fn layout(&self, id: u32, patience: Patience) -> Result<Option<Arc<Layout>>, SinkError> {
         // Held while it is asked for: nobody else gets on without it either.
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(layout) = layouts.get(&id) {
             return Ok(layout.clone());
         }
         let read = |schema: String| Layout::new(&schema).map_err(|error| chain(&error));
-        let layout = match self.fetch(id)?.and_then(read) {
+        let layout = match self.fetch(id, patience)?.and_then(read) {
             Ok(layout) => Some(Arc::new(layout)),
             Err(error) => {
                 tracing::warn!(code = %UNREADABLE, advice = ADVICE, "accounts of schema {id} cannot be read: {error}");
@@ -101,7 +102,7 @@ impl Contents {
 
     /// The schema's text, or why there is none. A registry that is away or refuses is waited for: `before` would be missing
     /// for no better reason than that.
-    fn fetch(&self, id: u32) -> Result<Result<String, String>, SinkError> {
+    fn fetch(&self, id: u32, patience: Patience) -> Result<Result<String, String>, SinkError> {
         let Some(registry) = &self.registry else {
             return Ok(Err(
                 "avro.encoding is \"single-object\", so no registry is asked".to_owned()
@@ -131,10 +132,15 @@ impl Contents {
                 tracing::error!(?wait, %code, advice, "starting, waiting for the schema registry: {text}");
             }
         };
-        match Patience::Endless.retry_blocking(LONGEST_WAIT, &self.shutdown, ask, after, say) {
+        let patience = match patience {
+            // Who stands by keeps nobody from starting.
+            Patience::Once => Patience::Once,
+            Patience::For(_) | Patience::Endless => Patience::Endless,
+        };
+        match patience.retry_blocking(LONGEST_WAIT, &self.shutdown, ask, after, say) {
             Ok(schema) => Ok(Ok(schema)),
             Err(Some(error)) if error.is_lost_id() => Ok(Err(chain(&error))),
-            // Interrupted: nothing else ends the tries.
+            Err(Some(error)) if !self.shutdown.is_requested() => Err(SinkError::Schema(error)),
             Err(_) => Err(kafka::Error::Interrupted.into()),
         }
     }

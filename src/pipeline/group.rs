@@ -24,6 +24,9 @@ const GIVEN_WAIT: Duration = Duration::from_secs(1);
 /// How often what is followed is read on.
 const FOLLOW: Duration = Duration::from_secs(1);
 
+/// The longest pause after a failure to do so.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// What stays wrong is said again after so long.
 const SAID_FOR: Duration = Duration::from_secs(60);
 
@@ -116,6 +119,9 @@ struct Followed {
     backoff: Backoff,
     /// What failed is tried again then.
     not_before: Instant,
+    following: Backoff,
+    /// Reading on is tried again then.
+    follow_not_before: Instant,
     /// When it was said that nothing could be read on.
     failed_at: Option<Instant>,
 }
@@ -128,6 +134,8 @@ impl Followed {
             standing_by: BTreeMap::new(),
             backoff: Backoff::default(),
             not_before: Instant::now(),
+            following: Backoff::default(),
+            follow_not_before: Instant::now(),
             failed_at: None,
         }
     }
@@ -200,13 +208,19 @@ impl Followed {
             return;
         }
         self.restore();
+        if Instant::now() < self.follow_not_before {
+            return;
+        }
         match self.images.follow() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.failed_at = None;
-                self.show_held();
+            Ok(is_whole) => {
+                self.following = Backoff::default();
+                if is_whole {
+                    self.failed_at = None;
+                    self.show_held();
+                }
             }
             Err(error) => {
+                self.follow_not_before = Instant::now() + self.following.next(None).min(LONGEST_PAUSE);
                 // The ages say so, too.
                 if self.failed_at.is_none_or(|at| at.elapsed() > SAID_FOR) {
                     self.failed_at = Some(Instant::now());

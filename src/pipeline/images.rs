@@ -156,11 +156,12 @@ impl Images {
                 RestoredAccounts::of(topic, lenders.iter().map(expected), retention)
             },
             |accounts, reader| {
+                let (shutdown, hidden) = (&starter.shutdown, &mut || {});
                 read_accounts(
                     accounts,
                     reader,
-                    contents,
-                    how(End::Stable, &starter.shutdown, &mut || {}),
+                    (contents, patience),
+                    how(End::Stable, shutdown, hidden),
                 )
             },
         )
@@ -223,6 +224,7 @@ impl Images {
         let read = read.and_then(|()| {
             let held = self.accounts.get_mut(&accounts.name).expect(READ);
             read_on(&accounts.name, &mut |reader| {
+                let contents = (contents, Patience::Endless);
                 read_accounts(held, reader, contents, how(End::True, shutdown, hidden))
             })
         });
@@ -328,13 +330,11 @@ impl Images {
     /// # Errors
     /// When Kafka cannot be asked now.
     pub(super) fn follow(&mut self) -> Result<bool, SinkError> {
-        let places = |topic: &'_ String, offsets: &'_ Offsets| (topic.clone(), offsets.clone());
         let accounts = self.accounts.iter().filter(|(_, held)| !held.is_empty());
         let letters = self.dead_letters.iter().filter(|(_, held)| !held.is_empty());
-        let followed: Vec<(String, Offsets)> = accounts
-            .map(|(topic, held)| places(topic, &held.offsets))
-            .chain(letters.map(|(topic, held)| places(topic, &held.offsets)))
-            .collect();
+        let places = accounts.map(|(topic, held)| (topic, &held.offsets));
+        let places = places.chain(letters.map(|(topic, held)| (topic, &held.offsets)));
+        let followed: Vec<_> = places.map(|(topic, at)| (topic.clone(), at.clone())).collect();
         if followed.is_empty() {
             return Ok(true);
         }
@@ -342,11 +342,8 @@ impl Images {
         let shutdown = &starter.shutdown;
         let mut ends = BTreeMap::new();
         on(&starter, &mut self.reader, Patience::Once, &mut |reader| {
-            let followed: Vec<_> = followed
-                .iter()
-                .map(|(topic, offsets)| (topic.as_str(), offsets))
-                .collect();
-            ends = reader.stable_ends(&followed)?;
+            let followed = followed.iter().map(|(topic, at)| (topic.as_str(), at));
+            ends = reader.stable_ends(&followed.collect::<Vec<_>>())?;
             Ok(())
         })?;
         let (mut lost, mut is_whole, mut failed) = (Vec::new(), true, None);
@@ -365,6 +362,7 @@ impl Images {
             }
             let read = on(&starter, &mut self.reader, Patience::Once, &mut |reader| {
                 if let Some(accounts) = self.accounts.get_mut(topic) {
+                    let contents = (contents, Patience::Once);
                     read_accounts(accounts, reader, contents, how(End::At(ends), shutdown, &mut || {}))?;
                 }
                 if let Some(letters) = self.dead_letters.get_mut(topic) {
@@ -438,10 +436,10 @@ fn longest_retention<'c>(lenders: impl Iterator<Item = &'c Restorable>) -> Durat
 fn read_accounts(
     accounts: &mut RestoredAccounts,
     reader: &TopicReader,
-    contents: Option<&Contents>,
+    (contents, patience): (Option<&Contents>, Patience),
     how: Reading<'_>,
 ) -> Result<(), SinkError> {
-    let content: ContentOf<'_> = &|value| contents.map_or(Ok(None), |contents| contents.of(value));
+    let content: ContentOf<'_> = &|value| contents.map_or(Ok(None), |contents| contents.of(value, patience));
     accounts.read_on(reader, content, how)
 }
 

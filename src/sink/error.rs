@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::exit::{Diagnosis, ErrorCode};
 use crate::kafka::{self, ClusterError};
 use crate::progress::{EndsBefore, RecordError};
+use crate::registry::RegistryError;
 
 /// Why a batch was not committed, or what is committed cannot be said.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,8 @@ pub(crate) enum SinkError {
     },
     #[error("{}", .ends.text(.topic))]
     Recreated { topic: String, ends: EndsBefore },
+    #[error("the schema of an account's record cannot be had")]
+    Schema(#[source] RegistryError),
 }
 
 impl Diagnosis for SinkError {
@@ -55,6 +58,7 @@ impl Diagnosis for SinkError {
             Self::ForeignRecord { .. } => ErrorCode::S03,
             Self::TwoLenders { .. } => ErrorCode::S04,
             Self::Recreated { .. } => ErrorCode::S19,
+            Self::Schema(error) => error.code(),
         }
     }
 
@@ -73,6 +77,7 @@ impl Diagnosis for SinkError {
                  writes only what is missing"
             }
             Self::TwoLenders { .. } => "put {lender} in kafka.topics.accounts: two lenders share keys",
+            Self::Schema(error) => error.advice(),
         }
     }
 }
