@@ -19,6 +19,10 @@ unit:
 soak minutes="30":
     D02_TEST_SOAK_MINUTES={{minutes}} cargo test --test main killed_again_and_again_while_all -- --nocapture
 
+# Three processes of a group that are killed, ended and stopped for so long, of so many lenders
+soak-group minutes="2" lenders="12":
+    D02_TEST_SOAK_MINUTES={{minutes}} D02_TEST_SOAK_LENDERS={{lenders}} cargo test --test main members_that_come_and_go -- --nocapture
+
 # One module of tests/, such as `delivery`
 integration module:
     cargo test --test main {{module}}

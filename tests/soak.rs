@@ -151,8 +151,13 @@ fn what_the_process_holds_levels_off_under_changes_faults_short_tokens_and_broke
     judge::everything(&records, &rows);
 }
 
-/// How long [`killed_again_and_again_while_all_around_it_comes_and_goes_it_loses_and_doubles_nothing`] goes on, in minutes.
-const MINUTES: &str = "D02_TEST_SOAK_MINUTES";
+/// How long a test goes on that `just soak` has go on for longer than usual.
+pub(crate) fn lasting(usual: Duration) -> Duration {
+    let minutes = std::env::var("D02_TEST_SOAK_MINUTES");
+    minutes.map_or(usual, |minutes| {
+        Duration::from_secs_f64(60.0 * minutes.parse::<f64>().expect("minutes"))
+    })
+}
 
 /// What was done to it, and what came of it.
 #[derive(Debug, Default)]
@@ -283,8 +288,7 @@ impl Around<'_> {
 /// Here for half a minute; `just soak` has it go on for thirty.
 #[test]
 fn killed_again_and_again_while_all_around_it_comes_and_goes_it_loses_and_doubles_nothing() {
-    let minutes: f64 = std::env::var(MINUTES).map_or(0.5, |minutes| minutes.parse().expect("minutes"));
-    let lasting = Duration::from_secs_f64(60.0 * minutes);
+    let lasting = lasting(Duration::from_secs(30));
     let mut broker = Broker::start(BrokerOptions {
         nodes: 3,
         ..BrokerOptions::default()
