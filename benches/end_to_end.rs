@@ -120,7 +120,7 @@ fn main() {
 type Part = (&'static str, fn(&Testbed, &mut Report));
 
 /// What can be asked for by name; all of it, if nothing is.
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("walk", walk),
     ("sizes", sizes),
     ("restore", restore),
@@ -130,6 +130,7 @@ const PARTS: [Part; 9] = [
     ("sharing", group::sharing),
     ("rest", group::rest),
     ("standby", group::standby),
+    ("hand-over", group::hand_over),
 ];
 
 /// With `changes`, which writes a second record for each row, and without; one after the other in every round.

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedHeaders, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext};
 
+use super::follower;
 use super::process::own_cpu;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -116,30 +116,13 @@ fn create(servers: &str, topic: &str) {
 }
 
 fn read(servers: &str, topic: &str) -> Vec<Record> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", "ceiling")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .create()
-        .expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    for partition in 0..6 {
-        list.add_partition_offset(topic, partition, Offset::Beginning)
-            .expect("a partition");
-    }
-    consumer.assign(&list).expect("assigned");
-    let (mut records, mut ended) = (Vec::new(), 0);
-    while ended < 6 {
-        match consumer.poll(PATIENCE).expect("something comes") {
-            Ok(message) => records.push(Record {
-                key: message.key().unwrap_or_default().to_vec(),
-                value: message.payload().unwrap_or_default().to_vec(),
-                headers: message.headers().map(BorrowedHeaders::detach).unwrap_or_default(),
-            }),
-            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
-            Err(error) => panic!("reading {topic}: {error}"),
-        }
-    }
+    let mut records = Vec::new();
+    follower::read(servers, topic, |message| {
+        records.push(Record {
+            key: message.key().unwrap_or_default().to_vec(),
+            value: message.payload().unwrap_or_default().to_vec(),
+            headers: message.headers().map(BorrowedHeaders::detach).unwrap_or_default(),
+        });
+    });
     records
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::process::Source;
@@ -51,14 +52,8 @@ pub(crate) fn delays(servers: &str, source: &Source) -> Vec<i64> {
             continue;
         };
         let (message, at) = (message.expect("a record"), now());
-        let headers = message.headers().expect("headers");
-        let changed_at = headers
-            .iter()
-            .find(|header| header.key == "__source_ts_ms")
-            .and_then(|header| header.value);
-        let changed_at = changed_at.and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
         // What changed before anybody looked waited for the start, and a broker that has just started is slow at first.
-        if let Some(changed_at) = changed_at.filter(|changed_at| *changed_at > began_at + 5_000) {
+        if let Some(changed_at) = changed_at(&message).filter(|changed_at| *changed_at > began_at + 5_000) {
             first.get_or_insert_with(Instant::now);
             delays.push(at - changed_at);
             let highest = highest.entry((changed_at - began_at) / 1_000).or_insert(0);
@@ -68,6 +63,40 @@ pub(crate) fn delays(servers: &str, source: &Source) -> Vec<i64> {
     drop(running);
     eprintln!("the highest of each second, in ms: {highest:?}");
     delays
+}
+
+/// Everything that is committed in a topic, in the order of each partition.
+pub(crate) fn read(servers: &str, topic: &str, mut take: impl FnMut(&BorrowedMessage<'_>)) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "reading")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .create()
+        .expect("a consumer");
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+    let mut list = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        list.add_partition_offset(topic, partition.id(), Offset::Beginning)
+            .expect("a partition");
+    }
+    consumer.assign(&list).expect("assigned");
+    let mut ended = 0;
+    while ended < list.count() {
+        match consumer.poll(PATIENCE).expect("something comes") {
+            Ok(message) => take(&message),
+            Err(KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(error) => panic!("reading {topic}: {error}"),
+        }
+    }
+}
+
+/// When a record's account changed, by upstream's clock, in milliseconds since the epoch.
+pub(crate) fn changed_at(message: &BorrowedMessage<'_>) -> Option<i64> {
+    let mut headers = message.headers()?.iter();
+    let header = headers.find(|header| header.key == "__source_ts_ms")?;
+    std::str::from_utf8(header.value?).ok()?.parse().ok()
 }
 
 fn now() -> i64 {

@@ -7,7 +7,9 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use d02_source::testbed::Testbed;
+use rdkafka::message::Message;
 
+use super::follower;
 use super::process::{Running, Source, memory};
 use super::{Report, Upstream};
 
@@ -212,4 +214,65 @@ pub(super) fn standby(testbed: &Testbed, report: &mut Report) {
     ));
     report.line(&format!("| warm after | | {:.1} s |", warm.as_secs_f64()));
     report.line("");
+}
+
+/// How long a lender stands still while it is handed over to a process that stands by, and how late what changes meanwhile is.
+pub(super) fn hand_over(testbed: &Testbed, report: &mut Report) {
+    const TIMES: usize = 10;
+    let row_count = 1_000_000;
+    let upstream = Upstream::with_changes(row_count, Duration::ZERO, 50);
+    let source = Source::new(testbed, &upstream.base_url, "hand-over");
+    let mut members = vec![Member::start(&source)];
+    wait_for("the snapshot", || sum(&members, "d02_accounts") >= f64::from(row_count));
+    for _ in 0..TIMES {
+        members.push(Member::start(&source));
+        wait_for("one runs it and the other is warm", || {
+            sum(&members, "d02_running") == 1.0 && sum(&members, "d02_standby_accounts") >= f64::from(row_count)
+        });
+        std::thread::sleep(Duration::from_secs(10));
+        members.sort_by_key(|member| member.of("d02_running") == 1.0);
+        let mut ending = members.pop().expect("the one that runs it");
+        ending.running.end();
+        wait_for("the other runs it", || sum(&members, "d02_running") == 1.0);
+    }
+    std::thread::sleep(Duration::from_secs(10));
+    let servers = testbed.bootstrap_servers();
+    let (mut released_at, mut took) = (None, Vec::new());
+    let mut begun_at = i64::MAX;
+    follower::read(&servers, &source.topic("cursor"), |message| {
+        let (value, at) = (
+            message.payload().expect("a record"),
+            message.timestamp().to_millis().expect("a time"),
+        );
+        let record: serde_json::Value = serde_json::from_slice(value).expect("JSON");
+        if record["instance"].is_null() {
+            released_at = Some(at);
+        } else if let Some(released_at) = released_at.take() {
+            begun_at = begun_at.min(released_at);
+            took.push(at - released_at);
+        }
+    });
+    let (mut late, mut oldest, mut changes) = (0, 0, 0);
+    follower::read(&servers, &source.topic("accounts"), |message| {
+        let (at, changed_at) = (
+            message.timestamp().to_millis().expect("a time"),
+            follower::changed_at(message),
+        );
+        if let Some(changed_at) = changed_at.filter(|changed_at| *changed_at >= begun_at) {
+            changes += 1;
+            oldest = oldest.max(at - changed_at);
+            // The poll interval, and a second.
+            late += u32::from(at - changed_at > 6_000);
+        }
+    });
+    took.sort_unstable();
+    report.line(&format!(
+        "**A hand-over** of one lender with {row_count} accounts and 50 changes a second: SIGTERM to the process that runs it, another one \
+         is warm. From the last record of the one (its release) to the first of the other (its claim), in ms, {} times: {took:?}\n",
+        took.len()
+    ));
+    report.line(&format!(
+        "Of {changes} changes from the first to the last of them, {late} were older than the poll interval and 1 s when they were written; the \
+         oldest was {oldest} ms.\n"
+    ));
 }

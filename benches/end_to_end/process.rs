@@ -170,6 +170,14 @@ impl Running {
         self.0.id()
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn end(&mut self) {
+        let asked = Command::new("kill").arg(self.id().to_string()).status();
+        assert!(asked.expect("kill runs").success());
+        let exit = self.0.wait().expect("a child");
+        assert!(exit.success(), "{exit}");
+    }
+
     /// User and system time so far.
     pub(crate) fn cpu(&self) -> Duration {
         cpu(&self.id().to_string(), 13..15)
