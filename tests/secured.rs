@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use d02_source::simulator::Authority;
+use d02_source::testbed::{Broker, BrokerOptions};
 
 use crate::support::acls::{Operation, Resource, Right};
 use crate::support::authorization::AuthorizationServer;
@@ -478,6 +479,53 @@ fn a_password_that_changes_while_it_runs_is_read_again_by_a_member() {
     is_read_again_while_it_runs(&world, "turned", "lost: the group heard nothing of this process");
 }
 
+#[test]
+fn a_ca_file_of_the_brokers_that_is_replaced_while_it_runs_is_read_again_when_a_handshake_fails() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |file: &str| directory.path().join(file).display().to_string();
+    let certify = || {
+        let authority = Authority::new("of the brokers").expect("an authority");
+        let server = authority.server([127, 0, 0, 1].into(), &[]).expect("a certificate");
+        let chain = [server.key.as_str(), &server.certificate, authority.pem()].concat();
+        std::fs::write(path("broker.pem"), chain).expect("written");
+        authority
+    };
+    std::fs::write(path("ca.pem"), certify().pem()).expect("written");
+    let properties = [
+        ("ssl.keystore.type", "PEM".to_owned()),
+        ("ssl.keystore.location", path("broker.pem")),
+    ];
+    let mut broker = Broker::start(BrokerOptions {
+        properties: properties.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        listeners: vec![("SECURED".to_owned(), "SSL".to_owned())],
+        ..BrokerOptions::default()
+    })
+    .expect("a broker");
+    let world = World::new(&[50]).on(&broker.bootstrap_servers());
+    let environment = [
+        ("D02__KAFKA__BOOTSTRAP_SERVERS", broker.listener_address("SECURED")),
+        ("D02__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL".to_owned()),
+        ("D02__KAFKA__PROPERTIES__SSL_CA_LOCATION", path("ca.pem")),
+        ("D02__GROUP__SESSION_TIMEOUT", "6s".to_owned()),
+    ];
+    let mut source = world.command(&["run"], &borrowed(&environment));
+    arrives(&world, &mut source, &world.simulator.insert(0, 1));
+    world.stop_between_transactions(&source);
+    let second = certify();
+    broker.restart(1).expect("restarted");
+    source.signal("CONT");
+    let inserted = world.simulator.insert(0, 2);
+    source.wait_for_line("certificate verify failed");
+    // Nobody is in a hurry to mount the new one.
+    nothing_happens_for(Duration::from_secs(2));
+    assert!(source.is_running(), "{}", source.log());
+    std::fs::write(path("ca.pem"), second.pem()).expect("written");
+    arrives(&world, &mut source, &inserted);
+    source.signal("TERM");
+    source.expect_exit(0);
+    judged(&world);
+}
+
 const SECRET: &str = "D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_SECRET";
 const SECRET_FILE: &str = "D02__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_SECRET_FILE";
 
@@ -526,6 +574,46 @@ fn a_bearer_token_gets_in_and_is_renewed_before_it_ends() {
 }
 
 #[test]
+fn a_ca_file_of_the_token_endpoint_that_is_replaced_is_read_again_at_the_next_request() {
+    let server = AuthorizationServer::start("planted-client", LIFE);
+    let world = quick_world_of("vouched", 50);
+    let environment = secured().vouched(&server, "vouched");
+    let mut environment = borrowed(&environment);
+    environment.push((SECRET, "planted-client"));
+    let (mut right, file) = (String::new(), world.path("login-ca.pem"));
+    environment.retain(|(name, path)| {
+        let is_ca = *name == "D02__KAFKA__PROPERTIES__HTTPS_CA_LOCATION";
+        if is_ca {
+            right = std::fs::read_to_string(path).expect("the CA");
+        }
+        !is_ca
+    });
+    std::fs::write(&file, &right).expect("written");
+    let path = file.display().to_string();
+    environment.push(("D02__KAFKA__PROPERTIES__HTTPS_CA_LOCATION", &path));
+    let mut source = world.command(&["run"], &environment);
+    arrives(&world, &mut source, &world.simulator.insert(0, 1));
+    let other = Authority::new("other").expect("an authority");
+    std::fs::write(&file, other.pem()).expect("written");
+    // The last token is good to its end.
+    nothing_happens_for(LIFE);
+    let inserted = world.simulator.insert(0, 2);
+    source.wait_for_line("degraded, reopening: ");
+    assert!(
+        source
+            .log()
+            .contains("no token for Kafka: no answer from the authorization server"),
+        "{}",
+        source.log()
+    );
+    std::fs::write(&file, right).expect("written");
+    arrives(&world, &mut source, &inserted);
+    source.signal("TERM");
+    source.expect_exit(0);
+    judged(&world);
+}
+
+#[test]
 fn why_there_is_no_bearer_token_is_said_and_the_secret_is_read_again() {
     let server = AuthorizationServer::start("planted-client", LIFE);
     let world = quick_world_of("vouched", 50);
@@ -562,7 +650,7 @@ fn why_there_is_no_bearer_token_is_said_and_the_secret_is_read_again() {
     // The last token is good to its end.
     nothing_happens_for(LIFE);
     let inserted = world.simulator.insert(0, 2);
-    source.wait_for_line("degraded, reopening: authentication failed");
+    source.wait_for_line("degraded, reopening: ");
     write("planted-second");
     arrives(&world, &mut source, &inserted);
     source.signal("TERM");

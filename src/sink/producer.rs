@@ -43,16 +43,24 @@ pub(super) fn fatal_error(cluster: &Cluster, producer: &PolledProducer, doing: &
 }
 
 fn error_of(cluster: &Cluster, doing: &'static str, last_reported: LastReported, source: KafkaError) -> kafka::Error {
-    if code(&source) == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
-        let prefix = cluster.transactional_prefix();
-        let acl = Acl::TransactionalIds { prefix };
-        return kafka::Error::Denied { doing, acl, source };
+    match denied_id(cluster, doing, source) {
+        Ok(denied) => denied,
+        Err(source) => kafka::Error::Call {
+            doing,
+            last_reported,
+            source,
+        },
     }
-    kafka::Error::Call {
-        doing,
-        last_reported,
-        source,
+}
+
+/// That its transactional id may not be used, where `source` says so; else `source`. A call may hear it, or a record's report.
+pub(super) fn denied_id(cluster: &Cluster, doing: &'static str, source: KafkaError) -> KafkaResult<kafka::Error> {
+    if code(&source) != Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
+        return Err(source);
     }
+    let prefix = cluster.transactional_prefix();
+    let acl = Acl::TransactionalIds { prefix };
+    Ok(kafka::Error::Denied { doing, acl, source })
 }
 
 /// Whether `transactional_id` may be used, tried by claiming it: fences an earlier producer of this very id alone, and writes

@@ -254,7 +254,9 @@ impl Secured {
     }
 
     pub(crate) fn give_back(&self, user: &str, right: &Right) {
-        acls::add(&self.servers(), user, right);
+        let servers = self.servers();
+        acls::add(&servers, user, right);
+        wait_for("the right", || acls::is_known(&servers, user, right).then_some(()));
     }
 }
 

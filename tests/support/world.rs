@@ -170,15 +170,10 @@ impl World {
     /// deciding on a commit and telling the partitions, never tells them.
     pub(crate) fn stop_between_transactions(&self, source: &Source) {
         let ends = kafka::Ends::new(&self.servers);
-        let is_open = || !self.open_topics_by(&ends).is_empty();
         wait_for("it stands between two transactions", || {
-            // While it runs: a moment after none was open, none is open most of the time.
-            if is_open() {
-                return None;
-            }
             source.signal("STOP");
             std::thread::sleep(Duration::from_millis(100));
-            let stands = !is_open();
+            let stands = self.open_topics_by(&ends).is_empty();
             if !stands {
                 source.signal("CONT");
             }
