@@ -5,7 +5,7 @@
 //! | Layer | Module | Its one responsibility |
 //! |---|---|---|
 //! | values | `exit`, `log`, `failpoint`, `clock`, `varint`, `jwt`, `tls`, `loopback` | exit codes; an error with its causes, code, advice and page; lines that get out without anybody waiting; tests' stops; time; numbers of variable length; what a token says of itself; whom a client believes; what stays on this machine |
-//! | | `shutdown`, `backoff`, `watchdog`, `in_flight` | the end; the next try; loops that hang; memory of what is under way |
+//! | | `shutdown`, `backoff`, `phase`, `watchdog`, `in_flight` | the end; the next try; when it is a lender's turn; loops that hang; memory of what is under way |
 //! | | `account` | a D02 row as a typed account, or why it is none; its digest. Pure |
 //! | | `progress` | what is read, what is left; the cursor record. Pure |
 //! | | `config`, `counter`, `metrics` | settings; what a counter is; metrics |
@@ -57,6 +57,7 @@ mod members;
 mod metrics;
 #[cfg(test)]
 mod model;
+mod phase;
 mod pipeline;
 mod policy;
 mod progress;

@@ -7,6 +7,7 @@ use crate::backoff::{AfterTry, Patience};
 use crate::config::Config;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
 use crate::metrics::{LenderMetrics, Metrics};
+use crate::phase::Phase;
 use crate::policy::{self, AfterRequest};
 use crate::upstream::{Client, ClientError, HttpClient, Login, Route, Transport, UpstreamError};
 
@@ -100,7 +101,10 @@ pub(crate) async fn public_id_of(config: &Config, lender: &str, patience: Patien
     if let Some(public_id) = &config.lenders[lender].public_id {
         return Ok(public_id.clone());
     }
-    let (http, route) = (transport(config)?, Arc::new(Route::new(lender, &config.upstream)));
+    let (http, route) = (
+        transport(config)?,
+        Arc::new(Route::new(lender, &config.upstream, Phase::alone())),
+    );
     let metrics = Metrics::new().lender(lender);
     match log_in(&http, config, lender, &metrics, &route, patience).await {
         Ok((_, login)) => Ok(login.lender_public_id),

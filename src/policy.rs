@@ -176,6 +176,7 @@ pub(crate) fn after_sink(error: &SinkError) -> AfterSink {
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
         | SinkError::Recreated { .. }
+        | SinkError::CursorGone { .. }
         | SinkError::Kafka(kafka::Error::Cluster(_) | kafka::Error::WentBack { .. }) => AfterSink::Stop(error.exit()),
         SinkError::Kafka(kafka::Error::NoTopic { .. } | kafka::Error::Denied { .. }) => {
             AfterSink::AskAgain(error.exit())
@@ -216,6 +217,7 @@ pub(crate) fn is_too_slow(error: &SinkError) -> bool {
         | SinkError::ForeignRecord { .. }
         | SinkError::TwoLenders { .. }
         | SinkError::Recreated { .. }
+        | SinkError::CursorGone { .. }
         | SinkError::Schema(_) => false,
     }
 }

@@ -14,6 +14,7 @@ use crate::index::Index;
 use crate::kafka::{self, Cluster, Offsets, blocking};
 use crate::login::public_id_of;
 use crate::metrics::{LenderMetrics, Metrics};
+use crate::phase::Phase;
 use crate::pipeline::{
     Candidate, Claimant, Decider, Frames, Images, Pipeline, Restorable, Starter, dry_run, key_of, on_thread,
     refuse_living,
@@ -23,7 +24,9 @@ use crate::progress::Timestamp;
 use crate::reader::{Closed, Incoming, Letters, ReaderError, ReaderExit, Replay, ReplaySettings};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::sink::{CursorRecords, RestoredAccounts, SinkError, Topics, UsableTopic, read_dead_letters, ready_topics};
+use crate::sink::{
+    CursorReaders, CursorRecords, RestoredAccounts, SinkError, Topics, UsableTopic, read_dead_letters, ready_topics,
+};
 use crate::supervisor::{instance_id, registry_of};
 use crate::watchdog::Pulse;
 
@@ -142,6 +145,7 @@ impl<'a> Replayer<'a> {
             pulse: Pulse::default(),
             shutdown: self.shutdown.clone(),
             waits_for: None,
+            phase: Phase::alone(),
         })
     }
 
@@ -149,6 +153,7 @@ impl<'a> Replayer<'a> {
     async fn claimed(&self, candidate: Candidate) -> Result<Pipeline, Failure> {
         let starter = Arc::new(Starter {
             cluster: self.cluster.clone(),
+            cursors: CursorReaders::new(self.cluster.clone()),
             config: self.config.clone(),
             claimant: Claimant::alone(instance_id()),
             registry: self.registry.clone(),

@@ -15,6 +15,7 @@ mod faults;
 mod ground;
 mod group;
 mod http;
+mod lenders;
 mod logs;
 mod memory;
 mod places;

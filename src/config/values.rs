@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
@@ -37,10 +38,10 @@ pub enum SecretSource {
 }
 
 /// Why a secret could not be read. No variant holds any of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum SecretError {
     #[error("cannot read the secret file {path}")]
-    Unreadable { path: PathBuf, source: io::Error },
+    Unreadable { path: PathBuf, source: Arc<io::Error> },
     #[error("the secret file {path} has more than {SECRET_BYTES_MAX} bytes: is it the right one?")]
     TooLarge { path: PathBuf },
     #[error("the secret file {path} is not UTF-8 text")]
@@ -59,7 +60,7 @@ impl SecretSource {
         };
         let unreadable = |source| SecretError::Unreadable {
             path: path.clone(),
-            source,
+            source: Arc::new(source),
         };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(unreadable)?;

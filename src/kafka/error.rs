@@ -2,6 +2,7 @@
 //! what stands in records.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -39,7 +40,7 @@ pub(crate) const NO_TOPIC_ADVICE: &str = "check kafka.topics and kafka.bootstrap
                                    may not be described looks missing too";
 
 /// Why a call to Kafka did not do what it was asked for.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{doing}{last_reported}")]
     Call {
@@ -113,7 +114,7 @@ pub(crate) enum Error {
 }
 
 /// Why there is no client.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ClusterError {
     #[error("reading the secret of kafka.properties.\"{key}\"")]
     Secret { key: String, source: SecretError },

@@ -99,6 +99,7 @@ pub(crate) struct TopicReader {
 
 impl TopicReader {
     pub(crate) fn new(cluster: &Cluster) -> Result<Self, Error> {
+        tracing::debug!("connecting two clients to read with");
         Ok(Self {
             reader: cluster.reader(Isolation::ReadCommitted)?,
             asker: cluster.reader(Isolation::ReadUncommitted)?,
@@ -119,9 +120,9 @@ impl TopicReader {
         topic: &str,
         offsets: &mut Offsets,
         how: Reading<'_>,
-        take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
     ) -> Result<Watermarks, E> {
-        let begun = Instant::now();
+        let (begun, mut record_count) = (Instant::now(), 0_u64);
         self.authorize();
         let bounds = match how.end {
             End::True => {
@@ -139,7 +140,10 @@ impl TopicReader {
                 ends.iter().map(from).collect()
             }
         };
-        let read = self.read_between(topic, &bounds, offsets, how, take);
+        let read = self.read_between(topic, &bounds, offsets, how, |message| {
+            record_count += 1;
+            take(message)
+        });
         // What is assigned is fetched.
         let _ = self.reader.unassign();
         read?;
@@ -147,7 +151,7 @@ impl TopicReader {
             let offset = offsets.entry(*partition).or_default();
             *offset = (*offset).max(*high);
         }
-        tracing::debug!(topic, took = ?begun.elapsed(), "read to the end");
+        tracing::debug!(topic, record_count, took = ?begun.elapsed(), "read to the end");
         Ok(bounds)
     }
 
@@ -193,20 +197,20 @@ impl TopicReader {
         /// Longer than a transaction takes.
         const HIDDEN: Duration = Duration::from_secs(2);
         let (reader, limit) = (&self.reader, transaction_timeout() + GRACE);
+        if how.end == End::True
+            && let Some((partition, position, end)) = went_back(offsets, bounds)
+        {
+            let topic = topic.to_owned();
+            let error = Error::WentBack {
+                topic,
+                partition,
+                position,
+                end,
+            };
+            return Err(error.into());
+        }
         let mut parts: BTreeMap<i32, PartitionRead> = BTreeMap::new();
         for (partition, (low, high)) in bounds {
-            if let Some(position) = offsets.get(partition).copied().filter(|position| position > high)
-                && how.end == End::True
-            {
-                let topic = topic.to_owned();
-                let error = Error::WentBack {
-                    topic,
-                    partition: *partition,
-                    position,
-                    end: *high,
-                };
-                return Err(error.into());
-            }
             let position = offsets.get(partition).map_or(*low, |from| *low.max(from));
             if position < *high {
                 let part = PartitionRead {
@@ -312,6 +316,14 @@ impl TopicReader {
     }
 }
 
+/// The first partition that ends before what was read of it, or is gone: up to where it was read, and where it ends.
+fn went_back(offsets: &Offsets, bounds: &Watermarks) -> Option<(i32, i64, i64)> {
+    offsets.iter().find_map(|(partition, position)| {
+        let end = bounds.get(partition).map_or(0, |(_, high)| *high);
+        (*position > end).then_some((*partition, *position, end))
+    })
+}
+
 /// Fetches the rest of the partitions anew; of those whose rest is all stable, an end-of-partition event then says that
 /// there is nothing in it.
 fn confirm(reader: &BaseConsumer<Context>, topic: &str, parts: &mut BTreeMap<i32, PartitionRead>) -> Result<(), Error> {
@@ -346,4 +358,23 @@ fn assign(reader: &BaseConsumer<Context>, topic: &str, parts: &BTreeMap<i32, Par
             source,
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_is_shorter_than_it_was_read_or_gone_makes_the_topic_another_one() {
+        let read = Offsets::from([(0, 10), (1, 0), (2, 7)]);
+        let found = |ends: &[(i32, i64)]| {
+            let bounds = ends.iter().map(|(partition, end)| (*partition, (0, *end))).collect();
+            went_back(&read, &bounds)
+        };
+        assert_eq!(found(&[(0, 10), (1, 0), (2, 7)]), None);
+        assert_eq!(found(&[(0, 99), (1, 5), (2, 8), (3, 4)]), None, "one was added");
+        assert_eq!(found(&[(0, 9), (1, 0), (2, 7)]), Some((0, 10, 9)));
+        assert_eq!(found(&[(0, 99), (1, 99)]), Some((2, 7, 0)), "one is gone");
+        assert_eq!(found(&[(0, 99), (2, 99)]), None, "nothing was read of it");
+    }
 }

@@ -37,6 +37,7 @@ use crate::failpoint::{self, Rule};
 use crate::in_flight::InFlight;
 use crate::index::Restored;
 use crate::metrics::LenderMetrics;
+use crate::phase::Phase;
 use crate::pipeline::{ChangeRecorder, Claim, Claimant, Left, LenderSettings, StopReason, claim_of};
 use crate::policy::Denials;
 use crate::progress::Timestamp;
@@ -206,6 +207,8 @@ struct Process {
     scenario: Arc<Scenario>,
     number: u64,
     until: Until,
+    /// Among the lenders of a configuration, of eight.
+    place: usize,
 }
 
 impl Process {
@@ -226,6 +229,7 @@ impl Process {
             scenario: Arc::clone(scenario),
             number,
             until,
+            place: 0,
         }
     }
 
@@ -240,7 +244,8 @@ impl Process {
     }
 
     async fn log_in(&self) -> (Client, crate::upstream::Login) {
-        let route = Arc::new(Route::new("lender-1", &self.scenario.upstream));
+        let phase = Phase::of(Instant::now(), self.place, 8);
+        let route = Arc::new(Route::new("lender-1", &self.scenario.upstream, phase));
         loop {
             let transport = Arc::new(InProcess {
                 simulator: self.simulator.clone(),
@@ -298,6 +303,7 @@ impl Process {
             metrics: self.scenario.metrics.clone(),
             pulse: crate::watchdog::Pulse::default(),
             shutdown: self.shutdown.clone(),
+            phase: client.phase(),
         };
         let (held, dead_letters) = (image.restored.lender(public_id), self.broker.dead_letters());
         let taken_at = image.known;
@@ -460,7 +466,8 @@ impl Play {
         let mut process = |until, member: &Member| {
             played.processes += 1;
             let process = Process::new(simulator.handle(), &broker, &scenario, played.processes, until);
-            process.start_of(member)
+            let place = usize::try_from(played.processes).unwrap_or_default() % 8;
+            Process { place, ..process }.start_of(member)
         };
         let (mut first, mut second) = (Member::default(), Member::default());
         let public_id = simulator.lender(0).public_id;
@@ -1134,6 +1141,40 @@ mod tests {
             // What is settled is not swept; the token is renewed once in its hour.
             assert_eq!((pages, requests.len() - pages), (720, 1), "{requests:?}");
             running.abort();
+        });
+    }
+
+    #[test]
+    fn lenders_that_start_together_poll_at_once_then_apart_and_none_less_often_than_its_interval() {
+        const INTERVAL_MS: i64 = 5_000;
+        paused_runtime().block_on(async {
+            let mut moments = Vec::new();
+            for place in 0..8 {
+                let mut stage = Stage::new(&[1; 5], 1_000, 1, Crashes::Never).await;
+                let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
+                scenario.upstream.max_requests_per_second = None;
+                scenario.upstream.poll_interval = Duration::from_secs(5);
+                scenario.upstream.late_sweep_interval = Duration::from_secs(60);
+                scenario.upstream.late_window = Duration::from_secs(600);
+                let begun = stage.simulator.now_ms();
+                let process = stage.process(Until::Asked);
+                let running = Process { place, ..process }.start();
+                // What is settled is not swept any more: then only polls are left.
+                sleep(Duration::from_secs(1_200)).await;
+                let requests = stage.simulator.requests();
+                let pages = requests.iter().filter(|request| request.path.ends_with("D02"));
+                let asked: Vec<i64> = pages.map(|request| request.at_ms - begun).collect();
+                assert!(asked[0] < 1_000, "place {place}: {asked:?}");
+                let gaps = asked.windows(2).map(|pair| pair[1] - pair[0]);
+                // What a page takes is added, and timers are no finer than a millisecond.
+                let longest = gaps.max().expect("some polls");
+                assert!(longest <= INTERVAL_MS + 10, "place {place}: {longest} ms");
+                moments.push(asked[asked.len() - 1] % INTERVAL_MS);
+                running.abort();
+            }
+            moments.sort_unstable();
+            let apart: Vec<i64> = moments.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(apart.iter().all(|apart| (600..=650).contains(apart)), "{moments:?}");
         });
     }
 

@@ -14,10 +14,11 @@ use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
 use crate::kafka::{self, Cluster};
 use crate::metrics::LenderMetrics;
+use crate::phase::Phase;
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::sink::{SinkError, Topics};
+use crate::sink::{CursorReaders, SinkError, Topics};
 use crate::watchdog::Pulse;
 
 /// A lender that logged in, so that it is known whose records are its own.
@@ -39,11 +40,14 @@ pub(crate) struct Candidate {
     pub shutdown: Shutdown,
     /// Among whom it is another's while they show life; `None`: it is taken over, from whomever.
     pub waits_for: Option<Among>,
+    pub phase: Phase,
 }
 
 /// Everything that the lenders of one process share.
 pub(crate) struct Starter {
     pub cluster: Cluster,
+    /// What is committed.
+    pub cursors: CursorReaders,
     pub config: config::Config,
     pub claimant: Claimant,
     pub registry: Option<Arc<Registry>>,

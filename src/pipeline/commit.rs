@@ -29,7 +29,7 @@ impl<S: Sink> Pipeline<S> {
     ///
     /// `now`: what is requested later shows what comes after a deletion.
     pub(super) async fn commit(&mut self, mut batch: Batch, now: Tick) -> ControlFlow<StopReason, Batch> {
-        let is_heartbeat = self.committed_at.elapsed() >= self.lender.settings.heartbeat_interval;
+        let is_heartbeat = Instant::now() >= self.lender.heartbeat_at(self.committed_at);
         let (begun, mut backoff, mut left) = (Instant::now(), Backoff::default(), Batch::default());
         let mut is_broken = false;
         let mut plan = loop {

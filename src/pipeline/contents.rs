@@ -140,7 +140,7 @@ impl Contents {
         match patience.retry_blocking(LONGEST_WAIT, &self.shutdown, ask, after, say) {
             Ok(schema) => Ok(Ok(schema)),
             Err(Some(error)) if error.is_lost_id() => Ok(Err(chain(&error))),
-            Err(Some(error)) if !self.shutdown.is_requested() => Err(SinkError::Schema(error)),
+            Err(Some(error)) if !self.shutdown.is_requested() => Err(SinkError::Schema(Arc::new(error))),
             Err(_) => Err(kafka::Error::Interrupted.into()),
         }
     }

@@ -34,7 +34,7 @@ pub(crate) struct Images {
     contents: Option<Contents>,
     /// Of what is read on; made anew after an error.
     reader: Option<TopicReader>,
-    cursors: HashMap<String, CursorRecords>,
+    cursors: HashMap<String, Arc<CursorRecords>>,
     accounts: HashMap<String, RestoredAccounts>,
     dead_letters: HashMap<String, RestoredDeadLetters>,
     /// What keeps all lenders of a topic from starting, since they were last restored.
@@ -106,13 +106,12 @@ impl Images {
     fn read_cursors(&mut self, lenders: &[&Restorable], patience: Patience) {
         let topics: HashSet<&String> = lenders.iter().map(|lender| &lender.topics.cursor.name).collect();
         for topic in topics {
-            // It is small; what was read of it long ago may have been compacted away since.
-            let mut records = CursorRecords::of(topic);
-            let read = on(&self.starter, &mut self.reader, patience, &mut |reader| {
-                records.read_on(reader, End::Stable, &self.starter.shutdown, &mut || {})
-            });
+            let cursors = self.starter.cursors.of(topic);
+            let read = self
+                .starter
+                .patiently(patience, || cursors.look(&self.starter.shutdown));
             match read {
-                Ok(()) => drop(self.cursors.insert(topic.clone(), records)),
+                Ok(records) => drop(self.cursors.insert(topic.clone(), records)),
                 Err(error) => drop(self.failed.insert(topic.clone(), SharedFailure::of(error))),
             }
         }
@@ -206,32 +205,35 @@ impl Images {
         } = &lender.topics;
         let (starter, contents, reader) = (&self.starter, self.contents.as_ref(), &mut self.reader);
         let (shutdown, read_behind) = (&starter.shutdown, &mut self.read_behind);
-        let mut is_due = |topic: &str| {
-            let behind = read_behind.entry(topic.to_owned()).or_default();
-            std::mem::replace(behind, now.max(*behind)) < fenced
-        };
-        let mut read_on = |topic: &String, read: &mut dyn FnMut(&TopicReader) -> Result<(), SinkError>| {
-            if !is_due(topic) {
-                return Ok(());
+        let mut when_due = |topic: &String, read: &mut dyn FnMut() -> Result<(), SinkError>| {
+            let behind = read_behind.entry(topic.clone()).or_default();
+            match std::mem::replace(behind, now.max(*behind)) < fenced {
+                true => read().map_err(|error| (topic.clone(), SharedFailure::of(error))),
+                false => Ok(()),
             }
-            on(starter, reader, patience(), read).map_err(|error| (topic.clone(), SharedFailure::of(error)))
         };
-        let records = self.cursors.get_mut(&cursor.name).expect(READ);
-        let read = read_on(&cursor.name, &mut |reader| {
-            records.read_on(reader, End::True, shutdown, hidden)?;
-            records.check_whole()
+        let read = when_due(&cursor.name, &mut || {
+            let cursors = starter.cursors.of(&cursor.name);
+            let records = starter.patiently(patience(), || cursors.ask(shutdown, hidden))?;
+            records.check_whole()?;
+            self.cursors.insert(cursor.name.clone(), records);
+            Ok(())
         });
         let read = read.and_then(|()| {
             let held = self.accounts.get_mut(&accounts.name).expect(READ);
-            read_on(&accounts.name, &mut |reader| {
-                let contents = (contents, Patience::Endless);
-                read_accounts(held, reader, contents, how(End::True, shutdown, hidden))
+            when_due(&accounts.name, &mut || {
+                on(starter, reader, patience(), &mut |reader| {
+                    let contents = (contents, Patience::Endless);
+                    read_accounts(held, reader, contents, how(End::True, shutdown, hidden))
+                })
             })
         });
         let read = read.and_then(|()| {
             let held = self.dead_letters.get_mut(&dead_letters.name).expect(READ);
-            read_on(&dead_letters.name, &mut |reader| {
-                held.read_on(reader, how(End::True, shutdown, hidden))
+            when_due(&dead_letters.name, &mut || {
+                on(starter, reader, patience(), &mut |reader| {
+                    held.read_on(reader, how(End::True, shutdown, hidden))
+                })
             })
         });
         read.map_err(|(topic, failure)| {

@@ -53,13 +53,13 @@ impl Inbox {
     }
 
     /// The next batch: as large as it may be while there is more; a live walk that ended by itself and at once; empty when
-    /// a heartbeat is due, that long after `committed_at`.
+    /// a heartbeat is due after what was committed at `committed_at`.
     pub(super) async fn next<S>(&mut self, lender: &mut LenderParts<S>, committed_at: Instant) -> Next {
         let pulse = &lender.monitor.pulse;
         let bounds = BatchBounds {
             max_rows: lender.batch_size.row_count(),
             max_delay: lender.settings.max_delay,
-            heartbeat_at: committed_at + lender.settings.heartbeat_interval,
+            heartbeat_at: lender.heartbeat_at(committed_at),
         };
         let wait = bounds.heartbeat_at.saturating_duration_since(Instant::now()) + bounds.max_delay;
         pulse.enter("waiting for pages", wait);

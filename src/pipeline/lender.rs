@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::batch::BatchSize;
 use super::changes::ChangeRecorder;
 use super::decide::Decider;
@@ -12,6 +14,7 @@ use crate::avro::WriterSchema;
 use crate::config;
 use crate::index::Index;
 use crate::metrics::LenderMetrics;
+use crate::phase::Phase;
 use crate::progress::Timestamp;
 use crate::shutdown::Shutdown;
 use crate::sink::Sink;
@@ -35,6 +38,7 @@ pub(crate) struct LenderSettings<'a> {
     pub metrics: LenderMetrics,
     pub pulse: Pulse,
     pub shutdown: Shutdown,
+    pub phase: Phase,
 }
 
 /// What a loop works with.
@@ -46,6 +50,14 @@ pub(super) struct LenderParts<S> {
     pub settings: config::Transaction,
     pub batch_size: BatchSize,
     pub shutdown: Shutdown,
+    pub phase: Phase,
+}
+
+impl<S> LenderParts<S> {
+    /// When an idle lender shows life, after what was committed at `committed_at`.
+    pub(super) fn heartbeat_at(&self, committed_at: Instant) -> Instant {
+        self.phase.next(committed_at, self.settings.heartbeat_interval)
+    }
 }
 
 impl<S: Sink> LenderParts<S> {
@@ -66,6 +78,7 @@ impl<S: Sink> LenderParts<S> {
             settings: settings.transaction.clone(),
             batch_size: BatchSize::new(settings.transaction.max_rows, settings.poll_interval),
             shutdown: settings.shutdown,
+            phase: settings.phase,
         }
     }
 

@@ -11,6 +11,7 @@ use super::report::Monitor;
 use super::stop::StopReason;
 use crate::backoff::Backoff;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure, chain};
+use crate::phase::Phase;
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::Record;
 use crate::shutdown::Shutdown;
@@ -76,6 +77,7 @@ pub(super) struct Ownership {
     /// When the topics were last looked at, and how often they are.
     looked_at: Option<Instant>,
     interval: Duration,
+    phase: Phase,
 }
 
 impl Ownership {
@@ -89,6 +91,7 @@ impl Ownership {
             is_certain: true,
             looked_at: None,
             interval: lender.settings.heartbeat_interval,
+            phase: lender.phase,
         }
     }
 
@@ -200,7 +203,10 @@ impl Ownership {
     /// Once in a heartbeat's interval, at first before anything is read: whether the topics are still those that were written to,
     /// and keys spread as they were.
     pub(super) fn look_at_topics<S: Sink>(&mut self, sink: &S, held: &Record) -> ControlFlow<StopReason> {
-        if self.looked_at.is_some_and(|at| at.elapsed() < self.interval) {
+        if self
+            .looked_at
+            .is_some_and(|at| Instant::now() < self.phase.next(at, self.interval))
+        {
             return ControlFlow::Continue(());
         }
         self.looked_at = Some(Instant::now());
@@ -238,18 +244,19 @@ fn try_reopen<S: Sink>(sink: &mut S, held: &Record, attempted: &Record) -> Resul
         Committed::Nothing => None,
     };
     match sink.hold_ground(&held.ends, Duration::ZERO) {
-        // A record that is gone with its topic is nobody's claim.
         Err(error) if record.is_none() || matches!(error, SinkError::Recreated { .. }) => return Err(error),
         // What cannot be asked for now is asked for at the next look.
         Ok(_) | Err(_) => {}
     }
-    Ok(record.map(|record| {
-        if record.sequence >= attempted.sequence {
-            Outcome::Landed
-        } else {
-            Outcome::NotLanded
+    match record {
+        Some(record) if record.sequence >= attempted.sequence => Ok(Some(Outcome::Landed)),
+        Some(_) => Ok(Some(Outcome::NotLanded)),
+        // A record that is gone is nobody's claim: its topic is another one, though it may have grown as long meanwhile.
+        None => {
+            let topic = sink.topics().cursor.name.clone();
+            Err(SinkError::CursorGone { topic })
         }
-    }))
+    }
 }
 
 /// Commits a last cursor record that says the lender is free; tried once, because a producer made anew would fence

@@ -21,7 +21,7 @@ use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
 use crate::kafka;
 use crate::progress::Timestamp;
-use crate::sink::{SinkError, Transactions, Watchers};
+use crate::sink::{KeptClients, SinkError, Transactions, Watchers};
 
 /// A lender that waits for its claim, and who hears of it.
 struct Queued<R> {
@@ -62,6 +62,9 @@ impl Starter {
             let is_held = images.account_count(&candidate.lender).is_some();
             waiting.push_back(Queued::new(candidate, reply, is_held));
         }
+        let cursors = waiting.iter().map(|lender| &lender.candidate.lender.topics.cursor.name);
+        // While one lender follows another.
+        let _clients: Vec<KeptClients> = cursors.map(|topic| self.cursors.of(topic).keep_clients()).collect();
         images.restore(waiting.iter().map(|lender| &lender.candidate.lender), patience());
         failpoint::reach("after_restore");
         let mut free = VecDeque::new();
@@ -122,6 +125,9 @@ impl Starter {
                 images.forget_lender(lender);
                 waiting.push_front(next);
                 waiting.iter_mut().for_each(|lender| lender.was_held = false);
+                let cursors = waiting.iter().map(|lender| &lender.candidate.lender.topics.cursor.name);
+                // While one lender follows another.
+                let _clients: Vec<KeptClients> = cursors.map(|topic| self.cursors.of(topic).keep_clients()).collect();
                 images.restore(waiting.iter().map(|lender| &lender.candidate.lender), patience());
                 continue;
             };
@@ -210,11 +216,13 @@ impl Starter {
         let key = key_of(&self.config, &lender.lender, &lender.public_id);
         let id = format!("{}.{}", self.config.name, lender.public_id);
         let (cluster, topics) = (self.cluster.clone(), lender.topics.clone());
+        let cursors = self.cursors.of(&topics.cursor.name);
         let watched = Watchers {
             metrics: lender.metrics.clone(),
             pulse: candidate.pulse.clone(),
         };
-        let mut transactions = Transactions::new(cluster, id, topics, key, candidate.shutdown.clone(), watched)?;
+        let shutdown = candidate.shutdown.clone();
+        let mut transactions = Transactions::new(cluster, cursors, id, topics, key, shutdown, watched)?;
         self.patiently(patience, || {
             let result = transactions.init();
             if result.is_err() {
@@ -261,6 +269,7 @@ impl Starter {
             metrics: lender.metrics.clone(),
             pulse: candidate.pulse.clone(),
             shutdown: candidate.shutdown.clone(),
+            phase: candidate.phase,
         };
         let (held, dead_letters) = images.lender(lender)?;
         let claim = Claim::new(transactions, record, held, dead_letters, settings)?;

@@ -211,7 +211,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Live walks, one after another.
+    /// Live walks, one after another: the first at once, the others at the lender's own moments.
     async fn poll(&self, begun: &Progress) -> Result<(), ReaderExit> {
         /// Of the interval, at least so much is a pause: an upstream that is slow is not asked without one.
         const LEAST_PAUSE: u32 = 4;
@@ -220,8 +220,8 @@ impl Reader {
             let (started, begun_at) = (Instant::now(), self.context.client.tick());
             self.live_walk(begun).await?;
             self.polled_at.send_replace(begun_at);
-            let left = interval.saturating_sub(started.elapsed());
-            tokio::time::sleep(left.max(interval / LEAST_PAUSE)).await;
+            let next = self.context.client.phase().next(started, interval);
+            tokio::time::sleep_until(next.max(Instant::now() + interval / LEAST_PAUSE)).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Why was a batch not committed, or can what is committed not be said?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exit::{Diagnosis, ErrorCode};
@@ -8,7 +9,7 @@ use crate::progress::{EndsBefore, RecordError};
 use crate::registry::RegistryError;
 
 /// Why a batch was not committed, or what is committed cannot be said.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum SinkError {
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
@@ -44,8 +45,10 @@ pub(crate) enum SinkError {
     },
     #[error("{}", .ends.text(.topic))]
     Recreated { topic: String, ends: EndsBefore },
+    #[error("{topic} holds no record of this lender any more, and it held one")]
+    CursorGone { topic: String },
     #[error("the schema of an account's record cannot be had")]
-    Schema(#[source] RegistryError),
+    Schema(#[source] Arc<RegistryError>),
 }
 
 impl Diagnosis for SinkError {
@@ -57,7 +60,7 @@ impl Diagnosis for SinkError {
             Self::CursorRecord { .. } => ErrorCode::S02,
             Self::ForeignRecord { .. } => ErrorCode::S03,
             Self::TwoLenders { .. } => ErrorCode::S04,
-            Self::Recreated { .. } => ErrorCode::S19,
+            Self::Recreated { .. } | Self::CursorGone { .. } => ErrorCode::S19,
             Self::Schema(error) => error.code(),
         }
     }
@@ -72,7 +75,7 @@ impl Diagnosis for SinkError {
             }
             Self::CursorRecord { .. } => "run the version that wrote it, or `d02-source cursor reset`",
             Self::ForeignRecord { .. } => "give d02-source a topic of its own: kafka.topics.accounts",
-            Self::Recreated { .. } => {
+            Self::Recreated { .. } | Self::CursorGone { .. } => {
                 "restore the topics together, or run `d02-source cursor reset`: harmless, the next run reads everything and \
                  writes only what is missing"
             }

@@ -7,6 +7,7 @@
 //! - `transaction`: one transaction (Atomic)
 //! - `producer`: what a failed call to it means, and whether its id may be used
 //! - `recovery`: what is committed, read back
+//! - `cursors`: the same of a cursor topic, for all lenders of a process; `turns`: who reads for whom
 //! - `versions`: the same by version, to be compared with upstream
 //! - `topics`: the topics, what is wanted against what is found; `topic_error`: why they cannot be used
 //! - `admin`: the topics at the brokers, looked at and created
@@ -15,6 +16,7 @@
 //! - `tail`: the records of a topic, for people
 
 mod admin;
+mod cursors;
 mod error;
 mod ground;
 mod hidden;
@@ -27,9 +29,11 @@ mod tail;
 mod topic_error;
 mod topics;
 mod transaction;
+mod turns;
 mod versions;
 
 pub(crate) use admin::{Brokers, InspectedTopic, TopicState, inspect_topics};
+pub(crate) use cursors::{CursorReaders, KeptClients};
 pub(crate) use error::SinkError;
 pub(crate) use ground::TRAIL_ADVICE;
 pub(crate) use interface::{Committed, Sink};

@@ -2,6 +2,7 @@
 //! each to its true end (`kafka::read`): no cursor is never concluded from not having found one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message};
@@ -18,7 +19,7 @@ use crate::shutdown::Shutdown;
 
 /// How long a read of the cursor topic goes on once the process was asked to end: it may be what tells whether the
 /// lender can be released.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// The last record of one key in one partition.
 #[derive(Debug)]
@@ -31,12 +32,12 @@ pub(crate) struct StoredCursor {
     pub written_at: i64,
 }
 
-/// The cursor topic at one moment.
-#[derive(Debug, Default)]
+/// The cursor topic at one moment: a record a key and partition.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct CursorRecords {
     topic: String,
     offsets: Offsets,
-    stored: HashMap<RecordKey, BTreeMap<i32, StoredCursor>>,
+    stored: HashMap<RecordKey, BTreeMap<i32, Arc<StoredCursor>>>,
     /// Partitions that are empty but once held records, with their end.
     emptied: Vec<(i32, i64)>,
 }
@@ -83,17 +84,14 @@ impl CursorRecords {
                 return Ok::<_, kafka::Error>(());
             };
             let record = message.payload().map(Record::from_json).transpose();
-            let (partition, offset) = (message.partition(), message.offset());
-            let written_at = message.timestamp().to_millis().unwrap_or(0);
-            stored.entry(key).or_default().insert(
+            let partition = message.partition();
+            let cursor = StoredCursor {
+                record,
                 partition,
-                StoredCursor {
-                    record,
-                    partition,
-                    offset,
-                    written_at,
-                },
-            );
+                offset: message.offset(),
+                written_at: message.timestamp().to_millis().unwrap_or(0),
+            };
+            stored.entry(key).or_default().insert(partition, Arc::new(cursor));
             Ok(())
         })?;
         let is_emptied = |(low, high): &(i64, i64)| low == high && *high > 0;

@@ -8,19 +8,19 @@
 //! tell whether a batch landed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, Producer};
 
+use super::cursors::CursorReader;
 use super::error::SinkError;
 use super::ground::{EndsLook, Ground, TrailRecreated};
 use super::interface::{Committed, Sink};
-use super::producer::{INIT_LIMIT, claim_id, fatal_error, kafka_error};
+use super::producer::{INIT_LIMIT, claim_id, denied_id, fatal_error, kafka_error};
 use super::record::{Records, account_headers, change_headers, largest_value, partitions_text};
-use super::recovery::CursorRecords;
 use super::topics::{Topic, Topics};
 use crate::clock;
 use crate::failpoint;
@@ -50,6 +50,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 /// The transactional producer of one lender.
 pub(crate) struct Transactions {
     cluster: Cluster,
+    cursors: Arc<CursorReader>,
     transactional_id: String,
     topics: Topics,
     key: RecordKey,
@@ -75,6 +76,7 @@ impl Transactions {
     /// When the client settings cannot be used.
     pub(crate) fn new(
         cluster: Cluster,
+        cursors: Arc<CursorReader>,
         transactional_id: String,
         topics: Topics,
         key: RecordKey,
@@ -84,6 +86,7 @@ impl Transactions {
         let producer = Self::producer(&cluster, &transactional_id, &topics, &watchers.metrics)?;
         Ok(Self {
             cluster,
+            cursors,
             transactional_id,
             topics,
             key,
@@ -261,6 +264,10 @@ impl Transactions {
         if is_denied(&source) {
             return denied(&topic, source);
         }
+        let source = match denied_id(&self.cluster, DOING, source) {
+            Ok(denied) => return denied,
+            Err(source) => source,
+        };
         let last_reported = self.producer.context().last_reported();
         // A failed transaction answers everything but its abort with what it failed of.
         match self.producer.begin_transaction() {
@@ -444,7 +451,8 @@ impl Sink for Transactions {
 
     fn committed(&self) -> Result<Committed, SinkError> {
         let _call = self.watchers.pulse.during("reading the cursor topic", CURSOR_LIMIT);
-        let records = CursorRecords::read(&self.cluster, &self.topics.cursor.name, &self.shutdown)?.whole()?;
+        let records = self.cursors.ask(&self.shutdown, &mut || {})?;
+        records.check_whole()?;
         records.committed(&self.key)
     }
 

@@ -9,6 +9,7 @@ use crate::assignment::PastLease;
 use crate::backoff::Backoff;
 use crate::exit::Exit;
 use crate::http::Standing;
+use crate::phase::Phase;
 use crate::pipeline::on_thread;
 use crate::reader::Until;
 use crate::upstream::Route;
@@ -18,8 +19,8 @@ const FAILED_WAIT: Duration = Duration::from_secs(60);
 const MAX_FAILED_WAIT: Duration = Duration::from_secs(900);
 
 /// Runs one lender, again and again while upstream refuses it.
-pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String) -> Exit {
-    let route = Arc::new(Route::new(&lender, &supervisor.config.upstream));
+pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String, phase: Phase) -> Exit {
+    let route = Arc::new(Route::new(&lender, &supervisor.config.upstream, phase));
     let mut is_first = true;
     let mut wait = FAILED_WAIT;
     // Of the group: under which another process took it, and the next try's wait.

@@ -21,13 +21,14 @@ use crate::kafka::{Cluster, Membership, blocking};
 use crate::login;
 use crate::members::{client_id, refuse_strangers, watch_members};
 use crate::metrics::Metrics;
+use crate::phase::Phase;
 use crate::pipeline::{Claimant, Republish, Starter, start_in_groups};
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress_bar;
 use crate::reader::Until;
 use crate::registry::{Registry, watch_ids};
 use crate::shutdown::{self, Shutdown};
-use crate::sink::{Role, TopicError, UsableTopic, ready_topics, watch_topics};
+use crate::sink::{CursorReaders, Role, TopicError, UsableTopic, ready_topics, watch_topics};
 use crate::watchdog::{self, Watchdog};
 
 /// How often a living process says what it did.
@@ -73,9 +74,10 @@ impl Supervisor {
             let Some(Prepared { supervisor, group }) = prepared.await? else {
                 return Ok(());
             };
-            let mut running = JoinSet::new();
-            for lender in &lenders {
-                running.spawn(supervise(Arc::clone(&supervisor), lender.clone()));
+            let (mut running, origin) = (JoinSet::new(), tokio::time::Instant::now());
+            for (place, lender) in lenders.iter().enumerate() {
+                let phase = Phase::of(origin, place, lenders.len());
+                running.spawn(supervise(Arc::clone(&supervisor), lender.clone(), phase));
             }
             let all = async {
                 while let Some(ended) = running.join_next().await {
@@ -191,8 +193,10 @@ impl Supervisor {
             version = env!("CARGO_PKG_VERSION"),
             "starting"
         );
+        let cursors = CursorReaders::new(cluster.clone());
         let starter = Starter {
             cluster,
+            cursors: cursors.clone(),
             config: config.clone(),
             claimant: Claimant {
                 instance,
@@ -231,6 +235,7 @@ impl Supervisor {
             until: errand.until,
             patience: errand.patience,
             wanted,
+            cursors,
             schemas_lost,
             undecided: watch::Sender::new(lenders.len()),
             assignment,

@@ -15,7 +15,7 @@ use crate::exit::{Diagnosis, Exit, Failure, ProcessError};
 use crate::failpoint;
 use crate::http::{Health, Standing};
 use crate::in_flight::InFlight;
-use crate::kafka::{Cluster, partition_of};
+use crate::kafka::{self, partition_of};
 use crate::login;
 use crate::metrics::Metrics;
 use crate::pipeline::{
@@ -27,7 +27,7 @@ use crate::progress::Timestamp;
 use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::Registry;
 use crate::shutdown::{Shutdown, ShutdownSender};
-use crate::sink::{CursorRecords, SinkError, Topics, UsableTopic};
+use crate::sink::{CursorReaders, CursorRecords, SinkError, Topics, UsableTopic};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::Watchdog;
 
@@ -48,6 +48,8 @@ pub(crate) struct Supervisor {
     pub(super) assignment: Assignment,
     /// Whether a member of the group is configured otherwise.
     pub(super) members_differ: watch::Sender<bool>,
+    /// What is committed.
+    pub(super) cursors: CursorReaders,
     pub(super) wanted: mpsc::UnboundedSender<Wanted>,
     /// How often the registry was found to have lost a schema that is written under.
     pub(super) schemas_lost: watch::Sender<u64>,
@@ -271,8 +273,10 @@ impl Supervisor {
         self.wanted.send(wanted).map_err(|_| starts_ended())
     }
 
-    async fn records(&self, topics: &Topics) -> Result<CursorRecords, SinkError> {
-        CursorRecords::find(&Cluster::new(&self.config), &topics.cursor.name).await
+    /// What is committed by now.
+    async fn records(&self, topics: &Topics) -> Result<Arc<CursorRecords>, SinkError> {
+        let cursors = self.cursors.of(&topics.cursor.name);
+        kafka::uninterrupted(move |shutdown| cursors.ask(&shutdown, &mut || {})).await
     }
 
     /// A source that runs is not taken over for it: that one can do it by itself.

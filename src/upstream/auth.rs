@@ -22,6 +22,7 @@ use crate::backoff::Backoff;
 use crate::clock;
 use crate::config;
 use crate::exit::{Diagnosis, chain};
+use crate::phase::Phase;
 use crate::progress::Timestamp;
 
 /// What the login answered.
@@ -242,7 +243,7 @@ impl Auth {
             Ok(answer) => {
                 let RefreshAnswer { token } = answer.json(doing)?;
                 connection.metrics.token_refreshes_total.inc();
-                Ok(Some(received(token, &answer)))
+                Ok(Some(received(token, &answer, connection.route.phase())))
             }
             Err(UpstreamError::Status {
                 status, is_upstreams, ..
@@ -270,13 +271,13 @@ impl Tokens {
 }
 
 /// A token that has just come. The clock that made it is upstream's, or where that is not known, ours.
-fn received(secret: SecretString, answer: &Answer) -> Token {
+fn received(secret: SecretString, answer: &Answer, phase: Phase) -> Token {
     let clock = match answer.date {
         // It was cut to the second: so much later it may have been.
         Some(date) => Timestamp(date.0 + 1_000),
         None => Timestamp(clock::now().timestamp_millis()),
     };
-    Token::new(secret, clock, Instant::now())
+    Token::new(secret, clock, Instant::now(), phase)
 }
 
 /// Whether a login or a refresh is refused. A gateway answers 403 and 404 too, while upstream is being deployed.
@@ -336,6 +337,10 @@ async fn log_in(
         clock: answer.clock,
         date: answer.date,
     };
-    let tokens = Tokens::new(received(token, &answer), refresh_token, generation);
+    let tokens = Tokens::new(
+        received(token, &answer, connection.route.phase()),
+        refresh_token,
+        generation,
+    );
     Ok((login, tokens))
 }

@@ -14,6 +14,7 @@ use crate::config;
 use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
 use crate::metrics::LenderMetrics;
+use crate::phase::Phase;
 
 /// Between a refusal of the lender and the last try: upstream may say so while it is being deployed.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
@@ -65,6 +66,10 @@ impl Client {
     /// How long nothing of the lender may be sent.
     pub(crate) fn held_for(&self) -> Option<Duration> {
         self.connection.route.held_for()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.connection.route.phase()
     }
 
     pub(crate) fn metrics(&self) -> &LenderMetrics {

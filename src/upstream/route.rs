@@ -14,6 +14,7 @@ use crate::clock::{self, NOTABLE_SKEW};
 use crate::config;
 use crate::exit::ErrorCode;
 use crate::metrics::LenderMetrics;
+use crate::phase::Phase;
 
 /// An answer that took longer says little about the clock: half of that is how wrong it can be.
 const MAX_DURATION: Duration = Duration::from_secs(5);
@@ -41,6 +42,7 @@ pub(crate) struct Route {
     lender: String,
     /// They outlast a log-in, as what is held of the lender does.
     pub(super) ticks: Ticks,
+    phase: Phase,
     rate: Option<Rate>,
     /// Nothing is sent before.
     held_until: Mutex<Option<Instant>>,
@@ -57,10 +59,11 @@ pub(crate) struct Route {
 struct Warned(Option<(f64, Instant)>);
 
 impl Route {
-    pub(crate) fn new(lender: &str, upstream: &config::Upstream) -> Self {
+    pub(crate) fn new(lender: &str, upstream: &config::Upstream, phase: Phase) -> Self {
         Self {
             lender: lender.to_owned(),
             ticks: Ticks::default(),
+            phase,
             rate: upstream.max_requests_per_second.map(Rate::new),
             held_until: Mutex::default(),
             silent_count: AtomicU32::new(0),
@@ -107,6 +110,11 @@ impl Route {
 
     fn held(&self) -> MutexGuard<'_, Option<Instant>> {
         self.held_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it is the lender's turn to do what it does again and again.
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
     }
 
     pub(super) fn lender(&self) -> &str {
@@ -253,7 +261,7 @@ mod tests {
             ..config::Layers::default()
         };
         let upstream = config::load(layers).expect("a configuration").config.upstream;
-        Route::new("acme", &upstream)
+        Route::new("acme", &upstream, Phase::alone())
     }
 
     #[tokio::test(start_paused = true)]
@@ -398,7 +406,7 @@ mod tests {
             .expect("the defaults")
             .config
             .upstream;
-        let route = Route::new("acme", &upstream);
+        let route = Route::new("acme", &upstream, Phase::alone());
         let date = at("2001-01-01T00:00:00Z");
         let now = clock::now();
         route.compare_clocks(date, now, MAX_DURATION + Duration::from_millis(1), &metrics);

@@ -20,6 +20,7 @@ use super::transport::{Execution, HttpClient, Transport};
 use crate::config::{self, Config};
 use crate::exit::{Diagnosis, ErrorCode, Exit};
 use crate::metrics::LenderMetrics;
+use crate::phase::Phase;
 use crate::policy::{AfterRequest, after_request};
 use crate::simulator::Authority;
 
@@ -63,7 +64,7 @@ async fn log_in(transport: Arc<dyn Transport>, config: &Config, route: &Arc<Rout
 }
 
 fn route(config: &Config) -> Arc<Route> {
-    Arc::new(Route::new("acme", &config.upstream))
+    Arc::new(Route::new("acme", &config.upstream, Phase::alone()))
 }
 
 fn request() -> PageRequest {

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::jwt::claims;
+use crate::phase::Phase;
 use crate::progress::Timestamp;
 
-/// The share of its life after which a token is refreshed: of an hour, twelve minutes are left for tries that fail.
+/// The share of its life after which a token is refreshed at the latest: of an hour, twelve minutes are left for tries that fail.
 const SHARE: f64 = 0.8;
 
 /// Between two early refreshes, however short the lives: no storm of refreshes where the answer to one is due at once.
@@ -37,13 +38,19 @@ struct LenderClaim {
 
 impl Token {
     /// `clock`: upstream's when it was made, for a token that does not say itself.
-    pub(super) fn new(secret: SecretString, clock: Timestamp, received_at: Instant) -> Self {
+    pub(super) fn new(secret: SecretString, clock: Timestamp, received_at: Instant, phase: Phase) -> Self {
         let life = life(secret.expose_secret(), clock);
         let after = |wait: Duration| received_at.checked_add(wait);
+        let over_at = life.and_then(after);
+        // What is over in time can be added to.
+        let due_at = life.filter(|_| over_at.is_some()).and_then(|life| {
+            let next = phase.next(received_at, life.mul_f64(SHARE));
+            Some(next.max(after(MIN_PAUSE)?))
+        });
         Self {
             secret,
-            due_at: life.and_then(|life| after(life.mul_f64(SHARE).max(MIN_PAUSE))),
-            over_at: life.and_then(after),
+            due_at,
+            over_at,
         }
     }
 
@@ -87,7 +94,7 @@ mod tests {
     /// When it is due and when it is over, in seconds after its receipt.
     fn times(claims: &str) -> (Option<f64>, Option<f64>) {
         let received_at = Instant::now();
-        let token = Token::new(jwt(claims), CLOCK, received_at);
+        let token = Token::new(jwt(claims), CLOCK, received_at, Phase::alone());
         let after = |at: Option<Instant>| at.map(|at| (at - received_at).as_secs_f64());
         (after(token.due_at), after(token.over_at))
     }
@@ -105,6 +112,21 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_came_together_are_refreshed_apart_and_none_later_than_after_four_fifths_of_its_life() {
+        let received_at = Instant::now();
+        let due = (0..50).map(|place| {
+            let phase = Phase::of(received_at, place, 50);
+            let token = Token::new(jwt(r#"{"exp":1780003600}"#), CLOCK, received_at, phase);
+            (token.due_at.expect("a life") - received_at).as_secs()
+        });
+        let mut due: Vec<u64> = due.collect();
+        due.sort_unstable();
+        assert!(due[0] >= 720 && due[49] == 2_880, "{due:?}");
+        let most = due.chunk_by(|one, other| other - one < 25).map(<[u64]>::len).max();
+        assert!(most <= Some(2), "{due:?}");
+    }
+
     #[test]
     fn a_token_without_a_life_that_can_be_is_used_until_it_is_refused() {
         for claims in [
@@ -119,14 +141,14 @@ mod tests {
             assert_eq!(times(claims), (None, None), "{claims}");
         }
         for text in ["", "opaque", "h.x.s"] {
-            let token = Token::new(SecretString::from(text), CLOCK, Instant::now());
+            let token = Token::new(SecretString::from(text), CLOCK, Instant::now(), Phase::alone());
             assert!(!token.is_due(Instant::now() + Duration::from_secs(1 << 30)), "{text}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn time_goes_by_the_monotonic_clock() {
-        let token = Token::new(jwt(r#"{"exp":1780000010}"#), CLOCK, Instant::now());
+        let token = Token::new(jwt(r#"{"exp":1780000010}"#), CLOCK, Instant::now(), Phase::alone());
         let mut states = Vec::new();
         for _ in 0..3 {
             states.push((token.is_due(Instant::now()), token.is_over(Instant::now())));
@@ -137,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_lender_claim_is_read_and_rubbish_is_not() {
-        let lender = |secret| Token::new(secret, CLOCK, Instant::now()).lender();
+        let lender = |secret| Token::new(secret, CLOCK, Instant::now(), Phase::alone()).lender();
         assert_eq!(lender(jwt(r#"{"lenderId":"5f0c","exp":1}"#)).as_deref(), Some("5f0c"));
         assert_eq!(lender(SecretString::from("h.x.s")), None);
         assert_eq!(lender(SecretString::from("")), None);

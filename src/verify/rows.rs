@@ -18,6 +18,7 @@ use crate::exit::{Diagnosis, ErrorCode, Failure, ProcessError};
 use crate::failpoint;
 use crate::login;
 use crate::metrics::LenderMetrics;
+use crate::phase::Phase;
 use crate::progress::{Progress, Range, Step, Timestamp, Walk};
 use crate::reader::{Entry, Item, Page, Reader, ReaderExit, ReaderSettings, Until};
 use crate::sink::{AccountRecord, Topic, account_size};
@@ -82,7 +83,7 @@ impl<'a> UpstreamRows<'a> {
         topic: &'a Topic,
         patience: Duration,
     ) -> Result<(Self, Login), Failure> {
-        let route = Arc::new(Route::new(lender, &config.upstream));
+        let route = Arc::new(Route::new(lender, &config.upstream, Phase::alone()));
         let patience = with_requests(config, patience);
         let logged_in = login::log_in(http, config, lender, &metrics, &route, Patience::For(patience)).await;
         let (client, login) = logged_in?;

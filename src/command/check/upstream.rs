@@ -11,6 +11,7 @@ use crate::config::{Config, Tolerance};
 use crate::exit::{Exit, Failure};
 use crate::loopback::is_loopback;
 use crate::metrics::{LenderMetrics, Metrics};
+use crate::phase::Phase;
 use crate::pipeline::DeadLetterStop;
 use crate::progress::Timestamp;
 use crate::reader::{AHEAD_TOLERANCE, DISCARDED};
@@ -49,7 +50,7 @@ pub(super) async fn check(notes: &mut Notes, config: &Config, http: Arc<dyn Tran
     }
     notes.doing("login");
     let metrics = Metrics::new().lender(lender);
-    let route = Arc::new(Route::new(lender, &config.upstream));
+    let route = Arc::new(Route::new(lender, &config.upstream, Phase::alone()));
     let settings = &config.lenders[lender];
     let login = Client::login(http, &config.upstream, lender, settings, metrics.clone(), route).await;
     let (client, login) = match login {

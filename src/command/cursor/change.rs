@@ -7,6 +7,7 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -21,7 +22,8 @@ use crate::pipeline::{PartitionsChanged, are_spread_anew, key_of, refuse_living}
 use crate::progress::{Record, RecordKey, Timestamp, TopicEnds};
 use crate::selection::require_lender;
 use crate::sink::{
-    CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watchers, partitions_text, ready_topics,
+    CursorReaders, CursorRecords, Records, Sink, SinkError, Topics, Transactions, Watchers, partitions_text,
+    ready_topics,
 };
 
 /// Why a record is not changed.
@@ -110,18 +112,19 @@ impl<'a> Lender<'a> {
     /// Takes the lender from whoever has it, and hands its producer and the records on that stand then.
     async fn take<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&Transactions, CursorRecords) -> Result<T, Failure> + Send + 'static,
+        change: impl FnOnce(&Transactions, &CursorRecords) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let (cluster, topics, key) = (self.cluster.clone(), self.topics.clone(), self.key.clone());
         let id = format!("{}.{}", self.config.name, self.public_id);
         uninterrupted(move |shutdown| {
-            let cursor = topics.cursor.name.clone();
-            let producer = Transactions::new(cluster.clone(), id, topics, key, shutdown.clone(), Watchers::default());
+            let cursors = CursorReaders::new(cluster.clone()).of(&topics.cursor.name);
+            let (reader, watchers) = (Arc::clone(&cursors), Watchers::default());
+            let producer = Transactions::new(cluster, reader, id, topics, key, shutdown.clone(), watchers);
             let transactions = producer.map_err(SinkError::from)?;
             transactions.init()?;
             // Read now that nobody else can commit any more.
-            let records = CursorRecords::read(&cluster, &cursor, &shutdown)?;
-            change(&transactions, records)
+            let records = cursors.ask(&shutdown, &mut || {})?;
+            change(&transactions, &records)
         })
         .await
     }
@@ -135,7 +138,7 @@ impl<'a> Lender<'a> {
         let records = self.records().await?;
         self.refuse_living(&records, force)?;
         // Before anybody is fenced for it.
-        change(current(records, &self.key)?)?;
+        change(current(&records, &self.key)?)?;
         let (key, public_id) = (self.key.clone(), self.public_id.clone());
         self.take(move |transactions, records| {
             let current = current(records, &key)?;
@@ -162,9 +165,9 @@ impl<'a> Lender<'a> {
 }
 
 /// The lender's record as it is; `None` where there is none, or it was reset.
-fn current(records: CursorRecords, key: &RecordKey) -> Result<Option<Record>, Failure> {
-    let committed = records.whole().and_then(|records| records.committed(key));
-    Ok(committed?.record())
+fn current(records: &CursorRecords, key: &RecordKey) -> Result<Option<Record>, Failure> {
+    records.check_whole()?;
+    Ok(records.committed(key)?.record())
 }
 
 pub(super) async fn reset(config: &Config, lender: &str, force: bool) -> Result<Exit, Failure> {
@@ -226,7 +229,7 @@ struct Exported {
 
 pub(super) async fn export(config: &Config, lender: &str) -> Result<Exit, Failure> {
     let lender = Lender::find(config, lender).await?;
-    let record = current(lender.records().await?, &lender.key)?.ok_or_else(|| lender.nothing())?;
+    let record = current(&lender.records().await?, &lender.key)?.ok_or_else(|| lender.nothing())?;
     let raw = |json: String| RawValue::from_string(json).expect("records are JSON");
     let exported = Exported {
         key: raw(lender.key.to_json()),
