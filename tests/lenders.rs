@@ -51,9 +51,11 @@ fn count(source: &Source, line_count: usize, text: &str) -> usize {
 /// All lenders read to the end of their snapshots, then the broker away until each has found out. Gives how many lines were logged
 /// before that.
 fn without_a_broker(world: &World, broker: &mut Broker, meanwhile: impl FnOnce()) -> (Source, usize) {
+    // A start that finds records has read of the topic.
+    world.catch_up();
     let source = world.command(&["run"], &ENVIRONMENT);
-    wait_for("the snapshots", || {
-        (world.accounts_so_far() == 20 * LENDERS).then_some(())
+    wait_for("all are claimed", || {
+        (count(&source, 0, "claimed and restored") == LENDERS).then_some(())
     });
     world.stop_between_transactions(&source);
     meanwhile();

@@ -289,6 +289,7 @@ impl Around<'_> {
 #[test]
 fn killed_again_and_again_while_all_around_it_comes_and_goes_it_loses_and_doubles_nothing() {
     let lasting = lasting(Duration::from_secs(30));
+    let minutes = lasting.as_secs_f64() / 60.0;
     let mut broker = Broker::start(BrokerOptions {
         nodes: 3,
         ..BrokerOptions::default()

@@ -18,6 +18,7 @@ use crate::in_flight::InFlight;
 use crate::kafka::{self, partition_of};
 use crate::login;
 use crate::metrics::Metrics;
+use crate::phase::Phase;
 use crate::pipeline::{
     Among, Candidate, Frames, Left, Pipeline, Restorable, StartError, StopReason, ToStart, Wanted, key_of,
     refuse_living, say_unreadable,
@@ -98,7 +99,7 @@ impl Supervisor {
         if self.assignment.is_shared() && self.config.group.standby == StandbyMode::Warm {
             self.want(Wanted::StandBy(restorable.clone(), left.map(Box::new)))?;
         }
-        let (lease, pipeline) = self.claimed(&restorable, ending, fenced_under).await?;
+        let (lease, pipeline) = self.claimed(&restorable, route.phase(), ending, fenced_under).await?;
         if let Some(registry) = self.registry.clone() {
             let (metrics, own) = (self.metrics.lender(lender), frames.account);
             tokio::spawn(say_unreadable(
@@ -139,6 +140,7 @@ impl Supervisor {
     async fn claimed(
         &self,
         restorable: &Restorable,
+        phase: Phase,
         (ending, shutdown): (&ShutdownSender, Shutdown),
         fenced_under: &PastLease,
     ) -> Result<(Lease, Pipeline), StopReason> {
@@ -153,6 +155,7 @@ impl Supervisor {
                 lender: restorable.clone(),
                 pulse: self.watchdog.watch(format!("the pipeline of {lender}")),
                 shutdown: shutdown.clone(),
+                phase,
                 // Who fenced this process by the group's word is given its time: the news of it may be on its way.
                 waits_for: self
                     .assignment
