@@ -96,8 +96,7 @@ impl CursorReader {
         })
     }
 
-    /// What nobody's open transaction hides, perhaps as somebody else read it a moment ago: nobody is waited for, and something may be
-    /// missing. Blocks.
+    /// What nobody's open transaction hides by now: nobody is waited for, and something may be missing. Blocks.
     ///
     /// # Errors
     /// When it cannot be read.

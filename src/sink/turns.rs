@@ -106,14 +106,17 @@ impl<T: Clone> Turns<T> {
         }
     }
 
-    /// What was read so far, read on by `read` where nobody reads at the moment. Nobody is waited for.
+    /// What was read so far, read on by `read`: for whoever asks alone, where somebody reads at the moment. Nobody is waited for.
     ///
     /// # Errors
     /// When reading failed.
     pub(super) fn look(&self, read: impl FnOnce(&mut T) -> Result<(), SinkError>) -> Result<T, SinkError> {
         let state = self.state();
         if state.is_reading {
-            return Ok(state.held.clone());
+            // It may be the first reading, and nothing held yet.
+            let mut held = state.held.clone();
+            drop(state);
+            return read(&mut held).map(|()| held);
         }
         let (turn, mut held) = TakenTurn::begin(self, state);
         let read = read(&mut held);
@@ -396,13 +399,13 @@ mod tests {
             })
         };
         topic.wait_until(|topic| topic.turns.state().is_hidden);
-        assert_eq!(
-            topic
-                .turns
-                .look(|_| panic!("somebody reads"))
-                .expect("as far as it was read"),
-            0
-        );
+        let seen = |end| {
+            topic.turns.look(|held| {
+                *held = end;
+                Ok(())
+            })
+        };
+        assert_eq!(seen(9).expect("read"), 9, "by itself, and nothing is kept of it");
         // One of those who wait can end it.
         let mut calls = 0;
         let mut end = || {
@@ -412,16 +415,7 @@ mod tests {
         let answer = topic.ask_hidden(&shutdown, &mut end, |_| Ok(()));
         assert_eq!((answer.expect("read"), calls), (0, 1));
         assert_eq!(reading.join().expect("no panic").expect("read"), 0);
-        assert_eq!(
-            topic
-                .turns
-                .look(|held| {
-                    *held = 7;
-                    Ok(())
-                })
-                .expect("read"),
-            7
-        );
+        assert_eq!(seen(7).expect("read"), 7);
     }
 
     #[test]
