@@ -12,7 +12,7 @@
 # Project    Its testbed raises the session time-out for the broker that is never killed, and for no other
 #            (src/testbed/services.rs).
 #
-# A minute and a half.
+# A minute.
 . "$(dirname "$0")/support.bash"
 
 needs grep date
