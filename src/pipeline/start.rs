@@ -125,9 +125,6 @@ impl Starter {
                 images.forget_lender(lender);
                 waiting.push_front(next);
                 waiting.iter_mut().for_each(|lender| lender.was_held = false);
-                let cursors = waiting.iter().map(|lender| &lender.candidate.lender.topics.cursor.name);
-                // While one lender follows another.
-                let _clients: Vec<KeptClients> = cursors.map(|topic| self.cursors.of(topic).keep_clients()).collect();
                 images.restore(waiting.iter().map(|lender| &lender.candidate.lender), patience());
                 continue;
             };
