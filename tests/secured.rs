@@ -651,6 +651,8 @@ fn why_there_is_no_bearer_token_is_said_and_the_secret_is_read_again() {
     nothing_happens_for(LIFE);
     let inserted = world.simulator.insert(0, 2);
     source.wait_for_line("degraded, reopening: ");
+    let why = "no token for Kafka: the authorization server answered 401 Unauthorized (invalid_client)";
+    assert!(source.log().contains(why), "{}", source.log());
     write("planted-second");
     arrives(&world, &mut source, &inserted);
     source.signal("TERM");

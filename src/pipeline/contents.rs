@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -25,7 +25,12 @@ pub(super) struct Contents {
     /// `None`: no version of the account's schema.
     layouts: Mutex<HashMap<u32, Option<Arc<Layout>>>>,
     is_said: AtomicBool,
+    /// The last time that the registry gave no answer.
+    unanswered: Mutex<Option<(Instant, Arc<RegistryError>)>>,
 }
+
+/// Who does not wait for the registry asks again after so long: not for each topic anew.
+const ASKED_AGAIN: Duration = Duration::from_secs(5);
 
 /// Between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -45,6 +50,7 @@ impl Contents {
             layouts: Mutex::default(),
             current,
             is_said: AtomicBool::new(false),
+            unanswered: Mutex::default(),
         }
     }
 
@@ -54,8 +60,8 @@ impl Contents {
         layouts.insert(own, Some(Arc::clone(&self.current)));
     }
 
-    /// The content of a value of `accounts`; `None` where it cannot be read, which is said. `patience`: of whom it is read for; who has
-    /// any waits for the registry as long as it takes.
+    /// The content of a value of `accounts`; `None` where it cannot be read, which is said. `patience`: with a registry that gives no
+    /// answer.
     ///
     /// # Errors
     /// When the process is to end while the registry is waited for, or the patience is over.
@@ -132,15 +138,21 @@ impl Contents {
                 tracing::error!(?wait, %code, advice, "starting, waiting for the schema registry: {text}");
             }
         };
-        let patience = match patience {
-            // Who stands by keeps nobody from starting.
-            Patience::Once => Patience::Once,
-            Patience::For(_) | Patience::Endless => Patience::Endless,
-        };
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, error)) = &*unanswered
+            && patience == Patience::Once
+            && at.elapsed() < ASKED_AGAIN
+        {
+            return Err(SinkError::Schema(Arc::clone(error)));
+        }
         match patience.retry_blocking(LONGEST_WAIT, &self.shutdown, ask, after, say) {
             Ok(schema) => Ok(Ok(schema)),
             Err(Some(error)) if error.is_lost_id() => Ok(Err(chain(&error))),
-            Err(Some(error)) if !self.shutdown.is_requested() => Err(SinkError::Schema(Arc::new(error))),
+            Err(Some(error)) if !self.shutdown.is_requested() => {
+                let error = Arc::new(error);
+                *unanswered = Some((Instant::now(), Arc::clone(&error)));
+                Err(SinkError::Schema(error))
+            }
             Err(_) => Err(kafka::Error::Interrupted.into()),
         }
     }

@@ -159,7 +159,7 @@ impl Images {
                 read_accounts(
                     accounts,
                     reader,
-                    (contents, patience),
+                    (contents, Patience::Endless),
                     how(End::Stable, shutdown, hidden),
                 )
             },

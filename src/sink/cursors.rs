@@ -7,11 +7,12 @@
 //!   key stands behind. A tombstone is remembered longer than it stands in the topic: a reset was a reset.
 //! - In one topic offsets never go back. Where a partition ends before what was read of it, or is gone, the topic is another one, or
 //!   lost its last records: all is forgotten and read from the beginning, so that whoever asks sees what stands there, and holds it to
-//!   what was written ([`super::ground`]). What became longer than it was before anybody asked again cannot be told from the same one.
+//!   what was written ([`super::ground`]). What became longer than it was before anybody asked again cannot be told from the same one:
+//!   so a start reads it from the beginning.
 //! - A partition that was added has no offset, and is read whole. The highest (`epoch`, `sequence`) of all partitions counts, in
 //!   whatever order they were read.
-//! - Clients last from the first question to the last answer of those who ask at about the same time, and are made anew after an
-//!   error: none has an old secret, an old token, or a connection that nobody looks after.
+//! - Clients last from the first question to the last answer of those who ask at about the same time, or through a start, and are made
+//!   anew after an error: none is left with an old secret, an old token, or a connection that nobody looks after.
 //! - A record a key and partition is held, and nothing of who asked.
 
 use std::collections::BTreeMap;
@@ -96,14 +97,16 @@ impl CursorReader {
         })
     }
 
-    /// What nobody's open transaction hides by now: nobody is waited for, and something may be missing. Blocks.
+    /// What nobody's open transaction hides by now, read from the beginning: nobody is waited for, and something may be missing. Blocks.
     ///
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn look(self: &Arc<Self>, shutdown: &Shutdown) -> Result<Arc<CursorRecords>, SinkError> {
         let _clients = self.keep_clients();
-        self.records
-            .look(|records| self.read_on(records, End::Stable, shutdown, &mut || {}))
+        self.records.look(|records| {
+            *records = Arc::new(CursorRecords::of(&self.topic));
+            self.read(Arc::make_mut(records), End::Stable, shutdown, &mut || {})
+        })
     }
 
     pub(crate) fn keep_clients(self: &Arc<Self>) -> KeptClients {
@@ -138,7 +141,9 @@ impl CursorReader {
         let kept = self.clients().reader.take();
         let reader = kept.map_or_else(|| TopicReader::new(&self.cluster), Ok)?;
         records.read_on(&reader, end, shutdown, hidden)?;
-        self.clients().reader = Some(reader);
+        let before = self.clients().reader.replace(reader);
+        // Not while others wait for them: closing takes a moment.
+        drop(before);
         Ok(())
     }
 
@@ -155,7 +160,6 @@ impl Drop for KeptClients {
             0 => clients.reader.take(),
             _ => None,
         };
-        // Not while others wait for them: closing takes a moment.
         drop(clients);
         drop(unused);
     }

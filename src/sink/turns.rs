@@ -78,6 +78,9 @@ impl<T: Clone> Turns<T> {
             if state.ended >= wanted {
                 return state.outcome.clone().map(|()| state.held.clone());
             }
+            if asker.shutdown.is_requested() && ending_since.get_or_insert_with(Instant::now).elapsed() >= asker.grace {
+                return Err(kafka::Error::Interrupted.into());
+            }
             if !state.is_reading {
                 state.begun += 1;
                 let (turn, mut held) = TakenTurn::begin(self, state);
@@ -89,9 +92,6 @@ impl<T: Clone> Turns<T> {
                     }
                 });
                 return turn.end(held, Some(outcome));
-            }
-            if asker.shutdown.is_requested() && ending_since.get_or_insert_with(Instant::now).elapsed() >= asker.grace {
-                return Err(kafka::Error::Interrupted.into());
             }
             if state.is_hidden
                 && let Some(hidden) = hidden.take()
