@@ -88,14 +88,21 @@ fn end<const COUNT: usize>(world: &World, sources: [&mut Source; COUNT]) {
     judged(world);
 }
 
-/// The first one ends in order, the other runs all, what changes then arrives, and that one ends, too. Gives who ran what.
+/// The first one ends in order, the other runs all, and what changes then arrives. Gives who runs what.
 #[track_caller]
-fn leaves_all_to(world: &World, first: &mut Source, other: &mut Source) -> BTreeMap<String, Option<String>> {
+fn leaves_all(world: &World, first: &mut Source) -> BTreeMap<String, Option<String>> {
     first.signal("TERM");
     first.expect_exit(0);
     let owners = wait_for_owners(world, 1);
     touch(world, 2);
     wait_until_written(world);
+    owners
+}
+
+/// As [`leaves_all`], and then the other ends, too.
+#[track_caller]
+fn leaves_all_to(world: &World, first: &mut Source, other: &mut Source) -> BTreeMap<String, Option<String>> {
+    let owners = leaves_all(world, first);
     end(world, [other]);
     owners
 }
@@ -134,11 +141,7 @@ fn members_share_the_lenders_out_and_what_one_leaves_the_others_take() {
     touch(&world, 1);
     wait_until_written(&world);
     // A planned hand-over.
-    first.signal("TERM");
-    first.expect_exit(0);
-    wait_for_owners(&world, 1);
-    touch(&world, 2);
-    wait_until_written(&world);
+    leaves_all(&world, &mut first);
     let mut third = member(&world);
     wait_for_owners(&world, 2);
     second.signal("TERM");
@@ -269,11 +272,7 @@ fn a_schema_that_cannot_be_asked_for_now_keeps_a_standby_waiting_and_nothing_els
         second.source.log()
     );
     door.admit();
-    first.signal("TERM");
-    first.expect_exit(0);
-    wait_for_owners(&world, 1);
-    touch(&world, 2);
-    wait_until_written(&world);
+    leaves_all(&world, &mut first);
     second.source.signal("TERM");
     second.source.expect_exit(0);
     let mut records = world.accounts();

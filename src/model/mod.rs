@@ -777,6 +777,16 @@ mod tests {
             }
         }
 
+        /// Polls and sweeps as often as by default, and as many requests as it likes.
+        fn at_usual_intervals(mut self) -> Self {
+            let scenario = Arc::get_mut(&mut self.scenario).expect("nobody else has it yet");
+            scenario.upstream.max_requests_per_second = None;
+            scenario.upstream.poll_interval = Duration::from_secs(5);
+            scenario.upstream.late_sweep_interval = Duration::from_secs(60);
+            scenario.upstream.late_window = Duration::from_secs(600);
+            self
+        }
+
         fn process(&self, until: Until) -> Process {
             let simulator = self.simulator.handle();
             Process::new(simulator, &self.broker, &self.scenario, fastrand::u64(..), until)
@@ -1126,12 +1136,9 @@ mod tests {
     #[test]
     fn an_hour_at_rest_costs_upstream_a_request_a_poll_and_little_else() {
         paused_runtime().block_on(async {
-            let mut stage = Stage::new(&[1; 50], 1_000, 4, Crashes::Never).await;
-            let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
-            scenario.upstream.max_requests_per_second = None;
-            scenario.upstream.poll_interval = Duration::from_secs(5);
-            scenario.upstream.late_sweep_interval = Duration::from_secs(60);
-            scenario.upstream.late_window = Duration::from_secs(600);
+            let stage = Stage::new(&[1; 50], 1_000, 4, Crashes::Never)
+                .await
+                .at_usual_intervals();
             let running = stage.process(Until::Asked).start();
             sleep(Duration::from_secs(1_200)).await;
             let before = stage.simulator.requests().len();
@@ -1150,12 +1157,7 @@ mod tests {
         paused_runtime().block_on(async {
             let mut moments = Vec::new();
             for place in 0..8 {
-                let mut stage = Stage::new(&[1; 5], 1_000, 1, Crashes::Never).await;
-                let scenario = Arc::get_mut(&mut stage.scenario).expect("nobody else has it yet");
-                scenario.upstream.max_requests_per_second = None;
-                scenario.upstream.poll_interval = Duration::from_secs(5);
-                scenario.upstream.late_sweep_interval = Duration::from_secs(60);
-                scenario.upstream.late_window = Duration::from_secs(600);
+                let stage = Stage::new(&[1; 5], 1_000, 1, Crashes::Never).await.at_usual_intervals();
                 let begun = stage.simulator.now_ms();
                 let process = stage.process(Until::Asked);
                 let running = Process { place, ..process }.start();

@@ -110,18 +110,41 @@ async fn blocking(mut held: Followed, work: impl FnOnce(&mut Followed) + Send + 
         .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
+/// What failed, and when it is tried again.
+struct Retries {
+    backoff: Backoff,
+    not_before: Instant,
+}
+
+impl Retries {
+    /// Of what has not failed.
+    fn new() -> Self {
+        Self {
+            backoff: Backoff::default(),
+            not_before: Instant::now(),
+        }
+    }
+
+    fn are_due(&self) -> bool {
+        Instant::now() >= self.not_before
+    }
+
+    /// It failed once more; gives how long it is not tried now, `longest` at most.
+    fn wait(&mut self, longest: Duration) -> Duration {
+        let wait = self.backoff.next(None).min(longest);
+        self.not_before = Instant::now() + wait;
+        wait
+    }
+}
+
 /// What is held of lenders that this process does not run.
 struct Followed {
     starter: Arc<Starter>,
     images: Images,
     /// Those that stand by, by their keys in the configuration.
     standing_by: BTreeMap<String, Restorable>,
-    backoff: Backoff,
-    /// What failed is tried again then.
-    not_before: Instant,
-    following: Backoff,
-    /// Reading on is tried again then.
-    follow_not_before: Instant,
+    restoring: Retries,
+    following: Retries,
     /// When it was said that nothing could be read on.
     failed_at: Option<Instant>,
 }
@@ -132,10 +155,8 @@ impl Followed {
             images: Images::new(Arc::clone(&starter)),
             starter,
             standing_by: BTreeMap::new(),
-            backoff: Backoff::default(),
-            not_before: Instant::now(),
-            following: Backoff::default(),
-            follow_not_before: Instant::now(),
+            restoring: Retries::new(),
+            following: Retries::new(),
             failed_at: None,
         }
     }
@@ -182,19 +203,19 @@ impl Followed {
     /// Reads what is not held of those that stand by.
     fn restore(&mut self) {
         let are_held = |lender: &Restorable| self.images.holds(lender);
-        if self.standing_by.values().all(are_held) || Instant::now() < self.not_before {
+        if self.standing_by.values().all(are_held) || !self.restoring.are_due() {
             return;
         }
         self.images.restore(self.standing_by.values(), Patience::Once);
         let mut failures = self.images.failures().peekable();
         if failures.peek().is_none() {
-            self.backoff = Backoff::default();
+            self.restoring = Retries::new();
             return;
         }
-        let wait = self.backoff.next(None);
-        self.not_before = Instant::now() + wait;
+        let wait = self.restoring.wait(Duration::MAX);
         // Partitions of a topic that was just made may have no leader for a moment.
-        if self.backoff.try_count() > 1 && self.backoff.is_worth_a_line() {
+        let backoff = &self.restoring.backoff;
+        if backoff.try_count() > 1 && backoff.is_worth_a_line() {
             for (topic, failure) in failures {
                 let (code, failure) = (failure.failure().code(), failure.failure().line());
                 tracing::warn!(topic, ?wait, %code, "standing by, and holding nothing of it: {failure}");
@@ -208,19 +229,19 @@ impl Followed {
             return;
         }
         self.restore();
-        if Instant::now() < self.follow_not_before {
+        if !self.following.are_due() {
             return;
         }
         match self.images.follow() {
             Ok(is_whole) => {
-                self.following = Backoff::default();
+                self.following = Retries::new();
                 if is_whole {
                     self.failed_at = None;
                     self.show_held();
                 }
             }
             Err(error) => {
-                self.follow_not_before = Instant::now() + self.following.next(None).min(LONGEST_PAUSE);
+                self.following.wait(LONGEST_PAUSE);
                 // The ages say so, too.
                 if self.failed_at.is_none_or(|at| at.elapsed() > SAID_FOR) {
                     self.failed_at = Some(Instant::now());

@@ -155,12 +155,12 @@ impl Images {
                 RestoredAccounts::of(topic, lenders.iter().map(expected), retention)
             },
             |accounts, reader| {
-                let (shutdown, hidden) = (&starter.shutdown, &mut || {});
+                let contents = (contents, Patience::Endless);
                 read_accounts(
                     accounts,
                     reader,
-                    (contents, Patience::Endless),
-                    how(End::Stable, shutdown, hidden),
+                    contents,
+                    how(End::Stable, &starter.shutdown, &mut || {}),
                 )
             },
         )

@@ -8,9 +8,8 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -391,17 +390,17 @@ pub(crate) fn recreate(servers: &str, topic: &str, settings: &[(&str, &str)]) {
 
 /// Deletes the topics whose names begin so, as far as the broker lets it.
 pub(crate) fn delete_all(servers: &str, prefix: &str) {
-    let admin = admin(servers);
-    let Ok(metadata) = admin.inner().fetch_metadata(None, PATIENCE) else {
-        return;
-    };
-    let names: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
-    let names: Vec<&str> = names.into_iter().filter(|name| name.starts_with(prefix)).collect();
+    let topics = try_topics(servers).unwrap_or_default();
+    let names: Vec<&str> = topics
+        .iter()
+        .map(String::as_str)
+        .filter(|name| name.starts_with(prefix))
+        .collect();
     if names.is_empty() {
         return;
     }
     // Whether it comes off is of no interest: topics that stay cost time alone.
-    let _ = RUNTIME.block_on(admin.delete_topics(&names, &AdminOptions::new()));
+    let _ = RUNTIME.block_on(admin(servers).delete_topics(&names, &AdminOptions::new()));
 }
 
 /// Changes one setting of a topic.
@@ -413,7 +412,10 @@ pub(crate) fn alter(servers: &str, topic: &str, name: &str, value: &str) {
 
 /// The names of all topics.
 pub(crate) fn topics(servers: &str) -> Vec<String> {
-    let metadata = consumer(servers, "read_uncommitted").fetch_metadata(None, PATIENCE);
-    let metadata = metadata.expect("metadata");
-    metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
+    try_topics(servers).expect("metadata")
+}
+
+fn try_topics(servers: &str) -> KafkaResult<Vec<String>> {
+    let metadata = consumer(servers, "read_uncommitted").fetch_metadata(None, PATIENCE)?;
+    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
 }
