@@ -388,11 +388,13 @@ fn a_lender_whose_start_fails_is_tried_again_by_a_member_that_lives_for_the_othe
 fn a_process_that_is_alone_and_a_member_do_not_fight_over_a_lender() {
     let world = World::new(&[300]);
     let owner = || owners(&world.cursors()).into_values().next().flatten();
-    // One of an earlier version, or alone by its configuration.
-    let single = quick(&[("D02__GROUP__MODE", "single")]);
+    // One of an earlier version, or alone by its configuration. A commit may take seconds here, and who is silent for three heartbeats
+    // is taken for dead.
+    let patient = [("D02__TRANSACTION__HEARTBEAT_INTERVAL", "5s")];
+    let single = quick(&[patient[0], ("D02__GROUP__MODE", "single")]);
     let mut alone = world.command(&["run"], &single);
     let running = wait_for("it runs", owner);
-    let mut member = world.command(&["run"], &QUICK);
+    let mut member = world.command(&["run"], &quick(&patient));
     member.wait_for_line("another process runs it, which the group knows nothing of");
     assert_eq!(owner(), Some(running), "it is left alone");
     alone.signal("TERM");

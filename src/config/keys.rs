@@ -375,7 +375,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     .defaults_to("1m")
     .reason(
         "How often an idle lender commits its cursor alone, at most 1 h. A dead instance counts as alive for \
-                 three of them.",
+                 three of them, and one whose commit takes longer than that counts as dead.",
     ),
     key("content.ignore", ValueKind::Ignored).defaults_to("").reason(
         "Members that are no content, such as [\"exported_at\"]: a row that differs in nothing else is not written \
