@@ -120,7 +120,7 @@ fn main() {
 type Part = (&'static str, fn(&Testbed, &mut Report));
 
 /// What can be asked for by name; all of it, if nothing is.
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     ("walk", walk),
     ("sizes", sizes),
     ("restore", restore),
@@ -131,6 +131,7 @@ const PARTS: [Part; 10] = [
     ("rest", group::rest),
     ("standby", group::standby),
     ("hand-over", group::hand_over),
+    ("take-over", group::take_over),
 ];
 
 /// With `changes`, which writes a second record for each row, and without; one after the other in every round.

@@ -276,3 +276,43 @@ pub(super) fn hand_over(testbed: &Testbed, report: &mut Report) {
          oldest was {oldest} ms.\n"
     ));
 }
+
+/// Another process takes over all lenders of one that is no member of a group.
+pub(super) fn take_over(testbed: &Testbed, report: &mut Report) {
+    let (lenders, row_count) = (100, 1_000);
+    let upstream = Upstream::of_lenders(lenders, row_count);
+    let source = Source::of(testbed, &upstream.base_url, "take-over", lenders).set("group.mode=single".to_owned());
+    let all = f64::from(lenders);
+    let mut first = Member::start(&source);
+    wait_for("the snapshots", || {
+        first.of("d02_accounts") == all * f64::from(row_count) && first.of("d02_rows_behind") == 0.0
+    });
+    let second = Member::start(&source);
+    let took = wait_for("the second one runs all", || second.of("d02_running") == all);
+    let ended = took + first.running.wait_for_its_end();
+    let mut owners: BTreeMap<Vec<u8>, Vec<(String, i64)>> = BTreeMap::new();
+    follower::read(&testbed.bootstrap_servers(), &source.topic("cursor"), |message| {
+        let value = message.payload().expect("a record");
+        let record: serde_json::Value = serde_json::from_slice(value).expect("JSON");
+        let owners = owners.entry(message.key().expect("a key").to_owned()).or_default();
+        if let Some(instance) = record["instance"].as_str()
+            && owners.last().is_none_or(|(last, _)| last != instance)
+        {
+            let at = message.timestamp().to_millis().expect("a time");
+            owners.push((instance.to_owned(), at));
+        }
+    });
+    let moves: Vec<usize> = owners.values().map(|owners| owners.len() - 1).collect();
+    let claims: Vec<i64> = owners.values().filter_map(|owners| Some(owners.last()?.1)).collect();
+    let between = claims.iter().max().expect("some") - claims.iter().min().expect("some");
+    report.line(&format!(
+        "**A take-over** of {lenders} lenders with {row_count} accounts each by a second process of mode `single`: all run there {:.1} s after \
+         it was started, the first claim and the last one {:.1} s apart; {} lenders moved once, {} more than once. The first process had ended \
+         after {:.1} s.\n",
+        took.as_secs_f64(),
+        between as f64 / 1e3,
+        moves.iter().filter(|moves| **moves == 1).count(),
+        moves.iter().filter(|moves| **moves > 1).count(),
+        ended.as_secs_f64(),
+    ));
+}

@@ -178,6 +178,14 @@ impl Running {
         assert!(exit.success(), "{exit}");
     }
 
+    /// Waits until it has ended by itself; gives for how long.
+    pub(crate) fn wait_for_its_end(&mut self) -> Duration {
+        let begun = Instant::now();
+        // 3: another one took over.
+        assert_eq!(self.0.wait().expect("a child").code(), Some(3));
+        begun.elapsed()
+    }
+
     /// User and system time so far.
     pub(crate) fn cpu(&self) -> Duration {
         cpu(&self.id().to_string(), 13..15)
