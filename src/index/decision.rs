@@ -45,12 +45,34 @@ pub(crate) struct Decision {
     pub is_regressed: bool,
 }
 
-/// docs/delivery.md, "What is written", row by row.
-pub(super) fn judge(held: &Held, row: &RowVersion<'_>) -> Verdict {
+/// docs/delivery.md, "What is written", row by row. `deleted`: when the account's last deletion was known to be committed, where it
+/// was deleted.
+pub(super) fn judge(
+    held: Option<&Held>,
+    deleted: Option<Tick>,
+    row: &RowVersion<'_>,
+    first_snapshot_at: i64,
+) -> Verdict {
+    let verdict = match held {
+        Some(held) => judge_against(held, row),
+        None => {
+            let is_new = row.created_at.is_some_and(|at| at >= first_snapshot_at);
+            let is_created = is_new || deleted.is_some();
+            Verdict::Write(if is_created { Op::Created } else { Op::Read })
+        }
+    };
+    match verdict {
+        // The page may show what there was before the deletion.
+        Verdict::Write(_) if deleted.is_some_and(|deleted| row.requested <= deleted) => Verdict::Undecided,
+        verdict => verdict,
+    }
+}
+
+fn judge_against(held: &Held, row: &RowVersion<'_>) -> Verdict {
     let requested_after = row.requested > held.received;
     if row.updated_at > held.updated_at {
-        // Of what went back, an older page may still show what is later.
-        if held.is_regressed && !requested_after {
+        // Of what went back, an older page may still show what was later.
+        if held.went_back && !requested_after {
             Verdict::Undecided
         } else {
             Verdict::Write(Op::Updated)

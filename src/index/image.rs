@@ -2,13 +2,13 @@
 
 use twox_hash::XxHash3_64;
 
-use super::decision::{Decision, RowVersion, Verdict, judge};
+use super::decision::{Decision, RowVersion, judge};
 use super::key::Key;
 use super::pending::{PendingVersions, Written};
 use super::store::Store;
 use super::tombstones::Tombstones;
 use super::version::{Held, Version};
-use crate::account::{Content, Op};
+use crate::account::Content;
 use crate::avro::WriterSchema;
 use crate::clock::Tick;
 use crate::failpoint::{self, Rule};
@@ -66,6 +66,7 @@ impl Index {
             digest: version.digest,
             received: 0,
             is_regressed: version.is_regressed,
+            went_back: false,
             schema: version.schema,
         };
         let before = self.held.insert(&Key::new(public_id), held, content);
@@ -147,18 +148,8 @@ impl Index {
         let key = Key::new(row.public_id);
         let written = pending.written.get(&key).map(|written| written.held);
         let held = written.or_else(|| self.held.get(&key));
-        let verdict = match (held, self.tombstones.get(&key)) {
-            // The page may show what there was before the deletion.
-            (None, Some(deleted)) if row.requested <= deleted => Verdict::Undecided,
-            (None, tombstone) => {
-                let is_new = row.created_at.is_some_and(|at| at >= first_snapshot_at);
-                let created = is_new || tombstone.is_some();
-                Verdict::Write(if created { Op::Created } else { Op::Read })
-            }
-            (Some(held), _) => judge(&held, row),
-        };
         Decision {
-            verdict,
+            verdict: judge(held.as_ref(), self.tombstones.get(&key), row, first_snapshot_at),
             held,
             is_regressed: row.is_reconciled && held.is_some_and(|held| row.updated_at < held.updated_at),
         }
@@ -191,11 +182,21 @@ impl Index {
             digest: row.digest,
             received: row.received,
             is_regressed: decision.is_regressed,
+            went_back: decision.is_regressed || decision.held.is_some_and(|held| held.went_back),
             schema: row.schema,
         };
         pending
             .written
             .insert(Key::new(row.public_id), Written { held, content });
+    }
+
+    /// Notes in `pending` a row that shows again what is held: no page from before it tells more of that version.
+    pub(crate) fn note_repeated(&self, pending: &mut PendingVersions<'_>, row: &RowVersion<'_>) {
+        let key = Key::new(row.public_id);
+        match pending.written.get_mut(&key) {
+            Some(Written { held, .. }) => held.received = held.received.max(row.received),
+            None => pending.repeated.push((key, row.received)),
+        }
     }
 
     /// Notes in `pending` the deletion of an account; gives the version that goes, and what is remembered of its content.
@@ -213,8 +214,10 @@ impl Index {
     /// Makes a committed batch part of the index. `now`: what is requested later shows what comes after it.
     pub(crate) fn remember(&mut self, pending: PendingVersions<'_>, now: Tick) {
         self.checksum ^= pending.checksum;
+        for (key, received) in pending.repeated {
+            self.held.receive(&key, received);
+        }
         for (key, Written { held, content }) in pending.written {
-            self.tombstones.remove(&key);
             self.held.insert(&key, held, content.as_ref());
         }
         for key in pending.deleted {
@@ -240,8 +243,9 @@ fn hash_of(public_id: &str, updated_at: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decision::Verdict;
     use super::*;
-    use crate::account::Digest;
+    use crate::account::{Digest, Op};
 
     fn row(id: &str, updated_at: i64, content: u64, requested: Tick, received: Tick) -> RowVersion<'_> {
         RowVersion {
@@ -273,8 +277,10 @@ mod tests {
         first_snapshot_at: i64,
     ) -> Verdict {
         let decision = index.judge(pending, row, first_snapshot_at);
-        if let Verdict::Write(_) = decision.verdict {
-            index.note(pending, row, decision, None);
+        match decision.verdict {
+            Verdict::Write(_) => index.note(pending, row, decision, None),
+            Verdict::Repeated => index.note_repeated(pending, row),
+            Verdict::Stale | Verdict::Undecided | Verdict::Regressed => {}
         }
         decision.verdict
     }
@@ -300,7 +306,7 @@ mod tests {
             row("a", 11, 1, 5, 7),  // newer, even from an old page
             row("a", 11, 1, 1, 8),  // the same
             row("a", 11, 2, 6, 9),  // other content, page asked for before what is held was received
-            row("a", 11, 2, 8, 10), // other content, asked for later
+            row("a", 11, 2, 9, 10), // other content, asked for later
             row("a", 9, 3, 9, 11),  // older, asked for before
             row("a", 9, 3, 12, 13), // older, asked for later
         ];
@@ -399,7 +405,8 @@ mod tests {
             reconciled(row("a", 8, 2, 9, 10)),
             row("a", 10, 1, 9, 11), // may be what there was before
             row("a", 11, 3, 11, 12),
-            row("a", 12, 4, 5, 13),
+            row("a", 12, 4, 5, 13), // as before, though a later version is held by now
+            row("a", 12, 4, 13, 14),
         ];
         let updated = Write(Op::Updated);
         let expected = [
@@ -409,9 +416,38 @@ mod tests {
             updated,
             Undecided,
             updated,
+            Undecided,
             updated,
         ];
         assert_eq!(verdicts(&mut index, &rows), expected);
+    }
+
+    #[test]
+    fn what_is_shown_again_is_as_new_as_the_page_that_shows_it() {
+        use Verdict::{Repeated, Undecided, Write};
+        let mut index = Index::default();
+        let rows = [
+            row("a", 10, 1, 5, 6),
+            row("a", 10, 1, 7, 9),
+            row("a", 10, 2, 8, 10), // from in between: may be what there was before
+            row("a", 10, 1, 3, 4),  // an older page takes nothing from that
+            row("a", 10, 2, 8, 11),
+            row("a", 10, 2, 10, 12),
+        ];
+        let updated = Write(Op::Updated);
+        let expected = [Write(Op::Read), Repeated, Undecided, Repeated, Undecided, updated];
+        assert_eq!(verdicts(&mut index, &rows), expected);
+        // Within a batch, too; of what is not committed nothing is left.
+        let mut pending = PendingVersions::default();
+        let of_the_batch = [
+            row("a", 11, 1, 13, 14),
+            row("a", 11, 1, 15, 18),
+            row("a", 11, 2, 16, 19),
+        ];
+        let judged = of_the_batch.map(|row| decide(&index, &mut pending, &row, 0));
+        assert_eq!(judged, [updated, Repeated, Undecided]);
+        drop(pending);
+        assert_eq!(verdicts(&mut index, &[row("a", 10, 3, 13, 20)]), [updated]);
     }
 
     #[test]
@@ -430,8 +466,14 @@ mod tests {
         index.remember(pending, 7);
         assert_eq!(index.proof(), promised);
         assert_eq!(promised.0, 1);
-        let rows = [row("a", 10, 1, 7, 8), row("a", 10, 1, 8, 9)];
-        let expected = [Verdict::Undecided, Verdict::Write(Op::Created)];
+        let rows = [
+            row("a", 10, 1, 7, 8),
+            row("a", 10, 1, 8, 9),
+            row("a", 30, 1, 7, 10), // what there was before, though it has been written again
+            row("a", 30, 1, 8, 11),
+        ];
+        let (undecided, write) = (Verdict::Undecided, Verdict::Write);
+        let expected = [undecided, write(Op::Created), undecided, write(Op::Updated)];
         assert_eq!(verdicts(&mut index, &rows), expected);
     }
 

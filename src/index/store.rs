@@ -18,6 +18,7 @@ use super::packed::{self, Labels};
 use super::version::Held;
 use crate::account::{Content, Digest};
 use crate::avro::WriterSchema;
+use crate::clock::Tick;
 use crate::varint;
 
 /// Versions by key.
@@ -79,9 +80,8 @@ impl Store {
         bytes.clear();
         put_key(key, &mut bytes);
         let key_size = bytes.len();
-        if held.is_regressed {
-            bytes[0] |= REGRESSED;
-        }
+        bytes[0] |= if held.is_regressed { REGRESSED } else { 0 };
+        bytes[0] |= if held.went_back { WENT_BACK } else { 0 };
         bytes[0] |= self.schemas.add(held.schema) << SCHEMA_SHIFT;
         varint::put(varint::zigzag(held.updated_at), &mut bytes);
         bytes.extend_from_slice(&held.digest.0.to_le_bytes());
@@ -110,6 +110,32 @@ impl Store {
         };
         self.scratch = bytes;
         before
+    }
+
+    /// What is held of the account was received once more.
+    pub(super) fn receive(&mut self, key: &Key, received: Tick) {
+        let Some(place) = self.find(key) else { return };
+        let slot = self.slots.get(place);
+        let Slot {
+            held,
+            received_at,
+            content,
+        } = Slot::of(slot, &self.schemas);
+        if held.received >= received {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        bytes.extend_from_slice(&slot[..received_at]);
+        varint::put(received, &mut bytes);
+        bytes.extend_from_slice(content);
+        let moved = self.slots.replace(place, &bytes);
+        if moved != place {
+            let hashed = hash(self.seed, key_bytes(&bytes));
+            let found = self.places.find_mut(hashed, |found| *found == place);
+            *found.expect("it was found above") = moved;
+        }
+        self.scratch = bytes;
     }
 
     /// Marks every account as unseen; one that is inserted is seen.
@@ -203,8 +229,10 @@ const KEY_KIND: u8 = 1;
 const UNSEEN: u8 = 1 << 1;
 /// The version was written though a newer one was held.
 const REGRESSED: u8 = 1 << 2;
+/// Since the start, it or a version before it was.
+const WENT_BACK: u8 = 1 << 3;
 /// The bits above are the number of its schema.
-const SCHEMA_SHIFT: u32 = 3;
+const SCHEMA_SHIFT: u32 = 4;
 const MOST_SCHEMAS: usize = 1 << (u8::BITS - SCHEMA_SHIFT);
 
 /// The schemas that accounts stand under, by number, and how many do. There are as many as there were versions of the program;
@@ -296,6 +324,8 @@ fn hash(seed: u64, key: &[u8]) -> u64 {
 /// A slot told apart.
 struct Slot<'s> {
     held: Held,
+    /// Where in the slot it stands when it was received.
+    received_at: usize,
     /// With what fills the slot up, and empty if it holds none.
     content: &'s [u8],
 }
@@ -306,17 +336,23 @@ impl<'s> Slot<'s> {
         let updated_at = varint::take(&mut left).map(varint::unzigzag).expect(WRITTEN_HERE);
         let (digest, rest) = left.split_first_chunk().expect(WRITTEN_HERE);
         left = rest;
+        let received_at = slot.len() - left.len();
         let received = varint::take(&mut left).expect(WRITTEN_HERE);
         let held = Held {
             updated_at,
             digest: Digest(u64::from_le_bytes(*digest)),
             received,
             is_regressed: slot[0] & REGRESSED != 0,
+            went_back: slot[0] & WENT_BACK != 0,
             schema: schemas.get(slot),
         };
         // What fills a slot up is shorter than any content.
         let content = if left.len() < packed::MIN_SIZE { &[] } else { left };
-        Self { held, content }
+        Self {
+            held,
+            received_at,
+            content,
+        }
     }
 }
 
@@ -500,7 +536,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_map_holds_whatever_comes_and_goes(
-            steps in prop::collection::vec((keys(), 0u8..8, any::<i64>(), 0u64..1 << 40, prop::option::of(contents())), 0..200)
+            steps in prop::collection::vec((keys(), 0u8..9, any::<i64>(), 0u64..1 << 40, prop::option::of(contents())), 0..200)
         ) {
             let (mut store, mut map) = (Store::default(), HashMap::<Key, Entry>::new());
             let mut unseen = HashSet::new();
@@ -510,16 +546,24 @@ mod tests {
                     unseen = map.keys().cloned().collect();
                     continue;
                 }
-                unseen.remove(&key);
-                let (digest, is_regressed) = (Digest(updated_at as u64 ^ 7), step == 3);
+                if step != 8 {
+                    unseen.remove(&key);
+                }
+                let (digest, is_regressed, went_back) = (Digest(updated_at as u64 ^ 7), step == 3, step >= 2);
                 let schema = [WriterSchema::Unknown, WriterSchema::Id(7), WriterSchema::Fingerprint([1; 8])][(received % 3) as usize];
                 match step {
                     0..=3 => {
-                        let held = Held { updated_at, digest, received, is_regressed, schema };
+                        let held = Held { updated_at, digest, received, is_regressed, went_back, schema };
                         let before = store.insert(&key, held, content.as_ref());
                         prop_assert_eq!(before, map.insert(key, (held, content)).map(|(held, _)| held));
                     }
                     4 => store.see(&key),
+                    8 => {
+                        store.receive(&key, received);
+                        if let Some((held, _)) = map.get_mut(&key) {
+                            held.received = held.received.max(received);
+                        }
+                    }
                     _ => {
                         prop_assert_eq!(store.remove(&key), map.remove(&key).map(|(held, _)| held));
                         prop_assert_eq!(store.get(&key), None);
@@ -553,6 +597,7 @@ mod tests {
             digest: Digest(1),
             received,
             is_regressed: false,
+            went_back: false,
             schema: WriterSchema::Id(1),
         };
         for round in 0..10_000 {
@@ -574,19 +619,20 @@ mod tests {
                 digest: Digest(1),
                 received: 0,
                 is_regressed: true,
+                went_back: true,
                 schema: WriterSchema::Id(number),
             };
             store.insert(&Key::new(&number.to_string()), held, None);
         }
         let schemas = store.schemas();
-        assert_eq!(schemas[0], (WriterSchema::Unknown, 100 - 31));
-        assert_eq!(schemas.len(), 32);
+        assert_eq!(schemas[0], (WriterSchema::Unknown, 100 - 15));
+        assert_eq!(schemas.len(), 16);
         let of = |number: u32| {
             store
                 .get(&Key::new(&number.to_string()))
                 .map(|held| (held.schema, held.is_regressed))
         };
-        assert_eq!(of(30), Some((WriterSchema::Id(30), true)));
-        assert_eq!(of(31), Some((WriterSchema::Unknown, true)));
+        assert_eq!(of(14), Some((WriterSchema::Id(14), true)));
+        assert_eq!(of(15), Some((WriterSchema::Unknown, true)));
     }
 }

@@ -1,4 +1,4 @@
-//! Which accounts were deleted? Keys whose last record is a tombstone, as long as that matters.
+//! Which accounts were deleted? Keys that have had a tombstone, as long as that matters; also where the account was written again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::clock::Tick;
 /// The deleted accounts of one lender, and those of the whole topic as a start found them.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
-    /// Held once for all lenders of the topic; an account that is held by now may stand here, too.
+    /// Held once for all lenders of the topic.
     restored: Option<Arc<HashSet<Key>>>,
     /// Since the start, and when each was known to be committed.
     since: HashMap<Key, Tick>,
@@ -28,7 +28,7 @@ impl Tombstones {
         }
     }
 
-    /// When the deletion of `key` was known to be committed; 0: before the start.
+    /// When the last deletion of `key` was known to be committed; 0: before the start.
     pub(super) fn get(&self, key: &Key) -> Option<Tick> {
         let since = self.since.get(key).or_else(|| self.before.get(key)).copied();
         let is_restored = || self.restored.as_ref().is_some_and(|keys| keys.contains(key));
@@ -37,16 +37,6 @@ impl Tombstones {
 
     pub(super) fn insert(&mut self, key: Key, deleted: Tick) {
         self.since.insert(key, deleted);
-    }
-
-    /// The account was written again.
-    pub(super) fn remove(&mut self, key: &Key) {
-        if !self.since.is_empty() {
-            self.since.remove(key);
-        }
-        if !self.before.is_empty() {
-            self.before.remove(key);
-        }
     }
 
     /// Forgets what came before it was last turned.

@@ -14,6 +14,8 @@ pub(crate) struct Held {
     pub received: Tick,
     /// It was written though a newer version was held.
     pub is_regressed: bool,
+    /// Since the start, it or a version before it was.
+    pub went_back: bool,
     pub schema: WriterSchema,
 }
 

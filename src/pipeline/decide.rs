@@ -179,7 +179,10 @@ impl<'a> Draft<'_, 'a> {
             }
             Verdict::Repeated => match judged.held {
                 Some(held) if decider.is_to_republish(&held) => self.republish(account, &candidate, judged),
-                Some(_) | None => self.plan.tally.repeated += 1,
+                Some(_) | None => {
+                    index.note_repeated(&mut self.plan.news, &candidate);
+                    self.plan.tally.repeated += 1;
+                }
             },
             Verdict::Stale => self.plan.tally.stale += 1,
             Verdict::Undecided => {
