@@ -15,7 +15,7 @@
 # A minute.
 . "$(dirname "$0")/support.bash"
 
-needs grep date
+needs grep
 session=20
 cluster 4.4.0 1 "broker.session.timeout.ms=${session}000"
 

@@ -567,7 +567,7 @@ fn a_start_that_needs_another_schema_waits_for_a_registry_that_does_not_give_it(
     let changes = world.changes();
     let updates: Vec<&Record> = changes.iter().filter(|change| change.header("__op") == "u").collect();
     assert_eq!(updates.len(), world.accounts().len() - 200);
-    assert!(updates.len() > 50 && updates.iter().all(|change| change.header("d02.changed") != r#"["*"]"#));
+    assert!(updates.len() > 50 && updates.iter().all(|change| change.header("d02.changed") != "*"));
 }
 
 #[test]

@@ -632,8 +632,9 @@ impl Changes {
             "changed": changed, "before": before, "after": after,
         });
         let frame = [&[0][..], &self.schema_id.to_be_bytes()].concat();
-        let named = json!(changed).to_string();
-        let headers = [("__op", op), ("d02.changed", &named)];
+        let named = changed.join(",");
+        let mut headers = vec![("__op", op)];
+        headers.extend((!changed.is_empty()).then_some(("d02.changed", &*named)));
         self.send(partition, key, &headers, &[frame, self.datum(&change)].concat());
     }
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter, defaultdict
+from collections import Counter
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
@@ -22,19 +22,17 @@ from pathlib import Path
 import fastavro
 import jsonschema
 import yaml
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 import world
+from records import QUIET, TOPICS, Reader, name_of, roll_back
 
 PROGRAM, TESTBED = "target/debug/d02-source", "target/debug/examples/testbed"
 PYTHON, JAVA = "examples/python", "examples/java/target"
-TOPICS = {"accounts": "accounts", "changes": "changes", "cursor": "cursor", "deadLetters": "dead-letters"}
 ROWS = 300
 # Headers that no row of this upstream brings about.
 UNSEEN = {"d02.regressed", "d02.republished", "d02.size"}
-# That the broker is gone at the end is nothing to log.
-QUIET = {"log_level": 2}
 
 problems = []
 
@@ -48,50 +46,6 @@ def hold(what, expected, found):
     if isinstance(expected, Counter):
         expected, found = expected - found, found - expected
     print(f"    expected {str(expected)[:600]}\n    found    {str(found)[:600]}")
-
-
-def name_of(topic):
-    return f"cleargrid.d02.{topic}"
-
-
-class Reader:
-    """All committed records of all four topics, as far as they have come."""
-
-    def __init__(self, servers):
-        self.records = defaultdict(list)
-        self.accounts = {}
-        self.consumer = Consumer(QUIET | {"bootstrap.servers": servers, "group.id": "judge", "isolation.level": "read_committed",
-                                  "enable.auto.commit": False, "enable.partition.eof": True})
-        places = [TopicPartition(name_of(topic), partition, OFFSET_BEGINNING) for topic in TOPICS.values()
-                  for partition in self.consumer.list_topics(name_of(topic), 10).topics[name_of(topic)].partitions]
-        self.consumer.assign(places)
-
-    def read_on(self):
-        """Gives how many there were."""
-        count = 0
-        for message in self.consumer.consume(5000, 0.2):
-            if message.error():
-                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
-                continue
-            count += 1
-            self.records[message.topic()].append(message)
-            if message.topic() == name_of("accounts"):
-                headers = dict(message.headers())
-                self.accounts[message.key().decode()] = int(headers.get("__source_ts_ms", -1))
-        return count
-
-    def wait_for(self, state):
-        """Until everything that upstream shows is there."""
-        accounts, bad = state
-        expected = {key: fields["updated_at"] for key, fields in accounts.items()}
-
-        def is_there():
-            self.read_on()
-            buried = {(dict(letter.headers())["d02.lender"].decode(), letter.value().decode())
-                      for letter in self.records[name_of("dead-letters")]}
-            # Not more: what was deleted upstream stays until it is reconciled.
-            return expected.items() <= self.accounts.items() and bad <= buried
-        world.wait_for("records of all that upstream shows", 60, is_there)
 
 
 class Examples:
@@ -148,21 +102,6 @@ class Schemas:
     def decode(self, value):
         _, schema = self.get(int.from_bytes(value[1:5], "big"))
         return fastavro.schemaless_reader(BytesIO(value[5:]), schema)
-
-
-def roll_back(servers, reader):
-    """Leaves a transaction in the topics that never was: an account that does not exist, and a due date that never moved."""
-    producer = Producer(QUIET | {"bootstrap.servers": servers, "transactional.id": "judge", "partitioner": "murmur2_random"})
-    producer.init_transactions(30)
-    producer.begin_transaction()
-    account = reader.records[name_of("accounts")][0]
-    producer.produce(account.topic(), account.value(), "0" * 24, headers=account.headers())
-    for change in reader.records[name_of("changes")]:
-        if b"due_date" in dict(change.headers())["d02.changed"]:
-            producer.produce(change.topic(), change.value(), change.key(), headers=change.headers())
-            break
-    producer.flush(30)
-    producer.abort_transaction(30)
 
 
 def hold_to_document(reader, schemas, servers):

@@ -1,5 +1,6 @@
 """What the examples share: where Kafka is, how a value is decoded, and reading a topic from its beginning to its end."""
 
+import json
 import os
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -32,6 +33,11 @@ def decoder():
 
 def headers(message):
     return {name: value and value.decode() for name, value in message.headers() or []}
+
+
+def listed(header):
+    """The names in d02.changed or d02.invalid: with commas between them; None where there are none. 0.1 wrote a JSON array."""
+    return json.loads(header) if header and header.startswith("[") else header.split(",") if header else []
 
 
 def read_to_end(name):

@@ -1,6 +1,5 @@
 """Keeps a table of due dates that moved. Decides by headers alone, and decodes only what it keeps. Runs until SIGTERM or Ctrl-C."""
 
-import json
 import os
 import signal
 import sqlite3
@@ -19,7 +18,7 @@ decode = d02.decoder()
 
 
 def due_date_moved(headers):
-    return "due_date" in json.loads(headers.get("d02.changed") or "[]")
+    return "due_date" in d02.listed(headers.get("d02.changed"))
 
 
 def keep(message, headers):

@@ -12,6 +12,7 @@ mod date;
 mod digest;
 mod fields;
 mod member;
+mod names;
 mod number;
 mod rejected;
 mod row;
@@ -27,6 +28,7 @@ pub(crate) use date::{day, instant};
 pub(crate) use digest::Digest;
 pub(crate) use fields::{Account, Op};
 pub(crate) use member::{JsonType, shortened};
+pub(crate) use names::{list, listed};
 pub(crate) use number::AmountTolerance;
 pub(crate) use rejected::{Reason, Rejected};
 #[cfg(any(test, feature = "demo"))]

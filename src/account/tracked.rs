@@ -126,21 +126,15 @@ impl Changed {
         self.0 & 1 << DUE_DATE != 0
     }
 
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         let names = NAMES.into_iter().enumerate();
         names
             .filter(move |(place, _)| self.0 & 1 << place != 0)
             .map(|(_, name)| name)
-    }
-}
-
-impl Changed {
-    /// The text of the header `d02.changed`.
-    pub(crate) fn to_json(self) -> Cow<'static, str> {
-        match self.0 {
-            0 => Cow::Borrowed("[]"),
-            _ => Cow::Owned(serde_json::to_string(&self).expect("names are always JSON")),
-        }
     }
 }
 

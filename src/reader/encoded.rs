@@ -43,11 +43,7 @@ impl Encoded {
                 self.unreal_date_count += u64::from(row.unreal_date_count);
                 self.unknown_count += row.unknown.len() as u64;
                 row.unknown.iter().for_each(|name| how.say_once(name));
-                let invalid = (!row.invalid.is_empty()).then(|| {
-                    serde_json::to_string(&row.invalid)
-                        .expect("names are always JSON")
-                        .into_boxed_str()
-                });
+                let invalid = (!row.invalid.is_empty()).then(|| account::list(row.invalid).into_boxed_str());
                 let (updated_at, created_at) = (row.account.updated_at, row.account.created_at);
                 let digest = row.digest;
                 let row = EncodedRow {

@@ -16,7 +16,7 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 use super::error::SinkError;
 use super::topics::Topic;
-use crate::account::{Changed, Digest, Op, Reason};
+use crate::account::{self, Changed, Digest, Op, Reason};
 use crate::avro;
 use crate::index::Version;
 use crate::kafka::{self, NotText};
@@ -31,13 +31,13 @@ pub(crate) mod header {
     pub(crate) const LENDER: &str = "d02.lender";
     /// Of the row's content.
     pub(crate) const DIGEST: &str = "d02.digest";
-    /// A JSON array of the fields that did not fit.
+    /// The fields that did not fit, [listed](crate::account::list).
     pub(crate) const INVALID: &str = "d02.invalid";
     /// `true` where a newer version was held: upstream went back in time.
     pub(crate) const REGRESSED: &str = "d02.regressed";
     /// `true` where the account is written once more as it is held.
     pub(crate) const REPUBLISHED: &str = "d02.republished";
-    /// In `changes`, a JSON array of the fields that differ.
+    /// In `changes`, the fields that differ, [listed](crate::account::list); absent where none do.
     pub(crate) const CHANGED: &str = "d02.changed";
     /// In `changes`, where the due date moved: the one before.
     pub(crate) const PREVIOUS_DUE_DATE: &str = "d02.previous_due_date";
@@ -55,6 +55,13 @@ pub(crate) mod header {
     pub(crate) const ERROR_STAGE: &str = "__connect.errors.stage";
     pub(crate) const ERROR_CLASS: &str = "__connect.errors.exception.class.name";
     pub(crate) const ERROR_MESSAGE: &str = "__connect.errors.exception.message";
+
+    /// Upstream's text where it may stand in a header. What Connect's header converter takes for JSON may become something without a
+    /// schema, and of the text `null` it makes an error that stops a sink (Kafka 4.4.0, `SimpleHeaderConverter`).
+    pub(super) fn plain(text: &str) -> Option<&str> {
+        let content = text.trim();
+        (content != "null" && !content.starts_with(['[', '{'])).then_some(text)
+    }
 }
 
 /// What [`header::REGRESSED`] and [`header::REPUBLISHED`] say, where they are there.
@@ -85,7 +92,7 @@ pub(crate) struct AccountRecord<'a> {
     /// Milliseconds since the epoch.
     pub updated_at: i64,
     pub digest: Digest,
-    /// The fields that did not fit, as a JSON array, if there are any.
+    /// The fields that did not fit, [listed](account::list), if there are any.
     pub invalid: Option<&'a str>,
     /// A newer version was held: upstream went back in time.
     pub is_regressed: bool,
@@ -168,8 +175,15 @@ impl DeadLetterRecord<'_> {
             (header::LENDER, lender),
             (header::DIGEST, digest.as_str()),
         ];
-        headers.extend(self.reason.field().map(|field| (header::FIELD, field)));
-        headers.extend(self.request_id.map(|id| (header::REQUEST_ID, id)));
+        let of_upstream = [
+            (header::FIELD, self.reason.field()),
+            (header::REQUEST_ID, self.request_id),
+        ];
+        headers.extend(
+            of_upstream
+                .into_iter()
+                .filter_map(|(name, text)| Some((name, header::plain(text?)?))),
+        );
         let size_with = |headers: &[(&str, &str)], key: Option<&str>, value: &[u8]| {
             let headers = headers
                 .iter()
@@ -263,16 +277,19 @@ pub(super) fn change_headers(change: &ChangeRecord<'_>, lender: &str) -> OwnedHe
     })
 }
 
-/// The headers that a change has beside those of its account; a due date that is null has none.
+/// The headers that a change has beside those of its account.
 fn change_texts<'a>(change: &'a ChangeRecord<'_>) -> Vec<(&'static str, Cow<'a, str>)> {
-    let mut texts = vec![(header::CHANGED, change.changed.to_json())];
+    let mut texts = Vec::new();
+    if !change.changed.is_empty() {
+        texts.push((header::CHANGED, Cow::Owned(account::list(change.changed.names()))));
+    }
     if let Some(moved) = &change.moved {
         let due_dates = [
             (header::PREVIOUS_DUE_DATE, &moved.previous),
             (header::DUE_DATE, &moved.now),
         ];
         texts.extend(due_dates.into_iter().filter_map(|(name, day)| {
-            let day = day.as_deref()?;
+            let day = header::plain(day.as_deref()?)?;
             Some((name, Cow::Borrowed(day)))
         }));
     }

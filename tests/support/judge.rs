@@ -181,7 +181,7 @@ pub(crate) fn trail_by(readers: (&mut RegistryReader, &mut RegistryReader), chan
 fn is_deletion(reader: &mut RegistryReader, change: Option<&Record>, last: Option<(&Record, Fields)>) {
     let (change, (last, fields)) = (change.expect("a change"), last.expect("an account that is deleted"));
     let value = reader.read(change);
-    assert_eq!((change.header("__op"), change.header("d02.changed")), ("d", "[]"));
+    assert_eq!((change.header("__op"), change.headers.get("d02.changed")), ("d", None));
     assert_eq!(value["op"], Value::String("d".to_owned()));
     assert_eq!(value["after"], Value::Union(0, Box::new(Value::Null)));
     let at = Value::TimestampMillis(last.updated_at());
@@ -205,8 +205,9 @@ fn is_change(value: &Fields, change: &Record, before: Option<&(&Record, Fields)>
         },
         _ => None,
     };
-    let named: Vec<String> = serde_json::from_str(change.header("d02.changed")).expect("a JSON array");
-    let in_value = named.iter().cloned().map(Value::String).collect();
+    let listed = change.headers.get("d02.changed");
+    let named: Vec<&str> = listed.map(|names| names.split(',').collect()).unwrap_or_default();
+    let in_value = named.iter().map(|name| Value::String((*name).to_owned())).collect();
     assert_eq!(value["changed"], Value::Array(in_value));
     assert_eq!(value["op"], Value::String(change.header("__op").to_owned()));
     assert_eq!(value["updated_at"], account["updated_at"]);
@@ -225,11 +226,11 @@ fn is_change(value: &Fields, change: &Record, before: Option<&(&Record, Fields)>
             "status_unmapped_code" => "status",
             name => name,
         };
-        let is_named = named.iter().any(|name| name == named_as);
+        let is_named = named.contains(&named_as);
         assert!(is_named || account[name] == *was, "{name} differs and is not named");
     }
     let differs = |name: &str| account[name] != previous[name];
-    let by_name: Vec<&String> = named.iter().filter(|name| *name != "*").collect();
+    let by_name: Vec<&str> = named.iter().copied().filter(|name| *name != "*").collect();
     let is_status = |name: &str| name == "status" && differs("status_unmapped_code");
     assert!(
         by_name.iter().all(|name| differs(name) || is_status(name)),
@@ -238,11 +239,7 @@ fn is_change(value: &Fields, change: &Record, before: Option<&(&Record, Fields)>
     let is_derived = |name: &str| ["updated_at", "submitted_date_parsed", "due_date_parsed"].contains(&name);
     let is_rest = |name: &&String| !tracked.contains_key(*name) && !is_derived(name);
     let rest_differs = account.keys().filter(is_rest).any(|name| differs(name));
-    assert_eq!(
-        named.contains(&"*".to_owned()),
-        rest_differs || by_name.is_empty(),
-        "{named:?}"
-    );
+    assert_eq!(named.contains(&"*"), rest_differs || by_name.is_empty(), "{named:?}");
     let text = |fields: &Fields| match &fields["due_date"] {
         Value::Union(1, text) => match &**text {
             Value::String(text) => Some(text.clone()),
@@ -250,7 +247,10 @@ fn is_change(value: &Fields, change: &Record, before: Option<&(&Record, Fields)>
         },
         _ => None,
     };
-    let moved = differs("due_date").then(|| (text(previous), text(account)));
+    // What Connect's header converter would take for JSON has no header.
+    let is_plain = |text: &String| text.trim() != "null" && !text.trim().starts_with(['[', '{']);
+    let shown = |fields: &Fields| text(fields).filter(is_plain);
+    let moved = differs("due_date").then(|| (shown(previous), shown(account)));
     let header = |name: &str| change.headers.get(name).cloned();
     let told = (header("d02.previous_due_date"), header("d02.due_date"));
     assert_eq!(told, moved.unwrap_or_default());

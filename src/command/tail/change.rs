@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::cell::{cut, due_date, key, plain, visible};
 use super::dpd::{Computed, Delinquency, Unknown};
 use super::line::Content;
+use crate::account;
 use crate::sink::{TopicRecord, header};
 
 pub(super) const BY_SUBMISSION: &str = "DPD (SUBMISSION)";
@@ -13,8 +14,7 @@ pub(super) const BY_DUE_DATE: &str = "DPD (DUE DATE)";
 
 /// Whether the record's header names one of `fields`.
 pub(super) fn names_any(record: &TopicRecord, fields: &[String]) -> bool {
-    let header = record.header(header::CHANGED);
-    let named: Option<Vec<String>> = header.and_then(|json| serde_json::from_str(json).ok());
+    let named = record.header(header::CHANGED).map(account::listed);
     named.iter().flatten().any(|name| fields.contains(name))
 }
 
@@ -128,14 +128,16 @@ pub(super) mod tests {
             let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
             names_any(&record, &fields)
         };
-        let header = Some(r#"["balance_amount","*"]"#);
-        assert!(names(header, &["balance_amount"]));
-        assert!(names(header, &["due_date", "*"]));
-        // A part of a name is no name, and `*` stands for no tracked field.
-        for field in ["actual_balance_amount", "balance", "due_date"] {
-            assert!(!names(header, &[field]), "{field}");
+        // 0.1 wrote a JSON array.
+        for header in [Some("balance_amount,*"), Some(r#"["balance_amount","*"]"#)] {
+            assert!(names(header, &["balance_amount"]));
+            assert!(names(header, &["due_date", "*"]));
+            // A part of a name is no name, and `*` stands for no tracked field.
+            for field in ["actual_balance_amount", "balance", "due_date"] {
+                assert!(!names(header, &[field]), "{field}");
+            }
         }
-        for header in [None, Some("[]"), Some("*"), Some(r#"{"*":1}"#), Some("[1]")] {
+        for header in [None, Some(""), Some("[]"), Some(r#"{"*":1}"#), Some("[1]"), Some("[*")] {
             assert!(!names(header, &["*"]), "{header:?}");
         }
     }

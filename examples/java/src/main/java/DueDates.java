@@ -36,8 +36,13 @@ public final class DueDates {
   }
 
   private static boolean dueDateMoved(ConsumerRecord<String, byte[]> record) throws IOException {
-    Header changed = record.headers().lastHeader("d02.changed");
-    return changed != null && List.of(JSON.readValue(changed.value(), String[].class)).contains("due_date");
+    String changed = text(record, "d02.changed");
+    if (changed == null) {
+      return false;
+    }
+    // 0.1 wrote a JSON array.
+    String[] names = changed.startsWith("[") ? JSON.readValue(changed, String[].class) : changed.split(",");
+    return List.of(names).contains("due_date");
   }
 
   /** Text as upstream stored it, or null. */
