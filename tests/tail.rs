@@ -346,6 +346,26 @@ fn what_was_aborted_is_not_shown_and_an_open_transaction_hides_what_is_behind_it
 }
 
 #[test]
+fn the_last_are_found_behind_any_number_of_records_that_were_aborted() {
+    let world = World::new(&[30]);
+    world.catch_up();
+    let expected = tail(&world, &["-n", "3"]).expect(0).lines();
+    let id = format!("{}.foreign", world.name);
+    let producer = kafka::producer(&world.servers, &[("transactional.id", &id)]);
+    producer.init_transactions(PATIENCE).expect("initialised");
+    producer.begin_transaction().expect("begun");
+    // More in each partition than is read at first: stretches before it are read, too.
+    for place in 0..300 {
+        let topic = world.topic("accounts");
+        let record = BaseRecord::to(&topic).key("aborted").payload("rubbish");
+        producer.send(record.partition(place % 6)).expect("sent");
+    }
+    producer.flush(PATIENCE).expect("written");
+    producer.abort_transaction(PATIENCE).expect("aborted");
+    assert_eq!(tail(&world, &["-n", "3"]).expect(0).lines(), expected);
+}
+
+#[test]
 fn single_objects_need_no_registry_and_confluents_frame_does() {
     let world = World::new(&[50]);
     let away = ("D02__SCHEMA_REGISTRY__URL", "http://127.0.0.1:9");
@@ -919,4 +939,86 @@ fn schemas_are_printed_byte_for_byte_without_any_configuration() {
     let fingerprints = bare(&["schema", "print", "--fingerprint"]).expect(0).out;
     let golden = include_str!("golden/schema-fingerprint.txt");
     assert_eq!(fingerprints, golden);
+}
+
+#[test]
+fn csv_is_every_account_as_it_is_and_one_that_cannot_be_written_is_an_error() {
+    let world = World::new(&[300]);
+    world.catch_up();
+    world.simulator.touch(0, 150, 1);
+    let odd = world.simulator.rows(0).remove(7);
+    let mut row: Value = serde_json::from_str(&odd.json).expect("JSON");
+    let (at, text) = (world.simulator.now_ms(), "=1+1, \"a\"\n;b");
+    // More than a floating-point number holds.
+    row["balance_amount"] = 9_007_199_254_740_993_i64.into();
+    row["merchant_name"] = text.into();
+    row["updated_at"] = d02_source::simulator::Timestamp(at).to_string().into();
+    world.simulator.upsert_json(0, at, &odd.id, &row.to_string());
+    world.catch_up();
+    let gone = world.simulator.delete(0, 5, 2);
+    shown(&world, &["reconcile", "--max-deletes", "0.05"], &[]).expect(0);
+
+    let portfolio = |output: &str| -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut rows = csv::Reader::from_reader(output.as_bytes());
+        let accounts = rows.deserialize().map(|row| row.expect("a row under the head"));
+        accounts
+            .map(|account: BTreeMap<String, String>| (account["public_id"].clone(), account))
+            .collect()
+    };
+    let told = tail(&world, &["--format", "csv"]).expect(0);
+    let accounts = portfolio(&told.out);
+    let rows = world.simulator.rows(0);
+    assert_eq!(
+        (accounts.len(), told.out.lines().count()),
+        (rows.len(), rows.len() + 2),
+        "one has two lines"
+    );
+    assert!(gone.iter().all(|id| !accounts.contains_key(id)));
+    for row in &rows {
+        let (account, json): (_, Value) = (&accounts[&row.id], serde_json::from_str(&row.json).expect("JSON"));
+        for name in [
+            "balance_amount",
+            "paid_amount",
+            "currency",
+            "due_date",
+            "account_reference_id",
+        ] {
+            let expected = match &json[name] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            assert_eq!(account[name], expected, "{name} of {}", row.id);
+        }
+    }
+    assert_eq!(accounts[&odd.id]["balance_amount"], "9007199254740993");
+    assert_eq!(accounts[&odd.id]["merchant_name"], format!("'{text}"));
+    assert_eq!(
+        accounts[&odd.id]["updated_at"],
+        d02_source::simulator::Timestamp(at).to_string()
+    );
+
+    let one = portfolio(&tail(&world, &["--format", "csv", "--key", &odd.id]).expect(0).out);
+    assert_eq!(one.keys().collect::<Vec<_>>(), [&odd.id]);
+    for wrong in [
+        &["--topic", "changes"][..],
+        &["-n", "3"],
+        &["--follow"],
+        &["--from-beginning"],
+    ] {
+        let told = tail(&world, &[&["--format", "csv"], wrong].concat()).expect(2);
+        assert!(told.log.contains("C21"), "{}", told.log);
+    }
+
+    let partition = world
+        .accounts()
+        .iter()
+        .find(|record| record.key() == odd.id)
+        .expect("it")
+        .partition;
+    kafka::write(&world.servers, &world.topic("accounts"), partition, &odd.id, Some("{}"));
+    let told = tail(&world, &["--format", "csv"]).expect(1);
+    assert_eq!(portfolio(&told.out).len(), rows.len() - 1);
+    let count = format!("1 of {} accounts are left out", rows.len());
+    assert!(told.log.contains(&count), "{}", told.log);
 }

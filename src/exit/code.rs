@@ -43,6 +43,7 @@ error_codes! {
     // Configuration and arguments.
     C01 Usage, C02 Usage, C03 Usage, C04 Usage, C05 Usage, C06 Usage, C07 Usage, C08 Usage, C09 Usage, C10 Usage,
     C11 Usage, C12 Usage, C13 Usage, C14 Usage, C15 Usage, C16 Usage, C17 Usage, C18 Usage, C19 Usage, C20 Usage,
+    C21 Usage,
     // Upstream.
     U01 Failed, U02 Refused, U03 Failed, U04 Failed, U05 Failed, U06 Failed, U07 Failed, U08 Done, U09 Refused,
     U10 Refused, U11 Refused, U12 Refused, U13 Usage, U14 Refused, U15 Done, U16 Done, U17 Failed, U18 Failed,
@@ -62,7 +63,7 @@ error_codes! {
     // What is stored: cursor records, accounts; and who may write them.
     S01 Usage, S02 Usage, S03 Usage, S04 Usage, S05 Usage, S06 Usage, S07 Usage, S08 Usage, S09 Usage, S10 TakenOver,
     S11 Usage, S12 Done, S13 Usage, S14 Usage, S15 Usage, S16 Done, S17 Done, S18 Failed, S19 Usage, S20 Done,
-    S23 Usage,
+    S23 Usage, S24 Failed,
     // The process.
     P01 Usage, P02 Usage, P03 Failed, P04 Failed, P05 Failed, P06 Failed, P07 Failed, P08 Done, P09 Failed, P10 Done,
     // Beside the source: the simulator, the demo.

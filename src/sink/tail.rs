@@ -341,6 +341,8 @@ impl TopicTail {
                 .map_err(error)?;
         }
         self.reader.assign(&list).map_err(error)?;
+        // What an earlier reading paused is still paused, though it was taken from this client meanwhile (librdkafka 2.16.0).
+        self.reader.resume(&list).map_err(error)?;
         let mut moved = Instant::now();
         while let Some((first, (_, end))) = stretches.first_key_value() {
             if self.shutdown.is_requested() {

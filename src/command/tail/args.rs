@@ -12,6 +12,7 @@ const EXAMPLES: &str = "Examples:
   d02-source --config config/d02-source.toml tail --format table
   d02-source --config config/d02-source.toml tail --key 65f0c0ffee65f0c0ffee65f0 --from-beginning
   d02-source --config config/d02-source.toml tail --topic dead-letters --follow
+  d02-source --config config/d02-source.toml tail --format csv > portfolio.csv
   d02-source --config config/d02-source.toml tail --topic changes --changed due_date --follow
   d02-source --config config/d02-source.toml tail --topic changes --key ID --format table
   d02-source --set kafka.bootstrap_servers=broker:9092 tail --topic cursor
@@ -47,7 +48,7 @@ pub struct Args {
     /// Whose topic, where {lender} stands in its name; all lenders of the configuration by default
     #[arg(long, value_name = "NAME")]
     pub(super) lender: Option<String>,
-    /// JSON lines for programs, a table for people
+    /// JSON lines for programs, a table for people; csv: all accounts as they are, a row each, for spreadsheets
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub(super) format: Format,
 }
@@ -56,6 +57,12 @@ impl Args {
     /// Whether it is about the changes of one account: few, so that all of them are shown.
     pub(super) fn is_trail(&self) -> bool {
         self.topic == Kind::Changes && self.key.is_some()
+    }
+
+    /// Whether it is about all accounts as they are, and about nothing else.
+    pub(super) fn is_portfolio(&self) -> bool {
+        let is_all = self.lines.is_none() && !self.from_beginning && !self.follow && self.changed.is_empty();
+        self.topic == Kind::Accounts && is_all
     }
 
     pub(super) fn is_wanted(&self, record: &TopicRecord) -> bool {
@@ -67,4 +74,5 @@ impl Args {
 pub(super) enum Format {
     Json,
     Table,
+    Csv,
 }

@@ -1,7 +1,7 @@
 //! Reads what is asked for, and has it printed.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -10,6 +10,7 @@ use super::args::{Args, Format};
 use super::decoders::Decoders;
 use super::error::PrintError;
 use super::kind::Kind;
+use super::portfolio;
 use super::printer::{Printer, Stop};
 use super::table::Table;
 use crate::config::Config;
@@ -48,6 +49,9 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
 /// The names of the topics that are asked for.
 fn topics(args: &Args, config: &Config) -> Result<Vec<String>, Failure> {
     let topics = &config.kafka.topics;
+    if args.format == Format::Csv && !args.is_portfolio() {
+        return Err(PrintError::NoPortfolio.into());
+    }
     if !args.changed.is_empty() && args.topic != Kind::Changes {
         return Err(PrintError::ChangedElsewhere.into());
     }
@@ -95,7 +99,10 @@ fn read(
     let key = args.key.as_ref().map(|key| key.clone().into_bytes());
     let tail = TopicTail::open(Cluster::new(config), topics, key, shutdown)?;
     let count = args.lines.unwrap_or(DEFAULT_LINES);
-    if args.is_trail() {
+    if args.format == Format::Csv {
+        let is_terminal = io::stdout().is_terminal();
+        portfolio::print(&tail, &mut printer.decoders, &mut printer.out, is_terminal)?;
+    } else if args.is_trail() {
         trail(args, &tail, printer)?;
     } else if args.from_beginning {
         printer.head(&[])?;

@@ -9,6 +9,7 @@ mod error;
 mod execute;
 mod kind;
 mod line;
+mod portfolio;
 mod printer;
 mod table;
 
