@@ -6,6 +6,8 @@
 
 #[path = "end_to_end/ceiling.rs"]
 mod ceiling;
+#[path = "end_to_end/codecs.rs"]
+mod codecs;
 #[path = "end_to_end/follower.rs"]
 mod follower;
 #[path = "end_to_end/group.rs"]
@@ -120,7 +122,7 @@ fn main() {
 type Part = (&'static str, fn(&Testbed, &mut Report));
 
 /// What can be asked for by name; all of it, if nothing is.
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     ("walk", walk),
     ("sizes", sizes),
     ("restore", restore),
@@ -132,6 +134,7 @@ const PARTS: [Part; 11] = [
     ("standby", group::standby),
     ("hand-over", group::hand_over),
     ("take-over", group::take_over),
+    ("codecs", codecs::codecs),
 ];
 
 /// With `changes`, which writes a second record for each row, and without; one after the other in every round.

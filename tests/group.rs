@@ -596,8 +596,12 @@ fn a_broker_that_is_killed_while_the_lenders_are_shared_out_anew_costs_nothing()
 fn members_that_come_and_go_without_end_lose_and_double_nothing() {
     let lenders = std::env::var("D02_TEST_SOAK_LENDERS").map_or(LENDERS, |count| count.parse().expect("a number"));
     let world = World::new(&vec![200; lenders]).in_turn();
+    // No more transactions a second than a broker beside all this can take.
+    let heartbeat = format!("{}s", lenders.div_ceil(20));
+    let environment = quick(&[("D02__TRANSACTION__HEARTBEAT_INTERVAL", &heartbeat)]);
+    let member = || world.command(&["run"], &environment);
     let mut rng = fastrand::Rng::with_seed(16);
-    let mut members: Vec<Source> = (0..3).map(|_| member(&world)).collect();
+    let mut members: Vec<Source> = (0..3).map(|_| member()).collect();
     let begun = Instant::now();
     let (mut seed, mut kills, mut ends, mut stops) = (0, 0, 0, 0);
     while begun.elapsed() < soak::lasting(Duration::from_secs(40)) {
@@ -623,7 +627,7 @@ fn members_that_come_and_go_without_end_lose_and_double_nothing() {
                 continue;
             }
         }
-        members[index] = member(&world);
+        members[index] = member();
     }
     touch(&world, seed + 1);
     wait_until_written(&world);
