@@ -43,6 +43,10 @@ compose-check:
 consumers:
     .ci/consumers
 
+# The examples for engines, sinks and other clients, each from what it fetches to its result; all, or those that are named
+examples *names:
+    .ci/examples {{names}}
+
 # What the last test run saw at /metrics, against Prometheus' rules
 metrics:
     .ci/metrics

@@ -1,7 +1,7 @@
 """Does docs/consumers.md show the examples as they are?
 
 A fenced block that names a file after its language is that file, whole; one that says `part` behind it is lines of it, as they stand
-there. Every example in Python is shown, every one in Java linked. A block of JSON without a file is JSON. Then copies with one word
+there. Every example in Python is shown, every one in Java and every folder with a `run` linked. A block of JSON without a file is JSON. Then copies with one word
 changed must be refused. `blocks.py --write` puts the files into their blocks instead.
 """
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 GUIDE = Path("docs/consumers.md")
 SHOWN = sorted(Path("examples").glob("python/*.py"))
-LINKED = [*sorted(Path("examples").glob("java/src/main/java/*.java")), Path("examples/java/pom.xml")]
+LINKED = [*sorted(Path("examples").glob("java/src/main/java/*.java")), Path("examples/java/pom.xml"),
+          *sorted(run.parent / "README.md" for run in Path("examples").glob("*/run"))]
 
 
 BLOCK = re.compile(r"^```(\w+)(?: (\S+)( part)?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -49,11 +50,11 @@ if sys.argv[1:] == ["--write"]:
     sys.exit()
 found = problems(text)
 MISTAKES = [("isolation.level", "isolation_level"), ("accounts.pop", "accounts.get"), ("decoder.configure(", "decoder.setup("),
-            ("java/Trail.java)", "java/Tail.java)"), ('"pk.mode": ', '"pk.mode" ')]
+            ("java/Trail.java)", "java/Tail.java)"), ('"header.converter": ', '"header.converter" '), ("examples/flink/README", "examples/flinc/README")]
 for right, wrong in MISTAKES if not found else []:
     if text.count(right) == 0 or not problems(text.replace(right, wrong)):
         found.append(f"a copy that says {wrong}: not refused")
 if found:
     sys.exit("\n".join(f"error: {GUIDE}: {problem}" for problem in found))
-print(f"{GUIDE} shows the {len(SHOWN)} examples in Python as they are and links the {len(LINKED)} files of those in Java; "
+print(f"{GUIDE} shows the {len(SHOWN)} examples in Python as they are and links the {len(LINKED)} others; "
       f"{len(MISTAKES)} changed copies were refused")

@@ -1,0 +1,3 @@
+SELECT json_build_object('currency', currency, 'accounts', count(*), 'balance_minor', coalesce(sum(balance_amount), 0))
+FROM collections.account
+GROUP BY currency;
