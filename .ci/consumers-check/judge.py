@@ -29,7 +29,7 @@ import world
 from records import QUIET, TOPICS, Reader, name_of, roll_back
 
 PROGRAM, TESTBED = "target/debug/d02-source", "target/debug/examples/testbed"
-PYTHON, JAVA = "examples/python", "examples/java/target"
+PYTHON, JAVA, CONNECT = "examples/python", "examples/java/target", "target/ci-tools/connect-api"
 ROWS = 300
 # Headers that no row of this upstream brings about.
 UNSEEN = {"d02.regressed", "d02.republished", "d02.size"}
@@ -166,6 +166,19 @@ def hold_to_document(reader, schemas, servers):
         expected[channel["address"], "partitions"] = binding["partitions"]
         actual[channel["address"], "partitions"] = len(topics[channel["address"]].partitions)
     hold("the topics are as it says", expected, actual)
+
+
+def hold_headers(servers, reader):
+    """Every header by Connect's own default converter."""
+    command = ["java", "-Xmx128m", "-cp", f"{CONNECT}/*:{JAVA}/dependency/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+               ".ci/consumers-check/Headers.java", servers, *map(name_of, TOPICS.values())]
+    done = subprocess.run(command, text=True, timeout=120, stdout=subprocess.PIPE, check=True)
+    found = Counter()
+    for line in done.stdout.splitlines():
+        name, kind, count = line.rsplit(" ", 2)
+        found[name, kind] += int(count)
+    expected = Counter((name, "plain") for records in reader.records.values() for record in records for name, _ in record.headers() or [])
+    hold(f"Connect's header converter takes each of {expected.total()} headers for text or a plain value", expected, found)
 
 
 def hold_partitions(reader):
@@ -321,6 +334,7 @@ def main():
 
     reader.read_on()
     hold_partitions(reader)
+    hold_headers(testbed.servers, reader)
     hold_to_document(reader, schemas, testbed.servers)
     upstream.end()
     testbed.end()
