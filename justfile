@@ -43,8 +43,8 @@ compose-check:
 consumers:
     .ci/consumers
 
-# The examples for engines, sinks and other clients, each from what it fetches to its result; all, or those that are named
-examples *names:
+# The examples for engines, sinks and other clients, each from what it fetches to its result
+examples *names='--all':
     .ci/examples {{names}}
 
 # What the last test run saw at /metrics, against Prometheus' rules

@@ -45,7 +45,7 @@ def add_task(database, message, decode):
 def places(database, consumer, topics):
     """By topic and partition, the offset to go on at."""
     for topic in topics:
-        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+        for partition in d02.partitions_of(consumer, topic):
             database.execute("INSERT INTO collections.place VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
                              (topic, partition, OFFSET_BEGINNING))
     rows = database.execute("SELECT topic, partition, next_offset FROM collections.place WHERE topic = ANY (%s)", (topics,))

@@ -40,10 +40,18 @@ def listed(header):
     return json.loads(header) if header and header.startswith("[") else header.split(",") if header else []
 
 
+def partitions_of(consumer, name):
+    """The partitions of a topic. One that is not there is an entry with an error and without partitions, and no exception."""
+    found = consumer.list_topics(name, timeout=10).topics[name]
+    if found.error:
+        raise KafkaException(found.error)
+    return set(found.partitions)
+
+
 def read_to_end(name):
     """All messages of a topic up to what is committed now, each partition's in order. No group, and nothing is committed."""
     consumer = Consumer(SETTINGS | {"group.id": "unused", "enable.partition.eof": True})
-    partitions = set(consumer.list_topics(name, timeout=10).topics[name].partitions)
+    partitions = partitions_of(consumer, name)
     consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING) for partition in partitions])
     try:
         while partitions:
