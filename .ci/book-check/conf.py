@@ -1,4 +1,4 @@
-"""How Sphinx makes the book: of README, CONTRIBUTING, CHANGELOG and every page under docs/, as they are. A new page is in its
+"""How Sphinx makes the book: of README, CONTRIBUTING, CHANGELOG and every page under docs/ and examples/, as they are. A new page is in its
 navigation by being there; a link to a page, an anchor or a file that is not there is a warning, and .ci/book takes none.
 """
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ABOUT = ["CONTRIBUTING", "CHANGELOG"]
 # What stands first in its folder, and which folders stand first. The rest follows by name, the decisions at the end.
 PAGES = ["architecture", "upstream-api", "records", "delivery", "interface", "consumers", "performance", "README"]
-PAGES += ["running", "kafka", "commands", "log", "metrics", "alerts", "errors", "runbooks"]
+PAGES += ["running", "kafka", "commands", "topics", "log", "metrics", "alerts", "errors", "runbooks"]
 FOLDERS = ["operations", "errors", "model"]
 CAPTIONS = {"adr": "Decisions"}
 # A folder with more pages than these and a README has them below that, folded.
@@ -22,7 +22,7 @@ project = html_title = "d02-source"
 extensions = ["myst_parser"]
 root_doc = "README"
 # Nothing else is looked at: target/ alone has thousands of files.
-exclude_patterns = sorted({path.name for path in ROOT.iterdir()} - {"README.md", "docs"} - {f"{page}.md" for page in ABOUT})
+exclude_patterns = sorted({path.name for path in ROOT.iterdir()} - {"README.md", "docs", "examples"} - {f"{page}.md" for page in ABOUT})
 # For links to headings, by the anchors that Git hosts make.
 myst_heading_anchors = 6
 # A shortened example need not be a program.
@@ -49,6 +49,7 @@ def add_navigation(_app, page: str, source: list[str]) -> None:
         for folder in folders:
             pages = pages_of(folder)
             source[0] += toctree(CAPTIONS.get(folder.name, folder.name.capitalize()), pages[:1] if is_folded(folder) else pages)
+        source[0] += toctree("Examples", pages_of(ROOT / "examples"))
         source[0] += toctree("Project", ABOUT)
     elif page.endswith("/README") and is_folded((ROOT / page).parent):
         source[0] += toctree("", pages_of((ROOT / page).parent)[1:])

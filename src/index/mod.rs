@@ -10,6 +10,7 @@ mod packed;
 mod pending;
 mod removals;
 mod restored;
+mod schemas;
 mod store;
 mod tombstones;
 mod version;

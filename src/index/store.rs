@@ -15,6 +15,7 @@ use twox_hash::XxHash3_64;
 
 use super::key::Key;
 use super::packed::{self, Labels};
+use super::schemas::{self, Schemas};
 use super::version::Held;
 use crate::account::{Content, Digest};
 use crate::avro::WriterSchema;
@@ -232,49 +233,7 @@ const REGRESSED: u8 = 1 << 2;
 /// Since the start, it or a version before it was.
 const WENT_BACK: u8 = 1 << 3;
 /// The bits above are the number of its schema.
-const SCHEMA_SHIFT: u32 = 4;
-const MOST_SCHEMAS: usize = 1 << (u8::BITS - SCHEMA_SHIFT);
-
-/// The schemas that accounts stand under, by number, and how many do. There are as many as there were versions of the program;
-/// more than fit a slot's bits are not told apart.
-#[derive(Debug)]
-struct Schemas(Vec<(WriterSchema, u64)>);
-
-impl Default for Schemas {
-    fn default() -> Self {
-        Self(vec![(WriterSchema::Unknown, 0)])
-    }
-}
-
-impl Schemas {
-    /// Of one account more; gives the schema's number.
-    fn add(&mut self, schema: WriterSchema) -> u8 {
-        let number = match self.0.iter().position(|(known, _)| *known == schema) {
-            Some(number) => number,
-            None if self.0.len() < MOST_SCHEMAS => {
-                self.0.push((schema, 0));
-                self.0.len() - 1
-            }
-            None => 0,
-        };
-        self.0[number].1 += 1;
-        number as u8
-    }
-
-    fn remove(&mut self, schema: WriterSchema) {
-        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == schema) {
-            *count -= 1;
-        }
-    }
-
-    fn get(&self, slot: &[u8]) -> WriterSchema {
-        self.0[usize::from(slot[0] >> SCHEMA_SHIFT)].0
-    }
-
-    fn counted(&self) -> Vec<(WriterSchema, u64)> {
-        self.0.iter().copied().filter(|(_, count)| *count > 0).collect()
-    }
-}
+const SCHEMA_SHIFT: u32 = u8::BITS - schemas::BITS;
 
 fn put_key(key: &Key, bytes: &mut Vec<u8>) {
     match key {
@@ -344,7 +303,7 @@ impl<'s> Slot<'s> {
             received,
             is_regressed: slot[0] & REGRESSED != 0,
             went_back: slot[0] & WENT_BACK != 0,
-            schema: schemas.get(slot),
+            schema: schemas.get(slot[0] >> SCHEMA_SHIFT),
         };
         // What fills a slot up is shorter than any content.
         let content = if left.len() < packed::MIN_SIZE { &[] } else { left };
