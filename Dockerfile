@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 # Stage 1 compiles everything, OpenSSL and librdkafka too: the full image and not the slim one has gcc, g++, make and perl.
 # Its Debian is that of the final stage, so that the C library is the same.
 FROM rust:1.95-trixie AS build
