@@ -11,14 +11,11 @@ use super::error::PrintError;
 use super::line::Content;
 use super::printer::Stop;
 use crate::avro::ACCOUNT;
-use crate::exit::ErrorCode;
+use crate::exit::Diagnosis;
 use crate::sink::{TailError, TopicRecord, TopicTail};
 
 /// Lines of one kind that it adds to the log.
 const MAX_LINES: u64 = 10;
-
-/// The code of what cannot be decoded.
-const UNDECODABLE: ErrorCode = ErrorCode::S18;
 
 /// Where a record stands, and whether an account does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +70,8 @@ pub(super) fn print(tail: &TopicTail, decoders: &mut Decoders, out: impl Write, 
                 undecodable += 1;
                 if undecodable <= MAX_LINES {
                     let (partition, offset) = (place.partition, place.offset);
-                    tracing::warn!(partition, offset, code = %UNDECODABLE, "left out, it cannot be decoded: {reason}");
+                    let code = PrintError::LeftOut { count: 1, all }.code();
+                    tracing::warn!(partition, offset, %code, "left out, it cannot be decoded: {reason}");
                 }
             }
         }
