@@ -4,7 +4,7 @@
 # Expected   The SQL standard: a numeric value out of range is an exception (22003). Flink's documentation, "System (Built-in) Functions":
 #            SUM is the sum over all input rows. Flink's own CAST of a number that does not fit does fail.
 # Instead    The sum wraps around: 9223372036854775807 + 2 is -9223372036854775807. The job ends well; no error, no warning, no null.
-#            SUM over DECIMAL is right, and null where it would have more than 38 digits.
+#            SUM over DECIMAL is right.
 # Matters    Change data has amounts as longs of minor units. A total over many accounts, or of a currency without minor units, that grows
 #            past 9.2 * 10^18 turns negative in a report that nobody has reason to doubt.
 # Project    examples/flink sums DECIMAL, and its README says why. So do the examples for Streams (addExact), Go (big.Int), Node (BigInt)
