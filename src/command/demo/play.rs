@@ -142,14 +142,23 @@ fn seconds(since: Instant) -> String {
 /// Kills the source with a transaction open, which is looked at after its death.
 fn kill_in_a_transaction(stage: &mut Stage) -> Result<(), DemoError> {
     const TRIES: u32 = 10;
+    const CHANGE: Duration = Duration::from_secs(2);
+    const LOOK: Duration = Duration::from_millis(5);
     const SETTLING: Duration = Duration::from_millis(500);
     let topic = stage.accounts_topic();
     let watch = reader::Watch::new(&stage.servers(), &topic)?;
-    for attempt in 0..TRIES {
-        stage.change_many(attempt);
+    let mut seeds = 0..;
+    for _ in 0..TRIES {
         let begun = Instant::now();
+        let mut changed_at = None;
         while watch.open_count()? == 0 && begun.elapsed() < PATIENCE {
             stage.check("a transaction was awaited")?;
+            // Few rows may be committed before anybody looks: then they change again.
+            if changed_at.is_none_or(|at: Instant| at.elapsed() > CHANGE) {
+                stage.change_many(seeds.next().expect("a range without an end"));
+                changed_at = Some(Instant::now());
+            }
+            std::thread::sleep(LOOK);
         }
         stage.kill_source()?;
         // What was being committed when it died is settled by then.
