@@ -27,6 +27,10 @@ const FOLLOW: Duration = Duration::from_secs(1);
 /// The longest pause after a failure to do so.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// For others that are given to this process together with one. They come within a moment, and one that started alone might wait for as
+/// long as a transaction may stay open that a killed process left for another: only who is started with it is fenced with it.
+const TOGETHER_WAIT: Duration = Duration::from_millis(100);
+
 /// What stays wrong is said again after so long.
 const SAID_FOR: Duration = Duration::from_secs(60);
 
@@ -80,12 +84,22 @@ pub(crate) async fn start_in_groups(
             }
         };
         let Some(first) = first else { return };
+        let (begun, is_first) = (Instant::now(), was_read.is_some());
+        let wait = match &first {
+            _ if is_first => first_wait,
+            Wanted::Start(_) => TOGETHER_WAIT,
+            Wanted::StandBy(..) => Duration::ZERO,
+        };
         let mut lenders = BTreeSet::from([first.lender().to_owned()]);
         let mut group = vec![first];
-        let is_first = was_read.is_some();
-        let deadline = Instant::now() + if is_first { first_wait } else { Duration::ZERO };
-        while lenders.len() < lender_count || !is_first {
-            match tokio::time::timeout_at(deadline, wanted.recv()).await {
+        loop {
+            let is_whole = lenders.len() >= lender_count;
+            if is_whole && is_first {
+                break;
+            }
+            // What is there already is taken in any case.
+            let until = if is_whole { begun } else { begun + wait };
+            match tokio::time::timeout_at(until, wanted.recv()).await {
                 Ok(Some(next)) => {
                     lenders.insert(next.lender().to_owned());
                     group.push(next);
