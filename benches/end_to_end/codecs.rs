@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use d02_source::testbed::Testbed;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Statistics};
 
+use super::follower;
 use super::process::{Figures, Source};
 use super::{ROUNDS, Report, Upstream, median};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// In turn in every round, so that none has the machine's better minutes.
 pub(super) fn codecs(testbed: &Testbed, report: &mut Report) {
@@ -73,21 +71,7 @@ fn received(testbed: &Testbed, topic: &str) -> u64 {
         .set("statistics.interval.ms", STATISTICS.as_millis().to_string())
         .create_with_context(Received::default())
         .expect("a consumer");
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
-    let mut list = TopicPartitionList::new();
-    for partition in metadata.topics()[0].partitions() {
-        list.add_partition_offset(topic, partition.id(), Offset::Beginning)
-            .expect("a partition");
-    }
-    consumer.assign(&list).expect("assigned");
-    let mut ended = 0;
-    while ended < list.count() {
-        match consumer.poll(PATIENCE).expect("something comes") {
-            Ok(_) => {}
-            Err(KafkaError::PartitionEOF(_)) => ended += 1,
-            Err(error) => panic!("reading {topic}: {error}"),
-        }
-    }
+    follower::to_the_end(&consumer, topic, |_| {});
     // The last of it is in the statistics after next.
     let read = Instant::now();
     while read.elapsed() < 3 * STATISTICS {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -66,7 +66,7 @@ pub(crate) fn delays(servers: &str, source: &Source) -> Vec<i64> {
 }
 
 /// Everything that is committed in a topic, in the order of each partition.
-pub(crate) fn read(servers: &str, topic: &str, mut take: impl FnMut(&BorrowedMessage<'_>)) {
+pub(crate) fn read(servers: &str, topic: &str, take: impl FnMut(&BorrowedMessage<'_>)) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("group.id", "reading")
@@ -75,6 +75,15 @@ pub(crate) fn read(servers: &str, topic: &str, mut take: impl FnMut(&BorrowedMes
         .set("isolation.level", "read_committed")
         .create()
         .expect("a consumer");
+    to_the_end(&consumer, topic, take);
+}
+
+/// The same by a consumer that is told of the ends of partitions.
+pub(crate) fn to_the_end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    mut take: impl FnMut(&BorrowedMessage<'_>),
+) {
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
     let mut list = TopicPartitionList::new();
     for partition in metadata.topics()[0].partitions() {
