@@ -16,21 +16,12 @@ from pathlib import Path
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 import world
+from hold import hold, problems
 from records import QUIET, Reader, name_of, roll_back
 
 PROGRAM, TESTBED = "target/debug/d02-source", "target/debug/examples/testbed"
 # The longest that an example may take, with what it fetches the first time.
 PATIENCE = 900
-
-problems = []
-
-
-def hold(what, expected, found):
-    if expected == found:
-        print(f"  ✓ {what}", flush=True)
-        return
-    problems.append(what)
-    print(f"  ✗ {what}\n    missing {str(expected - found)[:600]}\n    too much {str(found - expected)[:600]}", flush=True)
 
 
 def portfolio(accounts):

@@ -26,6 +26,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 import world
+from hold import hold, problems
 from records import QUIET, TOPICS, Reader, name_of, roll_back
 
 PROGRAM, TESTBED = "target/debug/d02-source", "target/debug/examples/testbed"
@@ -33,19 +34,6 @@ PYTHON, JAVA, CONNECT = "examples/python", "examples/java/target", "target/ci-to
 ROWS = 300
 # Headers that no row of this upstream brings about.
 UNSEEN = {"d02.regressed", "d02.republished", "d02.size"}
-
-problems = []
-
-
-def hold(what, expected, found):
-    if expected == found:
-        print(f"  ✓ {what}")
-        return
-    problems.append(what)
-    print(f"  ✗ {what}")
-    if isinstance(expected, Counter):
-        expected, found = expected - found, found - expected
-    print(f"    expected {str(expected)[:600]}\n    found    {str(found)[:600]}")
 
 
 class Examples:
