@@ -165,7 +165,9 @@ impl<'a> Replayer<'a> {
         let started = blocking(move || {
             let mut started = None;
             let mut images = Images::new(Arc::clone(&starter));
-            starter.start(&mut images, vec![(candidate, ())], |(), result| started = Some(result));
+            starter.start(&mut images, vec![(candidate, ())], Vec::new, |(), result| {
+                started = Some(result)
+            });
             started.expect("one was to be started")
         })
         .await;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use d02_source::simulator::{Effect, Endpoint, Fault};
 use rdkafka::producer::{BaseRecord, Producer};
 
 use crate::support::kafka::{self, Record};
@@ -255,6 +256,67 @@ fn what_a_killed_instance_left_open_for_other_lenders_does_not_hold_back_a_start
         "it waited for their time-out"
     );
     judge_all(&world, LENDERS);
+}
+
+#[test]
+fn what_a_killed_instance_left_open_for_a_lender_that_is_ready_later_holds_back_the_others_no_longer_than_that() {
+    const LATER: Duration = Duration::from_secs(15);
+    let world = World::new(&[50; 2]);
+    world.catch_up();
+    let late = world.lender(1);
+    let id = format!("{}.{}", world.name, late.public_id);
+    let time_out = ("transaction.timeout.ms", "150000");
+    let killed = kafka::producer(&world.servers, &[("transactional.id", &id), time_out]);
+    killed.init_transactions(PATIENCE).expect("fenced");
+    killed.begin_transaction().expect("begun");
+    let topic = world.topic("cursor");
+    // In all partitions: who starts first reads them all.
+    for partition in 0..2 {
+        let record = BaseRecord::<str, str>::to(&topic).key("other").payload("open");
+        killed.send(record.partition(partition)).expect("sent");
+    }
+    killed.flush(PATIENCE).expect("written");
+    // As one that is killed: it says nothing any more.
+    std::mem::forget(killed);
+    let slow = Fault::on(Endpoint::Login, Effect::Hang(LATER)).lender(&late.subdomain);
+    world.simulator.push_fault(slow);
+    let begun = Instant::now();
+    let mut source = world.command(&["run", "--until-caught-up"], &[]);
+    source.expect_exit(0);
+    let log = source.log();
+    assert!(log.contains("fencing all lenders that are to start"), "{log}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(140),
+        "it waited for the time-out: {log}"
+    );
+    judge_all(&world, 2);
+}
+
+#[test]
+fn a_start_whose_lender_goes_on_where_it_ran_before_it_is_claimed_fences_it_anew() {
+    let world = World::new(&[50]).single();
+    let mut first = world.command(&["run"], &[BEAT]);
+    wait_for("the snapshot", || (world.accounts_so_far() == 50).then_some(()));
+    // For longer than the first one looks for a claim.
+    let mut second = world.command(&["run"], &[BEAT, ("D02_FAILPOINT", "after_fence:1:30000")]);
+    second.wait_for_line("failpoint after_fence reached");
+    first.wait_for_line("no other instance took over");
+    first.wait_for_line("reopened");
+    world.simulator.touch(0, 20, 1);
+    wait_for("its changes", || (world.accounts_so_far() >= 70).then_some(()));
+    assert!(!second.log().contains("claimed"), "{}", second.log());
+    world.simulator.touch(0, 20, 2);
+    second.wait_for_line("claimed and restored");
+    first.expect_exit(3);
+    let log = second.log();
+    assert!(log.contains("who ran it went on before the claim"), "{log}");
+    assert!(!log.contains("stopped:"), "{log}");
+    second.signal("TERM");
+    second.expect_exit(0);
+    let owners = owners(&world);
+    let epochs: Vec<_> = owners.values().map(|epochs| epochs.len()).collect();
+    assert_eq!(epochs, [2], "it moved once: {owners:?}");
+    judge_all(&world, 1);
 }
 
 /// The instances that claimed each lender, by epoch.

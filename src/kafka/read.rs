@@ -64,7 +64,7 @@ pub(crate) struct Reading<'a> {
     pub shutdown: &'a Shutdown,
     /// How long it goes on once the process was asked to end.
     pub grace: Duration,
-    /// Called once, when nothing has come for a while: an open transaction may hide the rest.
+    /// Called again and again, while nothing comes for a while: an open transaction may hide the rest.
     pub hidden: &'a mut dyn FnMut(),
 }
 
@@ -229,7 +229,7 @@ impl TopicReader {
             .map_err(|source| read_error(reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?;
         assign(reader, topic, &parts)?;
         let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
-        let mut hidden = Some(how.hidden);
+        let mut said_hidden_at: Option<Instant> = None;
         while !parts.is_empty() {
             if how.shutdown.is_requested() && asked_at.get_or_insert_with(Instant::now).elapsed() >= how.grace {
                 return Err(Error::Interrupted.into());
@@ -286,12 +286,12 @@ impl TopicReader {
                     }
                 }
             }
-            if progressed_at.elapsed() > HIDDEN
-                && let Some(hidden) = hidden.take()
-            {
-                hidden();
+            if progressed_at.elapsed() > HIDDEN && said_hidden_at.is_none_or(|at| at.elapsed() > HIDDEN) {
+                let said_at = Instant::now();
+                (how.hidden)();
                 // Whoever ends what hides it may take its time.
-                progressed_at = Instant::now();
+                progressed_at += said_at.elapsed();
+                said_hidden_at = Some(Instant::now());
             }
             if quiet_since.elapsed() > QUIET {
                 confirm(reader, topic, &mut parts)?;

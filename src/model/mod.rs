@@ -38,7 +38,7 @@ use crate::in_flight::InFlight;
 use crate::index::Restored;
 use crate::metrics::LenderMetrics;
 use crate::phase::Phase;
-use crate::pipeline::{ChangeRecorder, Claim, Claimant, Left, LenderSettings, StopReason, claim_of};
+use crate::pipeline::{ChangeRecorder, Claim, Claimant, Left, LenderSettings, StartError, StopReason, claim_of};
 use crate::policy::Denials;
 use crate::progress::Timestamp;
 use crate::reader::{Reader, ReaderSettings, Until};
@@ -317,6 +317,7 @@ impl Process {
         let pipeline = match claim.commit(&Denials::said_at_once()) {
             Ok(pipeline) => pipeline,
             Err(error) => {
+                let error = StartError::from(error);
                 // Uncertain again and again is Failed: its supervisor starts it again.
                 if !is_dead.load(Ordering::SeqCst) && !matches!(error.exit(), Exit::TakenOver | Exit::Failed) {
                     self.broker.violate(Promise::Alive, format!("claiming: {error}"));

@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use tokio::time::Instant;
 
 use super::lender::{LenderParts, LenderSettings};
 use super::main_loop::Pipeline;
 use super::ownership::{TAKEN_OVER, TAKEN_OVER_ADVICE};
 use super::partitions::{PartitionsChanged, are_spread_anew};
-use super::plan::Holdings;
+use super::plan::{Holdings, Left};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::Config;
@@ -19,6 +20,7 @@ use crate::failpoint;
 use crate::index::{Explained, Index, Removals};
 use crate::policy::{self, AfterSink, DENIED_WAIT, Denials};
 use crate::progress::{Progress, Record, RecordKey, Timestamp, TopicEnds};
+use crate::shutdown::Shutdown;
 use crate::sink::{Committed, CursorRecords, DeadLetterDigests, Records, Sink, SinkError, Transactions};
 
 /// The code of tombstones that somebody else wrote.
@@ -58,8 +60,8 @@ impl<S: Sink> Claim<S> {
     /// Commits the claim. An uncertain outcome is read back; one that did not land is tried again, as long as nobody else wrote.
     ///
     /// # Errors
-    /// When it cannot be committed, or another instance took the lender over.
-    pub(crate) fn commit(mut self, denials: &Denials) -> Result<Pipeline<S>, StartError> {
+    /// When it cannot be committed, or another instance took the lender over, or who ran it took it back.
+    pub(crate) fn commit(mut self, denials: &Denials) -> Result<Pipeline<S>, Unclaimed> {
         const TRIES: u32 = 3;
         let LenderParts {
             sink,
@@ -87,25 +89,34 @@ impl<S: Sink> Claim<S> {
             let Err(error) = sink.commit(&Records::default(), record, public_id) else {
                 break;
             };
+            let after = policy::after_sink(&error);
             if !is_asked_again(&error) {
                 tries += 1;
-                if policy::after_sink(&error) != AfterSink::Reopen || tries == TRIES {
+                if !matches!(after, AfterSink::Reopen | AfterSink::LookForClaim) || tries == TRIES {
                     sink.abandon();
-                    return Err(error.into());
+                    return Err(StartError::from(error).into());
                 }
             }
-            let found = loop {
-                match sink.reopen() {
-                    Ok(committed) => break committed.record(),
-                    Err(error) if is_asked_again(&error) => {}
-                    Err(error) => return Err(error.into()),
-                }
+            let mut found = match after {
+                // Whoever has claimed it is not fenced in turn.
+                AfterSink::LookForClaim => look_for_another(sink, record, shutdown),
+                _ => Found::Unchanged,
             };
+            if found == Found::Unchanged {
+                let committed = loop {
+                    match sink.reopen() {
+                        Ok(committed) => break committed.record(),
+                        Err(error) if is_asked_again(&error) => {}
+                        Err(error) => return Err(StartError::from(error).into()),
+                    }
+                };
+                found = Found::of(record, committed.as_ref());
+            }
             match found {
-                Some(found) if found.has_owner_of(record) => break,
-                // What is restored is what was committed with the record before this one, and with no other.
-                found if follows(record, found.as_ref()) => {}
-                Some(_) | None => return Err(StartError::TakenOver),
+                Found::Ours => break,
+                Found::Unchanged => {}
+                Found::WrittenOn => return Err(Unclaimed::TakenBack(self.holdings.left_behind().into())),
+                Found::AnothersClaim => return Err(StartError::TakenOver.into()),
             }
         }
         failpoint::reach("after_claim");
@@ -137,10 +148,69 @@ impl<S: Sink> Claim<S> {
     }
 }
 
-/// Whether a claim was made of `before`.
-fn follows(claim: &Record, before: Option<&Record>) -> bool {
-    let (epoch, sequence) = before.map_or((0, 0), |before| (before.epoch, before.sequence));
-    (claim.epoch, claim.sequence) == (epoch + 1, sequence + 1)
+/// Why a claim was not committed.
+#[derive(Debug)]
+pub(crate) enum Unclaimed {
+    Failed(StartError),
+    /// Who ran the lender fenced it in turn and wrote on, as it may while it sees no claim of another. What was held is whole up to
+    /// where it was read.
+    TakenBack(Box<Left>),
+}
+
+impl From<StartError> for Unclaimed {
+    fn from(error: StartError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// For whoever does not try again.
+impl From<Unclaimed> for StartError {
+    fn from(unclaimed: Unclaimed) -> Self {
+        match unclaimed {
+            Unclaimed::Failed(error) => error,
+            Unclaimed::TakenBack(_) => Self::TakenOver,
+        }
+    }
+}
+
+/// What stands where a claim was to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Ours,
+    /// What the claim was made of: what is restored is what was committed with that record, and with no other.
+    Unchanged,
+    /// A later record of the claim that it was made of.
+    WrittenOn,
+    AnothersClaim,
+}
+
+impl Found {
+    fn of(claim: &Record, found: Option<&Record>) -> Self {
+        let (epoch, sequence) = found.map_or((0, 0), |found| (found.epoch, found.sequence));
+        match found {
+            Some(found) if found.has_owner_of(claim) => Self::Ours,
+            _ if claim.epoch != epoch + 1 => Self::AnothersClaim,
+            _ if claim.sequence == sequence + 1 => Self::Unchanged,
+            _ => Self::WrittenOn,
+        }
+    }
+}
+
+/// A start was fenced, by another one that claims at once, or by whoever ran the lender and saw no claim in time.
+fn look_for_another<S: Sink>(sink: &S, claim: &Record, shutdown: &Shutdown) -> Found {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const STEP: Duration = Duration::from_millis(200);
+    let begun = Instant::now();
+    loop {
+        // Reopening says what is wrong, where it lasts.
+        let found = sink
+            .committed()
+            .map_or(Found::Unchanged, |found| Found::of(claim, found.record().as_ref()));
+        if found != Found::Unchanged || begun.elapsed() >= PATIENCE || shutdown.is_requested() {
+            return found;
+        }
+        shutdown.block(STEP);
+    }
 }
 
 /// Holds what `topic` holds to the record.

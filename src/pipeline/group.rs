@@ -27,8 +27,7 @@ const FOLLOW: Duration = Duration::from_secs(1);
 /// The longest pause after a failure to do so.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// For others that are given to this process together with one. They come within a moment, and one that started alone might wait for as
-/// long as a transaction may stay open that a killed process left for another: only who is started with it is fenced with it.
+/// For others that are given to this process together with one: they come within a moment, and share the reading.
 const TOGETHER_WAIT: Duration = Duration::from_millis(100);
 
 /// What stays wrong is said again after so long.
@@ -47,6 +46,14 @@ pub(crate) struct ToStart {
     pub started: oneshot::Sender<Result<Pipeline, StartError>>,
 }
 
+impl ToStart {
+    /// The candidate, and what is told apart from it.
+    fn with_lender(self) -> (Candidate, (Restorable, oneshot::Sender<Result<Pipeline, StartError>>)) {
+        let lender = self.candidate.lender.clone();
+        (self.candidate, (lender, self.started))
+    }
+}
+
 impl Wanted {
     fn lender(&self) -> &str {
         match self {
@@ -60,7 +67,7 @@ impl Wanted {
 /// time.
 pub(crate) async fn start_in_groups(
     starter: Arc<Starter>,
-    mut wanted: mpsc::UnboundedReceiver<Wanted>,
+    wanted: mpsc::UnboundedReceiver<Wanted>,
     was_read: oneshot::Sender<()>,
     lender_count: usize,
 ) {
@@ -69,13 +76,13 @@ pub(crate) async fn start_in_groups(
         true => GROUP_WAIT,
         false => GIVEN_WAIT,
     };
-    let mut held = Followed::new(starter);
+    let mut held = Followed::new(starter, Queue { wanted, put_back: None });
     let mut was_read = Some(was_read);
     loop {
         let first = if held.standing_by.is_empty() {
-            wanted.recv().await
+            held.queue.next().await
         } else {
-            match tokio::time::timeout(FOLLOW, wanted.recv()).await {
+            match tokio::time::timeout(FOLLOW, held.queue.next()).await {
                 Ok(first) => first,
                 Err(_) => {
                     held = blocking(held, Followed::follow).await;
@@ -99,7 +106,7 @@ pub(crate) async fn start_in_groups(
             }
             // What is there already is taken in any case.
             let until = if is_whole { begun } else { begun + wait };
-            match tokio::time::timeout_at(until, wanted.recv()).await {
+            match tokio::time::timeout_at(until, held.queue.next()).await {
                 Ok(Some(next)) => {
                     lenders.insert(next.lender().to_owned());
                     group.push(next);
@@ -151,9 +158,40 @@ impl Retries {
     }
 }
 
+/// What is wanted, in order.
+struct Queue {
+    wanted: mpsc::UnboundedReceiver<Wanted>,
+    /// The next one, which was looked at too early.
+    put_back: Option<Wanted>,
+}
+
+impl Queue {
+    /// `None`: nothing will come any more.
+    async fn next(&mut self) -> Option<Wanted> {
+        match self.put_back.take() {
+            Some(next) => Some(next),
+            None => self.wanted.recv().await,
+        }
+    }
+
+    /// Those that are to be started and come next.
+    fn next_starts(&mut self) -> Vec<ToStart> {
+        let mut starts = Vec::new();
+        while self.put_back.is_none() {
+            match self.wanted.try_recv() {
+                Ok(Wanted::Start(start)) => starts.push(start),
+                Ok(other) => self.put_back = Some(other),
+                Err(_) => break,
+            }
+        }
+        starts
+    }
+}
+
 /// What is held of lenders that this process does not run.
 struct Followed {
     starter: Arc<Starter>,
+    queue: Queue,
     images: Images,
     /// Those that stand by, by their keys in the configuration.
     standing_by: BTreeMap<String, Restorable>,
@@ -164,10 +202,11 @@ struct Followed {
 }
 
 impl Followed {
-    fn new(starter: Arc<Starter>) -> Self {
+    fn new(starter: Arc<Starter>, queue: Queue) -> Self {
         Self {
             images: Images::new(Arc::clone(&starter)),
             starter,
+            queue,
             standing_by: BTreeMap::new(),
             restoring: Retries::new(),
             following: Retries::new(),
@@ -186,7 +225,7 @@ impl Followed {
                     }
                     self.standing_by.insert(lender.lender.clone(), lender);
                 }
-                Wanted::Start(ToStart { candidate, started }) => to_start.push((candidate, started)),
+                Wanted::Start(start) => to_start.push(start.with_lender()),
             }
         }
         if to_start.is_empty() {
@@ -194,13 +233,15 @@ impl Followed {
             self.show_held();
             return;
         }
-        let started: Vec<Restorable> = to_start.iter().map(|(candidate, _)| candidate.lender.clone()).collect();
-        let starter = Arc::clone(&self.starter);
-        starter.start(&mut self.images, to_start, |started: oneshot::Sender<_>, result| {
+        let (starter, queue) = (Arc::clone(&self.starter), &mut self.queue);
+        let more = || queue.next_starts().into_iter().map(ToStart::with_lender).collect();
+        let mut decided = Vec::new();
+        starter.start(&mut self.images, to_start, more, |(lender, started), result| {
             // Its supervisor waits for nothing else.
             let _ = started.send(result);
+            decided.push(lender);
         });
-        for lender in started {
+        for lender in decided {
             if self.images.account_count(&lender).is_none() {
                 self.standing_by.remove(&lender.lender);
                 show(&lender, None);

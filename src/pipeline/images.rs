@@ -187,7 +187,7 @@ impl Images {
     }
 
     /// Reads the topics of a lender on to their true end, where they were not since `fenced`, when it was fenced. `now`: all fences
-    /// so far. `hidden` is called where an open transaction seems to hide an end.
+    /// so far. `hidden` is called as long as an open transaction seems to hide an end.
     ///
     /// # Errors
     /// When one cannot be read, or must not be used: then none of its lenders can start.
@@ -286,14 +286,6 @@ impl Images {
     pub(super) fn cursors(&self, lender: &Restorable) -> Result<&CursorRecords, StartError> {
         self.check(lender)?;
         Ok(self.cursors.get(&lender.topics.cursor.name).expect(READ))
-    }
-
-    /// Whether an open transaction hides the end of a partition.
-    pub(super) fn hides_end(&self, topic: &str, partition: i32) -> Result<bool, SinkError> {
-        self.starter.patiently(patience(), || {
-            let reader = TopicReader::new(&self.starter.cluster)?;
-            Ok(reader.hides_end(topic, partition)?)
-        })
     }
 
     /// Takes a lender out.

@@ -4,14 +4,15 @@
 //! a few at a time are fenced, read on and claimed, so that what it has not come to yet goes on where it runs.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::candidate::{Candidate, Starter, may_pass, patience};
 use super::changes::ChangeRecorder;
-use super::claim::{Claim, StartError, claim_of, key_of, others_age, refuse_live_elsewhere};
+use super::claim::{Claim, StartError, Unclaimed, claim_of, key_of, others_age, refuse_live_elsewhere};
 use super::images::{Fences, Images};
 use super::lender::LenderSettings;
 use super::main_loop::Pipeline;
@@ -19,9 +20,9 @@ use crate::avro::{ACCOUNT, WriterSchema};
 use crate::backoff::Patience;
 use crate::exit::{Diagnosis, chain};
 use crate::failpoint;
-use crate::kafka;
+use crate::kafka::{self, TopicReader};
 use crate::progress::Timestamp;
-use crate::sink::{KeptClients, SinkError, Transactions, Watchers};
+use crate::sink::{CursorRecords, KeptClients, SinkError, Transactions, Watchers};
 
 /// A lender that waits for its claim, and who hears of it.
 struct Queued<R> {
@@ -31,6 +32,8 @@ struct Queued<R> {
     was_held: bool,
     /// What became of fencing it, where it was.
     fenced: Option<Fenced>,
+    /// How often who ran it went on after that.
+    taken_back: u32,
 }
 
 struct Fenced {
@@ -47,35 +50,34 @@ const SIDE_BY_SIDE: usize = 32;
 /// Who was fenced looks for a claim for 15 s, and then goes on. Of what was fenced so long ago, nobody can say any more.
 const FENCED_FOR: Duration = Duration::from_secs(5);
 
+/// So often a start fences anew who fenced it in turn.
+const TIMES_TAKEN_BACK: u32 = 3;
+
 impl Starter {
     /// Starts lenders together; blocks. `done` gets each as soon as it is decided, with what came with it: one that is claimed runs
-    /// at once, and one that is refused does not hold back the others.
+    /// at once, and one that is refused does not hold back the others. `more`: those that are ready by then, asked for where one of
+    /// them may have to be fenced before the first ones can go on.
     pub(crate) fn start<R: Send>(
         &self,
         images: &mut Images,
         candidates: Vec<(Candidate, R)>,
+        mut more: impl FnMut() -> Vec<(Candidate, R)>,
         mut done: impl FnMut(R, Result<Pipeline, StartError>),
     ) {
         let begun = Instant::now();
-        let mut waiting: VecDeque<Queued<R>> = VecDeque::new();
-        for (candidate, reply) in candidates {
-            let is_held = images.account_count(&candidate.lender).is_some();
-            waiting.push_back(Queued::new(candidate, reply, is_held));
-        }
-        let cursors = waiting.iter().map(|lender| &lender.candidate.lender.topics.cursor.name);
+        let mut newcomers: Vec<Queued<R>> = candidates.into_iter().map(Queued::new).collect();
+        let (mut waiting, fences) = (VecDeque::new(), Cell::new(0));
         // While one lender follows another.
-        let _clients: Vec<KeptClients> = cursors.map(|topic| self.cursors.of(topic).keep_clients()).collect();
-        images.restore(waiting.iter().map(|lender| &lender.candidate.lender), patience());
-        failpoint::reach("after_restore");
-        let mut free = VecDeque::new();
-        for lender in waiting {
-            match self.refuse_others(images, &lender.candidate) {
-                Ok(()) => free.push_back(lender),
-                Err(error) => done(lender.reply, Err(error)),
+        let mut clients: Vec<KeptClients> = Vec::new();
+        loop {
+            if !newcomers.is_empty() {
+                let cursors = newcomers.iter().map(Queued::cursors);
+                clients.extend(cursors.map(|topic| self.cursors.of(topic).keep_clients()));
+                self.admit(images, &mut waiting, std::mem::take(&mut newcomers), &mut done);
             }
-        }
-        let (mut waiting, fences) = (free, Cell::new(0));
-        while let Some(mut next) = waiting.pop_front() {
+            let Some(mut next) = waiting.pop_front() else {
+                break;
+            };
             if let Err(error) = images.check(&next.candidate.lender) {
                 done(next.reply, Err(error));
                 continue;
@@ -99,18 +101,36 @@ impl Starter {
             failpoint::reach("after_fence");
             // What a killed instance left open ends by fencing its lender, whichever that is.
             let hidden = &mut || {
-                if waiting.iter().any(|lender| lender.fenced.is_none()) {
+                newcomers.extend(more().into_iter().map(Queued::new));
+                let is_free = self.free_ones(&newcomers);
+                let newcomers = newcomers.iter_mut().zip(is_free);
+                let free = newcomers.filter_map(|(lender, is_free)| is_free.then_some(lender));
+                let mut unfenced: Vec<_> = waiting.iter_mut().chain(free).collect();
+                unfenced.retain(|lender| lender.fenced.is_none());
+                if !unfenced.is_empty() {
                     tracing::info!(
                         "an open transaction hides the end of a topic: fencing all lenders that are to start"
                     );
-                    self.fence_all(waiting.iter_mut(), patience(), &fences);
+                    self.fence_all(unfenced.into_iter(), patience(), &fences);
                 }
             };
             let read = images.read_on(&next.candidate.lender, [fenced.number, fences.get()], hidden);
             let lender = &next.candidate.lender;
             let started = match read {
                 Ok(()) if next.was_held && !images.is_proven(lender) => None,
-                read => Some(read.and_then(|()| self.claim(&next.candidate, transactions, images))),
+                Err(error) => Some(Err(error.into())),
+                Ok(()) => Some(self.claim(&next.candidate, transactions, images)),
+            };
+            let started = match started {
+                Some(Err(Unclaimed::TakenBack(left))) if next.taken_back < TIMES_TAKEN_BACK => {
+                    let lender = &lender.lender;
+                    tracing::warn!(lender, "who ran it went on before the claim: fenced and read on anew");
+                    images.take_back(&next.candidate.lender, *left);
+                    (next.was_held, next.taken_back) = (true, next.taken_back + 1);
+                    waiting.push_front(next);
+                    continue;
+                }
+                started => started.map(|started| started.map_err(StartError::from)),
             };
             let started = match started {
                 Some(Err(error)) if next.was_held && error.may_be_of_what_was_held() => {
@@ -136,22 +156,73 @@ impl Starter {
         }
     }
 
+    /// Restores what is not held of newcomers, and has them wait, but for those that others run who are waited for.
+    fn admit<R>(
+        &self,
+        images: &mut Images,
+        waiting: &mut VecDeque<Queued<R>>,
+        mut newcomers: Vec<Queued<R>>,
+        done: &mut impl FnMut(R, Result<Pipeline, StartError>),
+    ) {
+        for lender in &mut newcomers {
+            lender.was_held = images.account_count(&lender.candidate.lender).is_some();
+        }
+        let lenders = waiting.iter().chain(&newcomers);
+        images.restore(lenders.map(|lender| &lender.candidate.lender), patience());
+        failpoint::reach("after_restore");
+        for lender in newcomers {
+            // Who was asked for before it was fenced is not asked for again.
+            let refused = match &lender.fenced {
+                Some(_) => Ok(()),
+                None => images
+                    .cursors(&lender.candidate.lender)
+                    .and_then(|records| self.refuse_others(records, &lender.candidate)),
+            };
+            match refused {
+                Ok(()) => waiting.push_back(lender),
+                Err(error) => done(lender.reply, Err(error)),
+            }
+        }
+    }
+
     /// # Errors
     /// When somebody shows life who is waited for.
     fn refuse_others(
         &self,
-        images: &Images,
+        records: &CursorRecords,
         Candidate { lender, waits_for, .. }: &Candidate,
     ) -> Result<(), StartError> {
         let Some(among) = *waits_for else {
             return Ok(());
         };
         let key = key_of(&self.config, &lender.lender, &lender.public_id);
-        let hides = |partition| images.hides_end(&lender.topics.cursor.name, partition);
-        match others_age(&self.config, among, images.cursors(lender)?, &key, hides)? {
+        let hides = |partition| self.hides_end(&lender.topics.cursor.name, partition);
+        match others_age(&self.config, among, records, &key, hides)? {
             Some(age) => Err(StartError::LivesOutside { age }),
             None => Ok(()),
         }
+    }
+
+    /// Which of the newcomers may be fenced at once: of the others somebody may show life, or that is not known now.
+    fn free_ones<R>(&self, newcomers: &[Queued<R>]) -> Vec<bool> {
+        let mut looked: HashMap<&String, Option<Arc<CursorRecords>>> = HashMap::new();
+        let is_free = newcomers.iter().map(|lender| {
+            let records = looked
+                .entry(lender.cursors())
+                .or_insert_with_key(|topic| self.cursors.of(topic).look(&self.shutdown).ok());
+            let records = records.as_ref();
+            lender.fenced.is_some()
+                || records.is_some_and(|records| self.refuse_others(records, &lender.candidate).is_ok())
+        });
+        is_free.collect()
+    }
+
+    /// Whether an open transaction hides the end of a partition.
+    fn hides_end(&self, topic: &str, partition: i32) -> Result<bool, SinkError> {
+        self.patiently(patience(), || {
+            let reader = TopicReader::new(&self.cluster)?;
+            Ok(reader.hides_end(topic, partition)?)
+        })
     }
 
     /// Fences the next ones. What does not get through at once may last: then all wait for it once.
@@ -230,14 +301,25 @@ impl Starter {
         Ok(transactions)
     }
 
-    /// Commits the record just read with this instance's id and the next epoch, where it fits what was restored; gives the number of
-    /// accounts and the epoch, too.
+    /// Commits a claim; gives the number of accounts and the epoch, too.
     fn claim(
         &self,
         candidate: &Candidate,
         transactions: Transactions,
         images: &mut Images,
-    ) -> Result<(usize, u64, Pipeline), StartError> {
+    ) -> Result<(usize, u64, Pipeline), Unclaimed> {
+        let claim = self.prepare_claim(candidate, transactions, images)?;
+        let (account_count, epoch) = (claim.account_count(), claim.epoch());
+        Ok((account_count, epoch, claim.commit(&self.denials.anew())?))
+    }
+
+    /// The record just read with this instance's id and the next epoch, where it fits what was restored.
+    fn prepare_claim(
+        &self,
+        candidate: &Candidate,
+        transactions: Transactions,
+        images: &mut Images,
+    ) -> Result<Claim, StartError> {
         // Reading on goes on for a while when the process is to end.
         self.go_on(candidate)?;
         let lender = &candidate.lender;
@@ -269,19 +351,23 @@ impl Starter {
             phase: candidate.phase,
         };
         let (held, dead_letters) = images.lender(lender)?;
-        let claim = Claim::new(transactions, record, held, dead_letters, settings)?;
-        let (account_count, epoch) = (claim.account_count(), claim.epoch());
-        Ok((account_count, epoch, claim.commit(&self.denials.anew())?))
+        Claim::new(transactions, record, held, dead_letters, settings)
     }
 }
 
 impl<R> Queued<R> {
-    fn new(candidate: Candidate, reply: R, was_held: bool) -> Self {
+    fn new((candidate, reply): (Candidate, R)) -> Self {
         Self {
             candidate,
             reply,
-            was_held,
+            was_held: false,
             fenced: None,
+            taken_back: 0,
         }
+    }
+
+    /// The topic of its cursor record.
+    fn cursors(&self) -> &String {
+        &self.candidate.lender.topics.cursor.name
     }
 }

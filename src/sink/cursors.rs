@@ -76,8 +76,8 @@ impl CursorReader {
         }
     }
 
-    /// What is committed as of this call: read on to the true end that the topic has from now on. Blocks. `hidden` is called once
-    /// where an open transaction seems to hide that.
+    /// What is committed as of this call: read on to the true end that the topic has from now on. Blocks. `hidden` is called as
+    /// long as an open transaction seems to hide that.
     ///
     /// # Errors
     /// When it cannot be read to its end, or `shutdown` was requested a while ago.

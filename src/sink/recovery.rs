@@ -61,7 +61,7 @@ impl CursorRecords {
         Ok(records)
     }
 
-    /// Reads what has come since; `hidden` is called once where nothing comes for a while.
+    /// Reads what has come since; `hidden` is called while nothing comes for a while.
     ///
     /// # Errors
     /// When it cannot be read to its end.

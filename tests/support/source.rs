@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -137,7 +137,13 @@ impl Drop for Source {
         // Already gone is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            /// Of what it said, where a test fails.
+            const LAST: usize = 60;
+            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = &lines[lines.len().saturating_sub(LAST)..];
+            println!("the last that process {} said:\n{}", self.child.id(), last.join("\n"));
+        } else {
             secrets::none_in(&self.log());
         }
     }
