@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::candidate::{Candidate, Restorable, Starter};
-use super::claim::StartError;
 use super::images::Images;
 use super::main_loop::Pipeline;
 use super::plan::Left;
+use super::start_error::StartError;
 use crate::backoff::{Backoff, Patience};
 use crate::exit::{Diagnosis, chain};
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::candidate::{Restorable, Starter, may_pass, patience};
-use super::claim::{SharedFailure, StartError, key_of};
+use super::claim::key_of;
 use super::contents::Contents;
 use super::plan::Left;
+use super::start_error::{SharedFailure, StartError};
 use crate::avro::Frame;
 use crate::backoff::Patience;
 use crate::exit::{Diagnosis, chain};

@@ -11,7 +11,7 @@
 //! - `candidate`: who is to be started, and with what
 //! - `group`: which lenders start together, and which are followed until they may
 //! - `start`: the order in which lenders start, together
-//! - `claim`: the claim and what is checked before and after it
+//! - `claim`: the claim and what is checked before and after it; `start_error`: why a lender does not start
 //! - `images`: what the topics hold of lenders that start, or stand by
 //! - `contents`: what was in the accounts that a start finds
 //! - `main_loop`: the loop
@@ -55,6 +55,7 @@ mod reconcile;
 mod report;
 mod republish;
 mod start;
+mod start_error;
 mod stop;
 mod thread;
 mod unreadable;
@@ -64,9 +65,7 @@ pub(crate) use candidate::{Candidate, Restorable, Starter};
 pub(crate) use changes::ChangeRecorder;
 #[cfg(test)]
 pub(crate) use claim::Claim;
-pub(crate) use claim::{
-    Among, Claimant, StartError, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living,
-};
+pub(crate) use claim::{Among, Claimant, claim_of, key_of, living_age, refuse_live_elsewhere, refuse_living};
 pub(crate) use decide::Decider;
 pub(crate) use dry_run::dry_run;
 pub(crate) use frames::Frames;
@@ -79,6 +78,7 @@ pub(crate) use main_loop::Pipeline;
 pub(crate) use partitions::{PartitionsChanged, are_spread_anew};
 pub(crate) use plan::Left;
 pub(crate) use republish::Republish;
+pub(crate) use start_error::StartError;
 pub(crate) use stop::StopReason;
 pub(crate) use thread::on_thread;
 pub(crate) use unreadable::say_unreadable;

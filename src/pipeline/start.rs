@@ -12,10 +12,11 @@ use tokio::time::Instant;
 
 use super::candidate::{Candidate, Starter, may_pass, patience};
 use super::changes::ChangeRecorder;
-use super::claim::{Claim, StartError, Unclaimed, claim_of, key_of, others_age, refuse_live_elsewhere};
+use super::claim::{Claim, Unclaimed, claim_of, key_of, others_age, refuse_live_elsewhere};
 use super::images::{Fences, Images};
 use super::lender::LenderSettings;
 use super::main_loop::Pipeline;
+use super::start_error::StartError;
 use crate::avro::{ACCOUNT, WriterSchema};
 use crate::backoff::Patience;
 use crate::exit::{Diagnosis, chain};
