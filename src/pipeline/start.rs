@@ -129,6 +129,8 @@ impl Starter {
                     images.take_back(&next.candidate.lender, *left);
                     (next.was_held, next.taken_back) = (true, next.taken_back + 1);
                     waiting.push_front(next);
+                    // Where it could not be taken back, it is read.
+                    images.restore(waiting.iter().map(|lender| &lender.candidate.lender), patience());
                     continue;
                 }
                 started => started.map(|started| started.map_err(StartError::from)),
