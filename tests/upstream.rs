@@ -296,8 +296,10 @@ fn a_revoked_token_is_refreshed_once_and_where_that_does_not_help_a_login_follow
         (3, 3),
         "{log}"
     );
+    // Brokers have codes of their own: partitions of new topics may have no leader for a moment.
+    let is_about_upstream = |line: &str| line.contains("WARN") && line.contains("code=U");
     assert!(
-        !log.contains("WARN"),
+        !log.lines().any(is_about_upstream),
         "a token that ends is nothing to worry about: {log}"
     );
 }
