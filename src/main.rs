@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use d02_source::command;
 use d02_source::config::{self, Layers};
 use d02_source::exit::{DEFECT, Exit, Failure, ProcessError};
@@ -62,6 +62,8 @@ enum Command {
     Config(command::config::Arguments),
     /// Say what an error with a code means, and what to do; without a code, list them all
     Explain(command::explain::Args),
+    /// Print the script by which a shell completes commands and options
+    Completions(command::completions::Args),
     /// Show that the promise holds: every part on this machine, a kill, and the proof
     #[cfg(feature = "demo")]
     Demo(command::demo::Args),
@@ -164,6 +166,9 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Schema(args) => on_runtime(command::schema::execute(args, layers)),
         Command::Config(args) => command::config::execute(&args, &config::load(layers)?, std::io::stdout().lock()),
         Command::Explain(args) => command::explain::execute(&args, std::io::stdout().lock()),
+        Command::Completions(args) => {
+            command::completions::execute(&args, Arguments::command(), std::io::stdout().lock())
+        }
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
             let is_configured = !layers.files.is_empty() || !layers.set.is_empty();

@@ -244,6 +244,43 @@ fn the_help_of_every_command_has_an_example() {
 }
 
 #[test]
+fn completions_are_scripts_that_know_every_command() {
+    let script = |shell: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_d02-source"))
+            .args(["completions", shell])
+            .output()
+            .expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = script(shell);
+        for name in ["cursor", "republish", "until-caught-up"] {
+            assert!(script.contains(name), "{shell} does not know {name}");
+        }
+    }
+    // As bash asks for them at Tab.
+    let complete = |words: &[&str]| {
+        let mut bash = Command::new("bash");
+        bash.arg("-c")
+            .arg(
+                r#"eval "$1"; shift
+                COMP_WORDS=(d02-source "$@") COMP_CWORD=$#
+                "$(complete -p d02-source | sed 's/.*-F \([^ ]*\).*/\1/')" d02-source "${@: -1}" "${@: -2:1}"
+                printf '%s\n' "${COMPREPLY[@]}""#,
+            )
+            .args(["bash", &script("bash")])
+            .args(words);
+        let output = bash.output().expect("bash");
+        let said = String::from_utf8(output.stdout).expect("text");
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(complete(&["rep"]), ["replay", "republish"]);
+    assert_eq!(complete(&["cursor", "ex"]), ["export"]);
+    assert_eq!(complete(&["tail", "--format", "t"]), ["table"]);
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     for args in [
         &[][..],

@@ -1,6 +1,7 @@
 //! What can a person ask for? A subcommand a file.
 
 pub mod check;
+pub mod completions;
 pub mod config;
 pub mod cursor;
 #[cfg(feature = "demo")]

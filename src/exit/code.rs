@@ -81,13 +81,13 @@ impl ErrorCode {
     }
 
     /// The one that `text` means: `K07`, `k07`, `k7`.
-    pub fn meant(text: &str) -> Option<Self> {
+    pub(crate) fn meant(text: &str) -> Option<Self> {
         let name = spelt(text);
         Self::ALL.iter().copied().find(|code| code.name() == name)
     }
 
     /// Those that `text` is most like.
-    pub fn nearest(text: &str) -> Vec<Self> {
+    pub(crate) fn nearest(text: &str) -> Vec<Self> {
         let name = spelt(text);
         let mut codes = Self::ALL.to_vec();
         // Those of one letter are told apart by their numbers.
