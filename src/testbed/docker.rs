@@ -6,16 +6,19 @@
 //! ```
 //!
 //! Testcontainers removes a container when it is dropped. Nothing else does: its Rust library has no reaper, and its watchdog sees signals only. So a
-//! shell waits at a pipe, as in `process`, and when this process ends, however it ends, removes what carries the label. Three things can leave
-//! a container behind: a SIGKILL to the shell as well; an engine that goes down first; a SIGKILL while the engine is still creating one.
-//! `docker ps --all --filter label=d02-source.testbed` shows what is left.
+//! shell waits at a pipe, as in `process`, and when this process ends, however it ends, removes what carries the label: at once, and, where it
+//! did not end in order, twice more, as the engine may still be creating one. Three things can leave a container behind: a SIGKILL to the
+//! shell as well; an engine that goes down first; one that takes more than four seconds to create a container that nobody waits for any
+//! more. `docker ps --all --filter label=d02-source.testbed` shows what is left.
 //!
-//! The engine must be on this machine, because ports are published on its loopback only, and is reached without TLS.
+//! The engine must be on this machine, because ports are published on its loopback only, and is reached without TLS. Whether it is shows in
+//! whether they answer: where there is a `/.dockerenv`, Testcontainers takes the gateway of a network for the host, also for a process that
+//! reaches that loopback, in a virtual machine made from an image or a container with the host's network.
 //!
 //! Everything with a network is asked from a runtime and a thread of this module's own: any thread may call and drop.
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -57,13 +60,19 @@ const REGISTRY_PORT: u16 = 8080;
 const LABEL: &str = "d02-source.testbed";
 const LOOPBACK: &str = "127.0.0.1";
 
-/// Says which engine it reaches, waits for the end of its input, and removes.
+/// Says which engine it reaches, waits for a line or the end of its input, and removes. Without a line, something may still be on its way.
 const REMOVER: &str = r#"
 docker info --format '{{.ID}}' </dev/null || exit 1
-cat >/dev/null
-for id in $(docker ps --all --quiet --filter "label=$1"); do
-    docker rm --force --volumes "$id"
-done >/dev/null
+looks=3
+if read -r _; then looks=1; fi
+while :; do
+    for id in $(docker ps --all --quiet --filter "label=$1"); do
+        docker rm --force --volumes "$id"
+    done >/dev/null
+    looks=$((looks - 1))
+    [ $looks -gt 0 ] || exit 0
+    sleep 2
+done
 "#;
 
 /// An engine that answers, and this testbed's label there.
@@ -128,12 +137,12 @@ impl Engine {
                     engine: self.clone(),
                     image,
                     port,
+                    host,
                 };
-                if host == "localhost" || host == LOOPBACK {
-                    Ok(contained)
-                } else {
-                    let image = contained.image.clone();
-                    Err(DockerError::Elsewhere { image, host })
+                match contained.elsewhere() {
+                    // What answers at this port here would be something else.
+                    Some(elsewhere) if is_by_network() => Err(elsewhere),
+                    _ => Ok(contained),
                 }
             }
             Ok(Err(source)) => Err(DockerError::Container { image, source }),
@@ -143,6 +152,11 @@ impl Engine {
             }),
         }
     }
+}
+
+/// Whether the engine is reached by an address, which says where it is.
+fn is_by_network() -> bool {
+    std::env::var("DOCKER_HOST").is_ok_and(|host| !host.starts_with("unix:"))
 }
 
 /// Talks to the engine, from a thread of its own: the caller's may belong to another runtime, which must neither block nor drop one.
@@ -254,6 +268,8 @@ pub(super) struct Contained<I: Image> {
     engine: Arc<Engine>,
     image: String,
     port: u16,
+    /// Where Testcontainers takes the engine to be.
+    host: String,
 }
 
 impl<I: Image> Contained<I> {
@@ -266,12 +282,20 @@ impl<I: Image> Contained<I> {
         let serving: Result<_, std::convert::Infallible> = poll(bound, || Ok(serves().then_some(())));
         match serving {
             Ok(Some(())) => Ok(self),
-            Ok(None) => Err(DockerError::NotServing {
+            Ok(None) => Err(self.elsewhere().unwrap_or(DockerError::NotServing {
                 image: self.image.clone(),
                 port: self.port,
                 bound,
-            }),
+            })),
         }
+    }
+
+    fn elsewhere(&self) -> Option<DockerError> {
+        let is_here = self.host == "localhost" || self.host == LOOPBACK;
+        (!is_here).then(|| DockerError::Elsewhere {
+            image: self.image.clone(),
+            host: self.host.clone(),
+        })
     }
 }
 
@@ -328,7 +352,10 @@ impl Remover {
 
 impl Drop for Remover {
     fn drop(&mut self) {
-        self.pipe = None;
+        if let Some(mut pipe) = self.pipe.take() {
+            // Where that fails, it looks longer.
+            let _ = pipe.write_all(b"in order\n");
+        }
         let ended = poll(REMOVE_BOUND, || self.shell.try_wait());
         if !matches!(ended, Ok(Some(_))) {
             let _ = self.shell.kill();
