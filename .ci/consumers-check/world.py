@@ -169,9 +169,9 @@ def account(row, lender):
 
 
 class Source:
-    """The program under `run`."""
+    """The program under `run`, or, where it does not run, for its other commands."""
 
-    def __init__(self, program, directory, testbed, upstream):
+    def __init__(self, program, directory, testbed, upstream, runs=True):
         self.command = [program, "--config", str(directory / "d02-source.toml")]
         (directory / "d02-source.toml").write_text(
             f'[kafka]\nbootstrap_servers = "{testbed.servers}"\n\n[schema_registry]\nurl = "{testbed.registry}"\n\n'
@@ -180,6 +180,8 @@ class Source:
         # Nothing that configures the user's own source may reach this one.
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("D02__")}
         self.log = directory / "d02-source.log"
+        if not runs:
+            return
         self.command_once("setup")
         with self.log.open("a") as log:
             self.process = start([*self.command, "run"], env=self.environment, stdout=log, stderr=log)
@@ -190,5 +192,16 @@ class Source:
             raise SystemExit(f"error: the source ended with {status}:\n{self.log.read_text()[-2000:]}")
 
     def command_once(self, *arguments):
+        if (status := self.status(*arguments)) != 0:
+            raise SystemExit(f"error: {arguments} ended with {status}:\n{self.log.read_text()[-2000:]}")
+
+    def status(self, *arguments):
+        """What a command ends with."""
         with self.log.open("a") as log:
-            subprocess.run([*self.command, *arguments], check=True, env=self.environment, timeout=60, stdout=log, stderr=log)
+            return subprocess.run([*self.command, *arguments], env=self.environment, timeout=60, stdout=log, stderr=log).returncode
+
+    def output(self, *arguments):
+        """What a command prints."""
+        with self.log.open("a") as log:
+            return subprocess.run([*self.command, *arguments], check=True, env=self.environment, timeout=60, stdout=subprocess.PIPE,
+                                  stderr=log, text=True).stdout
