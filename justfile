@@ -64,6 +64,14 @@ manifests:
     .ci/kubernetes
     .ci/systemd
 
+# Image, docker-compose.yml and the testbed's Docker way on a real engine with stand-ins for the base images: half an hour, as root
+docker *steps:
+    .ci/docker {{steps}}
+
+# MirrorMaker 2 by the runbook's settings, and the source where it copied to
+mirror:
+    .ci/mirror
+
 # README's list of what building needs, on a bare Debian: as long as a first build, as root
 fresh *options:
     .ci/fresh {{options}}
