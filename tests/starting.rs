@@ -225,27 +225,32 @@ fn a_restore_of_any_length_leaves_the_lender_to_its_owner_and_what_is_claimed_sh
     judge_all(&world, 1);
 }
 
+/// What an instance that was killed leaves of a lender: a transaction that is open in the first so many partitions of the cursor topic.
+fn left_open(world: &World, lender: usize, partition_count: i32, settings: &[(&str, &str)]) {
+    let id = format!("{}.{}", world.name, world.lender(lender).public_id);
+    let killed = kafka::producer(
+        &world.servers,
+        &[&[("transactional.id", id.as_str())], settings].concat(),
+    );
+    killed.init_transactions(PATIENCE).expect("fenced");
+    killed.begin_transaction().expect("begun");
+    let topic = world.topic("cursor");
+    for partition in 0..partition_count {
+        let record = BaseRecord::<str, str>::to(&topic).key("other").payload("open");
+        killed.send(record.partition(partition)).expect("sent");
+    }
+    killed.flush(PATIENCE).expect("written");
+    // It says nothing any more.
+    std::mem::forget(killed);
+}
+
 #[test]
 fn what_a_killed_instance_left_open_for_other_lenders_does_not_hold_back_a_start() {
     const LENDERS: usize = 2;
     let world = World::new(&[50; LENDERS]);
     world.catch_up();
     let begun = Instant::now();
-    for lender in 0..LENDERS {
-        let id = format!("{}.{}", world.name, world.lender(lender).public_id);
-        let killed = kafka::producer(&world.servers, &[("transactional.id", &id)]);
-        killed.init_transactions(PATIENCE).expect("fenced");
-        killed.begin_transaction().expect("begun");
-        let topic = world.topic("cursor");
-        let record = BaseRecord::<str, str>::to(&topic)
-            .key("other")
-            .payload("open")
-            .partition(0);
-        killed.send(record).expect("sent");
-        killed.flush(PATIENCE).expect("written");
-        // As one that is killed: it says nothing any more.
-        std::mem::forget(killed);
-    }
+    (0..LENDERS).for_each(|lender| left_open(&world, lender, 1, &[]));
     let one_by_one = [("D02_TEST_SIDE_BY_SIDE", "1")];
     let mut source = world.command(&["run", "--until-caught-up"], &one_by_one);
     source.expect_exit(0);
@@ -263,22 +268,9 @@ fn what_a_killed_instance_left_open_for_a_lender_that_is_ready_later_holds_back_
     const LATER: Duration = Duration::from_secs(15);
     let world = World::new(&[50; 2]);
     world.catch_up();
-    let late = world.lender(1);
-    let id = format!("{}.{}", world.name, late.public_id);
-    let time_out = ("transaction.timeout.ms", "150000");
-    let killed = kafka::producer(&world.servers, &[("transactional.id", &id), time_out]);
-    killed.init_transactions(PATIENCE).expect("fenced");
-    killed.begin_transaction().expect("begun");
-    let topic = world.topic("cursor");
     // In all partitions: who starts first reads them all.
-    for partition in 0..2 {
-        let record = BaseRecord::<str, str>::to(&topic).key("other").payload("open");
-        killed.send(record.partition(partition)).expect("sent");
-    }
-    killed.flush(PATIENCE).expect("written");
-    // As one that is killed: it says nothing any more.
-    std::mem::forget(killed);
-    let slow = Fault::on(Endpoint::Login, Effect::Hang(LATER)).lender(&late.subdomain);
+    left_open(&world, 1, 2, &[("transaction.timeout.ms", "150000")]);
+    let slow = Fault::on(Endpoint::Login, Effect::Hang(LATER)).lender(&world.lender(1).subdomain);
     world.simulator.push_fault(slow);
     let begun = Instant::now();
     let mut source = world.command(&["run", "--until-caught-up"], &[]);

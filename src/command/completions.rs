@@ -1,6 +1,6 @@
 //! `completions`: what a shell is to know of the program, so that Tab completes commands and options.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use clap_complete::Shell;
 
@@ -26,7 +26,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn execute(args: &Args, mut program: clap::Command, mut out: impl Write) -> Result<Exit, Failure> {
+pub fn execute(args: &Args, mut program: clap::Command, out: impl Write) -> Result<Exit, Failure> {
     let name = program.get_name().to_owned();
     // For bash, clap_complete 4.6 writes a hyphen in a program's name in two ways, and nothing is completed behind a command (clap#6421).
     // So it is called without, but where bash is told whose completions these are.
@@ -38,7 +38,6 @@ pub fn execute(args: &Args, mut program: clap::Command, mut out: impl Write) -> 
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, &plain, &mut script);
     let script = String::from_utf8_lossy(&script).replace(&format!(" {plain}\n"), &format!(" {name}\n"));
-    let written: io::Result<()> = out.write_all(script.as_bytes()).and_then(|()| out.flush());
-    print::unless_closed(written)?;
+    print::whole(out, &script)?;
     Ok(Exit::Done)
 }

@@ -1,6 +1,6 @@
 //! `explain`: what does an error with this code mean, and what is to be done? The pages of docs/errors, which are in the program.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use super::print;
 use crate::exit::{Diagnosis, ErrorCode, Exit, Failure};
@@ -59,13 +59,8 @@ pub fn execute(args: &Args, out: impl Write) -> Result<Exit, Failure> {
             }
         },
     };
-    print::unless_closed(write(out, &text))?;
+    print::whole(out, &text)?;
     Ok(Exit::Done)
-}
-
-fn write(mut out: impl Write, text: &str) -> io::Result<()> {
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }
 
 fn line(code: ErrorCode) -> String {

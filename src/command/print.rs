@@ -13,6 +13,11 @@ pub(super) fn unless_closed(written: io::Result<()>) -> Result<(), ProcessError>
     }
 }
 
+/// All of `text`, to its last byte.
+pub(super) fn whole(mut out: impl io::Write, text: &str) -> Result<(), ProcessError> {
+    unless_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
 pub(super) fn line(text: fmt::Arguments<'_>) -> Result<(), ProcessError> {
     unless_closed(writeln!(io::stdout().lock(), "{text}"))
 }

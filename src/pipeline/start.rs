@@ -103,11 +103,8 @@ impl Starter {
             // What a killed instance left open ends by fencing its lender, whichever that is.
             let hidden = &mut || {
                 newcomers.extend(more().into_iter().map(Queued::new));
-                let is_free = self.free_ones(&newcomers);
-                let newcomers = newcomers.iter_mut().zip(is_free);
-                let free = newcomers.filter_map(|(lender, is_free)| is_free.then_some(lender));
-                let mut unfenced: Vec<_> = waiting.iter_mut().chain(free).collect();
-                unfenced.retain(|lender| lender.fenced.is_none());
+                let lenders = waiting.iter_mut().chain(self.free_ones(&mut newcomers));
+                let unfenced: Vec<_> = lenders.filter(|lender| lender.fenced.is_none()).collect();
                 if !unfenced.is_empty() {
                     tracing::info!(
                         "an open transaction hides the end of a topic: fencing all lenders that are to start"
@@ -206,18 +203,17 @@ impl Starter {
         }
     }
 
-    /// Which of the newcomers may be fenced at once: of the others somebody may show life, or that is not known now.
-    fn free_ones<R>(&self, newcomers: &[Queued<R>]) -> Vec<bool> {
-        let mut looked: HashMap<&String, Option<Arc<CursorRecords>>> = HashMap::new();
-        let is_free = newcomers.iter().map(|lender| {
+    /// Those of the newcomers that may be fenced at once: of the others somebody may show life, or that is not known now.
+    fn free_ones<'q, R>(&self, newcomers: &'q mut [Queued<R>]) -> impl Iterator<Item = &'q mut Queued<R>> {
+        let mut looked: HashMap<String, Option<Arc<CursorRecords>>> = HashMap::new();
+        let unfenced = newcomers.iter_mut().filter(|lender| lender.fenced.is_none());
+        unfenced.filter(move |lender| {
             let records = looked
-                .entry(lender.cursors())
+                .entry(lender.cursors().clone())
                 .or_insert_with_key(|topic| self.cursors.of(topic).look(&self.shutdown).ok());
             let records = records.as_ref();
-            lender.fenced.is_some()
-                || records.is_some_and(|records| self.refuse_others(records, &lender.candidate).is_ok())
-        });
-        is_free.collect()
+            records.is_some_and(|records| self.refuse_others(records, &lender.candidate).is_ok())
+        })
     }
 
     /// Whether an open transaction hides the end of a partition.
