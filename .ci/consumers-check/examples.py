@@ -13,11 +13,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
-
 import world
 from hold import hold, problems
-from records import QUIET, Reader, name_of, roll_back
+from records import Reader, name_of, read_to_end, roll_back
 
 PROGRAM, TESTBED = "target/debug/d02-source", "target/debug/examples/testbed"
 # The longest that an example may take, with what it fetches the first time.
@@ -44,19 +42,7 @@ def moves(states):
 
 def keys_of_the_uncommitted(servers):
     """The keys of `accounts` for whoever reads what was rolled back too."""
-    consumer = Consumer(QUIET | {"bootstrap.servers": servers, "group.id": "uncommitted", "isolation.level": "read_uncommitted",
-                                 "enable.partition.eof": True})
-    left = set(consumer.list_topics(name_of("accounts"), 10).topics[name_of("accounts")].partitions)
-    consumer.assign([TopicPartition(name_of("accounts"), partition, OFFSET_BEGINNING) for partition in left])
-    keys = set()
-    while left:
-        for message in consumer.consume(5000, 1):
-            if message.error() and message.error().code() == KafkaError._PARTITION_EOF:
-                left.discard(message.partition())
-            elif not message.error():
-                keys.add(message.key().decode())
-    consumer.close()
-    return keys
+    return {message.key().decode() for message in read_to_end(servers, [name_of("accounts")], "read_uncommitted")}
 
 
 class Example:

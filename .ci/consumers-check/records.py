@@ -15,6 +15,22 @@ def name_of(topic):
     return f"cleargrid.d02.{topic}"
 
 
+def read_to_end(servers, topics, isolation):
+    """The records of topics as they are named, to the end of each partition; one that is not there has none."""
+    consumer = Consumer(QUIET | {"bootstrap.servers": servers, "group.id": isolation, "isolation.level": isolation,
+                                 "enable.partition.eof": True})
+    left = {(topic, partition) for topic in topics for partition in consumer.list_topics(topic, 10).topics[topic].partitions}
+    consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in left])
+    while left:
+        for message in consumer.consume(5000, 1):
+            if not message.error():
+                yield message
+                continue
+            assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+            left.discard((message.topic(), message.partition()))
+    consumer.close()
+
+
 class Reader:
     """All committed records of all four topics, as far as they have come."""
 

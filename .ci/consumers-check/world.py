@@ -197,11 +197,13 @@ class Source:
 
     def status(self, *arguments):
         """What a command ends with."""
-        with self.log.open("a") as log:
-            return subprocess.run([*self.command, *arguments], env=self.environment, timeout=60, stdout=log, stderr=log).returncode
+        return self.ended(arguments).returncode
 
     def output(self, *arguments):
         """What a command prints."""
+        return self.ended(arguments, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def ended(self, arguments, **options):
         with self.log.open("a") as log:
-            return subprocess.run([*self.command, *arguments], check=True, env=self.environment, timeout=60, stdout=subprocess.PIPE,
-                                  stderr=log, text=True).stdout
+            options = {"stdout": log, "stderr": log} | options
+            return subprocess.run([*self.command, *arguments], env=self.environment, timeout=60, **options)

@@ -10,11 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
-
 import world
 from hold import hold, problems
-from records import QUIET, Reader, name_of, roll_back
+from records import Reader, name_of, read_to_end, roll_back
 
 PROGRAM, TESTBED = "target/debug/d02-source", "target/debug/examples/testbed"
 COPIED = ["accounts", "changes", "dead-letters"]
@@ -46,21 +44,10 @@ def mirror(directory, jars, old, new, settings):
 
 def contents(servers):
     """Of each topic, by partition, what is committed, in order."""
-    consumer = Consumer(QUIET | {"bootstrap.servers": servers, "group.id": "contents", "isolation.level": "read_committed",
-                                 "enable.partition.eof": True})
-    left = {(name_of(topic), partition) for topic in COPIED
-            for partition in consumer.list_topics(name_of(topic), 10).topics[name_of(topic)].partitions}
-    consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in left])
     found = defaultdict(list)
-    while left:
-        for record in consumer.consume(5000, 1):
-            place = (record.topic(), record.partition())
-            if not record.error():
-                found[place].append((record.key(), record.value(), tuple(record.headers() or ()), record.timestamp()))
-                continue
-            assert record.error().code() == KafkaError._PARTITION_EOF, record.error()
-            left.discard(place)
-    consumer.close()
+    for record in read_to_end(servers, map(name_of, COPIED), "read_committed"):
+        place = (record.topic(), record.partition())
+        found[place].append((record.key(), record.value(), tuple(record.headers() or ()), record.timestamp()))
     return found
 
 
