@@ -26,7 +26,7 @@ use crate::support::world::World;
 const LENDERS: usize = 12;
 
 const QUICK: [(&str, &str); 3] = [
-    ("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "24"),
+    ("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "12"),
     ("D02__GROUP__SESSION_TIMEOUT", "6s"),
     ("D02__TRANSACTION__HEARTBEAT_INTERVAL", "1s"),
 ];
@@ -36,8 +36,9 @@ fn quick<'e>(more: &[(&'e str, &'e str)]) -> Vec<(&'e str, &'e str)> {
     QUICK.iter().chain(more).copied().collect()
 }
 
+/// Whoever has a partition runs a lender.
 fn world() -> World {
-    World::new(&[200; LENDERS]).in_turn()
+    World::new(&[200; LENDERS]).spread().in_turn()
 }
 
 fn member(world: &World) -> Source {
@@ -598,7 +599,10 @@ fn members_that_come_and_go_without_end_lose_and_double_nothing() {
     let world = World::new(&vec![200; lenders]).in_turn();
     // No more transactions a second than a broker beside all this can take.
     let heartbeat = format!("{}s", lenders.div_ceil(20));
-    let environment = quick(&[("D02__TRANSACTION__HEARTBEAT_INTERVAL", &heartbeat)]);
+    let environment = quick(&[
+        ("D02__TRANSACTION__HEARTBEAT_INTERVAL", &heartbeat),
+        ("D02__KAFKA__TOPIC_SETTINGS__CURSOR__PARTITIONS", "24"),
+    ]);
     let member = || world.command(&["run"], &environment);
     let mut rng = fastrand::Rng::with_seed(16);
     let mut members: Vec<Source> = (0..3).map(|_| member()).collect();

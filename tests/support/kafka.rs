@@ -6,6 +6,7 @@ use std::time::Instant;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
+use rdkafka::bindings::rd_kafka_msg_partitioner_murmur2;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -14,6 +15,15 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{PATIENCE, RUNTIME, wait_for};
+
+/// Where a record of this key stands, by librdkafka's own partitioner of that name.
+#[allow(unsafe_code)]
+pub(crate) fn partition_of(key: &str, partition_count: usize) -> i32 {
+    let count = i32::try_from(partition_count).expect("few");
+    let (topic, nothing) = (std::ptr::null(), std::ptr::null_mut());
+    // SAFETY: the key is as long as said and is only read; of the other pointers it looks at none.
+    unsafe { rd_kafka_msg_partitioner_murmur2(topic, key.as_ptr().cast(), key.len(), count, nothing, nothing) }
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record {

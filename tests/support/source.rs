@@ -139,7 +139,7 @@ impl Drop for Source {
         let _ = self.child.wait();
         if std::thread::panicking() {
             /// Of what it said, where a test fails.
-            const LAST: usize = 60;
+            const LAST: usize = 200;
             let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             let last = &lines[lines.len().saturating_sub(LAST)..];
             println!("the last that process {} said:\n{}", self.child.id(), last.join("\n"));

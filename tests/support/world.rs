@@ -1,5 +1,6 @@
 //! One test's surroundings: a simulator, topics of its own, and a configuration that names both.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -75,6 +76,24 @@ impl World {
         let free = FREE.1.wait_while(free, |free| *free == 0);
         *free.unwrap_or_else(PoisonError::into_inner) -= 1;
         self.turn = Some(Turn);
+        self
+    }
+
+    /// As many lenders as partitions of the cursor topic, and one in each: whoever the group gives a partition to runs a lender.
+    pub(crate) fn spread(mut self) -> Self {
+        let count = self.simulator.handle().lender_count();
+        let spread = (0..).map(|number| format!("{}-{number}", self.name)).find(|name| {
+            let keys = (0..count).map(|lender| {
+                let public_id = &self.lender(lender).public_id;
+                format!(
+                    r#"["{name}-lender-{}",{{"dataset":"D02","lender":"{public_id}"}}]"#,
+                    lender + 1
+                )
+            });
+            let partitions: BTreeSet<_> = keys.map(|key| kafka::partition_of(&key, count)).collect();
+            partitions.len() == count
+        });
+        self.name = spread.expect("one in twenty thousand names");
         self
     }
 
