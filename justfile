@@ -64,7 +64,11 @@ manifests:
     .ci/kubernetes
     .ci/systemd
 
-# Image, docker-compose.yml and the testbed's Docker way on a real engine with stand-ins for the base images: half an hour, as root
+# The Debian package, in target/debian
+package:
+    .ci/package
+
+# Image, docker-compose.yml, the testbed's Docker way and the Debian package on a real engine with stand-ins for the base images: half an hour, as root
 docker *steps:
     .ci/docker {{steps}}
 

@@ -244,7 +244,7 @@ fn the_help_of_every_command_has_an_example() {
 }
 
 #[test]
-fn completions_are_scripts_that_know_every_command() {
+fn completions_are_scripts_that_know_every_command_and_a_manual() {
     let script = |shell: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_d02-source"))
             .args(["completions", shell])
@@ -258,6 +258,12 @@ fn completions_are_scripts_that_know_every_command() {
         for name in ["cursor", "republish", "until-caught-up"] {
             assert!(script.contains(name), "{shell} does not know {name}");
         }
+    }
+    let manual = script("man");
+    for page in ["d02-source", "d02-source-run", "d02-source-cursor-export"] {
+        let (head, name) = (format!(".TH {page} 1 "), page.replace('-', "\\-"));
+        assert!(manual.contains(&head), "no page {page}");
+        assert!(manual.contains(&format!(".SH NAME\n{name} \\- ")), "{page} does not say what it is");
     }
     // As bash asks for them at Tab.
     let complete = |words: &[&str]| {
