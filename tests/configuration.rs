@@ -263,7 +263,10 @@ fn completions_are_scripts_that_know_every_command_and_a_manual() {
     for page in ["d02-source", "d02-source-run", "d02-source-cursor-export"] {
         let (head, name) = (format!(".TH {page} 1 "), page.replace('-', "\\-"));
         assert!(manual.contains(&head), "no page {page}");
-        assert!(manual.contains(&format!(".SH NAME\n{name} \\- ")), "{page} does not say what it is");
+        assert!(
+            manual.contains(&format!(".SH NAME\n{name} \\- ")),
+            "{page} does not say what it is"
+        );
     }
     // As bash asks for them at Tab.
     let complete = |words: &[&str]| {
