@@ -4,7 +4,7 @@
 //!
 //! | Layer | Module | Its one responsibility |
 //! |---|---|---|
-//! | values | `exit`, `log`, `failpoint`, `clock`, `varint`, `jwt`, `tls`, `loopback` | exit codes; an error with its causes, code, advice and page; lines that get out without anybody waiting; tests' stops; time; numbers of variable length; what a token says of itself; whom a client believes; what stays on this machine |
+//! | values | `exit`, `log`, `failpoint`, `clock`, `varint`, `jwt`, `tls`, `loopback`, `cases` | exit codes; an error with its causes, code, advice and page; lines that get out without anybody waiting; tests' stops; time; numbers of variable length; what a token says of itself; whom a client believes; what stays on this machine; how long property tests try |
 //! | | `shutdown`, `backoff`, `phase`, `watchdog`, `in_flight` | the end; the next try; when it is a lender's turn; loops that hang; memory of what is under way |
 //! | | `account` | a D02 row as a typed account, or why it is none; its digest. Pure |
 //! | | `progress` | what is read, what is left; the cursor record. Pure |
@@ -36,6 +36,8 @@ mod account;
 mod assignment;
 mod avro;
 mod backoff;
+#[cfg(test)]
+mod cases;
 pub mod clock;
 pub mod command;
 pub mod config;

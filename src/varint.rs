@@ -1,7 +1,14 @@
 //! Whole numbers in as few bytes as they need: seven bits a byte, the lowest first, as Avro has them.
 
 /// Takes one from the front; `None` where there is none, or it is longer than 64 bits.
+#[inline]
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
+    if let Some((first, left)) = bytes.split_first()
+        && *first < 0x80
+    {
+        *bytes = left;
+        return Some(u64::from(*first));
+    }
     let mut number = 0;
     for (place, byte) in bytes.iter().enumerate().take(10) {
         if place == 9 && *byte > 1 {
@@ -16,12 +23,16 @@ pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
+#[inline]
 pub(crate) fn put(mut number: u64, bytes: &mut Vec<u8>) {
+    let (mut buffer, mut last) = ([0; 10], 0);
     while number > 0x7F {
-        bytes.push(number as u8 | 0x80);
+        buffer[last] = number as u8 | 0x80;
         number >>= 7;
+        last += 1;
     }
-    bytes.push(number as u8);
+    buffer[last] = number as u8;
+    bytes.extend_from_slice(&buffer[..=last]);
 }
 
 /// Small numbers of either sign become small ones without: 0, −1, 1, −2, …

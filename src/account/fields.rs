@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 /// A borrower account: the fields of `avro/account.avsc`, in its order. Amounts are minor units of `currency`.
-#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq)]
+#[cfg_attr(test, derive(Serialize))]
 pub(crate) struct Account<'a> {
     pub public_id: Cow<'a, str>,
     pub lender_public_id: &'a str,

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::scan::{self, Raw};
+
 /// What stands in a member, as far as a log may say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JsonType {
@@ -23,7 +25,7 @@ impl JsonType {
     pub(crate) fn of(json: &RawValue, field: &str) -> Self {
         let members = Members::of(json).unwrap_or_default();
         let member = members.iter().rev().find(|(name, _)| name == field);
-        match member.map(|(_, raw)| raw.get().as_bytes()[0]) {
+        match member.map(|(_, raw)| raw.json.as_bytes()[0]) {
             None => Self::Absent,
             Some(b'n') => Self::Null,
             Some(b't' | b'f') => Self::Boolean,
@@ -59,17 +61,22 @@ pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
 }
 
 /// The decoded string of a JSON string token; borrowed where nothing is escaped.
-pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        // Half a surrogate pair is no text.
-        serde_json::from_str::<String>(raw).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inner))
+pub(super) fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
+    if raw.is_plain {
+        return raw.json.get(1..raw.json.len() - 1).map(Cow::Borrowed);
     }
+    if !raw.json.starts_with('"') {
+        return None;
+    }
+    // Half a surrogate pair is no text.
+    serde_json::from_str::<String>(raw.json).ok().map(Cow::Owned)
 }
 
-pub(super) type MemberList<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
+/// Names, and values as they stand in the JSON.
+pub(super) type MemberList<'a> = Vec<(Cow<'a, str>, Raw<'a>)>;
+
+/// D02 has 26 fields; a few more cost no second allocation.
+const USUAL_MEMBER_COUNT: usize = 32;
 
 /// Reads an object's members one by one, doubles included, names borrowed where nothing is escaped.
 pub(super) struct Members;
@@ -79,8 +86,17 @@ impl Members {
         Self::parse(json.get())
     }
 
+    /// `json`: well-formed.
     pub(super) fn parse(json: &str) -> Option<MemberList<'_>> {
-        serde_json::Deserializer::from_str(json).deserialize_map(Self).ok()
+        let mut members = Vec::with_capacity(USUAL_MEMBER_COUNT);
+        if scan::members(json, |name, value| members.push((Cow::Borrowed(name), value))) {
+            return Some(members);
+        }
+        Self::by_serde(serde_json::Deserializer::from_str(json))
+    }
+
+    pub(super) fn by_serde(mut json: serde_json::Deserializer<serde_json::de::StrRead<'_>>) -> Option<MemberList<'_>> {
+        json.deserialize_map(Self).ok()
     }
 }
 
@@ -92,11 +108,9 @@ impl<'de> Visitor<'de> for Members {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        /// D02 has 26 fields; a few more cost no second allocation.
-        const USUAL_MEMBER_COUNT: usize = 32;
         let mut members = Vec::with_capacity(USUAL_MEMBER_COUNT);
         while let Some(name) = map.next_key_seed(Name)? {
-            members.push((name, map.next_value::<&'de RawValue>()?));
+            members.push((name, Raw::new(map.next_value::<&'de RawValue>()?.get())));
         }
         Ok(members)
     }

@@ -8,6 +8,7 @@
 //!
 //! Nothing here rounds, guesses or defaults: a value fits its field exactly, or it is kept as text and named.
 
+mod by_name;
 mod date;
 mod digest;
 mod fields;
@@ -17,6 +18,7 @@ mod number;
 mod rejected;
 mod row;
 mod rules;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod tracked;
@@ -24,7 +26,7 @@ mod tracked;
 #[cfg(test)]
 pub(crate) use tracked::tests::contents;
 
-pub(crate) use date::{day, instant};
+pub(crate) use date::{day, day_text, instant};
 pub(crate) use digest::Digest;
 pub(crate) use fields::{Account, Op};
 pub(crate) use member::{JsonType, shortened};

@@ -34,6 +34,15 @@ pub(super) struct Decimal<'a> {
 impl<'a> Decimal<'a> {
     pub(super) fn of(raw: &'a str) -> Self {
         let unsigned = raw.strip_prefix('-').unwrap_or(raw);
+        if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+            let zero_count = unsigned.bytes().rev().take_while(|digit| *digit == b'0').count();
+            let digits = unsigned[..unsigned.len() - zero_count].trim_start_matches('0');
+            return Self {
+                negative: raw.len() > unsigned.len() && !digits.is_empty(),
+                digits: Cow::Borrowed(digits),
+                exponent: zero_count as i64,
+            };
+        }
         let (mantissa, power) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let written = if fraction.is_empty() {

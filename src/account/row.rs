@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::by_name::{ByName, MEMBERS, Order, is_content, place};
 use super::date::{day, instant};
 use super::digest::{Digest, value_hashes};
 use super::fields::Account;
-use super::member::{MemberList, Members, shortened, text};
+use super::member::{Members, shortened, text};
 use super::number::whole_number;
 use super::rejected::{Reason, Rejected};
 use super::rules::Rules;
+use super::scan::Raw;
 
 /// A row that is an account.
 #[derive(Debug)]
@@ -28,10 +30,11 @@ pub(crate) struct Row<'a> {
     pub tolerated_count: u32,
 }
 
-/// A row's members as they stand in its JSON; kept between rows so that its memory is used again.
+/// What is kept between rows: memory that is used again, and the order of their members.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     digest_input: Vec<u8>,
+    order: Order,
 }
 
 /// Reads one row's JSON text.
@@ -44,70 +47,47 @@ pub(crate) fn read_row<'a>(
     rules: &Rules,
     scratch: &mut Scratch,
 ) -> Result<Row<'a>, Box<Rejected>> {
-    let Some(mut members) = Members::of(json) else {
+    let Some(members) = ByName::of(json, &mut scratch.order) else {
         return Err(Box::new(Rejected {
             reason: Reason::NotAnObject,
             public_id: None,
             updated_at: None,
         }));
     };
-    members.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    let duplicate = members
-        .windows(2)
-        .find(|pair| pair[0].0 == pair[1].0)
-        .map(|pair| shortened(&pair[0].0).into_owned());
-
-    let mut fields = Fields {
-        rules,
-        extra: Vec::new(),
-        invalid: Vec::new(),
-        unreal_date_count: 0,
-        tolerated_count: 0,
-        reason: None,
-    };
+    let mut fields = Fields::of(&members.known, rules);
+    // By name, which is the order in which what does not fit is told.
     let mut account = Account {
         lender_public_id,
+        account_reference_id: fields.text(const { place("account_reference_id") }),
+        actual_balance_amount: fields.amount(const { place("actual_balance_amount") }),
+        balance_amount: fields.amount(const { place("balance_amount") }),
+        balance_fee: fields.amount(const { place("balance_fee") }),
+        balance_interest: fields.amount(const { place("balance_interest") }),
+        balance_principal_amount: fields.amount(const { place("balance_principal_amount") }),
+        created_at: fields.instant(const { place("created_at") }),
+        currency: fields.text(const { place("currency") }),
+        customer_reference_id: fields.text(const { place("customer_reference_id") }),
+        delinquent_days_on_submission: fields.number(const { place("delinquent_days_on_submission") }),
         ..Account::default()
     };
-    let mut unknown = Vec::new();
-    let (mut public_id, mut updated_at) = (None, None);
-    for (name, raw) in &members {
-        let raw: &'a str = raw.get();
-        match name.as_ref() {
-            "public_id" => public_id = text(raw).filter(|id| !id.is_empty()),
-            "updated_at" => updated_at = text(raw).and_then(|at| instant(&at)),
-            "account_reference_id" => account.account_reference_id = fields.text("account_reference_id", raw),
-            "customer_reference_id" => account.customer_reference_id = fields.text("customer_reference_id", raw),
-            "reference_id" => account.reference_id = fields.text("reference_id", raw),
-            "total_amount" => account.total_amount = fields.amount("total_amount", raw),
-            "balance_amount" => account.balance_amount = fields.amount("balance_amount", raw),
-            "actual_balance_amount" => account.actual_balance_amount = fields.amount("actual_balance_amount", raw),
-            "paid_amount" => account.paid_amount = fields.amount("paid_amount", raw),
-            "balance_principal_amount" => {
-                account.balance_principal_amount = fields.amount("balance_principal_amount", raw);
-            }
-            "balance_interest" => account.balance_interest = fields.amount("balance_interest", raw),
-            "balance_fee" => account.balance_fee = fields.amount("balance_fee", raw),
-            "minimum_due_amount" => account.minimum_due_amount = fields.amount("minimum_due_amount", raw),
-            "currency" => account.currency = fields.text("currency", raw),
-            "submitted_date" => {
-                (account.submitted_date, account.submitted_date_parsed) = fields.day("submitted_date", raw);
-            }
-            "due_date" => (account.due_date, account.due_date_parsed) = fields.day("due_date", raw),
-            "delinquent_days_on_submission" => {
-                account.delinquent_days_on_submission = fields.number("delinquent_days_on_submission", raw);
-            }
-            "loan_type" => (account.loan_type, account.loan_type_unmapped_code) = fields.label("loan_type", raw),
-            "status" => (account.status, account.status_unmapped_code) = fields.label("status", raw),
-            "merchant_name" => account.merchant_name = fields.text("merchant_name", raw),
-            "lender_display_name" => account.lender_display_name = fields.text("lender_display_name", raw),
-            "created_at" => account.created_at = fields.instant("created_at", raw),
-            _ => {
-                unknown.push(name.clone());
-                fields.pass(name.clone(), raw);
-            }
-        }
+    (account.due_date, account.due_date_parsed) = fields.day(const { place("due_date") });
+    account.lender_display_name = fields.text(const { place("lender_display_name") });
+    (account.loan_type, account.loan_type_unmapped_code) = fields.label(const { place("loan_type") });
+    account.merchant_name = fields.text(const { place("merchant_name") });
+    account.minimum_due_amount = fields.amount(const { place("minimum_due_amount") });
+    account.paid_amount = fields.amount(const { place("paid_amount") });
+    account.reference_id = fields.text(const { place("reference_id") });
+    (account.status, account.status_unmapped_code) = fields.label(const { place("status") });
+    (account.submitted_date, account.submitted_date_parsed) = fields.day(const { place("submitted_date") });
+    account.total_amount = fields.amount(const { place("total_amount") });
+    for (name, raw) in &members.unknown {
+        fields.pass(name.clone(), raw.json);
     }
+    let public_id = members.known[const { place("public_id") }].and_then(text);
+    let public_id = public_id.filter(|id| !id.is_empty());
+    let updated_at = members.known[const { place("updated_at") }].and_then(text);
+    let updated_at = updated_at.and_then(|at| instant(&at));
+    let duplicate = members.duplicate.as_deref().map(|name| shortened(name).into_owned());
     let reason = match (duplicate, &public_id, updated_at, fields.reason) {
         (Some(field), ..) => Some(Reason::DuplicateMember { field }),
         (None, None, ..) => Some(Reason::NoPublicId),
@@ -124,32 +104,15 @@ pub(crate) fn read_row<'a>(
     account.public_id = public_id.expect("checked above");
     account.updated_at = updated_at.expect("checked above");
     account.extra = extra(&fields.extra);
-    keep_content(&mut members, &unknown, rules);
-    let digest = Digest::of_members(&members, &mut scratch.digest_input);
+    let digest = Digest::of_content(&members, rules, &mut scratch.digest_input);
     Ok(Row {
         account,
         digest,
         invalid: fields.invalid,
-        unknown,
         unreal_date_count: fields.unreal_date_count,
         tolerated_count: fields.tolerated_count,
+        unknown: members.unknown.into_iter().map(|(name, _)| name).collect(),
     })
-}
-
-/// Takes out what is no content: unknown members that are not written, and those that the operator names.
-///
-/// A known field counts with whatever came, also where that fits nothing and is not kept: that it did not fit is written.
-fn keep_content(members: &mut MemberList<'_>, unknown: &[Cow<'_, str>], rules: &Rules) {
-    let are_all_written = unknown.iter().all(|name| rules.extra.passes(name));
-    if are_all_written && rules.content_ignore.is_empty() {
-        return;
-    }
-    members.retain(|(name, _)| is_content(name, rules));
-}
-
-fn is_content(name: &str, rules: &Rules) -> bool {
-    let is_written = rules.extra.passes(name) || MEMBERS.contains(&name);
-    is_written && !rules.content_ignore.contains(name)
 }
 
 /// What tells one dead letter from another: the row as received, without members that are no content.
@@ -163,46 +126,19 @@ pub(crate) fn dead_letter_digest(json: &RawValue, received: &[u8], rules: &Rules
     }
 }
 
-/// The members of which an account's digest is made, sorted by name, each with a hash of its value: what tells in which
-/// members two readings of a row differ. Of a row that is no account, none.
-pub(crate) fn content_members<'a>(json: &'a RawValue, rules: &Rules) -> Vec<(Cow<'a, str>, u64)> {
+/// The members of which an account's digest is made, by name, each with a hash of its value: what tells in which members two
+/// readings of a row differ. Of a row that is no account, none.
+pub(crate) fn content_members(json: &RawValue, rules: &Rules) -> Vec<(String, u64)> {
     let row = read_row(json, "", rules, &mut Scratch::default());
-    let (Ok(row), Some(mut members)) = (row, Members::of(json)) else {
+    let (Ok(_), Some(members)) = (row, ByName::of(json, &mut Order::default())) else {
         return Vec::new();
     };
-    members.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    keep_content(&mut members, &row.unknown, rules);
-    value_hashes(members)
+    value_hashes(&members, rules)
 }
 
-/// Those of D02, which an account has a field for.
-pub(super) const MEMBERS: [&str; 22] = [
-    "public_id",
-    "account_reference_id",
-    "customer_reference_id",
-    "reference_id",
-    "total_amount",
-    "balance_amount",
-    "actual_balance_amount",
-    "paid_amount",
-    "balance_principal_amount",
-    "balance_interest",
-    "balance_fee",
-    "minimum_due_amount",
-    "currency",
-    "submitted_date",
-    "due_date",
-    "delinquent_days_on_submission",
-    "loan_type",
-    "status",
-    "merchant_name",
-    "lender_display_name",
-    "created_at",
-    "updated_at",
-];
-
-/// Collects what does not fit while a row's fields are read.
+/// Reads fields by their places in [`MEMBERS`], and collects what does not fit.
 struct Fields<'a, 'r> {
+    known: &'r [Option<Raw<'a>>; MEMBERS.len()],
     rules: &'r Rules,
     extra: Vec<(Cow<'a, str>, &'a str)>,
     invalid: Vec<&'static str>,
@@ -211,7 +147,19 @@ struct Fields<'a, 'r> {
     reason: Option<Reason>,
 }
 
-impl<'a> Fields<'a, '_> {
+impl<'a, 'r> Fields<'a, 'r> {
+    fn of(known: &'r [Option<Raw<'a>>; MEMBERS.len()], rules: &'r Rules) -> Self {
+        Self {
+            known,
+            rules,
+            extra: Vec::new(),
+            invalid: Vec::new(),
+            unreal_date_count: 0,
+            tolerated_count: 0,
+            reason: None,
+        }
+    }
+
     /// Keeps a member that has no field, or does not fit its own.
     fn pass(&mut self, name: Cow<'a, str>, raw: &'a str) {
         if self.rules.extra.passes(&name) {
@@ -227,49 +175,50 @@ impl<'a> Fields<'a, '_> {
         self.invalid.push(name);
     }
 
-    /// `value` where the member is not null; a member that has none does not fit.
-    fn fitting<T>(&mut self, name: &'static str, raw: &'a str, value: impl FnOnce() -> Option<T>) -> Option<T> {
-        if raw == "null" {
-            return None;
-        }
-        let value = value();
+    /// A member that is there, and not null.
+    fn present(&self, place: usize) -> Option<Raw<'a>> {
+        self.known[place].filter(|raw| !raw.is_null())
+    }
+
+    /// `value` where there is a member; one that has none does not fit.
+    fn fitting<T>(&mut self, place: usize, value: impl FnOnce(Raw<'a>) -> Option<T>) -> Option<T> {
+        let raw = self.present(place)?;
+        let value = value(raw);
         if value.is_none() {
-            self.does_not_fit(name, raw);
+            self.does_not_fit(MEMBERS[place], raw.json);
         }
         value
     }
 
-    fn text(&mut self, name: &'static str, raw: &'a str) -> Option<Cow<'a, str>> {
-        self.fitting(name, raw, || text(raw))
+    fn text(&mut self, place: usize) -> Option<Cow<'a, str>> {
+        self.fitting(place, text)
     }
 
-    fn number(&mut self, name: &'static str, raw: &'a str) -> Option<i64> {
-        self.fitting(name, raw, || whole_number(raw))
+    fn number(&mut self, place: usize) -> Option<i64> {
+        self.fitting(place, |raw| whole_number(raw.json))
     }
 
-    fn instant(&mut self, name: &'static str, raw: &'a str) -> Option<i64> {
-        self.fitting(name, raw, || text(raw).and_then(|at| instant(&at)))
+    fn instant(&mut self, place: usize) -> Option<i64> {
+        self.fitting(place, |raw| text(raw).and_then(|at| instant(&at)))
     }
 
-    fn day(&mut self, name: &'static str, raw: &'a str) -> (Option<Cow<'a, str>>, Option<i32>) {
-        let stored = self.text(name, raw);
+    fn day(&mut self, place: usize) -> (Option<Cow<'a, str>>, Option<i32>) {
+        let stored = self.text(place);
         let parsed = stored.as_deref().and_then(day);
         self.unreal_date_count += u32::from(stored.is_some() && parsed.is_none());
         (stored, parsed)
     }
 
-    fn label(&mut self, name: &'static str, raw: &'a str) -> (Option<Cow<'a, str>>, Option<i64>) {
-        match whole_number(raw) {
+    fn label(&mut self, place: usize) -> (Option<Cow<'a, str>>, Option<i64>) {
+        match self.present(place).and_then(|raw| whole_number(raw.json)) {
             Some(code) => (Some(Cow::Owned(code.to_string())), Some(code)),
-            None => (self.text(name, raw), None),
+            None => (self.text(place), None),
         }
     }
 
     /// An amount that is not exact rejects the whole row: a wrong balance is worse than an old one.
-    fn amount(&mut self, name: &'static str, raw: &'a str) -> Option<i64> {
-        if raw == "null" {
-            return None;
-        }
+    fn amount(&mut self, place: usize) -> Option<i64> {
+        let raw = self.present(place)?.json;
         let exact = whole_number(raw);
         if exact.is_some() {
             return exact;
@@ -278,7 +227,8 @@ impl<'a> Fields<'a, '_> {
         match near {
             Some(_) => self.tolerated_count += 1,
             None => {
-                self.reason.get_or_insert(Reason::InexactAmount { field: name });
+                let field = MEMBERS[place];
+                self.reason.get_or_insert(Reason::InexactAmount { field });
             }
         }
         near

@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde::ser::SerializeSeq;
-use serde::{Serialize, Serializer};
-
 /// `cleargrid.d02.TrackedFields` of `avro/account_change.avsc`, in its order. Amounts are minor units of `currency`.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub(crate) struct Tracked<'a> {
     pub total_amount: Option<i64>,
     pub balance_amount: Option<i64>,
@@ -135,14 +133,6 @@ impl Changed {
         names
             .filter(move |(place, _)| self.0 & 1 << place != 0)
             .map(|(_, name)| name)
-    }
-}
-
-impl Serialize for Changed {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut names = serializer.serialize_seq(Some(self.0.count_ones() as usize))?;
-        self.names().try_for_each(|name| names.serialize_element(name))?;
-        names.end()
     }
 }
 

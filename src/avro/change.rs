@@ -1,24 +1,18 @@
-//! How does a change become bytes? Up to `after` by apache-avro's typed writer; `after` is the account as it is written to
-//! `accounts`, because a record in a record is its bytes and nothing else. A test holds the whole to the typed writer.
+//! How does a change become bytes? Up to `after` field by field in the order of `avro/account_change.avsc`; `after` is the account as it
+//! is written to `accounts`, because a record in a record is its bytes and nothing else. Tests hold the whole to apache-avro's writer.
 
-use std::sync::LazyLock;
-
-use apache_avro::Schema;
-use apache_avro::writer::datum::GenericDatumWriter;
-use serde::Serialize;
-
+use super::binary::{Binary, NULL, PRESENT};
 use super::definition::CHANGE;
-use super::encode::{EncodeError, writer};
 use super::frame::Frame;
 use crate::account::{Changed, Tracked};
 
 /// A change without `after`: the fields of `avro/account_change.avsc`, in its order.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ChangeHead<'a> {
     pub public_id: &'a str,
     pub lender_public_id: &'a str,
     /// A letter, as in the header `__op`.
-    pub op: &'static str,
+    pub op: &'a str,
     /// Milliseconds since the epoch.
     pub updated_at: i64,
     /// Milliseconds since the epoch.
@@ -27,145 +21,147 @@ pub(crate) struct ChangeHead<'a> {
     pub before: Option<&'a Tracked<'a>>,
 }
 
-/// [`CHANGE`] without its last field, `after`.
-static HEAD: LazyLock<Schema> = LazyLock::new(|| {
-    let mut schema: serde_json::Value = serde_json::from_str(CHANGE.text).expect("a unit test parses the schema files");
-    let fields = schema["fields"].as_array_mut().expect("a record has fields");
-    fields.pop();
-    Schema::parse(&schema).expect("a record without its last field is a record")
-});
-
 /// Writes changes as framed Avro.
 pub(crate) struct ChangeEncoder {
-    writer: GenericDatumWriter<'static>,
     frame: Vec<u8>,
 }
 
 impl ChangeEncoder {
     pub(crate) fn new(frame: Frame) -> Self {
         Self {
-            writer: writer(&HEAD),
             frame: frame.bytes(&CHANGE),
         }
     }
 
     /// Appends the frame and everything before `after` to `bytes`; [`after`] follows.
-    ///
-    /// # Errors
-    /// When it does not fit the schema, which the type rules out; `bytes` is then as before.
-    pub(crate) fn encode(&self, head: &ChangeHead<'_>, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let start = bytes.len();
+    pub(crate) fn encode(&self, head: &ChangeHead<'_>, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.frame);
-        self.writer.write_ser(bytes, head).map(drop).map_err(|error| {
-            bytes.truncate(start);
-            EncodeError::from(error)
-        })
+        bytes.put_text(head.public_id);
+        bytes.put_text(head.lender_public_id);
+        bytes.put_text(head.op);
+        bytes.put_long(head.updated_at);
+        bytes.put_optional_long(head.previous_updated_at);
+        put_names(head.changed, bytes);
+        match head.before {
+            None => bytes.push(NULL),
+            Some(tracked) => {
+                bytes.push(PRESENT);
+                put_tracked(tracked, bytes);
+            }
+        }
     }
+}
+
+/// An array in one block, which 0 ends.
+fn put_names(changed: Changed, bytes: &mut Vec<u8>) {
+    if !changed.is_empty() {
+        bytes.put_long(changed.names().count() as i64);
+        changed.names().for_each(|name| bytes.put_text(name));
+    }
+    bytes.put_long(0);
+}
+
+fn put_tracked(tracked: &Tracked<'_>, bytes: &mut Vec<u8>) {
+    tracked
+        .amounts()
+        .into_iter()
+        .for_each(|amount| bytes.put_optional_long(amount));
+    bytes.put_optional_text(tracked.currency.as_deref());
+    bytes.put_optional_text(tracked.due_date.as_deref());
+    bytes.put_optional_long(tracked.due_date_parsed);
+    bytes.put_optional_text(tracked.status.as_deref());
+    bytes.put_optional_long(tracked.status_unmapped_code);
+    bytes.put_optional_long(tracked.delinquent_days_on_submission);
 }
 
 /// What stands before the account in `after`, a union of null and an account; alone where there is none.
 pub(crate) const fn after(is_there: bool) -> u8 {
-    // The branch's place, as Avro writes a long.
-    if is_there { 2 } else { 0 }
+    if is_there { PRESENT } else { NULL }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde::ser::SerializeSeq;
+    use serde::{Serialize, Serializer};
+
     use super::*;
-    use crate::account::{Account, Content};
+    use crate::account::{Account, contents};
+    use crate::avro::encode::tests::{any_account, writer};
     use crate::avro::{ACCOUNT, Encoder};
+    use crate::cases::cases;
 
     fn file(text: &str) -> serde_json::Value {
         serde_json::from_str(text).expect("JSON")
+    }
+
+    impl Serialize for Changed {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut names = serializer.serialize_seq(Some(self.names().count()))?;
+            self.names().try_for_each(|name| names.serialize_element(name))?;
+            names.end()
+        }
     }
 
     #[derive(Serialize)]
     struct Change<'a> {
         public_id: &'a str,
         lender_public_id: &'a str,
-        op: &'static str,
+        op: &'a str,
         updated_at: i64,
         previous_updated_at: Option<i64>,
         changed: Changed,
-        before: Option<Tracked<'a>>,
-        after: Option<Account<'a>>,
+        before: Option<&'a Tracked<'a>>,
+        after: Option<&'a Account<'a>>,
     }
 
-    #[test]
-    fn the_parts_are_what_the_typed_writer_makes_of_the_whole() {
-        let account = Account {
-            public_id: "a-1".into(),
-            lender_public_id: "l-1",
-            balance_amount: Some(i64::MAX),
-            currency: Some("KWD".into()),
-            due_date: Some("22/02/2026".into()),
-            due_date_parsed: Some(20_506),
-            updated_at: 1_780_000_000_123,
-            ..Account::default()
-        };
-        let tracked = Tracked {
-            balance_amount: Some(-1),
-            status: Some("5".into()),
-            status_unmapped_code: Some(5),
-            due_date_parsed: Some(1),
-            ..Tracked::default()
-        };
-        let (from, to) = (tracked.clone(), Tracked::default());
-        let changed = Changed::between(&Content { tracked: from, rest: 1 }, &Content { tracked: to, rest: 2 });
-        let frame = Frame::Confluent { schema_id: 9 };
-        let mut value = Vec::new();
-        Encoder::new(frame).encode(&account, &mut value).expect("encodable");
-        for (before, is_there) in [(None, true), (Some(tracked), false), (before_of_all(), true)] {
+    proptest! {
+        #![proptest_config(cases(2_000))]
+
+        #[test]
+        fn any_change_becomes_the_bytes_of_apache_avro(
+            account in any_account(),
+            contents in (contents(), contents()),
+            (has_before, is_there) in any::<(bool, bool)>(),
+            op in "[rcud]",
+            previous_updated_at in any::<Option<i64>>(),
+            is_empty in prop::bool::weighted(0.1),
+        ) {
+            let frame = Frame::Confluent { schema_id: 9 };
+            let (before, changed) = (&contents.0.tracked, Changed::between(&contents.0, &contents.1));
+            let before = has_before.then_some(before);
+            let changed = if is_empty { Changed::default() } else { changed };
             let head = ChangeHead {
-                public_id: "a-1",
-                lender_public_id: "l-1",
-                op: "u",
-                updated_at: 1_780_000_000_123,
-                previous_updated_at: before.as_ref().map(|_| -1),
+                public_id: &account.public_id,
+                lender_public_id: account.lender_public_id,
+                op: &op,
+                updated_at: account.updated_at,
+                previous_updated_at,
                 changed,
-                before: before.as_ref(),
+                before,
             };
             let mut parts = Vec::new();
-            ChangeEncoder::new(frame).encode(&head, &mut parts).expect("encodable");
+            ChangeEncoder::new(frame).encode(&head, &mut parts);
             parts.push(after(is_there));
             if is_there {
+                let mut value = Vec::new();
+                Encoder::new(frame).encode(&account, &mut value);
                 parts.extend_from_slice(&value[5..]);
             }
             let whole = Change {
-                public_id: "a-1",
-                lender_public_id: "l-1",
-                op: "u",
-                updated_at: 1_780_000_000_123,
-                previous_updated_at: before.as_ref().map(|_| -1),
+                public_id: &account.public_id,
+                lender_public_id: account.lender_public_id,
+                op: &op,
+                updated_at: account.updated_at,
+                previous_updated_at,
                 changed,
-                before: before.clone(),
-                after: is_there.then(|| account.clone()),
+                before,
+                after: is_there.then_some(&account),
             };
             let mut expected = vec![0, 0, 0, 0, 9];
-            writer(CHANGE.schema())
-                .write_ser(&mut expected, &whole)
-                .expect("encodable");
-            assert_eq!(parts, expected);
+            writer(CHANGE.schema()).write_ser(&mut expected, &whole).expect("encodable");
+            prop_assert_eq!(parts, expected);
         }
-    }
-
-    fn before_of_all() -> Option<Tracked<'static>> {
-        Some(Tracked {
-            total_amount: Some(1),
-            balance_amount: Some(2),
-            actual_balance_amount: Some(3),
-            paid_amount: Some(4),
-            balance_principal_amount: Some(5),
-            balance_interest: Some(6),
-            balance_fee: Some(7),
-            minimum_due_amount: Some(8),
-            currency: Some("AED".into()),
-            due_date: Some("x".into()),
-            due_date_parsed: None,
-            status: Some("y".into()),
-            status_unmapped_code: None,
-            delinquent_days_on_submission: Some(9),
-        })
     }
 
     #[test]

@@ -74,6 +74,10 @@ enum Shape {
     Number,
     /// A string or bytes.
     Text,
+    /// Null or a number, in this order, as most fields are.
+    OptionalNumber,
+    /// Null or a text.
+    OptionalText,
     Union(Vec<Shape>),
 }
 
@@ -204,7 +208,14 @@ fn shape(schema: &Schema) -> Option<Shape> {
         | Schema::LocalTimestampNanos
         | Schema::Enum(_) => Shape::Number,
         Schema::Bytes | Schema::String | Schema::BigDecimal => Shape::Text,
-        Schema::Union(union) => Shape::Union(union.variants().iter().map(shape).collect::<Option<_>>()?),
+        Schema::Union(union) => {
+            let shapes: Vec<_> = union.variants().iter().map(shape).collect::<Option<_>>()?;
+            match shapes[..] {
+                [Shape::Fixed(0), Shape::Number] => Shape::OptionalNumber,
+                [Shape::Fixed(0), Shape::Text] => Shape::OptionalText,
+                _ => Shape::Union(shapes),
+            }
+        }
         Schema::Array(_)
         | Schema::Map(_)
         | Schema::Record(_)
@@ -219,16 +230,30 @@ fn take<'v>(shape: &Shape, left: &mut &'v [u8]) -> Result<Read<'v>, DecodeError>
     match shape {
         Shape::Fixed(size) => take_bytes(*size, left).map(|_| Read::Other),
         Shape::Number => take_number(left).map(Read::Number),
-        Shape::Text => {
-            let size = usize::try_from(take_number(left)?).map_err(|_| DecodeError::CutOff)?;
-            take_bytes(size, left).map(Read::Text)
-        }
+        Shape::Text => take_text(left),
+        Shape::OptionalNumber if take_is_there(left)? => take_number(left).map(Read::Number),
+        Shape::OptionalText if take_is_there(left)? => take_text(left),
+        Shape::OptionalNumber | Shape::OptionalText => Ok(Read::Other),
         Shape::Union(shapes) => {
             let place = usize::try_from(take_number(left)?).ok();
             let shape = place.and_then(|place| shapes.get(place)).ok_or(DecodeError::CutOff)?;
             take(shape, left)
         }
     }
+}
+
+/// Which of two a union is, of which the first is null.
+fn take_is_there(left: &mut &[u8]) -> Result<bool, DecodeError> {
+    match take_number(left)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(DecodeError::CutOff),
+    }
+}
+
+fn take_text<'v>(left: &mut &'v [u8]) -> Result<Read<'v>, DecodeError> {
+    let size = usize::try_from(take_number(left)?).map_err(|_| DecodeError::CutOff)?;
+    take_bytes(size, left).map(Read::Text)
 }
 
 fn take_bytes<'v>(size: usize, left: &mut &'v [u8]) -> Result<&'v [u8], DecodeError> {
@@ -253,9 +278,7 @@ mod tests {
 
     fn datum(account: &Account<'_>) -> Vec<u8> {
         let mut bytes = Vec::new();
-        Encoder::new(Frame::SingleObject)
-            .encode(account, &mut bytes)
-            .expect("encodable");
+        Encoder::new(Frame::SingleObject).encode(account, &mut bytes);
         match unframe(&bytes).expect("framed") {
             Framed::SingleObject { datum, .. } | Framed::Confluent { datum, .. } => datum.to_vec(),
         }

@@ -1,5 +1,7 @@
 //! Is a row news? One against the version that is held.
 
+use super::key::HashedKey;
+use super::store::SlotPlace;
 use super::version::Held;
 use crate::account::{Digest, Op};
 use crate::avro::WriterSchema;
@@ -37,12 +39,24 @@ pub(crate) enum Verdict {
 }
 
 /// What is to be done with a row, and against which version that was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Decision {
     pub verdict: Verdict,
     pub held: Option<Held>,
     /// Whether what is to be written is older than what is held.
     pub is_regressed: bool,
+    /// Of the row's account.
+    pub(super) key: HashedKey,
+    pub(super) against: Against,
+}
+
+/// Where the version stands that a row was judged against.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Against {
+    Nothing,
+    Held(SlotPlace),
+    /// In what the batch writes.
+    Written(usize),
 }
 
 /// docs/delivery.md, "What is written", row by row. `deleted`: when the account's last deletion was known to be committed, where it

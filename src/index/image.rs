@@ -2,8 +2,8 @@
 
 use twox_hash::XxHash3_64;
 
-use super::decision::{Decision, RowVersion, judge};
-use super::key::Key;
+use super::decision::{Against, Decision, RowVersion, judge};
+use super::key::{HashedKey, Key};
 use super::pending::{PendingVersions, Written};
 use super::store::Store;
 use super::tombstones::Tombstones;
@@ -34,7 +34,9 @@ impl Index {
 
     #[cfg(test)]
     pub(crate) fn get(&self, key: &Key) -> Option<Held> {
-        self.held.get(key)
+        self.held
+            .find(&self.held.hashed(key.clone()))
+            .map(|place| self.held.held(place))
     }
 
     #[cfg(test)]
@@ -69,14 +71,14 @@ impl Index {
             went_back: false,
             schema: version.schema,
         };
-        let before = self.held.insert(&Key::new(public_id), held, content);
+        let before = self.held.insert(&self.hashed(public_id), held, content);
         self.checksum ^= before.map_or(0, |before| hash_of(public_id, before.updated_at));
         before.is_none()
     }
 
     /// Takes the removal of an account by a tombstone; gives the hash of what was held.
     pub(super) fn restore_removal(&mut self, public_id: &str) -> Option<u64> {
-        let before = self.held.remove(&Key::new(public_id))?;
+        let before = self.held.remove(&self.hashed(public_id))?;
         let hash = hash_of(public_id, before.updated_at);
         self.checksum ^= hash;
         Some(hash)
@@ -112,7 +114,7 @@ impl Index {
 
     /// Upstream has shown the account.
     pub(crate) fn see(&mut self, public_id: &str) {
-        self.held.see(&Key::new(public_id));
+        self.held.see(&self.hashed(public_id));
     }
 
     /// The accounts that upstream has not shown since [`Index::forget_seen`] and that were held then.
@@ -127,13 +129,17 @@ impl Index {
     }
 
     pub(crate) fn contains(&self, public_id: &str) -> bool {
-        self.held.get(&Key::new(public_id)).is_some()
+        self.held.find(&self.hashed(public_id)).is_some()
+    }
+
+    fn hashed(&self, public_id: &str) -> HashedKey {
+        self.held.hashed(Key::new(public_id))
     }
 
     /// Whether the account is held, or written by the batch itself.
     pub(crate) fn holds(&self, pending: &PendingVersions<'_>, public_id: &str) -> bool {
-        let key = Key::new(public_id);
-        pending.written.contains_key(&key) || self.held.get(&key).is_some()
+        let key = self.hashed(public_id);
+        pending.find(&key).is_some() || self.held.find(&key).is_some()
     }
 
     /// Judges one row, later rows of a batch against earlier ones.
@@ -145,22 +151,33 @@ impl Index {
         row: &RowVersion<'_>,
         first_snapshot_at: i64,
     ) -> Decision {
-        let key = Key::new(row.public_id);
-        let written = pending.written.get(&key).map(|written| written.held);
-        let held = written.or_else(|| self.held.get(&key));
+        let key = self.hashed(row.public_id);
+        let (against, held) = match pending.find(&key) {
+            Some(place) => (Against::Written(place), Some(pending.written[place].held)),
+            None => match self.held.find(&key) {
+                Some(place) => (Against::Held(place), Some(self.held.held(place))),
+                None => (Against::Nothing, None),
+            },
+        };
+        let deleted = self.tombstones.get(&key.key);
         Decision {
-            verdict: judge(held.as_ref(), self.tombstones.get(&key), row, first_snapshot_at),
+            verdict: judge(held.as_ref(), deleted, row, first_snapshot_at),
             held,
             is_regressed: row.is_reconciled && held.is_some_and(|held| row.updated_at < held.updated_at),
+            key,
+            against,
         }
     }
 
     /// What is remembered of the content of the version that a row was judged against.
-    pub(crate) fn content<'i>(&'i self, pending: &'i PendingVersions<'_>, public_id: &str) -> Option<Content<'i>> {
-        let key = Key::new(public_id);
-        match pending.written.get(&key) {
-            Some(written) if !failpoint::is_broken(Rule::BeforeIsOfTheBatch) => written.content.clone(),
-            Some(_) | None => self.held.content(&key),
+    pub(crate) fn content<'i>(&'i self, pending: &'i PendingVersions<'_>, decision: &Decision) -> Option<Content<'i>> {
+        match decision.against {
+            Against::Nothing => None,
+            Against::Held(place) => self.held.content(place),
+            Against::Written(_) if failpoint::is_broken(Rule::BeforeIsOfTheBatch) => {
+                self.held.content(self.held.find(&decision.key)?)
+            }
+            Against::Written(place) => pending.written[place].content.clone(),
         }
     }
 
@@ -185,17 +202,22 @@ impl Index {
             went_back: decision.is_regressed || decision.held.is_some_and(|held| held.went_back),
             schema: row.schema,
         };
-        pending
-            .written
-            .insert(Key::new(row.public_id), Written { held, content });
+        let place = match decision.against {
+            Against::Written(place) => Some(place),
+            Against::Held(_) | Against::Nothing => None,
+        };
+        let key = decision.key;
+        pending.put(place, Written { key, held, content });
     }
 
     /// Notes in `pending` a row that shows again what is held: no page from before it tells more of that version.
-    pub(crate) fn note_repeated(&self, pending: &mut PendingVersions<'_>, row: &RowVersion<'_>) {
-        let key = Key::new(row.public_id);
-        match pending.written.get_mut(&key) {
-            Some(Written { held, .. }) => held.received = held.received.max(row.received),
-            None => pending.repeated.push((key, row.received)),
+    pub(crate) fn note_repeated(&self, pending: &mut PendingVersions<'_>, row: &RowVersion<'_>, decision: Decision) {
+        match decision.against {
+            Against::Written(place) => {
+                let held = &mut pending.written[place].held;
+                held.received = held.received.max(row.received);
+            }
+            Against::Held(_) | Against::Nothing => pending.repeated.push((decision.key, row.received)),
         }
     }
 
@@ -205,10 +227,11 @@ impl Index {
         pending: &mut PendingVersions<'_>,
         key: &Key,
     ) -> Option<(Held, Option<Content<'_>>)> {
-        let held = self.held.get(key)?;
+        let place = self.held.find(&self.held.hashed(key.clone()))?;
+        let held = self.held.held(place);
         pending.checksum ^= hash_of(&key.to_string(), held.updated_at);
         pending.deleted.push(key.clone());
-        Some((held, self.held.content(key)))
+        Some((held, self.held.content(place)))
     }
 
     /// Makes a committed batch part of the index. `now`: what is requested later shows what comes after it.
@@ -217,12 +240,13 @@ impl Index {
         for (key, received) in pending.repeated {
             self.held.receive(&key, received);
         }
-        for (key, Written { held, content }) in pending.written {
+        for Written { key, held, content } in pending.written {
             self.held.insert(&key, held, content.as_ref());
         }
         for key in pending.deleted {
+            let key = self.held.hashed(key);
             self.held.remove(&key);
-            self.tombstones.insert(key, now);
+            self.tombstones.insert(key.key, now);
         }
     }
 }
@@ -277,12 +301,13 @@ mod tests {
         first_snapshot_at: i64,
     ) -> Verdict {
         let decision = index.judge(pending, row, first_snapshot_at);
-        match decision.verdict {
+        let verdict = decision.verdict;
+        match verdict {
             Verdict::Write(_) => index.note(pending, row, decision, None),
-            Verdict::Repeated => index.note_repeated(pending, row),
+            Verdict::Repeated => index.note_repeated(pending, row, decision),
             Verdict::Stale | Verdict::Undecided | Verdict::Regressed => {}
         }
-        decision.verdict
+        verdict
     }
 
     /// Decides and commits one row after another.
@@ -522,7 +547,7 @@ mod tests {
                 let json = serde_json::value::RawValue::from_string(row.json).expect("JSON");
                 let row = read_row(&json, "lender", &rules, &mut scratch).expect("an account");
                 let mut value = Vec::new();
-                encoder.encode(&row.account, &mut value).expect("encodable");
+                encoder.encode(&row.account, &mut value);
                 let content = layout.read(&value[5..]).expect("readable");
                 let version = Version {
                     updated_at: row.account.updated_at,

@@ -13,6 +13,20 @@ impl Key {
     pub(crate) fn new(public_id: &str) -> Self {
         object_id(public_id).map_or_else(|| Self::Other(public_id.into()), Self::ObjectId)
     }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::ObjectId(id) => id,
+            Self::Other(text) => text.as_bytes(),
+        }
+    }
+}
+
+/// A key with the hash that one index has for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HashedKey {
+    pub key: Key,
+    pub hash: u64,
 }
 
 /// The `public_id` that it was made of.

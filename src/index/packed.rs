@@ -8,9 +8,9 @@
 //! since 1970 where its text is the usual one.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use chrono::{NaiveDate, TimeDelta};
+use hashbrown::HashTable;
+use twox_hash::XxHash3_64;
 
 use crate::account::{self, AMOUNT_COUNT, Content, Tracked};
 use crate::varint;
@@ -27,11 +27,12 @@ const STATUS: u16 = IS_DAY << 1;
 const IS_CODE: u16 = STATUS << 1;
 const DELINQUENT_DAYS: u16 = IS_CODE << 1;
 
-/// Texts by number. Currencies and labels are few; what an upstream invents beyond that stands with its account.
+/// Texts by number; they are too few for anybody to choose ones that collide. Currencies and labels are few; what an upstream invents beyond that stands with its account.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
     texts: Vec<Box<str>>,
-    numbers: HashMap<Box<str>, u64>,
+    /// Of each text, by its hash.
+    numbers: HashTable<u64>,
 }
 
 impl Labels {
@@ -40,12 +41,15 @@ impl Labels {
 
     /// Bytes that it takes, about.
     pub(super) fn size(&self) -> usize {
-        self.texts.iter().map(|text| 2 * text.len() + 64).sum()
+        self.texts.iter().map(|text| text.len() + 32).sum()
     }
 
     /// The number of `text`, from 1 on; 0: it has none.
     fn number(&mut self, text: &str) -> u64 {
-        if let Some(number) = self.numbers.get(text) {
+        let hash = |text: &str| XxHash3_64::oneshot(text.as_bytes());
+        let texts = &self.texts;
+        let text_of = |number: &u64| &*texts[*number as usize - 1];
+        if let Some(number) = self.numbers.find(hash(text), |number| text_of(number) == text) {
             return *number;
         }
         if self.texts.len() == Self::MOST || text.len() > Self::LONGEST {
@@ -53,7 +57,9 @@ impl Labels {
         }
         self.texts.push(text.into());
         let number = self.texts.len() as u64;
-        self.numbers.insert(text.into(), number);
+        let texts = &self.texts;
+        let rehash = |number: &u64| hash(&texts[*number as usize - 1]);
+        self.numbers.insert_unique(hash(text), number, rehash);
         number
     }
 
@@ -91,7 +97,7 @@ pub(super) fn pack(content: &Content<'_>, labels: &mut Labels, bytes: &mut Vec<u
     }
     if let Some(due_date) = &tracked.due_date {
         flags |= DUE_DATE;
-        match account::day(due_date) {
+        match tracked.due_date_parsed {
             // There is one text for a day.
             Some(day) => {
                 flags |= IS_DAY;
@@ -128,12 +134,12 @@ pub(super) fn unpack<'s>(mut bytes: &'s [u8], labels: &'s Labels) -> Content<'s>
         *amount = has(1 << place).then(|| signed(left));
     }
     let currency = has(CURRENCY).then(|| Cow::Borrowed(labels.take(left)));
-    let due_date = match (has(DUE_DATE), has(IS_DAY)) {
-        (false, _) => None,
-        (true, false) => Some(Cow::Borrowed(take_text(left))),
+    let (due_date, due_date_parsed) = match (has(DUE_DATE), has(IS_DAY)) {
+        (false, _) => (None, None),
+        (true, false) => (Some(Cow::Borrowed(take_text(left))), None),
         (true, true) => {
-            let day = NaiveDate::default() + TimeDelta::days(signed(left));
-            Some(Cow::Owned(day.format("%d/%m/%Y").to_string()))
+            let day = i32::try_from(signed(left)).expect(PACKED_HERE);
+            (Some(Cow::Owned(account::day_text(day))), Some(day))
         }
     };
     let (status, status_unmapped_code) = match (has(STATUS), has(IS_CODE)) {
@@ -146,8 +152,8 @@ pub(super) fn unpack<'s>(mut bytes: &'s [u8], labels: &'s Labels) -> Content<'s>
     };
     let mut tracked = Tracked {
         currency,
-        due_date_parsed: due_date.as_deref().and_then(account::day),
         due_date,
+        due_date_parsed,
         status,
         status_unmapped_code,
         delinquent_days_on_submission: has(DELINQUENT_DAYS).then(|| signed(left)),

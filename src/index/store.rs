@@ -13,7 +13,7 @@ use std::collections::BinaryHeap;
 use hashbrown::HashTable;
 use twox_hash::XxHash3_64;
 
-use super::key::Key;
+use super::key::{HashedKey, Key};
 use super::packed::{self, Labels};
 use super::schemas::{self, Schemas};
 use super::version::Held;
@@ -55,8 +55,13 @@ impl Store {
     /// Makes room in the table: one that grows leaves its smaller predecessors behind with the allocator.
     pub(super) fn reserve(&mut self, count: usize) {
         let (slots, seed) = (&self.slots, self.seed);
-        self.places
-            .reserve(count, |place| hash(seed, key_bytes(slots.get(*place))));
+        self.places.reserve(count, |place| hash(seed, slots.get(*place)));
+    }
+
+    /// The one hash that everything that is asked of `key` needs.
+    pub(super) fn hashed(&self, key: Key) -> HashedKey {
+        let hash = XxHash3_64::oneshot_with_seed(self.seed, key.bytes());
+        HashedKey { key, hash }
     }
 
     /// Bytes that it takes, with what is made room for.
@@ -64,23 +69,27 @@ impl Store {
         self.places.allocation_size() + self.slots.size() + self.labels.size()
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<Held> {
-        self.find(key)
-            .map(|place| Slot::of(self.slots.get(place), &self.schemas).held)
+    /// Where an account stands until the next one is inserted, received or removed.
+    pub(super) fn find(&self, key: &HashedKey) -> Option<SlotPlace> {
+        let is_it = |place: &SlotPlace| is_of(self.slots.get(*place), &key.key);
+        self.places.find(key.hash, is_it).copied()
+    }
+
+    pub(super) fn held(&self, place: SlotPlace) -> Held {
+        Slot::of(self.slots.get(place), &self.schemas).held
     }
 
     /// What is remembered of the version's content, if anything is.
-    pub(super) fn content(&self, key: &Key) -> Option<Content<'_>> {
-        let slot = Slot::of(self.slots.get(self.find(key)?), &self.schemas);
+    pub(super) fn content(&self, place: SlotPlace) -> Option<Content<'_>> {
+        let slot = Slot::of(self.slots.get(place), &self.schemas);
         (!slot.content.is_empty()).then(|| packed::unpack(slot.content, &self.labels))
     }
 
     /// Gives what was held before.
-    pub(super) fn insert(&mut self, key: &Key, held: Held, content: Option<&Content<'_>>) -> Option<Held> {
+    pub(super) fn insert(&mut self, key: &HashedKey, held: Held, content: Option<&Content<'_>>) -> Option<Held> {
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        put_key(key, &mut bytes);
-        let key_size = bytes.len();
+        put_key(&key.key, &mut bytes);
         bytes[0] |= if held.is_regressed { REGRESSED } else { 0 };
         bytes[0] |= if held.went_back { WENT_BACK } else { 0 };
         bytes[0] |= self.schemas.add(held.schema) << SCHEMA_SHIFT;
@@ -91,10 +100,9 @@ impl Store {
             packed::pack(content, &mut self.labels, &mut bytes);
         }
         let (slots, seed) = (&mut self.slots, self.seed);
-        let hashed = hash(seed, &bytes[1..key_size]);
         let found = self
             .places
-            .find_mut(hashed, |place| is_of(slots.get(*place), &bytes[..key_size]));
+            .find_mut(key.hash, |place| is_of(slots.get(*place), &key.key));
         let before = match found {
             Some(place) => {
                 let before = Slot::of(slots.get(*place), &self.schemas).held;
@@ -105,7 +113,7 @@ impl Store {
             None => {
                 let place = slots.put(&bytes);
                 self.places
-                    .insert_unique(hashed, place, |place| hash(seed, key_bytes(slots.get(*place))));
+                    .insert_unique(key.hash, place, |place| hash(seed, slots.get(*place)));
                 None
             }
         };
@@ -114,7 +122,7 @@ impl Store {
     }
 
     /// What is held of the account was received once more.
-    pub(super) fn receive(&mut self, key: &Key, received: Tick) {
+    pub(super) fn receive(&mut self, key: &HashedKey, received: Tick) {
         let Some(place) = self.find(key) else { return };
         let slot = self.slots.get(place);
         let Slot {
@@ -132,8 +140,7 @@ impl Store {
         bytes.extend_from_slice(content);
         let moved = self.slots.replace(place, &bytes);
         if moved != place {
-            let hashed = hash(self.seed, key_bytes(&bytes));
-            let found = self.places.find_mut(hashed, |found| *found == place);
+            let found = self.places.find_mut(key.hash, |found| *found == place);
             *found.expect("it was found above") = moved;
         }
         self.scratch = bytes;
@@ -146,7 +153,7 @@ impl Store {
         }
     }
 
-    pub(super) fn see(&mut self, key: &Key) {
+    pub(super) fn see(&mut self, key: &HashedKey) {
         if let Some(place) = self.find(key) {
             self.slots.get_mut(place)[0] &= !UNSEEN;
         }
@@ -189,36 +196,15 @@ impl Store {
     }
 
     /// Gives what was held.
-    pub(super) fn remove(&mut self, key: &Key) -> Option<Held> {
-        let mut bytes = Vec::new();
-        put_key(key, &mut bytes);
+    pub(super) fn remove(&mut self, key: &HashedKey) -> Option<Held> {
         let slots = &mut self.slots;
-        let hashed = hash(self.seed, &bytes[1..]);
-        let found = self.places.find_entry(hashed, |place| is_of(slots.get(*place), &bytes));
+        let is_it = |place: &SlotPlace| is_of(slots.get(*place), &key.key);
+        let found = self.places.find_entry(key.hash, is_it);
         let (place, _) = found.ok()?.remove();
         let held = Slot::of(slots.get(place), &self.schemas).held;
         self.schemas.remove(held.schema);
         slots.free(place);
         Some(held)
-    }
-
-    fn find(&self, key: &Key) -> Option<SlotPlace> {
-        let mut buffer = [0; 13];
-        let mut long = Vec::new();
-        let bytes: &[u8] = match key {
-            Key::ObjectId(id) => {
-                buffer[0] = OBJECT_ID;
-                buffer[1..].copy_from_slice(id);
-                &buffer
-            }
-            Key::Other(_) => {
-                put_key(key, &mut long);
-                &long
-            }
-        };
-        let hashed = hash(self.seed, &bytes[1..]);
-        let found = self.places.find(hashed, |place| is_of(self.slots.get(*place), bytes));
-        found.copied()
     }
 }
 
@@ -249,35 +235,37 @@ fn put_key(key: &Key, bytes: &mut Vec<u8>) {
     }
 }
 
-/// A slot's key, without the byte before it.
-fn key_bytes(slot: &[u8]) -> &[u8] {
-    if slot[0] & KEY_KIND == OBJECT_ID {
-        return &slot[1..13];
-    }
+/// A slot's key, and what stands behind it.
+fn split_key(slot: &[u8]) -> (&[u8], &[u8]) {
     let mut left = &slot[1..];
-    let size = varint::take(&mut left).expect(WRITTEN_HERE) as usize;
-    &slot[1..slot.len() - left.len() + size]
+    let size = match slot[0] & KEY_KIND {
+        OBJECT_ID => 12,
+        _ => varint::take(&mut left).expect(WRITTEN_HERE) as usize,
+    };
+    left.split_at(size)
 }
 
-/// Whether it is that of `key`, given with the byte before it.
-fn is_of(slot: &[u8], key: &[u8]) -> bool {
-    slot[0] & KEY_KIND == key[0] & KEY_KIND && key_bytes(slot) == &key[1..]
+/// Whether it is that of `key`.
+fn is_of(slot: &[u8], key: &Key) -> bool {
+    match key {
+        Key::ObjectId(id) => slot[0] & KEY_KIND == OBJECT_ID && slot[1..13] == *id,
+        Key::Other(text) => slot[0] & KEY_KIND == TEXT && split_key(slot).0 == text.as_bytes(),
+    }
 }
 
 fn key_of(slot: &[u8]) -> Key {
-    let bytes = key_bytes(slot);
+    let (bytes, _) = split_key(slot);
     if slot[0] & KEY_KIND == OBJECT_ID {
         return Key::ObjectId(bytes.try_into().expect(WRITTEN_HERE));
     }
-    let mut text = bytes;
-    let _size = varint::take(&mut text);
-    Key::Other(std::str::from_utf8(text).expect(WRITTEN_HERE).into())
+    Key::Other(std::str::from_utf8(bytes).expect(WRITTEN_HERE).into())
 }
 
 const WRITTEN_HERE: &str = "what was packed can be unpacked";
 
-fn hash(seed: u64, key: &[u8]) -> u64 {
-    XxHash3_64::oneshot_with_seed(seed, key)
+/// Of a slot's key, as [`Store::hashed`] makes it.
+fn hash(seed: u64, slot: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(seed, split_key(slot).0)
 }
 
 /// A slot told apart.
@@ -291,7 +279,7 @@ struct Slot<'s> {
 
 impl<'s> Slot<'s> {
     fn of(slot: &'s [u8], schemas: &Schemas) -> Self {
-        let mut left = &slot[1 + key_bytes(slot).len()..];
+        let (_, mut left) = split_key(slot);
         let updated_at = varint::take(&mut left).map(varint::unzigzag).expect(WRITTEN_HERE);
         let (digest, rest) = left.split_first_chunk().expect(WRITTEN_HERE);
         left = rest;
@@ -317,7 +305,7 @@ impl<'s> Slot<'s> {
 
 /// Where a slot is: its size class and its place among those of the class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct SlotPlace(u32);
+pub(super) struct SlotPlace(u32);
 
 /// Sizes go up by this.
 const STEP: usize = 4;
@@ -513,19 +501,20 @@ mod tests {
                 match step {
                     0..=3 => {
                         let held = Held { updated_at, digest, received, is_regressed, went_back, schema };
-                        let before = store.insert(&key, held, content.as_ref());
+                        let before = store.insert(&store.hashed(key.clone()), held, content.as_ref());
                         prop_assert_eq!(before, map.insert(key, (held, content)).map(|(held, _)| held));
                     }
-                    4 => store.see(&key),
+                    4 => store.see(&store.hashed(key)),
                     8 => {
-                        store.receive(&key, received);
+                        store.receive(&store.hashed(key.clone()), received);
                         if let Some((held, _)) = map.get_mut(&key) {
                             held.received = held.received.max(received);
                         }
                     }
                     _ => {
-                        prop_assert_eq!(store.remove(&key), map.remove(&key).map(|(held, _)| held));
-                        prop_assert_eq!(store.get(&key), None);
+                        let hashed = store.hashed(key.clone());
+                        prop_assert_eq!(store.remove(&hashed), map.remove(&key).map(|(held, _)| held));
+                        prop_assert_eq!(store.find(&hashed), None);
                     }
                 }
             }
@@ -542,8 +531,9 @@ mod tests {
             map.values().for_each(|(held, _)| *schemas.entry(held.schema).or_insert(0) += 1);
             prop_assert_eq!(store.schemas().into_iter().collect::<HashMap<_, _>>(), schemas);
             for (key, (held, content)) in &map {
-                prop_assert_eq!(store.get(key), Some(*held));
-                prop_assert_eq!(store.content(key), content.clone());
+                let place = store.find(&store.hashed(key.clone())).expect("it is held");
+                prop_assert_eq!(store.held(place), *held);
+                prop_assert_eq!(store.content(place), content.clone());
             }
         }
     }
@@ -561,9 +551,10 @@ mod tests {
         };
         for round in 0..10_000 {
             // Of another size each time.
-            store.insert(&Key::ObjectId([1; 12]), held(1 << (round % 40)), None);
-            store.insert(&Key::Other("y".repeat(300 + round % 7).into()), held(0), None);
-            store.remove(&Key::Other("y".repeat(300 + round % 7).into()));
+            store.insert(&store.hashed(Key::ObjectId([1; 12])), held(1 << (round % 40)), None);
+            let long = store.hashed(Key::Other("y".repeat(300 + round % 7).into()));
+            store.insert(&long, held(0), None);
+            store.remove(&long);
         }
         assert_eq!((store.len(), store.slots.large.len()), (1, 1));
         assert!(store.slots.classes.iter().all(|class| class.count <= 1));
@@ -581,15 +572,15 @@ mod tests {
                 went_back: true,
                 schema: WriterSchema::Id(number),
             };
-            store.insert(&Key::new(&number.to_string()), held, None);
+            store.insert(&store.hashed(Key::new(&number.to_string())), held, None);
         }
         let schemas = store.schemas();
         assert_eq!(schemas[0], (WriterSchema::Unknown, 100 - 15));
         assert_eq!(schemas.len(), 16);
         let of = |number: u32| {
-            store
-                .get(&Key::new(&number.to_string()))
-                .map(|held| (held.schema, held.is_regressed))
+            let place = store.find(&store.hashed(Key::new(&number.to_string())))?;
+            let held = store.held(place);
+            Some((held.schema, held.is_regressed))
         };
         assert_eq!(of(14), Some((WriterSchema::Id(14), true)));
         assert_eq!(of(15), Some((WriterSchema::Unknown, true)));

@@ -42,6 +42,8 @@ pub(super) struct Reports {
     last_error: Mutex<Option<String>>,
     /// How long a quota held this client back at a time, in the last of its statistics that know of any.
     throttled: Mutex<Option<Duration>>,
+    /// Records of the open transaction whose reports are still to come; fewer only while `deliveries` is locked.
+    outstanding: AtomicU64,
     deliveries: Mutex<Deliveries>,
     delivered: Condvar,
     /// Where its statistics go, if they are asked for.
@@ -63,9 +65,10 @@ struct Totals {
 /// The delivery reports of the open transaction.
 #[derive(Debug, Default)]
 struct Deliveries {
-    outstanding: u64,
     failed: Option<(String, KafkaError)>,
     written: Vec<WrittenTo>,
+    /// The place in `written` of the last report: those of a partition come one after another.
+    last: usize,
 }
 
 /// Where records of one transaction stand in a partition.
@@ -87,9 +90,12 @@ impl Deliveries {
         let Ok(partition) = usize::try_from(partition) else {
             return;
         };
-        // Reports of a partition come one after another.
-        let mut known = self.written.iter_mut().rev();
-        match known.find(|known| known.partition == partition && known.topic == topic) {
+        let is_it = |known: &WrittenTo| known.partition == partition && known.topic == topic;
+        if !self.written.get(self.last).is_some_and(is_it) {
+            let place = self.written.iter().position(is_it);
+            self.last = place.unwrap_or(self.written.len());
+        }
+        match self.written.get_mut(self.last) {
             Some(known) => {
                 (known.first, known.end) = (known.first.min(offset), known.end.max(offset + 1));
                 known.is_partly_unknown |= offset < 0;
@@ -167,11 +173,11 @@ impl Context {
     }
 
     pub(crate) fn sending(&self) {
-        lock(&self.reports.deliveries).outstanding += 1;
+        self.reports.outstanding.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn not_sent(&self) {
-        lock(&self.reports.deliveries).outstanding -= 1;
+        self.reports.outstanding.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Where the records of the transaction stand that has ended.
@@ -188,8 +194,9 @@ impl Context {
                 return Err(failed);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if deliveries.outstanding == 0 || left.is_zero() {
-                return Ok(deliveries.outstanding == 0);
+            let are_all_in = self.reports.outstanding.load(Ordering::SeqCst) == 0;
+            if are_all_in || left.is_zero() {
+                return Ok(are_all_in);
             }
             let waited = self.reports.delivered.wait_timeout(deliveries, left);
             deliveries = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
@@ -358,7 +365,7 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         let mut deliveries = lock(&self.reports.deliveries);
-        deliveries.outstanding -= 1;
+        let outstanding = self.reports.outstanding.fetch_sub(1, Ordering::SeqCst) - 1;
         match result {
             Ok(message) => deliveries.note(message.topic(), message.partition(), message.offset()),
             Err((error, message)) => {
@@ -367,7 +374,7 @@ impl ProducerContext for Context {
                     .get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
             }
         }
-        if deliveries.outstanding == 0 || deliveries.failed.is_some() {
+        if outstanding == 0 || deliveries.failed.is_some() {
             self.reports.delivered.notify_all();
         }
     }

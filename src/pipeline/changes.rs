@@ -103,7 +103,7 @@ impl ChangeRecorder {
         destination: &mut ChangePlace<'_>,
     ) -> ChangeRecord<'a> {
         let start = destination.heads.len();
-        self.encoder.encode(&head, destination.heads).expect(FITS);
+        self.encoder.encode(&head, destination.heads);
         let after = match account.op {
             Op::Deleted => &[],
             Op::Read | Op::Created | Op::Updated => datum(account.value),
@@ -119,7 +119,7 @@ impl ChangeRecorder {
             // The texts of a version that is over must not keep this one out.
             head.before = None;
             destination.heads.truncate(start);
-            self.encoder.encode(&head, destination.heads).expect(FITS);
+            self.encoder.encode(&head, destination.heads);
             change.head.end = destination.heads.len();
             change.moved = None;
         }
@@ -138,7 +138,6 @@ pub(crate) struct ChangePlace<'r> {
 }
 
 const ENCODED_HERE: &str = "the value was encoded by this process";
-const FITS: &str = "a change fits its schema by its type";
 
 fn datum(value: &[u8]) -> &[u8] {
     match unframe(value).expect(ENCODED_HERE) {

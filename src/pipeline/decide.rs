@@ -156,7 +156,7 @@ impl<'a> Draft<'_, 'a> {
                 let mut content = None;
                 if let Some((changes, topic)) = decider.changes() {
                     let after = changes.content(account.value);
-                    let before = judged.held.and_then(|_| index.content(&self.plan.news, public_id));
+                    let before = index.content(&self.plan.news, &judged);
                     let mut destination = decider.destination(topic, &mut self.plan.records.heads);
                     let change = changes.change(account, &after, judged.held, before.as_ref(), &mut destination);
                     if let Some(change) = change {
@@ -180,7 +180,7 @@ impl<'a> Draft<'_, 'a> {
             Verdict::Repeated => match judged.held {
                 Some(held) if decider.is_to_republish(&held) => self.republish(account, &candidate, judged),
                 Some(_) | None => {
-                    index.note_repeated(&mut self.plan.news, &candidate);
+                    index.note_repeated(&mut self.plan.news, &candidate, judged);
                     self.plan.tally.repeated += 1;
                 }
             },
@@ -204,9 +204,10 @@ impl<'a> Draft<'_, 'a> {
     }
 
     /// Writes what is held once more, and nothing to `changes`.
-    fn republish(&mut self, account: AccountRecord<'a>, row: &RowVersion<'a>, judged: Decision) {
+    fn republish(&mut self, account: AccountRecord<'a>, row: &RowVersion<'a>, mut judged: Decision) {
+        judged.is_regressed = judged.held.is_some_and(|held| held.is_regressed);
         let account = AccountRecord {
-            is_regressed: judged.held.is_some_and(|held| held.is_regressed),
+            is_regressed: judged.is_regressed,
             is_republished: true,
             ..account
         };
@@ -214,11 +215,7 @@ impl<'a> Draft<'_, 'a> {
             .decider
             .changes()
             .map(|(changes, _)| changes.content(account.value));
-        let decision = Decision {
-            is_regressed: account.is_regressed,
-            ..judged
-        };
-        self.holdings.index.note(&mut self.plan.news, row, decision, content);
+        self.holdings.index.note(&mut self.plan.news, row, judged, content);
         self.plan.records.accounts.push(account);
         self.plan.tally.republished += 1;
     }

@@ -6,7 +6,6 @@ use super::drift::Unfit;
 use super::page::{DeadRow, EncodedRow, Entry, ReceivedRow, Span};
 use super::row_encoder::RowEncoder;
 use crate::account::{self, JsonType, Reason, Rejected, Scratch};
-use crate::avro::EncodeError;
 use crate::upstream::DAMAGE;
 
 /// The rows of a page as they become bytes.
@@ -25,12 +24,12 @@ pub(super) struct Encoded {
 
 impl Encoded {
     /// Takes one row; gives its `updated_at`, if it has a usable one.
-    pub(super) fn take(&mut self, json: &RawValue, how: &RowEncoder) -> Result<Option<i64>, EncodeError> {
+    pub(super) fn take(&mut self, json: &RawValue, how: &RowEncoder) -> Option<i64> {
         match account::read_row(json, &how.lender, &how.rules, &mut self.scratch) {
             Ok(row) => {
                 let public_id = self.put(row.account.public_id.as_bytes());
                 let start = self.bytes.len();
-                how.encoder.encode(&row.account, &mut self.bytes)?;
+                how.encoder.encode(&row.account, &mut self.bytes);
                 let value = self.span_from(start);
                 let is_large = self.bytes.len() - start > how.large_value;
                 row.invalid.iter().for_each(|field| self.note(field, false, json));
@@ -56,7 +55,7 @@ impl Encoded {
                     received,
                 };
                 self.entries.push(Entry::Account(row));
-                Ok(Some(updated_at))
+                Some(updated_at)
             }
             Err(rejected) => {
                 let digest = account::dead_letter_digest(json, json.get().as_bytes(), &how.rules);
@@ -66,7 +65,7 @@ impl Encoded {
                 let json = self.put(json.get().as_bytes());
                 let updated_at = rejected.updated_at;
                 self.entries.push(Entry::DeadLetter(DeadRow { json, rejected, digest }));
-                Ok(updated_at)
+                updated_at
             }
         }
     }

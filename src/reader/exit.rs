@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::ask::NotReconciled;
 use super::stuck::{STUCK, STUCK_ADVICE};
-use crate::avro::EncodeError;
 use crate::exit::{Diagnosis, ErrorCode, Exit};
 use crate::policy::{self, AfterRequest};
 use crate::sink::SinkError;
@@ -29,8 +28,6 @@ pub(crate) enum ReaderError {
     OutOfPatience { patience: Duration, text: String },
     #[error(transparent)]
     NotReconciled(#[from] NotReconciled),
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
     /// The dead letters to be replayed.
     #[error("reading the dead letters")]
     Letters(#[source] SinkError),
@@ -56,7 +53,6 @@ impl Diagnosis for ReaderError {
             Self::Stuck(_) => STUCK,
             Self::OutOfPatience { .. } => ErrorCode::U27,
             Self::NotReconciled(error) => error.code(),
-            Self::Encode(error) => error.code(),
             Self::Letters(error) => error.code(),
         }
     }
@@ -69,7 +65,6 @@ impl Diagnosis for ReaderError {
                 "what is read is committed, and the next run goes on from there; --patience waits longer"
             }
             Self::NotReconciled(error) => error.advice(),
-            Self::Encode(error) => error.advice(),
             Self::Letters(_) => {
                 "check that the brokers are up, then run it again: what is written is not written twice"
             }
@@ -80,11 +75,9 @@ impl Diagnosis for ReaderError {
         match self {
             // What was tried so far stays; the rest is tried by running it again.
             Self::Letters(_) => Exit::Failed,
-            Self::Upstream(_)
-            | Self::Stuck(_)
-            | Self::OutOfPatience { .. }
-            | Self::NotReconciled(_)
-            | Self::Encode(_) => self.code().exit(),
+            Self::Upstream(_) | Self::Stuck(_) | Self::OutOfPatience { .. } | Self::NotReconciled(_) => {
+                self.code().exit()
+            }
         }
     }
 }

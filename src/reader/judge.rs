@@ -8,11 +8,9 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::encoded::Encoded;
-use super::exit::ReaderExit;
 use super::page::{Entry, MAX_CURSOR, Page, PageTail, Unverified};
 use super::row_encoder::RowEncoder;
 use crate::account::Digest;
-use crate::avro::EncodeError;
 use crate::failpoint::{self, Rule};
 use crate::progress::{Place, Step, Timestamp, Walk};
 use crate::upstream::{Answer, PageBody, PageRequest, RequestId, UpstreamError};
@@ -52,16 +50,16 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Verifies and encodes; tells the next cursor as soon as it is known.
-    pub(super) fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Page, NoPage> {
+    pub(super) fn page(self, answer: &Answer, next: oneshot::Sender<Option<String>>) -> Result<Page, PageFault> {
         let body = answer.page_with_damage().map_err(PageFault::Upstream)?;
         if let Err(damage) = answer.whole() {
             let damaged = || body.rows.iter().filter_map(|row| answer.damage_of(row));
             if !self.takes_damaged && !self.encoder.knows_damage(damaged()) {
-                return Err(PageFault::Upstream(damage).into());
+                return Err(PageFault::Upstream(damage));
             }
             self.encoder.note_damage(damaged());
         }
-        let unverified = |why| Err(PageFault::Unverified(why, answer.request_id.clone()).into());
+        let unverified = |why| Err(PageFault::Unverified(why, answer.request_id.clone()));
         if let Err(why) = self.verify_envelope(&body) {
             return unverified(why);
         }
@@ -88,7 +86,7 @@ impl Judge {
         for (row, json) in body.rows.iter().enumerate() {
             let updated_at = match answer.damage_of(json) {
                 Some(received) => encoded.take_damaged(json, received, &self.encoder),
-                None => encoded.take(json, &self.encoder)?,
+                None => encoded.take(json, &self.encoder),
             };
             let Some(updated_at) = updated_at else {
                 is_later = true;
@@ -103,7 +101,7 @@ impl Judge {
                 match (self.last_id.as_deref(), encoded.last_id()) {
                     (Some(before), Some(id)) if id > before => is_another = true,
                     (Some(_), None) => {}
-                    (None, _) | (Some(_), Some(_)) => return Err(PageFault::PerhapsRepeated.into()),
+                    (None, _) | (Some(_), Some(_)) => return Err(PageFault::PerhapsRepeated),
                 }
             } else {
                 is_another = true;
@@ -122,7 +120,7 @@ impl Judge {
             }
         }
         if !is_another {
-            return Err(PageFault::PerhapsRepeated.into());
+            return Err(PageFault::PerhapsRepeated);
         }
         if let Some(before_end) = before_end {
             encoded.entries.truncate(before_end);
@@ -281,30 +279,10 @@ impl Judge {
     }
 }
 
-/// Why a try brought no page.
+/// Why a try brought no page: it is asked for again.
 pub(super) enum PageFault {
     Upstream(UpstreamError),
     Unverified(Unverified, RequestId),
     /// The first page under a cursor of an earlier process may be the one before it: only that process could tell.
     PerhapsRepeated,
-}
-
-/// What there is instead of a page.
-pub(super) enum NoPage {
-    /// It is asked for again.
-    Fault(PageFault),
-    /// The reader ends.
-    Exit(ReaderExit),
-}
-
-impl From<PageFault> for NoPage {
-    fn from(fault: PageFault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<EncodeError> for NoPage {
-    fn from(error: EncodeError) -> Self {
-        Self::Exit(error.into())
-    }
 }

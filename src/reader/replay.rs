@@ -100,10 +100,7 @@ impl Replay {
                 return Ok(());
             }
         };
-        if let Err(error) = self.page.take(json, &self.encoder) {
-            self.count_unreadable(error.to_string());
-            return Ok(());
-        }
+        self.page.take(json, &self.encoder);
         if let Some(Entry::DeadLetter(dead)) = self.page.entries.pop_if(|entry| matches!(entry, Entry::DeadLetter(_))) {
             self.page.bytes.truncate(dead.json.start as usize);
             let why = match &dead.rejected.reason {

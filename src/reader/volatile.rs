@@ -6,7 +6,6 @@
 //! at each reading. That is over when a window is better and no such one was seen for a while: labels that were resolved anew
 //! differ once.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(600);
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 
 /// A row's members by name, each with a hash of its value.
-pub(super) type MemberHashes<'a> = Vec<(Cow<'a, str>, u64)>;
+pub(super) type MemberHashes = Vec<(String, u64)>;
 
 /// What is worth a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,13 +112,13 @@ struct Alarm {
 
 impl Volatile {
     /// Takes a row of a page that may come again. `members` is asked for few of them.
-    pub(super) fn note<'a>(
+    pub(super) fn note(
         &mut self,
         public_id: &[u8],
         updated_at: i64,
         digest: Digest,
         now: Timestamp,
-        members: impl FnOnce() -> MemberHashes<'a>,
+        members: impl FnOnce() -> MemberHashes,
     ) {
         let key = XxHash3_64::oneshot(public_id);
         if let Some(kept) = self.kept.get_mut(&key) {
@@ -227,7 +226,7 @@ impl Volatile {
     }
 
     /// The members by the places of their names, sorted. Those that find no room are left out.
-    fn placed(&mut self, members: MemberHashes<'_>) -> Vec<(u16, u64)> {
+    fn placed(&mut self, members: MemberHashes) -> Vec<(u16, u64)> {
         let mut placed = Vec::with_capacity(members.len().min(MAX_MEMBERS));
         for (name, hash) in members.into_iter().take(MAX_MEMBERS) {
             let name = match name.char_indices().nth(MAX_NAME) {
@@ -302,7 +301,7 @@ mod tests {
                 let members = || {
                     members
                         .iter()
-                        .map(|(name, value)| (Cow::Borrowed(*name), *value))
+                        .map(|(name, value)| ((*name).to_owned(), *value))
                         .collect()
                 };
                 let (id, updated_at) = (number.to_le_bytes(), i64::try_from(*number).expect("few"));
@@ -322,7 +321,7 @@ mod tests {
                 let members = || {
                     members
                         .iter()
-                        .map(|(name, value)| (Cow::Borrowed(*name), *value))
+                        .map(|(name, value)| ((*name).to_owned(), *value))
                         .collect()
                 };
                 self.volatile.note(&number.to_le_bytes(), 7, hash, now, members);
@@ -372,12 +371,7 @@ mod tests {
         let again: Vec<(&str, u64)> = vec![("status", 1), ("merchant_name", 60)];
         for minute in 2..30 {
             for number in 0..80u64 {
-                let members = || {
-                    again
-                        .iter()
-                        .map(|(name, value)| (Cow::Borrowed(*name), *value))
-                        .collect()
-                };
+                let members = || again.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
                 let now = Timestamp(minute * 60_000);
                 told.volatile.note(&number.to_le_bytes(), 7, Digest(60), now, members);
             }
@@ -418,7 +412,7 @@ mod tests {
     fn a_row_that_changed_under_another_time_is_no_reading_of_the_same() {
         let mut volatile = Volatile::default();
         for minute in 0..100 {
-            let members = || vec![(Cow::Borrowed("status"), minute)];
+            let members = || vec![("status".to_owned(), minute)];
             let updated_at = i64::try_from(minute).expect("few");
             for id in 0..50u64 {
                 let digest = Digest(minute);
@@ -468,7 +462,7 @@ mod tests {
         for reading in 0..5u64 {
             for number in 0..5_000u64 {
                 let name = |member: u64| format!("{number}-{member}-{}", "é".repeat(150));
-                let members = || (0..200).map(|member| (Cow::Owned(name(member)), reading)).collect();
+                let members = || (0..200).map(|member| (name(member), reading)).collect();
                 volatile.note(&number.to_le_bytes(), 7, Digest(reading), Timestamp(0), members);
             }
             said.extend(volatile.judge(Timestamp(0)));

@@ -12,7 +12,7 @@ use super::context::{Until, WalkContext};
 use super::count::RowCount;
 use super::exit::{ReaderError, ReaderExit};
 use super::incoming::Item;
-use super::judge::{Judge, NoPage, PageFault};
+use super::judge::{Judge, PageFault};
 use super::ladder::{Ladder, Rung, Trouble};
 use super::page::{Page, PageTail};
 use super::shares::Shares;
@@ -227,8 +227,7 @@ impl<'w> OneWalk<'w> {
                         self.share(context, shares);
                     }
                 }
-                Err(NoPage::Exit(exit)) => return Err(exit),
-                Err(NoPage::Fault(fault)) => {
+                Err(fault) => {
                     ahead = None;
                     if let (Some(shares), Some(stop)) = (shares, self.walk.stop()) {
                         shares.paused(stop);
@@ -275,10 +274,10 @@ impl<'w> OneWalk<'w> {
         context: &WalkContext,
         mut under_way: Ahead,
         ahead: &mut Option<Ahead>,
-    ) -> Result<Page, NoPage> {
+    ) -> Result<Page, PageFault> {
         let (answer, mut taken) = match (&mut under_way.answer).await {
             Ok(Ok(arrived)) => arrived,
-            Ok(Err(error)) => return Err(PageFault::Upstream(error).into()),
+            Ok(Err(error)) => return Err(PageFault::Upstream(error)),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         let request = under_way.request.clone();

@@ -247,13 +247,11 @@ pub(super) fn account_headers(account: &AccountRecord<'_>, lender: &str) -> Owne
     if account.is_tombstone() {
         return text_headers(&[(header::OP, account.op.letter()), (header::LENDER, lender)]);
     }
-    let updated_at = account.updated_at.to_string();
-    let digest = account.digest.to_string();
     let mut headers = text_headers(&[
         (header::OP, account.op.letter()),
-        (header::SOURCE_TS_MS, &updated_at),
+        (header::SOURCE_TS_MS, itoa::Buffer::new().format(account.updated_at)),
         (header::LENDER, lender),
-        (header::DIGEST, &digest),
+        (header::DIGEST, account.digest.text(&mut [0; Digest::SIZE])),
     ]);
     for (key, text) in [
         (header::INVALID, account.invalid),

@@ -138,7 +138,7 @@ impl Again {
 }
 
 /// The members of the accounts' content, by `public_id` and `updated_at`.
-type Contents<'a> = HashMap<(Cow<'a, str>, i64), Vec<(Cow<'a, str>, u64)>>;
+type Contents<'a> = HashMap<(Cow<'a, str>, i64), Vec<(String, u64)>>;
 
 fn contents<'a>(rows: &[&'a RawValue], rules: &Rules) -> Contents<'a> {
     let mut scratch = Scratch::default();

@@ -257,9 +257,7 @@ mod tests {
 
     fn content(account: &Account<'_>) -> Content {
         let mut bytes = Vec::new();
-        Encoder::new(Frame::Confluent { schema_id: 1 })
-            .encode(account, &mut bytes)
-            .expect("encodable");
+        Encoder::new(Frame::Confluent { schema_id: 1 }).encode(account, &mut bytes);
         let value = Decoder::new(ACCOUNT.text).and_then(|decoder| decoder.decode(&bytes[5..]));
         Content::Avro {
             schema: Schema::Id(1),
