@@ -2,8 +2,10 @@
 //!
 //! A broker, a registry and a simulator run on this machine beside what is measured. Everything that is compared is
 //! measured in turn in this one run, three times; medians are reported. With `-- --write`, the figures and the picture go
-//! into `docs/`.
+//! into `docs/`. With `-- --against BINARY`, this build beside another one.
 
+#[path = "end_to_end/against.rs"]
+mod against;
 #[path = "end_to_end/ceiling.rs"]
 mod ceiling;
 #[path = "end_to_end/codecs.rs"]
@@ -12,6 +14,8 @@ mod codecs;
 mod follower;
 #[path = "end_to_end/group.rs"]
 mod group;
+#[path = "end_to_end/peer.rs"]
+mod peer;
 #[path = "end_to_end/picture.rs"]
 mod picture;
 #[path = "end_to_end/process.rs"]
@@ -108,6 +112,12 @@ fn main() {
     let is_written = is_asked("--write");
     let testbed = Testbed::start().unwrap_or_else(|error| panic!("{}", d02_source::exit::chain(&error)));
     let mut report = Report::default();
+    if let [option, other] = &asked[..]
+        && option == "--against"
+    {
+        against::against(&testbed, Path::new(other), &mut report);
+        return println!("{}", report.text);
+    }
     for (part, measure) in PARTS {
         if is_written || asked.is_empty() || is_asked(part) {
             measure(&testbed, &mut report);
@@ -122,7 +132,7 @@ fn main() {
 type Part = (&'static str, fn(&Testbed, &mut Report));
 
 /// What can be asked for by name; all of it, if nothing is.
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     ("walk", walk),
     ("sizes", sizes),
     ("restore", restore),
@@ -135,6 +145,7 @@ const PARTS: [Part; 12] = [
     ("hand-over", group::hand_over),
     ("take-over", group::take_over),
     ("codecs", codecs::codecs),
+    ("peer", peer::peer),
 ];
 
 /// With `changes`, which writes a second record for each row, and without; one after the other in every round.

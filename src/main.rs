@@ -13,6 +13,15 @@ use d02_source::log;
 use d02_source::progress_bar::AboveBars;
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// jemalloc's settings, which it looks for under this name: a pointer to text that ends with a zero byte, as a reference to its first
+/// byte is one. Two arenas: one for each thread would each keep what it has freed.
+#[allow(unsafe_code)]
+#[unsafe(export_name = "malloc_conf")]
+static ALLOCATOR_SETTINGS: &u8 = &b"narenas:2\0"[0];
+
 /// Streams ClearGrid D02 borrower accounts into a compacted Kafka topic, exactly once
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 120)]

@@ -103,7 +103,7 @@ pub(crate) fn produce(servers: &str, topics: &[String], rows_a_transaction: usiz
 }
 
 /// Six partitions, as the source's own.
-fn create(servers: &str, topic: &str) {
+pub(crate) fn create(servers: &str, topic: &str) {
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     let admin: AdminClient<_> = ClientConfig::new()
         .set("bootstrap.servers", servers)

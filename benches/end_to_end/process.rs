@@ -34,6 +34,7 @@ pub(crate) struct Source {
     config: PathBuf,
     environment: Vec<(&'static str, &'static str)>,
     settings: Vec<String>,
+    program: PathBuf,
 }
 
 impl Source {
@@ -65,7 +66,14 @@ impl Source {
             config,
             environment: Vec::new(),
             settings: Vec::new(),
+            program: PathBuf::from(env!("CARGO_BIN_EXE_d02-source")),
         }
+    }
+
+    /// As another build of the program runs it.
+    pub(crate) fn by(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
     }
 
     /// Runs with these variables too.
@@ -91,7 +99,7 @@ impl Source {
 
     /// The same with more arguments.
     pub(crate) fn run_with(&self, arguments: &[&str]) -> Running {
-        let child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
+        let child = Command::new(&self.program)
             .arg("--config")
             .arg(&self.config)
             .args(&self.settings)
@@ -106,7 +114,7 @@ impl Source {
     /// `run --until-caught-up`, to its good end.
     pub(crate) fn catch_up(&self) -> Figures {
         let (cpu_before, begun) = (children_cpu(), Instant::now());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_d02-source"))
+        let mut child = Command::new(&self.program)
             .arg("--config")
             .arg(&self.config)
             .args(&self.settings)
@@ -245,7 +253,7 @@ pub(crate) fn memory(status: &Path, name: &str) -> Option<u64> {
 }
 
 /// User and system time of all children that have ended.
-fn children_cpu() -> Duration {
+pub(crate) fn children_cpu() -> Duration {
     cpu("self", 15..17)
 }
 

@@ -54,24 +54,26 @@ const fn is_same(one: &[u8], other: &[u8]) -> bool {
     at == one.len() && at == other.len()
 }
 
-/// At which place of [`MEMBERS`] the members of the last row stood, in its order: those of the next one mostly stand there, too.
-#[derive(Debug, Default)]
-pub(super) struct Order(Vec<usize>);
+/// Which member of D02 stood at which position of the last row: those of the next one mostly stand there, too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order([Option<u8>; MEMBERS.len()]);
+
+impl Default for Order {
+    fn default() -> Self {
+        Self([None; MEMBERS.len()])
+    }
+}
 
 impl Order {
-    /// The place of `name`, which is the row's member number `position`.
-    fn place(&mut self, position: usize, name: &str) -> Option<usize> {
-        if let Some(known) = self.0.get(position).copied()
-            && MEMBERS[known] == name
-        {
-            return Some(known);
+    /// The place in [`MEMBERS`] of what stood there.
+    fn place(&self, position: usize) -> Option<usize> {
+        self.0.get(position).copied().flatten().map(usize::from)
+    }
+
+    fn learn(&mut self, position: usize, place: Option<usize>) {
+        if let Some(known) = self.0.get_mut(position) {
+            *known = place.map(|place| place as u8);
         }
-        let place = MEMBERS.binary_search(&name).ok()?;
-        if position < MEMBERS.len() {
-            self.0.resize(self.0.len().max(position + 1), place);
-            self.0[position] = place;
-        }
-        Some(place)
     }
 }
 
@@ -89,9 +91,15 @@ pub(super) struct ByName<'a> {
 impl<'a> ByName<'a> {
     /// `None`: it is no object.
     pub(super) fn of(json: &'a RawValue, order: &mut Order) -> Option<Self> {
-        let (mut found, mut position) = (Self::default(), 0);
-        let is_plain = scan::members(json.get(), |name, value| {
-            found.put(order.place(position, name), Cow::Borrowed(name), value);
+        let (mut found, mut position, before) = (Self::default(), 0, *order);
+        let expected = |position| before.place(position).map_or("", |place| MEMBERS[place]);
+        let is_plain = scan::members_in_order(json.get(), expected, |name, is_expected, value| {
+            let mut place = before.place(position);
+            if !is_expected {
+                place = MEMBERS.binary_search(&name).ok();
+                order.learn(position, place);
+            }
+            found.put(place, Cow::Borrowed(name), value);
             position += 1;
         });
         if !is_plain {

@@ -26,11 +26,26 @@ impl<'a> Raw<'a> {
 ///
 /// Of what is no well-formed JSON anything may be told, or nothing.
 pub(super) fn members<'a>(object: &'a str, mut member: impl FnMut(&'a str, Raw<'a>)) -> bool {
-    scan(object, &mut member).is_some()
+    members_in_order(object, |_| "", |name, _, value| member(name, value))
 }
 
-fn scan<'a>(object: &'a str, member: &mut impl FnMut(&'a str, Raw<'a>)) -> Option<()> {
+/// The same, where it is thought which names stand where: `expected` gives the one of a position, or an empty one. `member` hears
+/// whether it stands there.
+pub(super) fn members_in_order<'a>(
+    object: &'a str,
+    expected: impl Fn(usize) -> &'static str,
+    mut member: impl FnMut(&'a str, bool, Raw<'a>),
+) -> bool {
+    scan(object, &expected, &mut member).is_some()
+}
+
+fn scan<'a>(
+    object: &'a str,
+    expected: &impl Fn(usize) -> &'static str,
+    member: &mut impl FnMut(&'a str, bool, Raw<'a>),
+) -> Option<()> {
     let bytes = object.as_bytes();
+    let mut position = 0;
     if *bytes.first()? != b'{' {
         return None;
     }
@@ -43,10 +58,17 @@ fn scan<'a>(object: &'a str, member: &mut impl FnMut(&'a str, Raw<'a>)) -> Optio
             return None;
         }
         let name = at + 1;
-        let end = name + memchr2(b'"', b'\\', bytes.get(name..)?)?;
-        if bytes[end] == b'\\' {
-            return None;
+        let thought = expected(position);
+        let mut end = name + thought.len();
+        let is_expected =
+            !thought.is_empty() && bytes.get(end) == Some(&b'"') && bytes.get(name..end) == Some(thought.as_bytes());
+        if !is_expected {
+            end = name + memchr2(b'"', b'\\', bytes.get(name..)?)?;
+            if bytes[end] == b'\\' {
+                return None;
+            }
         }
+        position += 1;
         at = behind_space(bytes, end + 1);
         if *bytes.get(at)? != b':' {
             return None;
@@ -54,7 +76,7 @@ fn scan<'a>(object: &'a str, member: &mut impl FnMut(&'a str, Raw<'a>)) -> Optio
         let value = behind_space(bytes, at + 1);
         let (value_end, is_plain) = behind_value(bytes, value)?;
         let json = object.get(value..value_end)?;
-        member(object.get(name..end)?, Raw { json, is_plain });
+        member(object.get(name..end)?, is_expected, Raw { json, is_plain });
         at = behind_space(bytes, value_end);
         match bytes.get(at)? {
             b',' => at = behind_space(bytes, at + 1),
@@ -141,8 +163,17 @@ mod tests {
     }
 
     fn scanned(json: &str) -> Option<Vec<(String, Raw<'_>)>> {
-        let mut found = Vec::new();
-        members(json, |name, value| found.push((name.to_owned(), value))).then_some(found)
+        const THOUGHT: [&str; 3] = ["a", "", "{}"];
+        let (mut found, mut by_order) = (Vec::new(), Vec::new());
+        let is_told = members(json, |name, value| found.push((name.to_owned(), value)));
+        let thought = |position: usize| THOUGHT[position % 3];
+        let is_told_by_order = members_in_order(json, thought, |name, is_expected, value| {
+            let is_it = name == THOUGHT[by_order.len() % 3] && !name.is_empty();
+            assert_eq!(is_expected, is_it, "{name} in {json}");
+            by_order.push((name.to_owned(), value));
+        });
+        assert_eq!((is_told, &found), (is_told_by_order, &by_order));
+        is_told.then_some(found)
     }
 
     /// Appends any JSON value to `json`; `depth`: how deep it may be nested.

@@ -236,7 +236,9 @@ fn take<'v>(shape: &Shape, left: &mut &'v [u8]) -> Result<Read<'v>, DecodeError>
         Shape::OptionalNumber | Shape::OptionalText => Ok(Read::Other),
         Shape::Union(shapes) => {
             let place = usize::try_from(take_number(left)?).ok();
-            let shape = place.and_then(|place| shapes.get(place)).ok_or(DecodeError::CutOff)?;
+            let shape = place
+                .and_then(|place| shapes.get(place))
+                .ok_or_else(|| DecodeError::CutOff)?;
             take(shape, left)
         }
     }
@@ -257,13 +259,15 @@ fn take_text<'v>(left: &mut &'v [u8]) -> Result<Read<'v>, DecodeError> {
 }
 
 fn take_bytes<'v>(size: usize, left: &mut &'v [u8]) -> Result<&'v [u8], DecodeError> {
-    let (taken, rest) = left.split_at_checked(size).ok_or(DecodeError::CutOff)?;
+    let (taken, rest) = left.split_at_checked(size).ok_or_else(|| DecodeError::CutOff)?;
     *left = rest;
     Ok(taken)
 }
 
 fn take_number(left: &mut &[u8]) -> Result<i64, DecodeError> {
-    varint::take(left).map(varint::unzigzag).ok_or(DecodeError::CutOff)
+    varint::take(left)
+        .map(varint::unzigzag)
+        .ok_or_else(|| DecodeError::CutOff)
 }
 
 #[cfg(test)]

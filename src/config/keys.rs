@@ -309,10 +309,11 @@ pub(super) const KEYS: &[ConfigKey] = &[
             "less holds no few pages of 1000 rows, as they come, as accounts and on their way to Kafka",
         ),
     )
-    .defaults_to("256MiB")
+    .defaults_to("64MiB")
     .reason(
         "Memory for what is in flight in the process, all lenders together: a quarter on its way to Kafka, a \
-                 quarter in equal parts for what each lender reads, the rest for who comes first. Reading waits for it. \
+                 quarter in equal parts for what each lender reads, the rest for who comes first. Reading waits for it. Where \
+                 there are more lenders than MiB, it is 1 MiB a lender. \
                  Beside it stand the indexes.",
     ),
     key("group.mode", ValueKind::Choice(&["shared", "single"]))

@@ -304,9 +304,15 @@ impl Config {
         self.group.id.as_deref().unwrap_or(&self.name)
     }
 
+    /// What may be in flight in the process, in bytes: a lender's part is never too small to go on at a pace.
+    pub(crate) fn in_flight(&self) -> u64 {
+        const LEAST_A_LENDER: u64 = 1 << 20;
+        self.memory.in_flight.max(LEAST_A_LENDER * self.lenders.len() as u64)
+    }
+
     /// What a lender's producer may hold, in bytes.
     pub(crate) fn producer_share(&self) -> usize {
-        in_flight::producer_share(self.memory.in_flight, self.lenders.len())
+        in_flight::producer_share(self.in_flight(), self.lenders.len())
     }
 
     /// What the operator decided about rows.

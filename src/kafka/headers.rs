@@ -24,14 +24,20 @@ pub(crate) fn headers<'m, T>(
         .map_err(|_| NotText)
 }
 
-/// The text of the header `name`; `None` where there is none, or it is no text.
-pub(crate) fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Result<Option<&'m str>, NotText> {
-    let value = headers(message, |headers| {
-        headers
-            .iter()
-            .find(|header| header.key == name)
-            .map(|header| header.value)
+/// The texts of the headers `names`, of the first one of each; `None` where there is none, or it is no text.
+pub(crate) fn header_texts<'m, const N: usize>(
+    message: &'m BorrowedMessage<'_>,
+    names: [&str; N],
+) -> Result<[Option<&'m str>; N], NotText> {
+    let found = headers(message, |headers| {
+        let mut found = [None; N];
+        for header in headers.iter() {
+            if let Some(place) = names.iter().position(|name| *name == header.key) {
+                found[place].get_or_insert(header.value);
+            }
+        }
+        found
     })?;
-    let value = value.flatten().flatten();
-    Ok(value.and_then(|value| std::str::from_utf8(value).ok()))
+    let text = |value: Option<Option<&'m [u8]>>| std::str::from_utf8(value??).ok();
+    Ok(found.unwrap_or([None; N]).map(text))
 }

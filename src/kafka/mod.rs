@@ -41,7 +41,7 @@ pub(crate) use error::{
 };
 pub(crate) use error::{code, is_denied, is_passing, may_pass};
 pub(crate) use group::{Membership, partition_of};
-pub(crate) use headers::{NotText, header, headers};
+pub(crate) use headers::{NotText, header_texts, headers};
 pub(crate) use members::{Member, group_members};
 pub(crate) use polled::PolledProducer;
 pub(crate) use probe::{denied_reads, denied_writes, may_join};

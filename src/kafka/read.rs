@@ -229,7 +229,7 @@ impl TopicReader {
             .map_err(|source| read_error(reader, ASKING_FOR_PARTITIONS, AclOperation::Describe, topic, source))?;
         assign(reader, topic, &parts)?;
         let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
-        let mut said_hidden_at: Option<Instant> = None;
+        let (mut said_hidden_at, mut has_come) = (None::<Instant>, false);
         while !parts.is_empty() {
             if how.shutdown.is_requested() && asked_at.get_or_insert_with(Instant::now).elapsed() >= how.grace {
                 return Err(Error::Interrupted.into());
@@ -247,9 +247,8 @@ impl TopicReader {
                             parts.remove(&message.partition());
                         }
                     }
-                    // Whoever takes may take its time.
-                    quiet_since = Instant::now();
-                    progressed_at = quiet_since;
+                    // Looked at the clock for once nothing comes: whoever takes may take its time.
+                    has_come = true;
                     continue;
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -261,6 +260,10 @@ impl TopicReader {
                     return Err(read_error(reader, "reading", AclOperation::Read, topic, error).into());
                 }
                 Some(Err(_)) | None => {}
+            }
+            if std::mem::take(&mut has_come) {
+                quiet_since = Instant::now();
+                progressed_at = quiet_since;
             }
             let positions = reader.position().map_err(|source| {
                 read_error(

@@ -35,7 +35,7 @@ pub(super) const IN_FLIGHT: Described = Described::of_process(
 pub(super) const IN_FLIGHT_LIMIT: Described = Described::of_process(
     "in_flight_limit_bytes",
     "Gauge",
-    "What that may come to: three quarters of memory.in_flight",
+    "What that may come to: three quarters of memory.in_flight, or of 1 MiB a lender where that is more",
 );
 pub(super) const START: Described = Described::of_process(
     "start_timestamp_seconds",

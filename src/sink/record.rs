@@ -333,21 +333,23 @@ impl<'m> AccountRecordHeader<'m> {
         let public_id = message.key().and_then(|key| std::str::from_utf8(key).ok());
         let public_id = public_id.ok_or_else(|| foreign("its key is no text"))?;
         if message.payload().is_none() {
-            let text = |name| kafka::header(message, name).ok().flatten();
-            let lender = text(header::LENDER);
-            let is_ours = lender.is_some() && text(header::OP) == Some(Op::Deleted.letter());
+            let [lender, op] = kafka::header_texts(message, [header::LENDER, header::OP]).unwrap_or_default();
+            let is_ours = lender.is_some() && op == Some(Op::Deleted.letter());
             return Ok((public_id, Self::Tombstone { lender, is_ours }));
         }
-        let text = |name| kafka::header(message, name).map_err(|NotText| foreign("the name of a header is no UTF-8"));
-        let lender = text(header::LENDER)?.ok_or_else(|| foreign("it has no header d02.lender"))?;
-        let updated_at = text(header::SOURCE_TS_MS)?.and_then(|text| text.parse().ok());
+        let names = [header::LENDER, header::SOURCE_TS_MS, header::DIGEST, header::REGRESSED];
+        let texts = kafka::header_texts(message, names);
+        let [lender, updated_at, digest, regressed] =
+            texts.map_err(|NotText| foreign("the name of a header is no UTF-8"))?;
+        let lender = lender.ok_or_else(|| foreign("it has no header d02.lender"))?;
+        let updated_at = updated_at.and_then(|text| text.parse().ok());
         let updated_at = updated_at.ok_or_else(|| foreign("it has no usable header __source_ts_ms"))?;
-        let digest = text(header::DIGEST)?.and_then(Digest::parse);
+        let digest = digest.and_then(Digest::parse);
         let digest = digest.ok_or_else(|| foreign("it has no header d02.digest of a known algorithm"))?;
         let version = Version {
             updated_at,
             digest,
-            is_regressed: text(header::REGRESSED)? == Some(YES),
+            is_regressed: regressed == Some(YES),
             schema: message.payload().map(avro::WriterSchema::of_value).unwrap_or_default(),
         };
         Ok((public_id, Self::Account { lender, version }))
@@ -362,10 +364,10 @@ pub(super) struct DeadLetterHeader<'m> {
 
 impl<'m> DeadLetterHeader<'m> {
     pub(super) fn parse(message: &'m BorrowedMessage<'_>) -> Option<Self> {
-        let text = |name| kafka::header(message, name).ok().flatten();
+        let [lender, digest] = kafka::header_texts(message, [header::LENDER, header::DIGEST]).ok()?;
         Some(Self {
-            lender: text(header::LENDER)?,
-            digest: text(header::DIGEST).and_then(Digest::parse)?,
+            lender: lender?,
+            digest: digest.and_then(Digest::parse)?,
         })
     }
 }

@@ -169,7 +169,7 @@ impl Supervisor {
             () = asked.requested() => return Ok(None),
             checked = awaited_topics(&cluster, &config, &denials) => checked?,
         };
-        let budget = config.memory.in_flight;
+        let budget = config.in_flight();
         let in_flight = InFlight::new(budget, config.lenders.len(), metrics.in_flight_bytes.clone());
         metrics.in_flight_limit_bytes.set(in_flight.limit(config.lenders.len()));
         let (wanted, to_do) = mpsc::unbounded_channel();
