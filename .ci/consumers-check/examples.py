@@ -7,6 +7,7 @@ addresses, and prints the portfolio, a line of JSON for each currency, and with 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,7 @@ def keys_of_the_uncommitted(servers):
 class Example:
     def __init__(self, name, directory, testbed):
         self.path, self.log = Path("examples") / name / "run", directory / f"{name}.log"
+        self.command, self.testbed = [self.path], testbed
         self.environment = os.environ | {
             "BOOTSTRAP_SERVERS": testbed.servers,
             "SCHEMA_REGISTRY_URL": testbed.registry,
@@ -56,15 +58,29 @@ class Example:
 
     def lines(self, *arguments):
         """What it prints, and after how many seconds it had."""
-        begun = time.monotonic()
-        with self.log.open("a") as log:
-            process = world.start([self.path, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=log,
-                                  stdin=subprocess.DEVNULL)
-            output, _ = process.communicate(timeout=PATIENCE)
-        if process.returncode != 0:
-            problems.append(f"{self.path} {' '.join(arguments)} ended with {process.returncode}")
+        status, lines, _, took = self.ended(*arguments)
+        if status != 0:
+            problems.append(f"{self.path} {' '.join(arguments)} ended with {status}")
             print(f"  ✗ {problems[-1]}:\n{self.log.read_text()[-2000:]}", flush=True)
-        return [json.loads(line) for line in output.splitlines()], time.monotonic() - begun
+        return lines, took
+
+    def ended(self, *arguments, patience=PATIENCE, **environment):
+        """What it ended with (None: not within so many seconds), printed and said, and after how many seconds."""
+        begun, before = time.monotonic(), self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("a") as log:
+            process = world.start([*self.command, *arguments], env=self.environment | environment, stdout=subprocess.PIPE, stderr=log,
+                                  stdin=subprocess.DEVNULL, start_new_session=True)
+            try:
+                output, _ = process.communicate(timeout=patience)
+                status = process.returncode
+            except BaseException as error:
+                # With all that it has started.
+                os.killpg(process.pid, signal.SIGTERM)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                output, status = process.communicate()[0], None
+        said = self.log.read_bytes()[before:].decode(errors="replace")
+        return status, [json.loads(line) for line in output.splitlines()], said, time.monotonic() - begun
 
     def gives_due_dates(self):
         return "due-dates" in self.path.read_text()
@@ -115,4 +131,5 @@ def main():
         sys.exit(f"error: {len(problems)} of what the examples give is not true, or they failed; {directory} has the logs")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -24,11 +24,19 @@ def topic(name):
 
 def decoder():
     """A function from a message to its value as a dict. It fetches each schema from the registry once, by the id before the value."""
+    registry = os.environ["SCHEMA_REGISTRY_URL"]
     # fastavro decodes, and gives dates as datetime.date and moments as datetime.datetime.
-    deserialize = AvroDeserializer(SchemaRegistryClient({"url": os.environ["SCHEMA_REGISTRY_URL"]}))
-    return lambda message: deserialize(
-        message.value(), SerializationContext(message.topic(), MessageField.VALUE)
-    )
+    deserialize = AvroDeserializer(SchemaRegistryClient({"url": registry}))
+
+    def decode(message):
+        try:
+            return deserialize(message.value(), SerializationContext(message.topic(), MessageField.VALUE))
+        except Exception as error:
+            # "Connection refused" says neither where nor what for.
+            place = f"{message.topic()} {message.partition()}@{message.offset()}"
+            raise RuntimeError(f"cannot decode {place} by the schemas of {registry}: {error!r}") from error
+
+    return decode
 
 
 def headers(message):
