@@ -11,6 +11,6 @@ def hold(what, expected, found):
         return
     problems.append(what)
     print(f"  ✗ {what}")
-    if isinstance(expected, Counter):
+    if isinstance(expected, Counter) and isinstance(found, Counter):
         expected, found = expected - found, found - expected
     print(f"    expected {str(expected)[:600]}\n    found    {str(found)[:600]}")

@@ -203,9 +203,9 @@ def held(what, expected, status, found, said):
 
 
 def says_why(what, ended, *words):
-    """It failed in time, gave no numbers, and its last words say all of these: those after `error:`, or of Python's exception."""
+    """It failed in time, gave no numbers, and its last words say all of these: those after `error:`, or of an exception."""
     status, lines, said, took = ended
-    last = [line for line in said.splitlines() if re.match(r"error:|[\w.]+Error:", line)][-1:]
+    last = [line for line in said.splitlines() if re.match(r'error:|[\w.]+Error:|Exception in thread "main"', line)][-1:]
     missing = [word for word in words if not (last and re.search(word, last[0]))]
     found = "a status of 0" if status == 0 else "no end" if status is None else "an error"
     if missing:

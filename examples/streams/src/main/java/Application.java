@@ -21,6 +21,8 @@ import org.apache.kafka.streams.CloseOptions;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.errors.StreamsException;
+import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 
 /** One run of a topology: from the beginning of its topics until it has caught up, and nothing is left of it afterwards. */
 final class Application implements AutoCloseable {
@@ -30,6 +32,9 @@ final class Application implements AutoCloseable {
   private final String id;
 
   private final KafkaStreams streams;
+  /** What it has stopped of, if it has. */
+  private volatile Throwable failure;
+
   private final Admin admin;
   private final Consumer<byte[], byte[]> consumer;
 
@@ -48,6 +53,10 @@ final class Application implements AutoCloseable {
     // Values stay bytes, in the stores too, until somebody asks for them.
     settings.put(StreamsConfig.DEFAULT_VALUE_SERDE_CLASS_CONFIG, Serdes.ByteArraySerde.class);
     streams = new KafkaStreams(builder.build(settings), settings);
+    streams.setUncaughtExceptionHandler(thrown -> {
+      failure = thrown;
+      return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
+    });
     admin = Admin.create(Map.of(AdminClientConfig.BOOTSTRAP_SERVERS_CONFIG, servers));
     consumer = new KafkaConsumer<>(
         Map.of(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, servers, ConsumerConfig.ISOLATION_LEVEL_CONFIG, "read_committed"),
@@ -65,6 +74,25 @@ final class Application implements AutoCloseable {
     // Apicurio's own API, not the Confluent-compatible one.
     decoder.configure(Map.of("apicurio.registry.url", System.getenv("APICURIO_URL")), false);
     return decoder;
+  }
+
+  static GenericRecord decode(AvroKafkaDeserializer<GenericRecord> decoder, String topic, byte[] value) {
+    try {
+      return decoder.deserialize(topic, value);
+    } catch (RuntimeException error) {
+      // "Connection refused" says neither where nor what for.
+      String registry = System.getenv("APICURIO_URL");
+      throw new IllegalStateException("cannot decode a value of " + topic + " by the schemas of " + registry + ": " + root(error), error);
+    }
+  }
+
+  private static Throwable root(Throwable error) {
+    return error.getCause() == null ? error : root(error.getCause());
+  }
+
+  /** Streams wraps what a topology throws, and repeats the whole stack in its message. */
+  private static Throwable unwrapped(Throwable error) {
+    return error instanceof StreamsException && error.getCause() != null ? unwrapped(error.getCause()) : error;
   }
 
   /** Processes what is committed in a topic now, and through the topic in which a `groupBy` repartitions it, if there is one. */
@@ -114,7 +142,7 @@ final class Application implements AutoCloseable {
         return;
       }
       if (streams.state().hasStartedOrFinishedShuttingDown()) {
-        throw new IllegalStateException("Streams has stopped before it was at " + left);
+        throw new IllegalStateException("Streams has stopped of " + unwrapped(failure) + ", before it was at " + left);
       }
       if (System.nanoTime() > deadline) {
         throw new IllegalStateException("waited " + PATIENCE + " in vain: Streams is at " + committed + ", not at " + left);

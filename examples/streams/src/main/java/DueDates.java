@@ -15,14 +15,14 @@ public final class DueDates {
     try (var decoder = Application.decoder()) {
       StreamsBuilder builder = new StreamsBuilder();
       builder.<String, byte[]>stream(changes)
-          .mapValues(value -> decoder.deserialize(changes, value))
+          .mapValues(value -> Application.decode(decoder, changes, value))
           .filter((publicId, change) -> dueDateMoved(change))
           // An inner join would pass over moves of accounts that are gone meanwhile.
           .leftJoin(
               builder.<String, byte[]>globalTable(accounts, Materialized.as("accounts")),
               (publicId, change) -> publicId,
               (publicId, change, account) ->
-                  alert(publicId, change, account == null ? null : decoder.deserialize(accounts, account)))
+                  alert(publicId, change, account == null ? null : Application.decode(decoder, accounts, account)))
           .foreach((publicId, alert) -> System.out.println(alert));
       try (var application = new Application("d02-due-dates", builder)) {
         application.catchUp(changes);

@@ -1,6 +1,7 @@
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.math.BigInteger;
 import java.nio.ByteBuffer;
 import org.apache.avro.generic.GenericRecord;
 import org.apache.kafka.common.serialization.Serde;
@@ -19,18 +20,26 @@ public final class Portfolio {
   private static final String STORE = "portfolio";
   private static final ObjectMapper JSON = new ObjectMapper();
 
-  private record Total(long accounts, long balance) {
-    static final Serde<Total> SERDE = Serdes.serdeFrom(
-        (topic, total) -> ByteBuffer.allocate(16).putLong(total.accounts).putLong(total.balance).array(),
-        (topic, bytes) -> new Total(ByteBuffer.wrap(bytes).getLong(0), ByteBuffer.wrap(bytes).getLong(8)));
+  /** The sum of many longs may be none. */
+  private record Total(long accounts, BigInteger balance) {
+    static final Serde<Total> SERDE = Serdes.serdeFrom((topic, total) -> total.bytes(), (topic, bytes) -> of(bytes));
+
+    private byte[] bytes() {
+      byte[] sum = balance.toByteArray();
+      return ByteBuffer.allocate(Long.BYTES + sum.length).putLong(accounts).put(sum).array();
+    }
+
+    private static Total of(byte[] bytes) {
+      return new Total(ByteBuffer.wrap(bytes).getLong(), new BigInteger(bytes, Long.BYTES, bytes.length - Long.BYTES));
+    }
 
     Total plus(long one) {
-      return new Total(accounts + 1, Math.addExact(balance, one));
+      return new Total(accounts + 1, balance.add(BigInteger.valueOf(one)));
     }
 
     /** Null, which deletes the row, when the last account is gone. */
     Total minus(long one) {
-      return accounts == 1 ? null : new Total(accounts - 1, Math.subtractExact(balance, one));
+      return accounts == 1 ? null : new Total(accounts - 1, balance.subtract(BigInteger.valueOf(one)));
     }
   }
 
@@ -41,14 +50,14 @@ public final class Portfolio {
       // A tombstone deletes its account from the table.
       builder.<String, byte[]>table(topic, Materialized.as("accounts"))
           .groupBy((publicId, value) -> {
-            GenericRecord account = decoder.deserialize(topic, value);
+            GenericRecord account = Application.decode(decoder, topic, value);
             Long balance = (Long) account.get("balance_amount");
             // Null is not known, which is not 0; a report to people should say how many there are.
             return KeyValue.pair(json(account.get("currency")), balance == null ? 0 : balance);
           }, Grouped.with(Serdes.String(), Serdes.Long()))
           // An account that changes, or goes, is taken from where it was.
           .aggregate(
-              () -> new Total(0, 0),
+              () -> new Total(0, BigInteger.ZERO),
               (currency, balance, total) -> total.plus(balance),
               (currency, balance, total) -> total.minus(balance),
               Materialized.<String, Total, KeyValueStore<Bytes, byte[]>>as(STORE)
