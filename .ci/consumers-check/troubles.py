@@ -38,9 +38,9 @@ OPEN = 75
 PATIENCE_OF_FAILURES = 300
 LENDER = "66a1f0c2a1b2c3d4e5f60001"
 LAST_DAY = date(9999, 12, 31)
-# These wait for the end of a transaction that is open. Their README says so.
-WAIT = {"flink"}
-# Bounded reports by SQL and by a batch print nothing before they are done; the others of `due-dates` print moves as they come.
+# What they do about a transaction that is open. Where one waits for its end, its README says so.
+AT_ONCE = "gives what was committed before it"
+WAIT = {"flink": "waits, and says so"}
 
 
 def schema(name):
@@ -305,7 +305,8 @@ def open_transaction(name, example, topics, rows):
         find = moves if arguments else totals
         expected = (topics.moved if arguments else portfolio(topics.accounts.values())) if waited else transaction.seen[len(arguments)]
         held(f"{name}: {'due dates' if arguments else 'the portfolio'}, {took:.1f} s", expected, status, find(lines), said)
-        hold(f"{name}: {'waits' if name in WAIT else 'does not wait'} until the transaction ends", name in WAIT, waited)
+        waits = "waits, and says so" if "transaction" in said else "waits without a word"
+        hold(f"{name}: {WAIT.get(name, AT_ONCE)}", WAIT.get(name, AT_ONCE), waits if waited else AT_ONCE)
 
 
 class Database:

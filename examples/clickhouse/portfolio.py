@@ -1,6 +1,7 @@
 """Prints the portfolio as it stands: librdkafka reads the accounts, ClickHouse decodes and adds."""
 
 import os
+import sys
 import tempfile
 
 import chdb
@@ -16,6 +17,7 @@ QUERY = """
 """
 
 
+registry = os.environ["SCHEMA_REGISTRY_URL"]
 # Compaction runs now and then, so several versions of an account may be there: the last one holds.
 latest = {message.key(): message.value() for message in d02.read_to_end(d02.topic("accounts"))}
 
@@ -24,4 +26,8 @@ with tempfile.NamedTemporaryFile() as file:
     file.writelines(value for value in latest.values() if value is not None)
     file.flush()
     # Each value has the id of its schema before it, and the format knows this frame.
-    print(chdb.query(QUERY, "JSONEachRow", params={"path": file.name, "registry": os.environ["SCHEMA_REGISTRY_URL"]}), end="")
+    try:
+        print(chdb.query(QUERY, "JSONEachRow", params={"path": file.name, "registry": registry}), end="")
+    except RuntimeError as error:
+        # "Connection refused: while fetching schema id" says not where.
+        sys.exit(f"error: with the schemas of {registry}: {error}")

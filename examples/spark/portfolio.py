@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import urllib.request
 from functools import reduce
 
@@ -22,8 +23,13 @@ spark = (
 
 
 def schema(identifier):
-    with urllib.request.urlopen(f"{os.environ['SCHEMA_REGISTRY_URL']}/schemas/ids/{identifier}", timeout=30) as answer:
-        return json.load(answer)["schema"]
+    url = f"{os.environ['SCHEMA_REGISTRY_URL']}/schemas/ids/{identifier}"
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)["schema"]
+    except OSError as error:
+        # "Connection refused" says not where.
+        sys.exit(f"error: {url}: {error}")
 
 
 records = (
@@ -57,10 +63,12 @@ versions = [
     for (identifier,) in accounts.select("schema_id").distinct().collect()
 ]
 if versions:
-    # Null is not known, which is not 0; a report to people should say how many there are. A sum that is no long is an error (ANSI).
+    # Null is not known, which is not 0; a report to people should say how many there are. A sum that is no long is an error (ANSI),
+    # and a decimal has 38 digits.
+    balance = F.sum(F.col("balance_amount").cast("decimal(19,0)"))
     totals = reduce(DataFrame.union, versions).groupBy("currency").agg(
-        F.count("*").alias("accounts"), F.coalesce(F.sum("balance_amount"), F.lit(0)).alias("balance_minor")
+        F.count("*").alias("accounts"), F.coalesce(balance, F.lit(0)).alias("balance_minor")
     )
     for row in totals.collect():
-        print(json.dumps(row.asDict()))
+        print(json.dumps(row.asDict() | {"balance_minor": int(row.balance_minor)}))
 spark.stop()

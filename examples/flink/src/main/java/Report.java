@@ -31,7 +31,21 @@ public final class Report {
         result = flink.executeSql(statement);
       }
     }
-    print(result);
+    System.err.println("reads on to the end that the topic has now; behind a transaction that is open, that is when it ends");
+    try {
+      print(result);
+    } catch (Exception error) {
+      error.printStackTrace();
+      // Of a dozen causes the last one says why: "Connection refused", but not where.
+      System.err.println("error: " + arguments[0] + ", with " + System.getenv("BOOTSTRAP_SERVERS") + " and the registry "
+          + System.getenv("SCHEMA_REGISTRY_URL") + ": " + root(error));
+      // What Flink has started would go on.
+      System.exit(1);
+    }
+  }
+
+  private static Throwable root(Throwable error) {
+    return error.getCause() == null ? error : root(error.getCause());
   }
 
   private static void print(TableResult result) throws Exception {
