@@ -38,6 +38,16 @@ need() {
   done
 }
 
+# A port of the loopback interface that nobody listens on.
+free_port() {
+  local port
+  port=$((20000 + RANDOM % 10000))
+  while (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+    port=$((20000 + RANDOM % 10000))
+  done
+  echo "$port"
+}
+
 usage() {
   echo "usage: run [due-dates]" >&2
   exit 2

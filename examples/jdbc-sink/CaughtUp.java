@@ -1,3 +1,7 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.net.URL;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.HashMap;
@@ -10,7 +14,7 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
-/** Waits until a sink has committed the offsets of all that is committed in a topic now: CaughtUp GROUP TOPIC */
+/** Waits until a sink has committed the offsets of all that is committed in a topic now: CaughtUp GROUP TOPIC STATUS-OF-THE-SINK */
 public final class CaughtUp {
   private static final Duration PATIENCE = Duration.ofSeconds(180);
   private static final String SERVERS = System.getenv("BOOTSTRAP_SERVERS");
@@ -27,6 +31,12 @@ public final class CaughtUp {
         if (left.isEmpty()) {
           return;
         }
+        String failure = failure(new URL(arguments[2]));
+        if (failure != null) {
+          System.err.println("error: a task of the sink has failed, with " + SERVERS + " and the registry "
+              + System.getenv("APICURIO_V2_URL") + ": " + failure);
+          System.exit(1);
+        }
         if (!committed.equals(before)) {
           before = committed;
           moved = Instant.now();
@@ -36,6 +46,21 @@ public final class CaughtUp {
         }
         Thread.sleep(200);
       }
+    }
+  }
+
+  /** What a task has failed of. Null where none has, and while the worker starts, which does not answer yet. */
+  private static String failure(URL status) {
+    try {
+      for (JsonNode task : new ObjectMapper().readTree(status).path("tasks")) {
+        if (task.path("state").asText().equals("FAILED")) {
+          List<String> causes = task.path("trace").asText().lines().filter(line -> line.startsWith("Caused by: ")).toList();
+          return causes.isEmpty() ? task.path("trace").asText() : causes.get(causes.size() - 1);
+        }
+      }
+      return null;
+    } catch (IOException starting) {
+      return null;
     }
   }
 
