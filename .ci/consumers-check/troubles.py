@@ -161,10 +161,21 @@ def due(account, day):
 
 
 def usual(topics, rows):
-    """What stands in the topics in each trouble: accounts, due dates that moved, and some that are gone."""
+    """What stands in the topics in each trouble: accounts, due dates that moved, some that are gone, and what was rolled back."""
     topics.write([account(number) for number in range(1, rows + 1)])
     topics.write([due(account(number), date(2027, 1, number % 28 + 1)) for number in range(1, rows, 3)])
     topics.bury([account(number)["public_id"] for number in range(2, 12)])
+    topics.producer.begin_transaction()
+    topics.write(never(topics), topics.producer, counts=False)
+    # All of it is to be in the topics first: what is not sent yet is dropped.
+    assert topics.producer.flush(30) == 0
+    topics.producer.abort_transaction(30)
+
+
+def never(topics):
+    """Balances and due dates that never are, of accounts that there are and of others; in each partition, so many are they."""
+    ghosts = [due(account(number, balance_amount=777_777), date(2028, 2, 29)) for number in range(100_000, 100_050)]
+    return ghosts + [due(one | {"balance_amount": 888_888}, date(2028, 2, 29)) for one in list(topics.accounts.values())[:50]]
 
 
 class Portfolio(Example):
@@ -272,10 +283,7 @@ class OpenTransaction:
         self.topics, self.seen = topics, (portfolio(topics.accounts.values()), topics.moved.copy())
         self.producer = topics.transactional(f"open-{number}")
         self.producer.begin_transaction()
-        # Balances and due dates that never are, of accounts that there are and of others, in each partition.
-        ghosts = [due(account(number, balance_amount=777_777), date(2028, 2, 29)) for number in range(100_000, 100_050)]
-        wrong = [due(one | {"balance_amount": 888_888}, date(2028, 2, 29)) for one in list(topics.accounts.values())[:50]]
-        topics.write(ghosts + wrong, self.producer, counts=False)
+        topics.write(never(topics), self.producer, counts=False)
         assert self.producer.flush(30) == 0
         # Behind it: nobody can read on to these before it ends.
         begun = 1_000 * (number + 1)
@@ -331,11 +339,11 @@ class Database:
 def dead_registry(name, example, topics):
     port = free_port()
     ended = example.ended(TOPIC_PREFIX=topics.prefix, patience=PATIENCE_OF_FAILURES, **at(port))
-    says_why(f"{name}: dead from the start", ended, place(port))
+    says_why(f"{name}: dead from the start", ended, place(port), "schema|registry")
     dying = DyingRegistry(example.testbed)
     ended = example.ended(TOPIC_PREFIX=topics.prefix, patience=PATIENCE_OF_FAILURES, **at(dying.port))
     hold(f"{name}: it asked for a second schema", True, dying.is_dead)
-    says_why(f"{name}: dead on the way", ended, place(dying.port))
+    says_why(f"{name}: dead on the way", ended, place(dying.port), "schema|registry")
 
 
 # Where an example keeps the days in a table: that of each account, or of each move, to the last day.

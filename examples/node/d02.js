@@ -71,8 +71,12 @@ export function decoder() {
 }
 
 async function typeOf(id) {
-  const answer = await fetch(`${process.env.SCHEMA_REGISTRY_URL}/schemas/ids/${id}`, { signal: AbortSignal.timeout(patience) })
-  if (!answer.ok) throw new Error(`schema ${id}: ${answer.status} ${await answer.text()}`)
+  const url = `${process.env.SCHEMA_REGISTRY_URL}/schemas/ids/${id}`
+  const answer = await fetch(url, { signal: AbortSignal.timeout(patience) }).catch((error) => {
+    // "fetch failed" says not where.
+    throw new Error(`${url}: ${error.message}`, { cause: error.cause })
+  })
+  if (!answer.ok) throw new Error(`${url}: ${answer.status} ${await answer.text()}`)
   const { schema } = await answer.json()
   return avro.Type.forSchema(JSON.parse(schema), { registry: { long } })
 }
