@@ -236,9 +236,9 @@ fn take<'v>(shape: &Shape, left: &mut &'v [u8]) -> Result<Read<'v>, DecodeError>
         Shape::OptionalNumber | Shape::OptionalText => Ok(Read::Other),
         Shape::Union(shapes) => {
             let place = usize::try_from(take_number(left)?).ok();
-            let shape = place
-                .and_then(|place| shapes.get(place))
-                .ok_or_else(|| DecodeError::CutOff)?;
+            let Some(shape) = place.and_then(|place| shapes.get(place)) else {
+                return Err(DecodeError::CutOff);
+            };
             take(shape, left)
         }
     }
@@ -259,15 +259,19 @@ fn take_text<'v>(left: &mut &'v [u8]) -> Result<Read<'v>, DecodeError> {
 }
 
 fn take_bytes<'v>(size: usize, left: &mut &'v [u8]) -> Result<&'v [u8], DecodeError> {
-    let (taken, rest) = left.split_at_checked(size).ok_or_else(|| DecodeError::CutOff)?;
+    let Some((taken, rest)) = left.split_at_checked(size) else {
+        return Err(DecodeError::CutOff);
+    };
     *left = rest;
     Ok(taken)
 }
 
 fn take_number(left: &mut &[u8]) -> Result<i64, DecodeError> {
-    varint::take(left)
-        .map(varint::unzigzag)
-        .ok_or_else(|| DecodeError::CutOff)
+    // No error is made, and dropped, where there is a number.
+    let Some(number) = varint::take(left) else {
+        return Err(DecodeError::CutOff);
+    };
+    Ok(varint::unzigzag(number))
 }
 
 #[cfg(test)]
