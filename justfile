@@ -72,6 +72,10 @@ package:
 docker *steps:
     .ci/docker {{steps}}
 
+# The manifests on Kubernetes' API server, controllers and scheduler, built from their modules; no node runs anything
+cluster *options:
+    .ci/cluster {{options}}
+
 # MirrorMaker 2 by the runbook's settings, and the source where it copied to
 mirror:
     .ci/mirror
