@@ -22,6 +22,7 @@ kafkajs=2.2.4
 
 needs node npm
 python "confluent-kafka==$client"
+transactions
 npm install --silent --no-audit --no-fund --prefix "$folder/node" "kafkajs@$kafkajs"
 cluster "$kafka" 1
 start 1
@@ -29,18 +30,13 @@ echo "Apache Kafka $kafka, KafkaJS $kafkajs with Node.js $(node --version), conf
 
 cat >"$folder/write.py" <<'PYTHON'
 """Two transactions side by side, both aborted, and a committed record; in one topic the first to begin ends first, in the other last."""
-import sys, time
-from confluent_kafka import IsolationLevel, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+import sys
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from transactions import ended
 
 bootstrap = sys.argv[1]
 admin = AdminClient({"bootstrap.servers": bootstrap})
-
-
-def end():
-    at = TopicPartition(topic, 0)
-    return admin.list_offsets({at: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED)[at].result().offset
-
 
 for topic in ("first-ends-first", "first-ends-last"):
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
@@ -55,31 +51,11 @@ for topic in ("first-ends-first", "first-ends-last"):
             producer.produce(topic, value)
         assert producer.flush(30) == 0
     for producer in (first, second) if topic == "first-ends-first" else (second, first):
-        before = end()
-        producer.abort_transaction(30)
-        # An abort is answered before its marker stands in the partition.
-        while end() == before:
-            time.sleep(0.05)
+        ended(admin, topic, producer.abort_transaction)
     last.init_transactions(30)
     last.begin_transaction()
     last.produce(topic, "committed")
     last.commit_transaction(30)
-PYTHON
-
-cat >"$folder/read.py" <<'PYTHON'
-import sys
-from confluent_kafka import Consumer, TopicPartition
-
-bootstrap, topic = sys.argv[1:]
-consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "librdkafka", "isolation.level": "read_committed"})
-consumer.assign([TopicPartition(topic, 0, 0)])
-given = []
-while not given or given[-1] != "committed":
-    message = consumer.poll(30)
-    assert message is not None and not message.error()
-    given.append(message.value().decode())
-consumer.close()
-print(", ".join(given))
 PYTHON
 
 cat >"$folder/node/read.js" <<'JS'
@@ -112,7 +88,7 @@ JS
 "$python" "$folder/write.py" "$bootstrap"
 for topic in first-ends-first first-ends-last; do
   kafkajs_given=$(KAFKAJS_NO_PARTITIONER_WARNING=1 node "$folder/node/read.js" "$bootstrap" "$topic")
-  librdkafka_given=$("$python" "$folder/read.py" "$bootstrap" "$topic")
+  librdkafka_given=$(read_committed "$topic" committed)
   echo "$topic: KafkaJS is given: $kafkajs_given; librdkafka: $librdkafka_given"
   [ "$librdkafka_given" = committed ] || changed "librdkafka is given aborted records too"
   case $topic in

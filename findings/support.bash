@@ -48,6 +48,47 @@ python() {
   python=$folder/python/bin/python
 }
 
+# transactions: what Python programs in $folder import from `transactions`, and `read_committed`; after `python` with confluent-kafka.
+transactions() {
+  cat >"$folder/transactions.py" <<'PYTHON'
+import time
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+
+def ended(admin, topic, end_transaction):
+    """Ends a transaction by commit_transaction or abort_transaction, which is answered before its marker stands in partition 0."""
+    def end():
+        at = TopicPartition(topic, 0)
+        return admin.list_offsets({at: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED)[at].result().offset
+
+    before = end()
+    end_transaction(30)
+    while end() == before:
+        time.sleep(0.05)
+PYTHON
+  cat >"$folder/read_committed.py" <<'PYTHON'
+import sys
+from confluent_kafka import Consumer, TopicPartition
+
+bootstrap, topic, last = sys.argv[1:]
+consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "librdkafka", "isolation.level": "read_committed"})
+consumer.assign([TopicPartition(topic, 0, 0)])
+given = []
+while not given or given[-1] != last:
+    message = consumer.poll(30)
+    assert message is not None and not message.error()
+    given.append(message.value().decode())
+consumer.close()
+print(", ".join(given))
+PYTHON
+}
+
+# read_committed TOPIC LAST: the values that librdkafka gives of partition 0 under that level, up to LAST.
+read_committed() {
+  "$python" "$folder/read_committed.py" "$bootstrap" "$@"
+}
+
 # rust DEPENDENCY… <MAIN: a program of these lines of Cargo.toml, optimised, as $rust.
 rust() {
   needs cargo
