@@ -155,22 +155,28 @@ fn walk(testbed: &Testbed, report: &mut Report) {
     let upstream = Upstream::start(row_count, Duration::ZERO);
     for round in 0..ROUNDS {
         for (with_changes, measured) in &mut both {
-            let mut source = Source::new(testbed, &upstream.base_url, &format!("walk{round}-{with_changes}"));
-            let mut topics = vec![source.topic("accounts")];
-            if *with_changes {
-                topics.push(source.topic("changes"));
-            } else {
-                source = source.set("kafka.topics.changes=".to_owned());
-            }
-            let walk = source.catch_up();
-            assert_eq!(walk.account_count, u64::from(row_count), "the walk is complete");
-            let ceiling = ceiling::produce(&testbed.bootstrap_servers(), &topics, walk.rows_a_transaction);
-            eprintln!("round {round}, changes {with_changes}: {walk:?} {ceiling:?}");
-            measured.push((walk, ceiling));
+            let source = Source::new(testbed, &upstream.base_url, &format!("walk{round}-{with_changes}"));
+            let taken = walk_and_ceiling(testbed, source, *with_changes, row_count);
+            eprintln!("round {round}, changes {with_changes}: {taken:?}");
+            measured.push(taken);
         }
     }
     let [(_, with), (_, without)] = both;
     report.walk(row_count, &with, &without);
+}
+
+/// A first walk, and what its records take without a source.
+fn walk_and_ceiling(testbed: &Testbed, mut source: Source, with_changes: bool, row_count: u32) -> (Figures, Ceiling) {
+    let mut topics = vec![source.topic("accounts")];
+    if with_changes {
+        topics.push(source.topic("changes"));
+    } else {
+        source = source.set("kafka.topics.changes=".to_owned());
+    }
+    let walk = source.catch_up();
+    assert_eq!(walk.account_count, u64::from(row_count), "the walk is complete");
+    let ceiling = ceiling::produce(&testbed.bootstrap_servers(), &topics, walk.rows_a_transaction);
+    (walk, ceiling)
 }
 
 fn sizes(testbed: &Testbed, report: &mut Report) {

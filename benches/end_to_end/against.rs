@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use d02_source::testbed::Testbed;
 
-use super::ceiling::{self, Ceiling};
+use super::ceiling::Ceiling;
 use super::process::{Figures, Source};
-use super::{ROUNDS, Report, Upstream, median};
+use super::{ROUNDS, Report, Upstream, median, walk_and_ceiling};
 
 /// Restarts of which each is to hold: resident memory differs from one to the next.
 const RESTARTS: usize = 5;
@@ -72,18 +72,10 @@ fn walk(testbed: &Testbed, programs: &[PathBuf; 2], with_changes: bool, report: 
     for round in 0..ROUNDS {
         for (number, program) in programs.iter().enumerate() {
             let name = format!("against{number}-{round}-{with_changes}");
-            let mut source = Source::new(testbed, &upstream.base_url, &name).by(program);
-            let mut topics = vec![source.topic("accounts")];
-            if with_changes {
-                topics.push(source.topic("changes"));
-            } else {
-                source = source.set("kafka.topics.changes=".to_owned());
-            }
-            let figures = source.catch_up();
-            assert_eq!(figures.account_count, u64::from(row_count), "the walk is complete");
-            let ceiling = ceiling::produce(&testbed.bootstrap_servers(), &topics, figures.rows_a_transaction);
-            eprintln!("{name}: {figures:?} {ceiling:?}");
-            both[number].push((figures, ceiling));
+            let source = Source::new(testbed, &upstream.base_url, &name).by(program);
+            let taken = walk_and_ceiling(testbed, source, with_changes, row_count);
+            eprintln!("{name}: {taken:?}");
+            both[number].push(taken);
         }
     }
     let what = format!(

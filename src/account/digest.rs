@@ -52,15 +52,6 @@ impl Digest {
         Self(XxHash3_64::oneshot(&bytes))
     }
 
-    /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.
-    pub(crate) fn parse(header: &str) -> Option<Self> {
-        let is_digest = |digits: &&str| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let digits = header.strip_prefix(Self::NAME).filter(is_digest)?;
-        u64::from_str_radix(digits, 16).ok().map(Self)
-    }
-}
-
-impl Digest {
     /// The text of a `d02.digest` header.
     pub(crate) fn text(self, buffer: &mut [u8; Self::SIZE]) -> &str {
         let (name, digits) = buffer.split_at_mut(Self::NAME.len());
@@ -69,6 +60,13 @@ impl Digest {
             *digit = b"0123456789abcdef"[(self.0 >> (4 * place)) as usize & 15];
         }
         std::str::from_utf8(buffer).expect("ASCII")
+    }
+
+    /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.
+    pub(crate) fn parse(header: &str) -> Option<Self> {
+        let is_digest = |digits: &&str| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let digits = header.strip_prefix(Self::NAME).filter(is_digest)?;
+        u64::from_str_radix(digits, 16).ok().map(Self)
     }
 }
 

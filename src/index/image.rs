@@ -227,10 +227,11 @@ impl Index {
         pending: &mut PendingVersions<'_>,
         key: &Key,
     ) -> Option<(Held, Option<Content<'_>>)> {
-        let place = self.held.find(&self.held.hashed(key.clone()))?;
+        let key = self.held.hashed(key.clone());
+        let place = self.held.find(&key)?;
         let held = self.held.held(place);
-        pending.checksum ^= hash_of(&key.to_string(), held.updated_at);
-        pending.deleted.push(key.clone());
+        pending.checksum ^= hash_of(&key.key.to_string(), held.updated_at);
+        pending.deleted.push(key);
         Some((held, self.held.content(place)))
     }
 
@@ -244,7 +245,6 @@ impl Index {
             self.held.insert(&key, held, content.as_ref());
         }
         for key in pending.deleted {
-            let key = self.held.hashed(key);
             self.held.remove(&key);
             self.tombstones.insert(key.key, now);
         }

@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::key::{HashedKey, Key};
+use super::key::HashedKey;
 use super::version::Held;
 use crate::account::Content;
 use crate::clock::Tick;
@@ -15,7 +15,7 @@ pub(crate) struct PendingVersions<'a> {
     places: HashTable<u32>,
     /// What was shown again as it is held, and when that was received.
     pub(super) repeated: Vec<(HashedKey, Tick)>,
-    pub(super) deleted: Vec<Key>,
+    pub(super) deleted: Vec<HashedKey>,
     pub(super) new_count: u64,
     pub(super) checksum: u64,
 }
