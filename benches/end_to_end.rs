@@ -194,21 +194,15 @@ fn sizes(testbed: &Testbed, report: &mut Report) {
 
 fn restore(testbed: &Testbed, report: &mut Report) {
     let row_count = 1_000_000;
-    let restarts = |name, row_count, environment: &[(&'static str, &'static str)]| {
+    let restarts = |name, row_count| {
         let upstream = Upstream::start(row_count, Duration::ZERO);
-        let source = Source::new(testbed, &upstream.base_url, name).with(environment);
+        let source = Source::new(testbed, &upstream.base_url, name);
         source.catch_up();
         let figures: Vec<_> = (0..ROUNDS).map(|_| source.catch_up()).collect();
         eprintln!("{name}: {figures:?}");
         figures
     };
-    let (full, empty) = (restarts("full", row_count, &[]), restarts("empty", 1, &[]));
-    let few_arenas = [("MALLOC_ARENA_MAX", "2")];
-    let few = (
-        restarts("full-2", row_count, &few_arenas),
-        restarts("empty-2", 1, &few_arenas),
-    );
-    report.restore(row_count, (&full, &empty), (&few.0, &few.1));
+    report.restore(row_count, &restarts("full", row_count), &restarts("empty", 1));
 }
 
 /// As many accounts of one lender and of fifty, which share a topic; one after the other in every round.
@@ -385,24 +379,19 @@ impl Report {
         self.line("");
     }
 
-    /// Restarts with all accounts and with one, as they are and with fewer arenas of the allocator.
-    fn restore(&mut self, row_count: u32, usual: (&[Figures], &[Figures]), few_arenas: (&[Figures], &[Figures])) {
-        let restarts = usual.0;
+    /// Restarts with all accounts and with one.
+    fn restore(&mut self, row_count: u32, restarts: &[Figures], empty: &[Figures]) {
         let restore = median(restarts.iter().map(|figures| figures.restore.as_secs_f64()));
         let wall = median(restarts.iter().map(|figures| figures.wall.as_secs_f64()));
         let resident = |figures: &[Figures]| median(figures.iter().map(|figures| figures.restored_bytes as f64));
-        let each = |(full, empty)| (resident(full) - resident(empty)) / f64::from(row_count);
-        let (usual, few_arenas) = (each(usual), each(few_arenas));
+        let each = (resident(restarts) - resident(empty)) / f64::from(row_count);
         self.line(&format!("**Restart at rest with {row_count} accounts**\n"));
         self.line("| | |");
         self.line("|---|---|");
         self.line(&format!("| restore of the index, as the log says | {restore:.1} s |"));
         self.line(&format!("| the whole process, to caught up | {wall:.1} s |"));
         self.line(&format!(
-            "| memory an account: resident after the restore, less that of a process with one account | {usual:.0} bytes |"
-        ));
-        self.line(&format!(
-            "| the same with `MALLOC_ARENA_MAX=2`, which nothing sets: it keeps more | {few_arenas:.0} bytes |\n"
+            "| memory an account: resident after the restore, less that of a process with one account | {each:.0} bytes |\n"
         ));
     }
 

@@ -32,7 +32,6 @@ pub(crate) struct Figures {
 pub(crate) struct Source {
     name: String,
     config: PathBuf,
-    environment: Vec<(&'static str, &'static str)>,
     settings: Vec<String>,
     program: PathBuf,
 }
@@ -64,7 +63,6 @@ impl Source {
         Self {
             name,
             config,
-            environment: Vec::new(),
             settings: Vec::new(),
             program: PathBuf::from(env!("CARGO_BIN_EXE_d02-source")),
         }
@@ -73,12 +71,6 @@ impl Source {
     /// As another build of the program runs it.
     pub(crate) fn by(mut self, program: &Path) -> Self {
         self.program = program.to_owned();
-        self
-    }
-
-    /// Runs with these variables too.
-    pub(crate) fn with(mut self, environment: &[(&'static str, &'static str)]) -> Self {
-        self.environment.extend(environment);
         self
     }
 
@@ -119,7 +111,6 @@ impl Source {
             .arg(&self.config)
             .args(&self.settings)
             .args(["run", "--until-caught-up"])
-            .envs(self.environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");

@@ -64,9 +64,9 @@ impl Digest {
 
     /// Reads the text of a `d02.digest` header; `None` for another algorithm or version.
     pub(crate) fn parse(header: &str) -> Option<Self> {
-        let is_digest = |digits: &&str| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let digits = header.strip_prefix(Self::NAME).filter(is_digest)?;
-        u64::from_str_radix(digits, 16).ok().map(Self)
+        let digits: &[u8; 16] = header.strip_prefix(Self::NAME)?.as_bytes().try_into().ok()?;
+        let with = |read: u64, digit: &u8| Some(read << 4 | u64::from(char::from(*digit).to_digit(16)?));
+        digits.iter().try_fold(0, with).map(Self)
     }
 }
 

@@ -147,9 +147,9 @@ impl Restored {
         self.settled_count = self.tombstones.len();
     }
 
-    /// Whether records of `lender` are kept.
-    pub(crate) fn is_kept(&self, lender: &str) -> bool {
-        self.indexes.contains_key(lender)
+    /// Those of which records are kept.
+    pub(crate) fn lenders(&self) -> impl Iterator<Item = &String> {
+        self.indexes.keys()
     }
 
     /// Takes an account's record. `content`: what of it is to be remembered.

@@ -9,6 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use hashbrown::HashTable;
 use twox_hash::XxHash3_64;
@@ -316,8 +317,8 @@ const CLASS_COUNT: usize = 64;
 /// The bits of a place that are not its class.
 const PLACE_BITS: u32 = 26;
 
-/// Slots that are made room for at once.
-const CHUNK: usize = 1 << 8;
+/// Bytes that are made room for at once: a size of the allocator's own, which it does not round up (ADR 0027).
+const CHUNK: usize = 1 << 14;
 
 impl SlotPlace {
     fn new(class: usize, place: usize) -> Self {
@@ -334,6 +335,14 @@ impl SlotPlace {
 
     fn place(self) -> usize {
         (self.0 & ((1 << PLACE_BITS) - 1)) as usize
+    }
+
+    /// Of a class that is not boxed: the chunk, and where the slot stands in it.
+    fn stretch(self) -> (usize, Range<usize>) {
+        let (place, size) = (self.place(), self.class() * STEP);
+        let per_chunk = CHUNK / size;
+        let start = place % per_chunk * size;
+        (place / per_chunk, start..start + size)
     }
 }
 
@@ -370,37 +379,31 @@ fn class_of(size: usize) -> usize {
 
 impl Slots {
     fn get(&self, place: SlotPlace) -> &[u8] {
-        let (class, place) = (place.class(), place.place());
+        let class = place.class();
         if class == 0 {
-            return &self.large[place];
+            return &self.large[place.place()];
         }
-        let size = class * STEP;
-        let start = place % CHUNK * size;
-        &self.classes[class].chunks[place / CHUNK][start..start + size]
+        let (chunk, stretch) = place.stretch();
+        &self.classes[class].chunks[chunk][stretch]
     }
 
     fn get_mut(&mut self, place: SlotPlace) -> &mut [u8] {
-        let (class, place) = (place.class(), place.place());
+        let class = place.class();
         if class == 0 {
-            return &mut self.large[place];
+            return &mut self.large[place.place()];
         }
-        let size = class * STEP;
-        let start = place % CHUNK * size;
-        &mut self.classes[class].chunks[place / CHUNK][start..start + size]
+        let (chunk, stretch) = place.stretch();
+        &mut self.classes[class].chunks[chunk][stretch]
     }
 
     fn size(&self) -> usize {
-        let chunks = self.classes.iter().enumerate();
+        let chunks = self.classes.iter().map(|class| class.chunks.len() * CHUNK);
         let free = self
             .classes
             .iter()
             .map(|class| class.free.capacity() * size_of::<u32>());
         let boxed = self.large.iter().map(|slot| slot.len() + size_of_val(slot));
-        chunks
-            .map(|(class, slots)| slots.chunks.len() * CHUNK * class * STEP)
-            .sum::<usize>()
-            + free.sum::<usize>()
-            + boxed.sum::<usize>()
+        chunks.sum::<usize>() + free.sum::<usize>() + boxed.sum::<usize>()
     }
 
     fn put(&mut self, bytes: &[u8]) -> SlotPlace {
@@ -420,8 +423,8 @@ impl Slots {
         let place = match slots.free.pop() {
             Some(place) => place as usize,
             None => {
-                if slots.count == slots.chunks.len() * CHUNK {
-                    slots.chunks.push(vec![0; CHUNK * class * STEP].into_boxed_slice());
+                if slots.count == slots.chunks.len() * (CHUNK / (class * STEP)) {
+                    slots.chunks.push(vec![0; CHUNK].into_boxed_slice());
                 }
                 slots.count += 1;
                 slots.count - 1

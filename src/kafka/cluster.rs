@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 use secrecy::ExposeSecret;
 
+use super::aside::Aside;
 use super::context::{Context, Reports, authorize};
 use super::ends::KnownEnds;
 use super::error::{ClusterError, Error};
@@ -50,7 +51,7 @@ pub(crate) struct Cluster {
     tokens: Option<Arc<KafkaTokens>>,
     ends: Arc<KnownEnds>,
     /// Asks where topics end: kept, because each one connects to all brokers.
-    asker: Arc<Mutex<Option<BaseConsumer<Context>>>>,
+    asker: Arc<Mutex<Option<Aside<BaseConsumer<Context>>>>>,
 }
 
 /// How much a consumer may see.
@@ -122,6 +123,11 @@ impl Cluster {
         if !self.kafka.properties.contains_key("client.id") {
             config.set("client.id", &self.name);
         }
+        if !self.kafka.properties.contains_key("reconnect.backoff.ms") {
+            // A new client connects to the broker that it has just learned of no sooner than half of it after the first connection,
+            // 50 ms by default, and a start has half a dozen of them. It doubles up to `reconnect.backoff.max.ms`, as ever.
+            config.set("reconnect.backoff.ms", "20");
+        }
         // A misspelt topic is an error, not a new topic with the broker's defaults.
         config.set("allow.auto.create.topics", "false");
         // librdkafka's warnings, unless more is asked for; what it reports beside its log comes through the context.
@@ -153,15 +159,15 @@ impl Cluster {
         })
     }
 
-    fn consumer(&self, config: &ClientConfig) -> Result<BaseConsumer<Context>, ClusterError> {
+    fn consumer(&self, config: &ClientConfig) -> Result<Aside<BaseConsumer<Context>>, ClusterError> {
         let consumer: BaseConsumer<Context> = self.client(config)?;
         authorize(consumer.client());
-        Ok(consumer)
+        Ok(Aside::new(consumer))
     }
 
     /// Whoever uses it for longer calls [`authorize`] before each request: nobody else does.
-    pub(crate) fn admin(&self) -> Result<AdminClient<Context>, ClusterError> {
-        self.client(&self.config()?)
+    pub(crate) fn admin(&self) -> Result<Aside<AdminClient<Context>>, ClusterError> {
+        Ok(Aside::new(self.client(&self.config()?)?))
     }
 
     /// `batch_size`: the largest batch that every topic takes, `max_message`: the largest record, both in bytes.
@@ -203,13 +209,13 @@ impl Cluster {
         polled(self.client(&config)?)
     }
 
-    pub(crate) fn reader(&self, isolation: Isolation) -> Result<BaseConsumer<Context>, ClusterError> {
+    pub(crate) fn reader(&self, isolation: Isolation) -> Result<Aside<BaseConsumer<Context>>, ClusterError> {
         self.consumer(&self.reader_config(isolation)?)
     }
 
     /// A reader of committed records that waits for what comes: the broker answers as soon as there is anything, and is
     /// not asked a hundred times a second while there is not.
-    pub(crate) fn follower(&self) -> Result<BaseConsumer<Context>, ClusterError> {
+    pub(crate) fn follower(&self) -> Result<Aside<BaseConsumer<Context>>, ClusterError> {
         let mut config = self.reader_config(Isolation::ReadCommitted)?;
         config.set("fetch.wait.max.ms", "500");
         self.consumer(&config)
@@ -255,7 +261,7 @@ impl Cluster {
     }
 
     /// Of a group, without being a member: it may ask and commit, as far as this user may.
-    pub(super) fn bystander(&self, group: &str) -> Result<BaseConsumer<Context>, ClusterError> {
+    pub(super) fn bystander(&self, group: &str) -> Result<Aside<BaseConsumer<Context>>, ClusterError> {
         let mut config = self.reader_config(Isolation::ReadUncommitted)?;
         config.set("group.id", group);
         self.consumer(&config)

@@ -10,10 +10,12 @@
 //! - `members`: who is in a group
 //! - `polled`: a producer whose reports are heard
 //! - `watermarks`, `ends`: where topics begin and end, and who has just asked
+//! - `aside`: a client whose end nobody waits for
 //! - `headers`: those of a record
 //! - `probe`: what the brokers allow, tried without a trace
 //! - `blocking`: the threads for all of this
 
+mod aside;
 mod blocking;
 mod cluster;
 mod context;
@@ -30,6 +32,7 @@ mod rebalances;
 mod reported;
 mod watermarks;
 
+pub(crate) use aside::Aside;
 pub(crate) use blocking::{blocking, uninterrupted};
 pub(crate) use cluster::Isolation;
 pub(crate) use cluster::{Cluster, EARLIEST_RETRY, delivery_timeout, transaction_timeout};

@@ -14,7 +14,10 @@
 //! - It fails when nothing moves any more for a while. No record is never concluded from not having found one.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -22,6 +25,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::aside::Aside;
 use super::cluster::{Cluster, Isolation, transaction_timeout};
 use super::context::{Context, authorize};
 use super::ends::{FoundEnds, KnownEnds};
@@ -90,9 +94,9 @@ pub(crate) fn read_to_end<E: From<Error>>(
 
 /// Reads topics, one after another.
 pub(crate) struct TopicReader {
-    reader: BaseConsumer<Context>,
+    reader: Aside<BaseConsumer<Context>>,
     /// To ask for the true end.
-    asker: BaseConsumer<Context>,
+    asker: Aside<BaseConsumer<Context>>,
     /// Who else wants to know that.
     known: Arc<KnownEnds>,
 }
@@ -121,6 +125,57 @@ impl TopicReader {
         offsets: &mut Offsets,
         how: Reading<'_>,
         mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+    ) -> Result<Watermarks, E> {
+        self.read_each(topic, offsets, how, |message| take(&message))
+    }
+
+    /// As [`TopicReader::read`], with each of `takers` on a thread of its own: what has come is taken while the next comes. All messages
+    /// of a key go to one of them, in order. After an error `offsets` is what it was: what was taken is taken once more.
+    pub(crate) fn read_side_by_side<E, T>(
+        &self,
+        topic: &str,
+        offsets: &mut Offsets,
+        how: Reading<'_>,
+        takers: Vec<T>,
+    ) -> Result<Watermarks, E>
+    where
+        E: From<Error> + Send,
+        T: FnMut(&[BorrowedMessage<'_>]) -> Result<(), E> + Send,
+    {
+        let mut read_to = offsets.clone();
+        let (read, taken) = thread::scope(|scope| {
+            let start = |mut take: T| {
+                let (sender, chunks) = sync_channel(CHUNKS);
+                let take_all = move || chunks.into_iter().try_for_each(|chunk: Vec<_>| take(&chunk));
+                (Chunk::new(sender), scope.spawn(take_all))
+            };
+            let (mut chunks, taking): (Vec<_>, Vec<_>) = takers.into_iter().map(start).unzip();
+            let read = self.read_each(topic, &mut read_to, how, |message| {
+                // Ids that follow one another differ enough in that.
+                let sum: usize = message.key().unwrap_or_default().iter().copied().map(usize::from).sum();
+                let place = sum % chunks.len();
+                Ok(chunks[place].put(message)?)
+            });
+            let sent = chunks.iter_mut().try_for_each(Chunk::send);
+            drop(chunks);
+            let taken = taking.into_iter().map(|taker| taker.join());
+            let taken = taken.map(|taken| taken.unwrap_or_else(|panicked| resume_unwind(panicked)));
+            let taken = taken.collect::<Vec<_>>().into_iter().collect::<Result<(), E>>();
+            (read.and_then(|bounds| Ok(sent.map(|()| bounds)?)), taken)
+        });
+        // Who does not take on is why nothing was read on.
+        taken?;
+        let bounds = read?;
+        *offsets = read_to;
+        Ok(bounds)
+    }
+
+    fn read_each<'r, E: From<Error>>(
+        &'r self,
+        topic: &str,
+        offsets: &mut Offsets,
+        how: Reading<'_>,
+        mut take: impl FnMut(BorrowedMessage<'r>) -> Result<(), E>,
     ) -> Result<Watermarks, E> {
         let (begun, mut record_count) = (Instant::now(), 0_u64);
         self.authorize();
@@ -182,15 +237,17 @@ impl TopicReader {
         Ok(stable < end)
     }
 
-    fn read_between<E: From<Error>>(
-        &self,
+    fn read_between<'r, E: From<Error>>(
+        &'r self,
         topic: &str,
         bounds: &Watermarks,
         offsets: &mut Offsets,
         how: Reading<'_>,
-        mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+        mut take: impl FnMut(BorrowedMessage<'r>) -> Result<(), E>,
     ) -> Result<(), E> {
-        /// Long enough to be quiet when nothing comes, short enough for a shutdown.
+        /// Between two looks at the position, once nothing comes: the marker behind a last record moves it, and is no event.
+        const FIRST_POLL: Duration = Duration::from_millis(1);
+        /// Long enough to be quiet when nothing comes for longer, short enough for a shutdown.
         const POLL: Duration = Duration::from_millis(100);
         /// Long after a first fetch has answered.
         const QUIET: Duration = Duration::from_secs(3);
@@ -230,25 +287,31 @@ impl TopicReader {
         assign(reader, topic, &parts)?;
         let (mut quiet_since, mut progressed_at, mut asked_at) = (Instant::now(), Instant::now(), None);
         let (mut said_hidden_at, mut has_come) = (None::<Instant>, false);
+        // What librdkafka calls the topic for as long as it is assigned: its name is read once.
+        let mut handle = None;
+        let mut wait = FIRST_POLL;
         while !parts.is_empty() {
             if how.shutdown.is_requested() && asked_at.get_or_insert_with(Instant::now).elapsed() >= how.grace {
                 return Err(Error::Interrupted.into());
             }
-            match reader.poll(POLL) {
-                Some(Ok(message)) if message.topic() != topic => continue,
+            match reader.poll(wait) {
+                Some(Ok(message)) if handle != Some(message.topic_ptr()) && message.topic() != topic => continue,
                 Some(Ok(message)) => {
-                    if let Some(part) = parts.get_mut(&message.partition()) {
-                        if message.offset() < part.end {
-                            take(&message)?;
-                            offsets.insert(message.partition(), message.offset() + 1);
+                    handle = Some(message.topic_ptr());
+                    let (partition, next) = (message.partition(), message.offset() + 1);
+                    if let Some(part) = parts.get_mut(&partition) {
+                        if next <= part.end {
+                            take(message)?;
+                            offsets.insert(partition, next);
                         }
-                        part.position = message.offset() + 1;
-                        if part.position >= part.end {
-                            parts.remove(&message.partition());
+                        part.position = next;
+                        if next >= part.end {
+                            parts.remove(&partition);
                         }
                     }
                     // Looked at the clock for once nothing comes: whoever takes may take its time.
                     has_come = true;
+                    wait = FIRST_POLL;
                     continue;
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -261,6 +324,7 @@ impl TopicReader {
                 }
                 Some(Err(_)) | None => {}
             }
+            wait = POLL.min(wait * 2);
             if std::mem::take(&mut has_come) {
                 quiet_since = Instant::now();
                 progressed_at = quiet_since;
@@ -316,6 +380,51 @@ impl TopicReader {
             }
         }
         Ok(())
+    }
+}
+
+/// Chunks that wait for each taker.
+const CHUNKS: usize = 8;
+
+/// What was read for a taker, and it has not got yet.
+struct Chunk<'r> {
+    messages: Vec<BorrowedMessage<'r>>,
+    /// Of their values.
+    size: usize,
+    sender: SyncSender<Vec<BorrowedMessage<'r>>>,
+}
+
+impl<'r> Chunk<'r> {
+    /// Enough that handing them over costs nothing beside taking them.
+    const MOST: usize = 512;
+    const LARGEST: usize = 1 << 18;
+
+    fn new(sender: SyncSender<Vec<BorrowedMessage<'r>>>) -> Self {
+        let messages = Vec::with_capacity(Self::MOST);
+        Self {
+            messages,
+            size: 0,
+            sender,
+        }
+    }
+
+    /// # Errors
+    /// When nothing is taken any more.
+    fn put(&mut self, message: BorrowedMessage<'r>) -> Result<(), Error> {
+        self.size += message.payload().map_or(0, <[u8]>::len);
+        self.messages.push(message);
+        match self.messages.len() == Self::MOST || self.size > Self::LARGEST {
+            true => self.send(),
+            false => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// When nothing is taken any more.
+    fn send(&mut self) -> Result<(), Error> {
+        self.size = 0;
+        let messages = std::mem::replace(&mut self.messages, Vec::with_capacity(Self::MOST));
+        self.sender.send(messages).map_err(|_| Error::Interrupted)
     }
 }
 

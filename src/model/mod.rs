@@ -181,7 +181,7 @@ impl Member {
         let mut guard = self.image();
         let Some(image) = guard.as_mut() else { return };
         let is_back = match left {
-            Some(left) if !image.restored.is_kept(public_id) => {
+            Some(left) if !image.restored.account_count(public_id).is_some() => {
                 if !failpoint::is_broken(Rule::TakenBackWhereItWas) {
                     image.known = taken_at;
                 }
@@ -269,7 +269,7 @@ impl Process {
             .member
             .image()
             .take()
-            .filter(|image| image.restored.is_kept(public_id));
+            .filter(|image| image.restored.account_count(public_id).is_some());
         let was_held = held.is_some();
         let mut image = held.unwrap_or_else(|| Image::of(public_id));
         image.read_on(&self.broker, public_id);

@@ -60,26 +60,39 @@ impl Contents {
         layouts.insert(own, Some(Arc::clone(&self.current)));
     }
 
-    /// The content of a value of `accounts`; `None` where it cannot be read, which is said. `patience`: with a registry that gives no
-    /// answer.
+    /// Gives the content of each value of `accounts` that it is given; `None` where it cannot be read, which is said. `patience`: with a
+    /// registry that gives no answer.
     ///
     /// # Errors
     /// When the process is to end while the registry is waited for, or the patience is over.
-    pub(super) fn of<'v>(&self, value: &'v [u8], patience: Patience) -> Result<Option<Content<'v>>, SinkError> {
-        let (layout, datum) = match unframe(value) {
-            Ok(Framed::Confluent { schema_id, datum }) => (self.layout(schema_id, patience)?, datum),
-            Ok(Framed::SingleObject { fingerprint, datum }) => {
-                let is_current = fingerprint == ACCOUNT.fingerprint();
-                (is_current.then(|| Arc::clone(&self.current)), datum)
-            }
-            Err(error) => {
-                self.say_once(&chain(&error));
-                return Ok(None);
-            }
-        };
-        let Some(layout) = layout else { return Ok(None) };
-        let content = layout.read(datum);
-        Ok(content.inspect_err(|error| self.say_once(&chain(error))).ok())
+    pub(super) fn reader(
+        &self,
+        patience: Patience,
+    ) -> impl FnMut(&[u8]) -> Result<Option<Content<'_>>, SinkError> + Send {
+        // Nearly all are of one schema.
+        let mut last = None;
+        move |value| {
+            let (layout, datum) = match unframe(value) {
+                Ok(Framed::Confluent { schema_id, datum }) => {
+                    let layout = match last.take() {
+                        Some((id, layout)) if id == schema_id => layout,
+                        _ => self.layout(schema_id, patience)?,
+                    };
+                    (last.insert((schema_id, layout)).1.as_deref(), datum)
+                }
+                Ok(Framed::SingleObject { fingerprint, datum }) => {
+                    let is_current = fingerprint == ACCOUNT.fingerprint();
+                    (is_current.then_some(&*self.current), datum)
+                }
+                Err(error) => {
+                    self.say_once(&chain(&error));
+                    return Ok(None);
+                }
+            };
+            let Some(layout) = layout else { return Ok(None) };
+            let content = layout.read(datum);
+            Ok(content.inspect_err(|error| self.say_once(&chain(error))).ok())
+        }
     }
 
     fn say_once(&self, error: &str) {

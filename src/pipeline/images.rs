@@ -6,7 +6,8 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
@@ -14,6 +15,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::candidate::{Restorable, Starter, may_pass, patience};
 use super::claim::key_of;
 use super::contents::Contents;
+use super::each_topic::{Outcomes, Restored, each_topic, on};
 use super::plan::Left;
 use super::start_error::{SharedFailure, StartError};
 use crate::avro::Frame;
@@ -22,12 +24,7 @@ use crate::exit::{Diagnosis, chain};
 use crate::index::{Index, Removals};
 use crate::kafka::{self, End, Offsets, Reading, TopicReader};
 use crate::shutdown::Shutdown;
-use crate::sink::{
-    ContentOf, CursorRecords, DeadLetterDigests, RestoredAccounts, RestoredDeadLetters, SinkError, Topics,
-};
-
-/// What each topic was found to hold, or why it cannot be used.
-type Outcomes<T> = HashMap<String, Result<T, SharedFailure>>;
+use crate::sink::{CursorRecords, DeadLetterDigests, RestoredAccounts, RestoredDeadLetters, SinkError, Topics};
 
 /// What topics hold of lenders that start, or stand by.
 pub(crate) struct Images {
@@ -85,23 +82,7 @@ impl Images {
         for accounts in self.accounts.values_mut() {
             accounts.settle();
         }
-        self.restore_accounts(&lenders, patience);
-        let missing = |lender: &&&Restorable| {
-            let held = self.dead_letters.get(&lender.topics.dead_letters.name);
-            held.is_none_or(|letters| !letters.holds(&lender.public_id))
-        };
-        let starter = Arc::clone(&self.starter);
-        let restored = each_topic(
-            (&starter, patience),
-            lenders.iter().filter(missing).copied(),
-            |topics| &topics.dead_letters.name,
-            RestoredDeadLetters::of,
-            |letters, reader| letters.read_on(reader, how(End::Stable, &starter.shutdown, &mut || {})),
-        );
-        keep(&mut self.dead_letters, &mut self.failed, restored, |held, restored| {
-            held.merge(restored);
-            true
-        });
+        self.restore_accounts_and_dead_letters(&lenders, patience);
     }
 
     fn read_cursors(&mut self, lenders: &[&Restorable], patience: Patience) {
@@ -118,23 +99,60 @@ impl Images {
         }
     }
 
-    fn restore_accounts(&mut self, lenders: &[&Restorable], patience: Patience) {
-        let missing = |lender: &&&Restorable| self.account_count(lender).is_none();
-        let restored = self.accounts_of(lenders.iter().filter(missing).copied(), patience);
-        let disputed = keep(&mut self.accounts, &mut self.failed, restored, RestoredAccounts::merge);
+    fn restore_accounts_and_dead_letters(&mut self, lenders: &[&Restorable], patience: Patience) {
+        let lacks_accounts = |lender: &&&Restorable| self.account_count(lender).is_none();
+        let lacks_letters = |lender: &&&Restorable| {
+            let held = self.dead_letters.get(&lender.topics.dead_letters.name);
+            held.is_none_or(|letters| !letters.holds(&lender.public_id))
+        };
+        let (accounts, letters) = std::thread::scope(|scope| {
+            let letters = scope.spawn(|| self.letters_of(lenders.iter().filter(lacks_letters).copied(), patience));
+            let accounts = self.accounts_of(lenders.iter().filter(lacks_accounts).copied(), patience);
+            (
+                accounts,
+                letters.join().unwrap_or_else(|panicked| resume_unwind(panicked)),
+            )
+        });
+        let disputed = self.keep_accounts(accounts);
         if !disputed.is_empty() {
             // Read together it is known which record it is.
             let is_disputed = |lender: &&&Restorable| disputed.contains(&lender.topics.accounts.name);
-            let restored = self.accounts_of(lenders.iter().filter(is_disputed).copied(), patience);
-            keep(&mut self.accounts, &mut self.failed, restored, RestoredAccounts::merge);
+            let accounts = self.accounts_of(lenders.iter().filter(is_disputed).copied(), patience);
+            self.keep_accounts(accounts);
         }
+        let (letters, _) = letters;
+        keep(&mut self.dead_letters, &mut self.failed, letters, |held, restored| {
+            held.merge(restored);
+            true
+        });
+    }
+
+    /// Gives the topics of which nothing can be made with what was held before.
+    fn keep_accounts(&mut self, (restored, reader): Restored<RestoredAccounts>) -> HashSet<String> {
+        // The first to read on with.
+        self.reader = self.reader.take().or(reader);
+        keep(&mut self.accounts, &mut self.failed, restored, RestoredAccounts::merge)
+    }
+
+    fn letters_of<'c>(
+        &self,
+        lenders: impl Iterator<Item = &'c Restorable>,
+        patience: Patience,
+    ) -> Restored<RestoredDeadLetters> {
+        each_topic(
+            (&self.starter, patience),
+            lenders,
+            |topics| &topics.dead_letters.name,
+            RestoredDeadLetters::of,
+            |letters, reader| letters.read_on(reader, how(End::Stable, &self.starter.shutdown, &mut || {})),
+        )
     }
 
     fn accounts_of<'c>(
         &self,
         lenders: impl Iterator<Item = &'c Restorable> + Clone,
         patience: Patience,
-    ) -> Outcomes<RestoredAccounts> {
+    ) -> Restored<RestoredAccounts> {
         let (starter, contents) = (&self.starter, self.contents.as_ref());
         let mut expected = HashMap::new();
         for lender in lenders.clone() {
@@ -434,60 +452,8 @@ fn read_accounts(
     (contents, patience): (Option<&Contents>, Patience),
     how: Reading<'_>,
 ) -> Result<(), SinkError> {
-    let content: ContentOf<'_> = &|value| contents.map_or(Ok(None), |contents| contents.of(value, patience));
-    accounts.read_on(reader, content, how)
-}
-
-/// Reads on with the reader that is there, patiently; after an error with another one.
-fn on(
-    starter: &Starter,
-    reader: &mut Option<TopicReader>,
-    patience: Patience,
-    read: &mut dyn FnMut(&TopicReader) -> Result<(), SinkError>,
-) -> Result<(), SinkError> {
-    starter.patiently(patience, || {
-        let with = match reader.take() {
-            Some(reader) => reader,
-            None => TopicReader::new(&starter.cluster)?,
-        };
-        read(&with)?;
-        *reader = Some(with);
-        Ok(())
-    })
-}
-
-/// Reads each topic of `lenders` once, for all that share it, a few side by side. Each has an outcome of its own: one lender's topic
-/// does not keep the others from starting.
-fn each_topic<'c, T: Send>(
-    (starter, patience): (&Starter, Patience),
-    lenders: impl Iterator<Item = &'c Restorable>,
-    name: fn(&Topics) -> &String,
-    nothing: impl Fn(&str, &[String]) -> T + Sync,
-    read: impl Fn(&mut T, &TopicReader) -> Result<(), SinkError> + Sync,
-) -> Outcomes<T> {
-    const READERS: usize = 4;
-    let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for lender in lenders {
-        let topic = name(&lender.topics).clone();
-        topics.entry(topic).or_default().push(lender.public_id.clone());
+    match contents {
+        Some(contents) => accounts.read_on(reader, &|| Box::new(contents.reader(patience)), how),
+        None => accounts.read_on(reader, &|| Box::new(|_| Ok(None)), how),
     }
-    let reader_count = READERS.min(topics.len());
-    let left = Mutex::new(topics.into_iter());
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let read_all = || {
-        let mut outcomes = Vec::new();
-        while let Some((topic, lenders)) = next() {
-            let mut image = nothing(&topic, &lenders);
-            let outcome = on(starter, &mut None, patience, &mut |reader| read(&mut image, reader));
-            outcomes.push((topic, outcome.map(|()| image).map_err(SharedFailure::of)));
-        }
-        outcomes
-    };
-    std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..reader_count).map(|_| scope.spawn(read_all)).collect();
-        let outcomes = readers.into_iter().map(|reader| reader.join());
-        outcomes
-            .flat_map(|outcomes| outcomes.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked)))
-            .collect()
-    })
 }

@@ -136,7 +136,14 @@ impl Inbox {
                         return Next::Batch(std::mem::take(&mut self.live));
                     }
                 }
-                Some(Item::Page(page)) => self.gathered.push(BatchItem::Page(page)),
+                Some(Item::Page(page)) => {
+                    // Whoever sweeps waits until that is committed.
+                    let is_awaited = page.step.walk == Walk::Sweep && page.step.is_last;
+                    self.gathered.push(BatchItem::Page(page));
+                    if is_awaited && !self.incoming.is_anything_waiting() {
+                        return Next::Batch(self.all(max_rows));
+                    }
+                }
                 Some(Item::Ask(ask)) => self.ask = Some(ask),
                 Some(Item::End(ended)) => self.ended = Some(ended),
                 None => return Next::Stop(StopReason::lost_reader()),

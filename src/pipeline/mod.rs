@@ -12,7 +12,7 @@
 //! - `group`: which lenders start together, and which are followed until they may
 //! - `start`: the order in which lenders start, together
 //! - `claim`: the claim and what is checked before and after it; `start_error`: why a lender does not start
-//! - `images`: what the topics hold of lenders that start, or stand by
+//! - `images`: what the topics hold of lenders that start, or stand by; `each_topic`: how those are read
 //! - `contents`: what was in the accounts that a start finds
 //! - `main_loop`: the loop
 //! - `inbox`: what goes into the next transaction, gathered into a `batch`, whose size follows what Kafka takes
@@ -41,6 +41,7 @@ mod commit;
 mod contents;
 mod decide;
 mod dry_run;
+mod each_topic;
 mod frames;
 mod group;
 mod images;

@@ -62,6 +62,11 @@ impl Incoming {
         Arc::clone(&self.waiting)
     }
 
+    /// Whether anything waits.
+    pub(crate) fn is_anything_waiting(&self) -> bool {
+        self.is_live_waiting() || !self.rest.is_empty()
+    }
+
     /// Whether something live waits.
     pub(crate) fn is_live_waiting(&self) -> bool {
         !self.live.is_empty()

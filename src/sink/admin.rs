@@ -14,8 +14,8 @@ use super::topic_error::TopicError;
 use super::topics::{Role, TopicDescription, TopicSpec, UsableTopic, topic_specs};
 use crate::config;
 use crate::kafka::{
-    Acl, AclOperation, Cluster, ClusterError, Context, Isolation, LastReported, authorize, blocking, code, is_denied,
-    may_pass,
+    Acl, AclOperation, Aside, Cluster, ClusterError, Context, Isolation, LastReported, authorize, blocking, code,
+    is_denied, may_pass,
 };
 
 /// How long the cluster may not answer, or not show what it created.
@@ -152,8 +152,8 @@ const DEFAULT_FACTOR: &str = "default.replication.factor";
 /// The admin client, and a consumer beside it: nobody polls the admin client's main queue, so that only the consumer
 /// hears why a connection fails.
 struct AdminClients {
-    admin: Arc<AdminClient<Context>>,
-    consumer: Arc<BaseConsumer<Context>>,
+    admin: Arc<Aside<AdminClient<Context>>>,
+    consumer: Arc<Aside<BaseConsumer<Context>>>,
     servers: String,
     /// How long the cluster may not answer, or not show what it created.
     limit: Duration,

@@ -43,9 +43,7 @@ pub(crate) use record::{
     AccountRecord, ChangeRecord, DeadLetterRecord, Moved, Records, TopicRecord, account_size, change_size, header,
     partitions_text,
 };
-pub(crate) use recovery::{
-    ContentOf, CursorRecords, DeadLetterDigests, RestoredAccounts, RestoredDeadLetters, StoredCursor,
-};
+pub(crate) use recovery::{CursorRecords, DeadLetterDigests, RestoredAccounts, RestoredDeadLetters, StoredCursor};
 pub(crate) use tail::{TailError, TopicTail};
 pub(crate) use topic_error::TopicError;
 pub(crate) use topics::{Role, Topic, Topics, UsableTopic};

@@ -13,13 +13,16 @@ pub(super) const INIT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Claims the producer's transactional id, in twice the `limit` at most. `topic`: one that it may ask for.
 ///
-/// librdkafka looks for a broker that is connected at once, and then every 500 ms; a new producer has none. So it connects first.
+/// librdkafka looks for a broker that is connected at once, and then every 500 ms; a new producer has none. So it connects first: to who
+/// tells it of the brokers, which it leaves, and then to one of those.
 pub(super) fn claim_id(producer: &PolledProducer, topic: &str, limit: Duration) -> KafkaResult<()> {
     /// A broker that is there answers sooner.
     const CONNECT: Duration = Duration::from_secs(2);
     producer.wake();
-    // What went wrong is said by what follows.
-    let _ = producer.client().fetch_metadata(Some(topic), limit.min(CONNECT));
+    for _ in 0..2 {
+        // What went wrong is said by what follows.
+        let _ = producer.client().fetch_metadata(Some(topic), limit.min(CONNECT));
+    }
     producer.init_transactions(limit)
 }
 

@@ -2,7 +2,9 @@
 //! each to its true end (`kafka::read`): no cursor is never concluded from not having found one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message};
@@ -213,8 +215,9 @@ impl DeadLetterDigests {
     }
 }
 
-/// What of a value of `accounts` is to be remembered, if anything is.
-pub(crate) type ContentOf<'c> = &'c (dyn for<'v> Fn(&'v [u8]) -> Result<Option<Content<'v>>, SinkError> + Sync);
+/// Gives what of a value of `accounts` is to be remembered, if anything is.
+pub(crate) type ContentReader<'c> =
+    Box<dyn for<'v> FnMut(&'v [u8]) -> Result<Option<Content<'v>>, SinkError> + Send + 'c>;
 
 /// What one topic of dead letters holds of the lenders that start.
 #[derive(Debug)]
@@ -308,20 +311,27 @@ impl RestoredAccounts {
         }
     }
 
-    /// Reads what has come since; `content` gives what is to be remembered of a value.
+    /// Reads what has come since; `contents` makes a reader for each thread.
     ///
     /// # Errors
     /// When it cannot be read to its end, or holds what the source did not write.
-    pub(crate) fn read_on(
+    pub(crate) fn read_on<'c>(
         &mut self,
         reader: &TopicReader,
-        content: ContentOf<'_>,
+        contents: &dyn Fn() -> ContentReader<'c>,
         how: Reading<'_>,
     ) -> Result<(), SinkError> {
-        let restored = &mut self.restored;
-        reader.read(&self.topic, &mut self.offsets, how, |message| {
-            take_account(restored, content, message)
-        })?;
+        /// Parsing takes most of the time, and is done side by side; what is inserted, one after another.
+        const MOST_TAKERS: usize = 4;
+        let taker_count = available_parallelism().map_or(1, NonZero::get).min(MOST_TAKERS);
+        let lenders: HashSet<String> = self.restored.lenders().cloned().collect();
+        let restored = Mutex::new(&mut self.restored);
+        let taker = |_| {
+            let (lenders, restored, mut content) = (&lenders, &restored, contents());
+            move |messages: &[BorrowedMessage<'_>]| take_accounts(restored, lenders, &mut content, messages)
+        };
+        let takers = (0..taker_count).map(taker).collect();
+        reader.read_side_by_side(&self.topic, &mut self.offsets, how, takers)?;
         if self.restored.has_grown() {
             self.settle();
         }
@@ -382,7 +392,7 @@ impl RestoredAccounts {
             grace: Duration::ZERO,
             hidden: &mut || {},
         };
-        accounts.read_on(&TopicReader::new(cluster)?, &|_| Ok(None), how)?;
+        accounts.read_on(&TopicReader::new(cluster)?, &|| Box::new(|_| Ok(None)), how)?;
         let (index, _) = accounts.lender(&public_id);
         Ok(index)
     }
@@ -404,31 +414,66 @@ fn go_back(offsets: &mut Offsets, others: &Offsets) {
     }
 }
 
+/// A record of `accounts`, read.
+struct Parsed<'m> {
+    public_id: &'m str,
+    header: AccountRecordHeader<'m>,
+    content: Option<Content<'m>>,
+}
+
+/// Takes records in their order. `lenders`: those of which something is kept.
+fn take_accounts(
+    restored: &Mutex<&mut Restored>,
+    lenders: &HashSet<String>,
+    content: &mut ContentReader<'_>,
+    messages: &[BorrowedMessage<'_>],
+) -> Result<(), SinkError> {
+    let parsed = messages.iter().map(|message| {
+        let (public_id, header) = AccountRecordHeader::parse(message)?;
+        let content = match &header {
+            AccountRecordHeader::Account { lender, .. } if lenders.contains(*lender) => {
+                content(message.payload().unwrap_or_default())?
+            }
+            AccountRecordHeader::Account { .. } | AccountRecordHeader::Tombstone { .. } => None,
+        };
+        Ok(Parsed {
+            public_id,
+            header,
+            content,
+        })
+    });
+    let parsed = parsed.collect::<Result<Vec<_>, SinkError>>()?;
+    let mut restored = restored.lock().unwrap_or_else(PoisonError::into_inner);
+    messages
+        .iter()
+        .zip(&parsed)
+        .try_for_each(|(message, parsed)| take_account(&mut restored, message, parsed))
+}
+
 fn take_account(
     restored: &mut Restored,
-    content: ContentOf<'_>,
     message: &BorrowedMessage<'_>,
+    Parsed {
+        public_id,
+        header,
+        content,
+    }: &Parsed<'_>,
 ) -> Result<(), SinkError> {
-    let (public_id, header) = AccountRecordHeader::parse(message)?;
     let (lender, version) = match header {
         AccountRecordHeader::Account { lender, version } => (lender, version),
         AccountRecordHeader::Tombstone { lender, is_ours } => {
             // One without a time is as old as it can be.
             let at = message.timestamp().to_millis().unwrap_or(0);
-            restored.take_tombstone(public_id, at, lender, is_ours);
+            restored.take_tombstone(public_id, at, *lender, *is_ours);
             return Ok(());
         }
     };
-    let content = match restored.is_kept(lender) {
-        true => content(message.payload().unwrap_or_default())?,
-        false => None,
-    };
-    let taken = restored.take(lender, public_id, &version, content.as_ref());
+    let taken = restored.take(lender, public_id, version, content.as_ref());
     taken.map_err(|other| SinkError::TwoLenders {
         topic: message.topic().to_owned(),
         partition: message.partition(),
         offset: message.offset(),
-        lender: lender.to_owned(),
+        lender: (*lender).to_owned(),
         other,
     })
 }

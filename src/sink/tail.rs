@@ -16,8 +16,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::record::TopicRecord;
 use crate::exit::{Diagnosis, ErrorCode, Exit};
 use crate::kafka::{
-    self, AclOperation, Cluster, ClusterError, Context, Isolation, LastReported, NO_ANSWER, NO_TOPIC, NO_TOPIC_ADVICE,
-    UNREACHABLE, is_passing, read_error, watermarks,
+    self, AclOperation, Aside, Cluster, ClusterError, Context, Isolation, LastReported, NO_ANSWER, NO_TOPIC,
+    NO_TOPIC_ADVICE, UNREACHABLE, is_passing, read_error, watermarks,
 };
 use crate::shutdown::Shutdown;
 
@@ -143,7 +143,7 @@ struct Bounds {
 /// Topics opened for reading, up to the ends that they had then.
 pub(crate) struct TopicTail {
     cluster: Cluster,
-    reader: BaseConsumer<Context>,
+    reader: Aside<BaseConsumer<Context>>,
     topics: BTreeMap<String, BTreeMap<i32, Bounds>>,
     key: Option<Vec<u8>>,
     shutdown: Shutdown,
