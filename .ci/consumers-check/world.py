@@ -57,9 +57,9 @@ class Testbed:
 class Upstream:
     """A simulator with two lenders, and its control requests."""
 
-    def __init__(self, program, rows):
+    def __init__(self, program, rows, bad_rate=0.02):
         self.process = start(
-            [program, "simulate", f"--lenders={len(LENDERS)}", f"--rows={rows}", "--odd-rate=0.1", "--bad-rate=0.02"],
+            [program, "simulate", f"--lenders={len(LENDERS)}", f"--rows={rows}", "--odd-rate=0.1", f"--bad-rate={bad_rate}"],
             stdout=subprocess.PIPE,
         )
         self.config = ""
