@@ -18,10 +18,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// jemalloc's settings, which it looks for under this name: a pointer to text that ends with a zero byte, as a reference to its first
 /// byte is one. Two arenas: one for each thread would each keep what it has freed. They keep it for a second and not for ten: a
-/// restore frees as much as it leaves.
+/// restore frees as much as it leaves; and a thread of jemalloc's own gives it back, whether the process is at rest or not.
 #[allow(unsafe_code)]
 #[unsafe(export_name = "malloc_conf")]
-static ALLOCATOR_SETTINGS: &u8 = &b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0\0"[0];
+static ALLOCATOR_SETTINGS: &u8 = &b"narenas:2,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0\0"[0];
 
 /// Streams ClearGrid D02 borrower accounts into a compacted Kafka topic, exactly once
 #[derive(Debug, Parser)]

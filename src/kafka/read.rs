@@ -154,14 +154,14 @@ impl TopicReader {
                 // Ids that follow one another differ enough in that.
                 let sum: usize = message.key().unwrap_or_default().iter().copied().map(usize::from).sum();
                 let place = sum % chunks.len();
-                Ok(chunks[place].put(message)?)
+                chunks[place].put(message).map_err(E::from)
             });
             let sent = chunks.iter_mut().try_for_each(Chunk::send);
             drop(chunks);
             let taken = taking.into_iter().map(|taker| taker.join());
             let taken = taken.map(|taken| taken.unwrap_or_else(|panicked| resume_unwind(panicked)));
             let taken = taken.collect::<Vec<_>>().into_iter().collect::<Result<(), E>>();
-            (read.and_then(|bounds| Ok(sent.map(|()| bounds)?)), taken)
+            (read.and_then(|bounds| sent.map(|()| bounds).map_err(E::from)), taken)
         });
         // Who does not take on is why nothing was read on.
         taken?;

@@ -14,7 +14,7 @@ use crate::sink::{SinkError, Topics};
 pub(super) type Outcomes<T> = HashMap<String, Result<T, SharedFailure>>;
 
 /// With a reader that is left, if one is.
-pub(super) type Restored<T> = (Outcomes<T>, Option<TopicReader>);
+pub(super) type RestoredTopics<T> = (Outcomes<T>, Option<TopicReader>);
 
 /// Reads on with the reader that is there, patiently; after an error with another one.
 pub(super) fn on(
@@ -42,7 +42,7 @@ pub(super) fn each_topic<'c, T: Send>(
     name: fn(&Topics) -> &String,
     nothing: impl Fn(&str, &[String]) -> T + Sync,
     read: impl Fn(&mut T, &TopicReader) -> Result<(), SinkError> + Sync,
-) -> Restored<T> {
+) -> RestoredTopics<T> {
     const READERS: usize = 4;
     let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for lender in lenders {

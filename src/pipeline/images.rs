@@ -15,7 +15,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::candidate::{Restorable, Starter, may_pass, patience};
 use super::claim::key_of;
 use super::contents::Contents;
-use super::each_topic::{Outcomes, Restored, each_topic, on};
+use super::each_topic::{Outcomes, RestoredTopics, each_topic, on};
 use super::plan::Left;
 use super::start_error::{SharedFailure, StartError};
 use crate::avro::Frame;
@@ -128,7 +128,7 @@ impl Images {
     }
 
     /// Gives the topics of which nothing can be made with what was held before.
-    fn keep_accounts(&mut self, (restored, reader): Restored<RestoredAccounts>) -> HashSet<String> {
+    fn keep_accounts(&mut self, (restored, reader): RestoredTopics<RestoredAccounts>) -> HashSet<String> {
         // The first to read on with.
         self.reader = self.reader.take().or(reader);
         keep(&mut self.accounts, &mut self.failed, restored, RestoredAccounts::merge)
@@ -138,7 +138,7 @@ impl Images {
         &self,
         lenders: impl Iterator<Item = &'c Restorable>,
         patience: Patience,
-    ) -> Restored<RestoredDeadLetters> {
+    ) -> RestoredTopics<RestoredDeadLetters> {
         each_topic(
             (&self.starter, patience),
             lenders,
@@ -152,7 +152,7 @@ impl Images {
         &self,
         lenders: impl Iterator<Item = &'c Restorable> + Clone,
         patience: Patience,
-    ) -> Restored<RestoredAccounts> {
+    ) -> RestoredTopics<RestoredAccounts> {
         let (starter, contents) = (&self.starter, self.contents.as_ref());
         let mut expected = HashMap::new();
         for lender in lenders.clone() {
