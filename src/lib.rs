@@ -16,11 +16,13 @@
 //! | | `kafka` | the cluster: clients and their settings, authentication, what a user may, reading to the true end |
 //! | | `sink` | a batch with its progress, or nothing; what is committed, read back; the topics |
 //! | | `http` | health and metrics, for those who watch |
-//! | core | `policy` | error → retry, reopen or stop |
+//! | core | `targets` | what is wanted of each lender: started, paused, stopped |
+//! | | `policy` | error → retry, reopen or stop |
 //! | | `login` | one log-in, with a patience |
 //! | | `reader` | walks → verified, encoded pages in order |
 //! | | `pipeline` | a lender's life: claimed, restored, read on, released; the loop |
 //! | | `assignment` | which lenders are this process's |
+//! | | `connect` | Kafka Connect's REST API |
 //! | | `members` | who else is in the group |
 //! | | `progress_bar` | what a terminal shows of a snapshot |
 //! | | `supervisor` | every lender of the configuration, to its end |
@@ -41,6 +43,7 @@ mod cases;
 pub mod clock;
 pub mod command;
 pub mod config;
+mod connect;
 mod counter;
 pub mod exit;
 mod failpoint;
@@ -73,6 +76,7 @@ pub mod simulator;
 mod sink;
 mod subjects;
 mod supervisor;
+mod targets;
 #[cfg(feature = "demo")]
 pub mod testbed;
 mod tls;

@@ -56,6 +56,8 @@ enum Command {
     Setup(command::setup::Args),
     /// Show how far each lender is read, or change it: rewind, export, import, reset
     Cursor(command::cursor::Args),
+    /// Pause, resume, stop or restart a lender of the source that runs
+    Lender(command::lender::Args),
     /// Print the records of a topic, decoded: a line of JSON each, or a table
     Tail(command::tail::Args),
     /// Compare all of upstream with all of `accounts`: what is missing, stale, different or surplus
@@ -140,8 +142,8 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
             on_runtime(command::health_check::execute(config::http_listen(layers)))
         }
         Command::Run(args) => {
-            let config = needs_lenders(layers)?;
-            on_runtime(command::run::execute(args, config))
+            let loaded = config::load(layers)?;
+            on_runtime(command::run::execute(args, loaded))
         }
         // Whatever is wrong with the configuration is a finding.
         Command::Check(args) => on_runtime(command::check::execute(args, config::load(layers))),
@@ -152,6 +154,10 @@ fn execute(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Cursor(args) => {
             let config = needs_lenders(layers)?;
             on_runtime(command::cursor::execute(args, config))
+        }
+        Command::Lender(args) => {
+            let config = needs_lenders(layers)?;
+            on_runtime(command::lender::execute(args, config))
         }
         Command::Tail(args) => {
             let config = config::load(layers)?.config;

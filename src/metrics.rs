@@ -224,6 +224,8 @@ lender_metrics! {
     Counter recreated_topics_total "Topics of changes or dead letters that begin anew under the source";
     Counter reopens_total "Producers replaced because an outcome was uncertain";
     Gauge running "1 while this process runs the lender, else 0";
+    Gauge paused "1 while somebody has paused the lender, else 0";
+    Gauge stopped "1 while somebody has stopped the lender, else 0";
     Gauge accounts "Accounts in the index";
     Gauge standby_accounts "Accounts held of the lender that stands by here, 0 where it runs or nothing is held of it";
     Gauge index_bytes "Memory of the index, without what the allocator adds";

@@ -4,6 +4,7 @@ mod answers;
 mod changes;
 mod check;
 mod configuration;
+mod connect;
 mod content;
 mod crash;
 mod cursor;

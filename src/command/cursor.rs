@@ -100,11 +100,13 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
         let mut keys: Vec<&RecordKey> = records.keys().filter(|key| key.connector == connector).collect();
         keys.sort();
         if keys.is_empty() {
-            rows.push(json!({"lender": lender, "state": "none"}));
+            rows.push(json!({"lender": lender, "state": "none", "target": records.target(&connector)}));
         }
         for key in keys {
             let current = records.current(key)?;
-            rows.push(row(lender, key, current, heartbeat, &config.upstream));
+            let mut row = row(lender, key, current, heartbeat, &config.upstream);
+            row["target"] = json!(records.target(&connector));
+            rows.push(row);
         }
     }
     if as_json {
@@ -112,9 +114,10 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     print_line!(
-        "{:<16} {:<9} {:<24} {:<24} {:>9} {:>6} {:>9}",
+        "{:<16} {:<9} {:<8} {:<24} {:<24} {:>9} {:>6} {:>9}",
         "LENDER",
         "STATE",
+        "TARGET",
         "READ",
         "SETTLED",
         "ACCOUNTS",
@@ -131,9 +134,10 @@ async fn show(config: &Config, as_json: bool) -> Result<Exit, Failure> {
             humantime::format_duration(Duration::from_secs(age)).to_string()
         });
         print_line!(
-            "{:<16} {:<9} {:<24} {:<24} {:>9} {:>6} {age:>9}",
+            "{:<16} {:<9} {:<8} {:<24} {:<24} {:>9} {:>6} {age:>9}",
             text("lender"),
             text("state"),
+            text("target"),
             text("read"),
             text("settled"),
             text("account_count"),

@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod demo;
 pub mod explain;
 pub mod health_check;
+pub mod lender;
 mod print;
 pub mod reconcile;
 pub mod replay;

@@ -97,6 +97,7 @@ async fn reconcile(config: Config, is_backup: bool, patience: Duration) -> Resul
         until: Until::Reconciled { is_backup },
         patience: Patience::For(patience),
         republish: None,
+        shown: Vec::new(),
     };
     let exit = Supervisor::run(errand, config, Arc::clone(&metrics)).await?;
     for lender in &lenders {

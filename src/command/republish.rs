@@ -65,6 +65,7 @@ pub async fn execute(args: Args, mut config: Config) -> Result<Exit, Failure> {
         until: Until::Republished,
         patience: Patience::For(args.patience),
         republish: Some(republish),
+        shown: Vec::new(),
     };
     let mut exit = Supervisor::run(errand, config, Arc::clone(&metrics)).await?;
     for lender in &lenders {

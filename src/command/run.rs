@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::{BATCH_PATIENCE, Patience};
-use crate::config::Config;
+use crate::config::Loaded;
 use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
 use crate::reader::Until;
@@ -24,7 +24,12 @@ pub struct Args {
     pub health_check: bool,
 }
 
-pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
+pub async fn execute(args: Args, loaded: Loaded) -> Result<Exit, Failure> {
+    let Loaded {
+        config,
+        effective: shown,
+    } = loaded;
+    config.require_lenders()?;
     let (until, patience) = if args.until_caught_up {
         (Until::CaughtUp, Patience::For(args.patience))
     } else {
@@ -34,6 +39,7 @@ pub async fn execute(args: Args, config: Config) -> Result<Exit, Failure> {
         until,
         patience,
         republish: None,
+        shown,
     };
     Supervisor::run(errand, config, Arc::new(Metrics::new())).await
 }

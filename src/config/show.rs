@@ -35,6 +35,13 @@ pub struct Effective {
     pub layer: String,
 }
 
+impl Effective {
+    /// Whether a secret stood there.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.value == REDACTED
+    }
+}
+
 /// All values in the order of the table of keys.
 pub(super) fn effective(config: &Config, values: &Values) -> Vec<Effective> {
     let mut list: Vec<(usize, Effective)> = Vec::new();
@@ -105,7 +112,7 @@ fn value_of(full: &str, entry: &GivenValue) -> Value {
 
 impl Loaded {
     /// TOML with the layer behind every value.
-    pub fn to_toml(&self) -> String {
+    pub(crate) fn to_toml(&self) -> String {
         let mut out = String::new();
         let mut table = "";
         for one in &self.effective {
@@ -120,7 +127,7 @@ impl Loaded {
     }
 
     /// `{"upstream.page_size": {"value": 1000, "from": "default"}, …}`.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let list = self.effective.iter().map(|one| {
             let full = [one.table.as_str(), one.name.as_str()].join(".");
             let inner = json!({ "value": one.value, "from": one.layer });

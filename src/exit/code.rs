@@ -66,6 +66,7 @@ error_codes! {
     S23 Usage, S24 Failed,
     // The process.
     P01 Usage, P02 Usage, P03 Failed, P04 Failed, P05 Failed, P06 Failed, P07 Failed, P08 Done, P09 Failed, P10 Done,
+    P11 Usage, P12 Failed,
     // Beside the source: the simulator, the demo.
     B01 Failed, B02 Usage, B03 Failed,
 }

@@ -17,6 +17,8 @@ pub(crate) enum Standing {
     Running,
     /// It is another process's to run, until the group gives it to this one.
     Standby,
+    /// Somebody stopped it: nobody runs it.
+    Stopped,
     /// Upstream refused it, or its secret cannot be read; it is tried again.
     Failed,
     Ended(Exit),
@@ -32,6 +34,8 @@ pub(crate) struct Health {
 
 struct LenderHealth {
     standing: Mutex<Standing>,
+    /// Why it failed or ended last, as the log says it.
+    failure: Mutex<Option<String>>,
     metrics: LenderMetrics,
 }
 
@@ -47,6 +51,7 @@ impl Health {
         let lender = |name: &String| {
             let lender = LenderHealth {
                 standing: Mutex::new(Standing::Starting),
+                failure: Mutex::default(),
                 metrics: metrics.lender(name),
             };
             (name.clone(), lender)
@@ -60,12 +65,26 @@ impl Health {
     }
 
     pub(crate) fn set(&self, lender: &str, standing: Standing) {
-        let lender = self.lenders.get(lender).expect("every configured lender is there");
+        let lender = self.lenders.get(lender).expect(CONFIGURED);
         *lender.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
         lender.metrics.running.set(i64::from(standing == Standing::Running));
-        if standing == Standing::Standby {
+        if matches!(standing, Standing::Standby | Standing::Stopped) {
             lender.metrics.stand_by();
         }
+    }
+
+    /// Why a lender failed or ended: for who may know more than whether it is ready.
+    pub(crate) fn note_failure(&self, lender: &str, failure: String) {
+        let lender = self.lenders.get(lender).expect(CONFIGURED);
+        *lender.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    /// Where a lender stands, and why it last failed or ended.
+    pub(crate) fn standing(&self, lender: &str) -> (Standing, Option<String>) {
+        let lender = self.lenders.get(lender).expect(CONFIGURED);
+        let standing = *lender.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = lender.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        (standing, failure.clone())
     }
 
     /// Whether every lender is ready, and of each whether and why not. Tells the metrics, too.
@@ -78,19 +97,26 @@ impl Health {
             let why = match standing {
                 Standing::Standby if self.metrics.group_rebalances_total.get() == 0 => Some(NO_MEMBER.to_owned()),
                 Standing::Standby => self.stands_by_warm.then(|| cold(&lender.metrics)).flatten(),
+                // As somebody asked.
+                Standing::Running if lender.metrics.paused.get() == 1 => None,
                 _ => why_not(standing, age, self.stale_after, trouble(&lender.metrics)),
             };
             self.metrics.show_ready(name, why.is_none());
             are_ready &= why.is_none();
             let mut shown = shown(why, age);
-            if standing == Standing::Standby {
-                shown["standby"] = standby(&lender.metrics);
+            match standing {
+                Standing::Standby => shown["standby"] = standby(&lender.metrics),
+                Standing::Stopped => shown["stopped"] = json!(true),
+                Standing::Running if lender.metrics.paused.get() == 1 => shown["paused"] = json!(true),
+                _ => {}
             }
             lenders.insert(name.clone(), shown);
         }
         (are_ready, json!({ "ready": are_ready, "lenders": lenders }))
     }
 }
+
+const CONFIGURED: &str = "every configured lender is there";
 
 /// What a lender that moves is not ready for.
 fn trouble(metrics: &LenderMetrics) -> Option<&'static str> {
@@ -143,7 +169,7 @@ fn why_not(standing: Standing, age: Option<Duration>, stale_after: Duration, tro
         (Standing::Starting, _) => Some("it has not started yet".to_owned()),
         (Standing::Failed, _) => Some("upstream refused it, or its secret cannot be read; the log says why".to_owned()),
         // As it was asked to.
-        (Standing::Ended(Exit::Done), _) | (Standing::Standby, _) => None,
+        (Standing::Ended(Exit::Done), _) | (Standing::Standby | Standing::Stopped, _) => None,
         (Standing::Ended(exit), _) => Some(format!("it stopped with exit code {}; the log says why", exit.code())),
         (Standing::Running, None) => Some("nothing of it is read and committed yet".to_owned()),
         (Standing::Running, Some(age)) if age > stale_after => Some(format!(

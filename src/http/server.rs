@@ -12,8 +12,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::site::{Site, answer};
-use crate::config::{self, SecretError, SecretSource};
+use super::site::{Access, Site, answer};
+use crate::config::{self, SecretError};
 use crate::exit::{Diagnosis, ErrorCode};
 
 /// Probes and scrapes are a handful; the next connection waits in the listener's queue.
@@ -68,7 +68,8 @@ impl Diagnosis for HttpError {
 /// A port that is ours, with nobody behind it yet.
 pub(crate) struct Server {
     listener: TcpListener,
-    token: Option<SecretSource>,
+    address: SocketAddr,
+    access: Access,
 }
 
 impl Server {
@@ -87,21 +88,31 @@ impl Server {
         tracing::info!("health and metrics at http://{address}");
         Ok(Some(Self {
             listener,
-            // This machine's own users are trusted with everything.
-            token: config.token.clone().filter(|_| !address.ip().is_loopback()),
+            address,
+            access: match &config.token {
+                // This machine's own users are trusted with everything.
+                _ if address.ip().is_loopback() => Access::Own,
+                Some(token) => Access::Token(token.clone()),
+                None => Access::Closed,
+            },
         }))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Answers until it is dropped.
     pub(crate) async fn serve(self, site: Arc<Site>) {
-        let token = self.token.map(Arc::new);
+        let access = Arc::new(self.access);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 // Either; what waits is served as soon as there is room.
                 accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(connection(stream, token.clone(), Arc::clone(&site)));
+                        connections.spawn(connection(stream, Arc::clone(&access), Arc::clone(&site)));
                     }
                     Err(error) => {
                         /// Files may have run out; trying on at once would burn the processor.
@@ -117,10 +128,10 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, token: Option<Arc<SecretSource>>, site: Arc<Site>) {
+async fn connection(stream: TcpStream, access: Arc<Access>, site: Arc<Site>) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let answer = answer(&site, token.as_deref(), &request);
-        async move { Ok::<_, std::convert::Infallible>(answer) }
+        let (site, access) = (Arc::clone(&site), Arc::clone(&access));
+        async move { Ok::<_, std::convert::Infallible>(answer(&site, &access, request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,15 +1,16 @@
 //! Which page does a request get?
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Body;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
+use super::api::{self, Api, ApiRequest};
 use super::health::Health;
 use crate::config::SecretSource;
 use crate::metrics::{self, Metrics};
@@ -20,29 +21,32 @@ pub(crate) struct Site {
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub watchdog: Arc<Watchdog>,
+    /// Once there is one.
+    pub api: Arc<OnceLock<Arc<dyn Api>>>,
 }
 
-pub(super) fn answer<B: Body>(
-    site: &Site,
-    token: Option<&SecretSource>,
-    request: &Request<B>,
-) -> Response<Full<Bytes>> {
+/// Of a request; Connect's largest is a connector's configuration.
+const MAX_BODY: usize = 1 << 20;
+
+const CLOSED: &str =
+    "http.listen is not a loopback address, and http.token is not set: only /livez, /readyz and /metrics are served";
+
+/// Who may ask for more than health and metrics.
+pub(super) enum Access {
+    /// Only this machine's own users get here.
+    Own,
+    /// Whoever has it.
+    Token(SecretSource),
+    /// Nobody: others get here, and no token is set.
+    Closed,
+}
+
+pub(super) async fn answer(site: &Site, access: &Access, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let page = match request.uri().path() {
         "/livez" => Site::livez,
         "/readyz" => Site::readyz,
         "/metrics" => Site::metrics,
-        _ => {
-            if token.is_some_and(|token| !has_token(request.headers(), token)) {
-                let mut refused = error(StatusCode::UNAUTHORIZED, "this needs the token of http.token");
-                let scheme = hyper::header::HeaderValue::from_static("Bearer");
-                refused.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-                return refused;
-            }
-            return error(
-                StatusCode::NOT_FOUND,
-                "there are only /livez, /readyz and /metrics here",
-            );
-        }
+        _ => return site.api(access, request).await,
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "this can only be read");
@@ -68,6 +72,37 @@ fn has_token(headers: &HeaderMap, token: &SecretSource) -> bool {
 }
 
 impl Site {
+    async fn api(&self, access: &Access, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if let Some(why) = api::refused(request.headers(), matches!(access, Access::Own)) {
+            return error(StatusCode::FORBIDDEN, why);
+        }
+        match access {
+            Access::Own => {}
+            Access::Token(token) if has_token(request.headers(), token) => {}
+            Access::Token(_) => {
+                let mut refused = error(StatusCode::UNAUTHORIZED, "this needs the token of http.token");
+                let scheme = hyper::header::HeaderValue::from_static("Bearer");
+                refused.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+                return refused;
+            }
+            Access::Closed => return error(StatusCode::FORBIDDEN, CLOSED),
+        }
+        let Some(api) = self.api.get() else {
+            return error(StatusCode::SERVICE_UNAVAILABLE, "it is starting, and waits for Kafka");
+        };
+        let (parts, body) = request.into_parts();
+        // Nothing that is asked for so far needs one.
+        if Limited::new(body, MAX_BODY).collect().await.is_err() {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "a body of up to 1 MiB is read here");
+        }
+        let request = ApiRequest {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+        };
+        api.answer(&request).await
+    }
+
     fn livez(&self) -> Response<Full<Bytes>> {
         let late = self.watchdog.late();
         let status = if late.is_empty() {
@@ -100,7 +135,7 @@ fn error(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
     as_json(status, &json!({ "error_code": status.as_u16(), "message": message }))
 }
 
-fn as_json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
+pub(crate) fn as_json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
     response(status, "application/json", format!("{value}\n"))
 }
 

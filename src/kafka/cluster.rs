@@ -95,6 +95,14 @@ impl Cluster {
         Ok(answer)
     }
 
+    /// What the brokers call the cluster; `None`: they do not say so in time. Blocks.
+    pub(crate) fn id(&self) -> Option<String> {
+        const LIMIT: Duration = Duration::from_secs(5);
+        self.ask(|asker| Ok(asker.client().fetch_cluster_id(LIMIT)))
+            .ok()
+            .flatten()
+    }
+
     pub(crate) fn servers(&self) -> &str {
         &self.kafka.bootstrap_servers
     }
@@ -204,6 +212,19 @@ impl Cluster {
         config
             .set("acks", "2")
             .set("message.timeout.ms", TIMEOUT)
+            // Nothing is gained by waiting for more.
+            .set("linger.ms", "0");
+        polled(self.client(&config)?)
+    }
+
+    /// Of single records, outside of any transaction. `limit`: how long one may take.
+    pub(super) fn writer(&self, limit: Duration) -> Result<PolledProducer, ClusterError> {
+        let mut config = self.config()?;
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", limit.as_millis().to_string())
+            .set("partitioner", "murmur2_random")
             // Nothing is gained by waiting for more.
             .set("linger.ms", "0");
         polled(self.client(&config)?)

@@ -11,6 +11,7 @@
 //! - `polled`: a producer whose reports are heard
 //! - `watermarks`, `ends`: where topics begin and end, and who has just asked
 //! - `aside`: a client whose end nobody waits for
+//! - `write`: one record, outside of any transaction
 //! - `headers`: those of a record
 //! - `probe`: what the brokers allow, tried without a trace
 //! - `blocking`: the threads for all of this
@@ -31,6 +32,7 @@ mod read;
 mod rebalances;
 mod reported;
 mod watermarks;
+mod write;
 
 pub(crate) use aside::Aside;
 pub(crate) use blocking::{blocking, uninterrupted};
@@ -52,3 +54,4 @@ pub(crate) use read::{End, Offsets, Reading, TopicReader, read_to_end};
 pub(crate) use rebalances::{GivenUp, GroupEvent, TopicPartition};
 pub(crate) use reported::{LastReported, Refusal};
 pub(crate) use watermarks::{Watermarks, all_ends, partition_count, read_error, topic_ends, watermarks};
+pub(crate) use write::write;

@@ -24,6 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -181,7 +182,7 @@ impl Member {
         let mut guard = self.image();
         let Some(image) = guard.as_mut() else { return };
         let is_back = match left {
-            Some(left) if !image.restored.account_count(public_id).is_some() => {
+            Some(left) if image.restored.account_count(public_id).is_none() => {
                 if !failpoint::is_broken(Rule::TakenBackWhereItWas) {
                     image.known = taken_at;
                 }
@@ -330,6 +331,7 @@ impl Process {
         }
         *self.member.image() = Some(image);
         let (reader, inbox) = Reader::new(ReaderSettings {
+            target: watch::Sender::default().subscribe(),
             client: Arc::new(client),
             encoder: Encoder::new(Frame::Confluent { schema_id: 1 }),
             rules: Rules::default(),

@@ -11,6 +11,7 @@ mod ends;
 mod marks;
 mod range;
 mod record;
+mod target;
 mod timestamp;
 mod walk;
 
@@ -18,5 +19,6 @@ pub(crate) use ends::{EndsBefore, TopicEnds};
 pub(crate) use marks::Progress;
 pub(crate) use range::{Place, Range, Split};
 pub(crate) use record::{Record, RecordError, RecordKey};
+pub(crate) use target::TargetState;
 pub use timestamp::Timestamp;
 pub(crate) use walk::{Backlog, Step, Walk};

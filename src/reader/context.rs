@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::incoming::Outlet;
@@ -12,7 +13,8 @@ use super::row_encoder::RowEncoder;
 use crate::backoff::Patience;
 use crate::clock::Tick;
 use crate::config;
-use crate::progress::{Timestamp, Walk};
+use crate::progress::{TargetState, Timestamp, Walk};
+use crate::targets::Target;
 use crate::upstream::{Client, PageRequest};
 
 /// What every walk of a lender needs.
@@ -23,6 +25,8 @@ pub(super) struct WalkContext {
     pub name: Box<str>,
     pub upstream: config::Upstream,
     pub until: Until,
+    /// What is wanted of the lender.
+    pub target: watch::Receiver<Target>,
     pub trials: Trials,
     pub live: Outlet,
     pub rest: Outlet,
@@ -90,6 +94,16 @@ impl Until {
 }
 
 impl WalkContext {
+    /// Returns once it is not paused; gives up what is under way where it is.
+    pub(super) async fn unpaused<T>(&self, under_way: &mut Option<T>) {
+        if self.target.borrow().state == TargetState::Paused {
+            *under_way = None;
+        }
+        let mut target = self.target.clone();
+        // Where nobody can change it any more, it is no longer of interest.
+        let _ = target.wait_for(|target| target.state != TargetState::Paused).await;
+    }
+
     /// The way of a walk's pages.
     pub(super) fn outlet(&self, walk: Walk) -> &Outlet {
         match walk {

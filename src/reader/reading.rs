@@ -24,6 +24,7 @@ use crate::config;
 use crate::failpoint::{self, Rule};
 use crate::in_flight::InFlight;
 use crate::progress::{Backlog, Progress, Range, Timestamp};
+use crate::targets::Target;
 use crate::upstream::Client;
 
 /// Reads one lender's rows.
@@ -59,6 +60,7 @@ pub(crate) struct ReaderSettings<'a> {
     pub max_record: usize,
     /// Of that, what says how far the topics were written.
     pub ends_length: usize,
+    pub target: watch::Receiver<Target>,
     pub in_flight: &'a InFlight,
     pub committed: watch::Receiver<Progress>,
 }
@@ -86,6 +88,7 @@ impl Reader {
             name: settings.name.into(),
             upstream: settings.upstream.clone(),
             until: settings.until,
+            target: settings.target,
             trials: Trials::new(settings.patience),
             live,
             rest,

@@ -199,6 +199,7 @@ impl<'w> OneWalk<'w> {
     pub(super) async fn run(mut self, context: &WalkContext, shares: Option<&Shares>) -> Result<Walked, ReaderExit> {
         let mut ahead: Option<Ahead> = None;
         loop {
+            context.unpaused(&mut ahead).await;
             let request = self.request(context);
             let under_way = match ahead.take().filter(|ahead| ahead.request == request) {
                 Some(ahead) => ahead,

@@ -16,7 +16,7 @@ use crate::account::{Content, Digest};
 use crate::clock;
 use crate::index::{Index, Removals, Restored};
 use crate::kafka::{self, Cluster, End, Offsets, Reading, TopicReader, uninterrupted};
-use crate::progress::{Record, RecordError, RecordKey};
+use crate::progress::{Record, RecordError, RecordKey, TargetState};
 use crate::shutdown::Shutdown;
 
 /// How long a read of the cursor topic goes on once the process was asked to end: it may be what tells whether the
@@ -40,6 +40,8 @@ pub(crate) struct CursorRecords {
     topic: String,
     offsets: Offsets,
     stored: HashMap<RecordKey, BTreeMap<i32, Arc<StoredCursor>>>,
+    /// By connector and partition, what is wanted of it and when that was written; `None`: what this version does not know.
+    targets: HashMap<String, BTreeMap<i32, (i64, Option<TargetState>)>>,
     /// Partitions that are empty but once held records, with their end.
     emptied: Vec<(i32, i64)>,
 }
@@ -74,7 +76,7 @@ impl CursorRecords {
         shutdown: &Shutdown,
         hidden: &mut dyn FnMut(),
     ) -> Result<(), SinkError> {
-        let stored = &mut self.stored;
+        let (stored, targets) = (&mut self.stored, &mut self.targets);
         let how = Reading {
             end,
             shutdown,
@@ -82,7 +84,15 @@ impl CursorRecords {
             hidden,
         };
         let bounds = reader.read(&self.topic, &mut self.offsets, how, |message| {
+            let written_at = message.timestamp().to_millis().unwrap_or(0);
             let Some(key) = message.key().and_then(RecordKey::from_json) else {
+                if let Some(connector) = message.key().and_then(TargetState::connector) {
+                    let state = message.payload().and_then(TargetState::from_json);
+                    targets
+                        .entry(connector)
+                        .or_default()
+                        .insert(message.partition(), (written_at, state));
+                }
                 return Ok::<_, kafka::Error>(());
             };
             let record = message.payload().map(Record::from_json).transpose();
@@ -91,7 +101,7 @@ impl CursorRecords {
                 record,
                 partition,
                 offset: message.offset(),
-                written_at: message.timestamp().to_millis().unwrap_or(0),
+                written_at,
             };
             stored.entry(key).or_default().insert(partition, Arc::new(cursor));
             Ok(())
@@ -182,6 +192,18 @@ impl CursorRecords {
         } else {
             partitions.into_iter().collect()
         }
+    }
+
+    /// What is wanted of a connector; where several partitions say it, the one that was written last.
+    pub(crate) fn target(&self, connector: &str) -> TargetState {
+        let said = self.targets.get(connector).into_iter().flat_map(BTreeMap::values);
+        let last = said.max_by_key(|(written_at, _)| *written_at);
+        last.and_then(|(_, state)| *state).unwrap_or_default()
+    }
+
+    /// How far the topic was read.
+    pub(crate) fn offsets(&self) -> &Offsets {
+        &self.offsets
     }
 
     /// Every key with its current record, readable or not.
@@ -415,7 +437,7 @@ fn go_back(offsets: &mut Offsets, others: &Offsets) {
 }
 
 /// A record of `accounts`, read.
-struct Parsed<'m> {
+struct ParsedAccount<'m> {
     public_id: &'m str,
     header: AccountRecordHeader<'m>,
     content: Option<Content<'m>>,
@@ -436,7 +458,7 @@ fn take_accounts(
             }
             AccountRecordHeader::Account { .. } | AccountRecordHeader::Tombstone { .. } => None,
         };
-        Ok(Parsed {
+        Ok(ParsedAccount {
             public_id,
             header,
             content,
@@ -453,13 +475,10 @@ fn take_accounts(
 fn take_account(
     restored: &mut Restored,
     message: &BorrowedMessage<'_>,
-    Parsed {
-        public_id,
-        header,
-        content,
-    }: &Parsed<'_>,
+    parsed: &ParsedAccount<'_>,
 ) -> Result<(), SinkError> {
-    let (lender, version) = match header {
+    let public_id = parsed.public_id;
+    let (lender, version) = match &parsed.header {
         AccountRecordHeader::Account { lender, version } => (lender, version),
         AccountRecordHeader::Tombstone { lender, is_ours } => {
             // One without a time is as old as it can be.
@@ -468,7 +487,7 @@ fn take_account(
             return Ok(());
         }
     };
-    let taken = restored.take(lender, public_id, version, content.as_ref());
+    let taken = restored.take(lender, public_id, version, parsed.content.as_ref());
     taken.map_err(|other| SinkError::TwoLenders {
         topic: message.topic().to_owned(),
         partition: message.partition(),

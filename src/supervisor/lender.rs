@@ -4,6 +4,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::shared::Supervisor;
 use crate::assignment::PastLease;
 use crate::backoff::Backoff;
@@ -11,7 +13,9 @@ use crate::exit::Exit;
 use crate::http::Standing;
 use crate::phase::Phase;
 use crate::pipeline::on_thread;
+use crate::progress::TargetState;
 use crate::reader::Until;
+use crate::targets::Target;
 use crate::upstream::Route;
 
 /// The first wait before a lender is tried again that upstream refuses, and the longest.
@@ -27,8 +31,12 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String, phase
     let (mut fenced_under, mut backoff) = (PastLease::default(), Backoff::default());
     // What it held when this process released it.
     let mut left = None;
+    let mut target = supervisor.target(&lender);
     loop {
-        let began = Instant::now();
+        if !supervisor.wanted(&lender, &mut target, &mut is_first).await {
+            return Exit::Done;
+        }
+        let (began, began_under) = (Instant::now(), *target.borrow());
         supervisor.health.set(&lender, Standing::Starting);
         let password = &supervisor.config.lenders[&lender].password;
         // Before it is read: what replaces it from now on is another one.
@@ -36,10 +44,18 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String, phase
         let (ending, shutdown) = supervisor.shutdown.child();
         // Before its ids are asked for: what is lost from now on is lost of them.
         let mut schemas_lost = supervisor.schemas_lost.subscribe();
-        let (stop, ran_under) = match supervisor
-            .start(&lender, &route, (&ending, shutdown), &fenced_under, left.take())
-            .await
-        {
+        let started = {
+            let starting = supervisor.start(&lender, &route, (&ending, shutdown), &fenced_under, left.take());
+            let mut starting = pin!(starting);
+            tokio::select! {
+                started = &mut starting => started,
+                () = over(&target, began_under) => {
+                    ending.request();
+                    starting.await
+                }
+            }
+        };
+        let (stop, ran_under) = match started {
             Ok(ready) => {
                 supervisor.any_ran.send_replace(true);
                 supervisor.health.set(&lender, Standing::Running);
@@ -64,6 +80,10 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String, phase
                         ending.request();
                         running.await
                     }
+                    () = over(&target, began_under) => {
+                        ending.request();
+                        running.await
+                    }
                 };
                 ready.reading.abort();
                 left = held;
@@ -72,6 +92,10 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String, phase
             Err(stop) => (stop, None),
         };
         let exit = stop.exit();
+        // It was released because it is to be stopped, or to begin anew.
+        if exit == Exit::Done && began_under.is_over(*target.borrow()) && !supervisor.shutdown.is_requested() {
+            continue;
+        }
         if supervisor.assignment.is_shared() && !supervisor.shutdown.is_requested() {
             let waits = match exit {
                 // Given up as the group said; it may come again.
@@ -93,18 +117,23 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String, phase
                     Some(failure) if standing != Standing::Standby => {
                         let code = failure.code();
                         tracing::error!(lender, %code, ?wait, "stopped, and is tried again: {}", failure.line());
+                        supervisor.health.note_failure(&lender, failure.line());
                     }
                     _ => tracing::warn!(lender, ?wait, "another process runs it now; this one stands by"),
                 }
                 supervisor.health.set(&lender, standing);
                 let mut shutdown = supervisor.shutdown.clone();
-                shutdown.sleep(wait).await;
+                tokio::select! {
+                    () = shutdown.sleep(wait) => {}
+                    () = over(&target, began_under) => {}
+                }
                 continue;
             }
         }
         if let Some(failure) = &stop.failure {
             let (exit, code) = (exit.code(), failure.code());
             tracing::error!(lender, exit, %code, "stopped: {}", failure.line());
+            supervisor.health.note_failure(&lender, failure.line());
         }
         supervisor.decided(&mut is_first);
         let standing = if stop.is_failed {
@@ -128,6 +157,7 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String, phase
             // Where no lender ever ran, there is nothing to wait for.
             biased;
             () = supervisor.no_lender_ran() => return exit,
+            () = over(&target, began_under) => {}
             is_ending = supervisor.wait_for_mended_credentials(password, modified, wait) => {
                 if is_ending {
                     return Exit::Done;
@@ -138,5 +168,50 @@ pub(super) async fn supervise(supervisor: Arc<Supervisor>, lender: String, phase
             }
         }
         wait = (wait * 2).min(MAX_FAILED_WAIT);
+    }
+}
+
+/// Returns once what began under `began_under` is to end.
+async fn over(target: &watch::Receiver<Target>, began_under: Target) {
+    let mut target = target.clone();
+    if target.wait_for(|target| began_under.is_over(*target)).await.is_err() {
+        // Nobody can want it any more.
+        std::future::pending().await
+    }
+}
+
+impl Supervisor {
+    /// Waits while the lender is stopped; gives whether it is to run. A batch does not wait.
+    async fn wanted(&self, lender: &str, target: &mut watch::Receiver<Target>, is_first: &mut bool) -> bool {
+        /// The start itself says what is wrong with Kafka.
+        const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+        let is_batch = self.until == Until::CaughtUp;
+        if let (true, Some(targets)) = (is_batch, &self.targets) {
+            // Else it would be claimed before that.
+            let mut shutdown = self.shutdown.clone();
+            tokio::select! {
+                () = targets.known() => {}
+                () = shutdown.sleep(KNOWN_WITHIN) => {}
+            }
+        }
+        if target.borrow_and_update().state != TargetState::Stopped {
+            return true;
+        }
+        self.any_ran.send_replace(true);
+        self.decided(is_first);
+        if is_batch {
+            tracing::warn!(lender, "left alone: somebody has paused or stopped it");
+            self.health.set(lender, Standing::Ended(Exit::Done));
+            return false;
+        }
+        self.health.set(lender, Standing::Stopped);
+        let mut shutdown = self.shutdown.clone();
+        let resumed = target.wait_for(|target| target.state != TargetState::Stopped);
+        tokio::select! {
+            // An end is more urgent.
+            biased;
+            () = shutdown.requested() => false,
+            resumed = resumed => resumed.is_ok(),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -13,9 +13,10 @@ use super::lender::supervise;
 use super::shared::Supervisor;
 use crate::assignment::{Assignment, Granted};
 use crate::backoff::{Backoff, Patience};
-use crate::config::{Config, Encoding, GroupMode, StandbyMode};
+use crate::config::{Config, Effective, Encoding, GroupMode, StandbyMode};
+use crate::connect::Connectors;
 use crate::exit::{Diagnosis, Exit, Failure, ProcessError, chain};
-use crate::http::{Health, Server, Site};
+use crate::http::{Api, Health, Server, Site};
 use crate::in_flight::InFlight;
 use crate::kafka::{Cluster, Membership, blocking};
 use crate::login;
@@ -29,6 +30,7 @@ use crate::reader::Until;
 use crate::registry::{Registry, watch_ids};
 use crate::shutdown::{self, Shutdown};
 use crate::sink::{CursorReaders, Role, TopicError, UsableTopic, ready_topics, watch_topics};
+use crate::targets::Targets;
 use crate::watchdog::{self, Watchdog};
 
 /// How often a living process says what it did.
@@ -42,6 +44,8 @@ pub(crate) struct Errand {
     pub patience: Patience,
     /// What is written once more as it is held, where that is the errand.
     pub republish: Option<Republish>,
+    /// The settings as they are shown, where anybody can ask for them.
+    pub shown: Vec<Effective>,
 }
 
 /// The membership, once there is one, and what joins and then ends with why there can be none.
@@ -144,11 +148,15 @@ impl Supervisor {
             let _watching = watching;
             runtime.await;
         });
+        let api = Arc::<OnceLock<Arc<dyn Api>>>::default();
+        let mut worker = None;
         // The port first: one that is taken is known before anything else is touched. A person's errand is over soon.
         if !errand.until.is_errand()
             && let Some(server) = Server::bind(&config.http).await?
         {
+            worker = Some(server.address().to_string());
             let site = Site {
+                api: Arc::clone(&api),
                 metrics: Arc::clone(&metrics),
                 health: Arc::clone(&health),
                 watchdog: Arc::clone(&watchdog),
@@ -222,6 +230,26 @@ impl Supervisor {
             config.clone(),
             Arc::clone(&metrics),
         ));
+        let targets = (!errand.until.is_errand()).then(|| {
+            let cluster = Cluster::new(&config);
+            let is_batch = errand.until == Until::CaughtUp;
+            Arc::new(Targets::new(
+                cluster,
+                &config,
+                Arc::clone(&metrics),
+                shutdown.clone(),
+                is_batch,
+            ))
+        });
+        if let Some(targets) = &targets {
+            watchers.spawn(Arc::clone(targets).follow());
+            if let Some(worker) = worker {
+                let (health, targets) = (Arc::clone(&health), Arc::clone(targets));
+                let connectors = Connectors::new(&config, &errand.shown, health, targets, worker);
+                // Once.
+                let _ = api.set(Arc::new(connectors));
+            }
+        }
         let supervisor = Arc::new(Self {
             config,
             http,
@@ -241,6 +269,7 @@ impl Supervisor {
             assignment,
             members_differ: differ,
             any_ran: watch::Sender::new(false),
+            targets,
         });
         Ok(Some(Prepared { supervisor, group }))
     }

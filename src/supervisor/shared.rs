@@ -29,6 +29,7 @@ use crate::reader::{self, Incoming, Reader, Until};
 use crate::registry::Registry;
 use crate::shutdown::{Shutdown, ShutdownSender};
 use crate::sink::{CursorReaders, CursorRecords, SinkError, Topics, UsableTopic};
+use crate::targets::{Target, Targets};
 use crate::upstream::{Route, Transport, UpstreamError};
 use crate::watchdog::Watchdog;
 
@@ -58,6 +59,8 @@ pub(crate) struct Supervisor {
     pub(super) undecided: watch::Sender<usize>,
     /// Whether any lender ever ran.
     pub(super) any_ran: watch::Sender<bool>,
+    /// `None`: an errand, which is one person's wish, whatever others want.
+    pub(super) targets: Option<Arc<Targets>>,
 }
 
 /// A lender that can be run.
@@ -81,11 +84,12 @@ impl Supervisor {
     ) -> Result<Ready, StopReason> {
         let metrics = self.metrics.lender(lender);
         let logging_in = login::log_in(&self.http, &self.config, lender, &metrics, route, self.patience);
-        let (client, login) = self.unless_asked(logging_in).await?.map_err(|error| refused(&error))?;
+        let asked = &ending.1.clone();
+        let (client, login) = unless(asked, logging_in).await?.map_err(|error| refused(&error))?;
         let topics = Topics::of(&self.checked, &self.config.kafka, lender);
         let (registry, strategy) = (self.registry.as_deref(), self.config.avro.subject_strategy);
         let frames = Frames::find(registry, strategy, lender, &topics, self.patience);
-        let frames = self.unless_asked(frames).await?.map_err(|error| Failure::of(&error))?;
+        let frames = unless(asked, frames).await?.map_err(|error| Failure::of(&error))?;
         if self.until.is_errand() {
             self.refuse_living(lender, &login.lender_public_id, &topics).await?;
         }
@@ -110,6 +114,10 @@ impl Supervisor {
                 pipeline.schemas(),
             ));
         }
+        if let Some(targets) = &self.targets {
+            // Nothing is read of one that may be paused.
+            unless(asked, targets.known()).await?;
+        }
         let (reader, incoming) = Reader::new(reader::ReaderSettings {
             client: Arc::new(client),
             encoder: Encoder::new(frames.account),
@@ -118,6 +126,7 @@ impl Supervisor {
             lender: &login.lender_public_id,
             upstream: &self.config.upstream,
             until: self.until,
+            target: self.target(lender),
             patience: self.patience,
             max_message: topics.largest_row(),
             max_record: topics.cursor.max_message,
@@ -149,7 +158,7 @@ impl Supervisor {
         let lender = &*restorable.lender;
         let mut is_said = false;
         loop {
-            let lease = self.lease(restorable).await?;
+            let lease = self.lease(restorable, &shutdown).await?;
             let is_adopted = lease.is_adopted();
             let candidate = Candidate {
                 lender: restorable.clone(),
@@ -199,7 +208,7 @@ impl Supervisor {
                      is taken over once that is released, or silent for three heartbeats"
                 );
             }
-            self.unless_asked(async {
+            unless(&shutdown, async {
                 tokio::select! {
                     () = lease.revoked() => {}
                     () = tokio::time::sleep(LOOK) => {}
@@ -210,7 +219,7 @@ impl Supervisor {
     }
 
     /// Waits until the lender is this process's to run.
-    async fn lease(&self, lender: &Restorable) -> Result<Lease, StopReason> {
+    async fn lease(&self, lender: &Restorable, asked: &Shutdown) -> Result<Lease, StopReason> {
         if !self.assignment.is_shared() {
             return Ok(Lease::Always);
         }
@@ -222,7 +231,7 @@ impl Supervisor {
         self.health.set(&lender.lender, Standing::Standby);
         let mut schemas_lost = self.schemas_lost.subscribe();
         let place = (topic.name.clone(), partition);
-        let lease = self.unless_asked(async {
+        let lease = unless(asked, async {
             tokio::select! {
                 lease = self.assignment.lease(&place) => Some(lease),
                 () = self.nobody_may_run_it() => Some(self.assignment.adopted(&place)),
@@ -248,13 +257,11 @@ impl Supervisor {
         }
     }
 
-    /// What `work` gives, unless the process is asked to end first: nothing is open yet that would have to be ended.
-    async fn unless_asked<T>(&self, work: impl Future<Output = T>) -> Result<T, StopReason> {
-        let mut shutdown = self.shutdown.clone();
-        tokio::select! {
-            biased;
-            () = shutdown.requested() => Err(StopReason::as_asked()),
-            done = work => Ok(done),
+    /// What is wanted of a lender.
+    pub(super) fn target(&self, lender: &str) -> watch::Receiver<Target> {
+        match &self.targets {
+            Some(targets) => targets.of(lender),
+            None => watch::Sender::default().subscribe(),
         }
     }
 
@@ -333,6 +340,16 @@ impl Supervisor {
 
 /// A process that the group knows nothing of runs the lender: its last commit is so old.
 struct LivesOutside(Duration);
+
+/// What `work` gives, unless it is asked to end first: nothing is open yet that would have to be ended.
+async fn unless<T>(asked: &Shutdown, work: impl Future<Output = T>) -> Result<T, StopReason> {
+    let mut asked = asked.clone();
+    tokio::select! {
+        biased;
+        () = asked.requested() => Err(StopReason::as_asked()),
+        done = work => Ok(done),
+    }
+}
 
 fn starts_ended() -> StopReason {
     let what = "the start of lenders has ended";

@@ -154,6 +154,8 @@ impl<'a> UpstreamRows<'a> {
             Encoding::SingleObject => Frame::SingleObject,
         };
         let (reader, mut incoming) = Reader::new(ReaderSettings {
+            // A person's errand.
+            target: watch::Sender::default().subscribe(),
             client: Arc::clone(&self.client),
             encoder: Encoder::new(frame),
             rules: self.config.rules(),
