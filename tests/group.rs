@@ -564,6 +564,9 @@ fn a_group_that_other_software_uses_is_refused_with_its_name_and_one_that_joins_
     let checked = shown(&world, &["check"], &environment).expect(2);
     assert!(checked.out.contains(r#""billing" at"#), "{}", checked.out);
     drop(other);
+    wait_for("the other one has left", || {
+        (shown(&world, &["check"], &environment).code == Some(0)).then_some(())
+    });
     let mut source = world.command(&["run"], &environment);
     source.wait_for_line("claimed and restored");
     let checked = shown(&world, &["check"], &environment).expect(0);

@@ -63,8 +63,7 @@ impl Diagnosis for LenderError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NobodyToAsk => ErrorCode::P11,
-            Self::Token(_) => ErrorCode::P02,
-            Self::NoAnswer { .. } | Self::Refused { .. } => ErrorCode::P12,
+            Self::Token(_) | Self::NoAnswer { .. } | Self::Refused { .. } => ErrorCode::P12,
         }
     }
 

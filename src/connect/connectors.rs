@@ -43,6 +43,7 @@ impl Connectors {
     pub(crate) fn new(
         config: &Config,
         effective: &[Effective],
+        cluster: Cluster,
         health: Arc<Health>,
         targets: Arc<Targets>,
         worker: String,
@@ -64,7 +65,7 @@ impl Connectors {
             shown: shown.collect(),
             health,
             targets,
-            cluster: Cluster::new(config),
+            cluster,
             worker,
         }
     }

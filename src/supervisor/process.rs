@@ -203,7 +203,7 @@ impl Supervisor {
         );
         let cursors = CursorReaders::new(cluster.clone());
         let starter = Starter {
-            cluster,
+            cluster: cluster.clone(),
             cursors: cursors.clone(),
             config: config.clone(),
             claimant: Claimant {
@@ -231,10 +231,9 @@ impl Supervisor {
             Arc::clone(&metrics),
         ));
         let targets = (!errand.until.is_errand()).then(|| {
-            let cluster = Cluster::new(&config);
             let is_batch = errand.until == Until::CaughtUp;
             Arc::new(Targets::new(
-                cluster,
+                cluster.clone(),
                 &config,
                 Arc::clone(&metrics),
                 shutdown.clone(),
@@ -245,7 +244,7 @@ impl Supervisor {
             watchers.spawn(Arc::clone(targets).follow());
             if let Some(worker) = worker {
                 let (health, targets) = (Arc::clone(&health), Arc::clone(targets));
-                let connectors = Connectors::new(&config, &errand.shown, health, targets, worker);
+                let connectors = Connectors::new(&config, &errand.shown, cluster.clone(), health, targets, worker);
                 // Once.
                 let _ = api.set(Arc::new(connectors));
             }
