@@ -13,7 +13,7 @@ import worker
 import world
 
 TESTBED = "target/debug/examples/testbed"
-# A body that is longer is written by its beginning and its length.
+# What is sent and is longer is written by its beginning and its length.
 LONGEST = 2000
 # How long a state may take, and how long it has to last to count, in seconds: the worker does some things after it has answered.
 PATIENCE, LASTING = 60, 1
@@ -55,10 +55,11 @@ def answer_to(port, request, body, headers):
         time.sleep(0.2)
 
 
+def shortened(sent):
+    return sent if len(sent) <= LONGEST else f"{sent[:100]}… ({len(sent)} characters)"
+
+
 def text(body):
-    """A body as it is to be read."""
-    if len(body) > LONGEST:
-        return f"{body[:100].decode(errors='replace')}… ({len(body)} bytes)"
     return body.decode(errors="backslashreplace")
 
 
@@ -66,16 +67,17 @@ def parsed(body):
     try:
         return json.loads(body)
     except ValueError:
-        return body.decode(errors="backslashreplace")
+        return text(body)
 
 
 def record(port, request, given):
     """An answer as it is written down; what is JSON stands with the answers so far, too."""
     body, headers = body_of(request, given)
-    written = {"label": request.label, "method": request.method, "path": request.path if len(request.path) < LONGEST else text(request.path.encode())}
+    written = {"label": request.label, "method": request.method, "path": shortened(request.path)}
     if headers:
-        written["request_headers"] = {name: value if len(value) < LONGEST else text(value.encode()) for name, value in headers.items()}
-    written["request_body"] = None if body is None else text(body) if len(body) > LONGEST else parsed(body)
+        written["request_headers"] = {name: shortened(value) for name, value in headers.items()}
+    # Its text: what is no JSON, and how a number is written, matters.
+    written["request_body"] = None if body is None else shortened(text(body))
     try:
         answer = answer_to(port, request, body, headers)
     except OSError as error:

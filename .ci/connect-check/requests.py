@@ -6,6 +6,7 @@ the sources of other programs need not take part in, give it other configs and d
 """
 
 import json
+from functools import partial
 from typing import NamedTuple
 
 NOPE = "nope"
@@ -35,7 +36,7 @@ def requests(name, plugin, config):
         *create(name, config),
         *configs(connector, name, config),
         *plugins(plugin, config),
-        *http(connector, nope, config),
+        *http(connector, nope),
         *restart(connector),
         *offsets_at("offsets", connector),
         *paused(connector),
@@ -64,8 +65,8 @@ def poll(stage, connector, state):
 
 
 def worker():
-    paths = ["/", "/health", "/connectors", "/connectors?expand=status", "/connectors?expand=info",
-             "/connectors?expand=status&expand=info", "/connectors?expand=nope", "/connectors?expand=status&expand=nope", "/connectors?expand="]
+    expanded = ["status", "info", "status&expand=info", "nope", "status&expand=nope", "", "status,info"]
+    paths = ["/", "/health", "/connectors", *(f"/connectors?expand={what}" for what in expanded)]
     return [Request(f"worker: GET {path}", "GET", path) for path in paths]
 
 
@@ -199,77 +200,87 @@ def plugins(plugin, config):
         Request("plugins: validate as text/plain", "PUT", validate, json.dumps(valid), TEXT),
         *(Request(f"plugins: validate for {one}, with the long class", "PUT", f"/connector-plugins/{one}/config/validate", valid)
           for one in [short, shorter, "nope.Nope"]),
-        *(Request(f"plugins: validate for {one}, with no class", "PUT", f"/connector-plugins/{one}/config/validate", without(valid, "connector.class"))
+        *(Request(f"plugins: validate for {one}, with no class", "PUT", f"/connector-plugins/{one}/config/validate", bodies["no class"])
           for one in [short, shorter, "nope.Nope"]),
         Request("plugins: POST validate", "POST", validate, valid),
         Request("plugins: GET validate", "GET", validate),
     ]
 
 
-def http(connector, nope, config):
+def http(connector, nope):
     """Paths, methods and headers that there are not."""
-    name = connector.rsplit("/", 1)[1]
-    html, plain = {"Accept": "text/html"}, {"Accept": "text/plain"}
+    name, status, resume = connector.rsplit("/", 1)[1], f"{connector}/status", f"{connector}/resume"
+    elsewhere = {"Origin": "http://nope.example"}
     return [
         *(Request(f"http: GET {path.replace(connector, '/connectors/{c}')}", "GET", path) for path in [
-            "/nope", "/Connectors", f"{connector}/nope", f"{connector}/status/nope", f"{connector}/tasks/0", f"{connector}/tasks/0/nope",
-            f"{connector}/tasks/x/status", f"{connector}/tasks/-1/status", f"{connector}/tasks/99999999999/status", f"{connector}/tasks-config",
-            # Slashes more than there should be.
-            "/connectors/", f"{connector}/", f"{connector}/status/", f"{connector}/offsets/", "/health/", "/connector-plugins/", "/admin/loggers/",
-            "//", "//connectors", f"/connectors//{name}/status", "/connectors//", f"/connectors/./{name}/status", f"/connectors/x/../{name}/status",
+            "/nope", "/Connectors", "/admin", "/metrics", "/favicon.ico", "/application.wadl", "/openapi.json", f"{connector}/nope",
+            f"{status}/nope", f"{connector}/tasks-config", f"{connector}/tasks/0", f"{connector}/tasks/0/nope",
+            f"{connector}/tasks/x/status", f"{connector}/tasks/-1/status", f"{connector}/tasks/99999999999/status",
+            f"{status}?nope=nope", f"{status}?",
+            # Slashes more than there should be, and dots.
+            "/connectors/", f"{connector}/", f"{status}/", f"{connector}/offsets/", "/health/", "/connector-plugins/", "/admin/loggers/",
+            "//", "//connectors", "/connectors//", f"/connectors//{name}/status", f"/connectors/./{name}/status",
+            f"/connectors/x/../{name}/status",
             # Names that are written otherwise.
             f"/connectors/{name.replace('-', '%2D')}/status", f"/connectors/{name.upper()}/status", f"{connector};a=b/status",
-            "/connectors/a%20b/status", "/connectors/%C3%A4/status", "/connectors/a%2Fb/status", "/connectors/a%00b/status", "/connectors/%zz/status",
-            "/connectors/%ff/status", "/connectors/a+b/status", "/admin", f"{connector}/status?nope=nope", f"{connector}/status?", "/favicon.ico",
-            "/application.wadl", "/openapi.json", "/metrics",
+            "/connectors/a%20b/status", "/connectors/a+b/status", "/connectors/%C3%A4/status", "/connectors/a%2Fb/status",
+            "/connectors/a%00b/status", "/connectors/%zz/status", "/connectors/%ff/status",
         ]),
-        *(Request(f"http: {method} {path}", method, path.replace("{c}", name)) for method, path in [
-            ("PUT", "/connectors"), ("DELETE", "/connectors"), ("PATCH", "/connectors"), ("DELETE", "/"), ("POST", "/"), ("PUT", "/"), ("PUT", "/health"),
-            ("POST", "/connectors/{c}"), ("PUT", "/connectors/{c}"), ("PATCH", "/connectors/{c}"), ("POST", "/connectors/{c}/status"),
-            ("PUT", "/connectors/{c}/status"), ("POST", "/connectors/{c}/config"), ("DELETE", "/connectors/{c}/config"),
-            ("GET", "/connectors/{c}/pause"), ("POST", "/connectors/{c}/pause"), ("DELETE", "/connectors/{c}/pause"), ("GET", "/connectors/{c}/resume"),
-            ("POST", "/connectors/{c}/resume"), ("GET", "/connectors/{c}/stop"), ("POST", "/connectors/{c}/stop"), ("GET", "/connectors/{c}/restart"),
-            ("PUT", "/connectors/{c}/restart"), ("GET", "/connectors/{c}/tasks/0/restart"), ("PUT", "/connectors/{c}/tasks/0/restart"),
-            ("POST", "/connectors/{c}/tasks/0/status"), ("PUT", "/connectors/{c}/tasks"), ("POST", "/connectors/{c}/topics"),
-            ("GET", "/connectors/{c}/topics/reset"), ("POST", "/connectors/{c}/topics/reset"), ("PUT", "/connectors/{c}/offsets"),
-            ("POST", "/connectors/{c}/offsets"), ("GET", "/connectors/{c}/fence"), ("POST", "/connector-plugins"), ("POST", "/admin/loggers"),
-            ("PUT", "/admin/loggers"), ("DELETE", "/admin/loggers/root"), ("POST", "/admin/loggers/root"), ("POST", "/nope"), ("PUT", "/nope"),
-            ("DELETE", "/nope"), ("POST", "/connectors/{c}/nope"), ("TRACE", "/"), ("FOO", "/"), ("get", "/"),
-            *((method, path) for method in ("HEAD", "OPTIONS") for path in [
-                "/", "/health", "/connectors", "/connectors/{c}", "/connectors/{c}/status", "/connectors/{c}/config", "/connectors/{c}/offsets",
-                "/connectors/{c}/pause", "/connectors/{c}/restart", "/connectors/{c}/tasks/0/restart", "/connectors/nope/status", "/nope",
-                "/connector-plugins", "/admin/loggers", "/admin/loggers/root",
+        *(Request(f"http: {method} {path}", method, path.replace("{c}", name)) for methods, paths in [
+            ("PUT POST DELETE TRACE FOO get", ["/"]),
+            ("PUT", ["/health", "/connector-plugins", "/admin/loggers"]),
+            ("PUT PATCH DELETE", ["/connectors"]),
+            ("POST PUT PATCH", ["/connectors/{c}"]),
+            ("POST PUT DELETE", ["/connectors/{c}/status", "/connectors/{c}/topics"]),
+            ("POST DELETE", ["/connectors/{c}/config"]),
+            ("POST PUT", ["/connectors/{c}/offsets", "/connectors/{c}/tasks/0/status"]),
+            ("PUT", ["/connectors/{c}/tasks"]),
+            ("GET POST DELETE", [f"/connectors/{{c}}/{what}" for what in ("pause", "resume", "stop", "topics/reset", "fence")]),
+            ("GET PUT", ["/connectors/{c}/restart", "/connectors/{c}/tasks/0/restart"]),
+            ("POST", ["/connector-plugins", "/admin/loggers"]),
+            ("POST PATCH DELETE", ["/admin/loggers/root"]),
+            ("POST PUT PATCH DELETE", ["/nope", "/connectors/{c}/nope"]),
+            ("HEAD OPTIONS", [
+                "/", "/health", "/connectors", "/connectors/{c}", "/connectors/{c}/status", "/connectors/{c}/config",
+                "/connectors/{c}/tasks", "/connectors/{c}/tasks/0/status", "/connectors/{c}/topics", "/connectors/{c}/topics/reset", "/connectors/{c}/offsets",
+                "/connectors/{c}/pause", "/connectors/{c}/resume", "/connectors/{c}/stop", "/connectors/{c}/restart",
+                "/connectors/{c}/tasks/0/restart", "/connectors/nope/status", "/nope", "/connector-plugins", "/admin/loggers",
+                "/admin/loggers/root", "/admin/loggers/unknown.logger",
             ]),
-        ]),
+        ] for path in paths for method in methods.split()),
         # What only workers may ask of each other.
-        Request("http: PUT /connectors/{c}/fence", "PUT", f"{connector}/fence"),
-        Request("http: POST /connectors/{c}/tasks", "POST", f"{connector}/tasks", []),
-        Request("http: GET / for text/html", "GET", "/", None, html),
-        Request("http: GET /connectors/{c}/status for text/html", "GET", f"{connector}/status", None, html),
-        Request("http: GET /connectors/{c}/status for text/plain", "GET", f"{connector}/status", None, plain),
-        Request("http: GET /connectors/{c}/status for a browser", "GET", f"{connector}/status", None, {"Accept": "text/html,*/*;q=0.8"}),
-        Request("http: GET /connectors/{c}/status for application/*", "GET", f"{connector}/status", None, {"Accept": "application/*"}),
-        Request("http: GET /connectors/{c}/status for nothing that is a type", "GET", f"{connector}/status", None, {"Accept": "nope"}),
-        Request("http: GET /connectors/nope/status for text/html", "GET", f"{nope}/status", None, html),
-        Request("http: GET /nope for text/html", "GET", "/nope", None, html),
-        Request("http: PUT /connectors/{c}/resume for text/html", "PUT", f"{connector}/resume", None, html),
-        Request("http: PUT /connectors/nope/pause for text/html", "PUT", f"{nope}/pause", None, html),
-        Request("http: PUT /connectors/{c}/resume with text", "PUT", f"{connector}/resume", "nope", TEXT),
-        Request("http: PUT /connectors/{c}/resume as text, without a body", "PUT", f"{connector}/resume", None, TEXT),
-        Request("http: PUT /connectors/{c}/resume with a form", "PUT", f"{connector}/resume", "a=b", {"Content-Type": "application/x-www-form-urlencoded"}),
-        Request("http: PUT /connectors/{c}/resume with {}", "PUT", f"{connector}/resume", {}),
-        Request("http: PUT /connectors/{c}/resume with malformed JSON", "PUT", f"{connector}/resume", "{"),
-        Request("http: PUT /connectors/{c}/resume with no type that there is", "PUT", f"{connector}/resume", "nope", {"Content-Type": "nope"}),
-        Request("http: PUT /connectors/{c}/config, with a charset", "PUT", f"{connector}/config", "{", {"Content-Type": "application/json; charset=utf-8"}),
-        Request("http: PUT /connectors/{c}/config, of +json", "PUT", f"{connector}/config", "{", {"Content-Type": "application/problem+json"}),
-        Request("http: PUT /connectors/{c}/config, without a type", "PUT", f"{connector}/config", "{", {}),
-        Request("http: GET /connectors/{c}/status with a body", "GET", f"{connector}/status", {"a": 1}),
-        Request("http: GET / from elsewhere", "GET", "/", None, {"Origin": "http://nope.example"}),
-        Request("http: OPTIONS / from elsewhere", "OPTIONS", "/", None, {"Origin": "http://nope.example", "Access-Control-Request-Method": "PUT"}),
+        Request("http: PUT /fence", "PUT", f"{connector}/fence"),
+        Request("http: POST /tasks", "POST", f"{connector}/tasks", []),
+        *(Request(f"http: {method} {what} for {accepted}", method, path, None, {"Accept": accepted}) for method, what, path, accepted in [
+            ("GET", "/", "/", "text/html"),
+            ("GET", "/status", status, "text/html"),
+            ("GET", "/status", status, "text/plain"),
+            ("GET", "/status", status, "text/html,*/*;q=0.8"),
+            ("GET", "/status", status, "application/*"),
+            ("GET", "/status", status, "nope"),
+            ("GET", "/status of nope", f"{nope}/status", "text/html"),
+            ("GET", "/nope", "/nope", "text/html"),
+            ("PUT", "/resume", resume, "text/html"),
+            ("PUT", "/pause of nope", f"{nope}/pause", "text/html"),
+        ]),
+        *(Request(f"http: PUT /resume with {what}", "PUT", resume, body, headers) for what, body, headers in [
+            ("text", "nope", TEXT),
+            ("nothing, as text", None, TEXT),
+            ("a form", "a=b", {"Content-Type": "application/x-www-form-urlencoded"}),
+            ("an object", {}, None),
+            ("malformed JSON", "{", None),
+            ("something of no type", "nope", {}),
+            ("something of an unknown type", "nope", {"Content-Type": "nope"}),
+        ]),
+        *(Request(f"http: PUT /config as {kind}", "PUT", f"{connector}/config", "{", {"Content-Type": kind} if kind else {}) for kind in [
+            "application/json; charset=utf-8", "application/json; charset=nope", "application/problem+json", "text/json", "*/*", ""]),
+        Request("http: GET /status with a body", "GET", status, {"a": 1}),
+        Request("http: GET / from elsewhere", "GET", "/", None, elsewhere),
+        Request("http: OPTIONS / from elsewhere", "OPTIONS", "/", None, elsewhere | {"Access-Control-Request-Method": "PUT"}),
         Request("http: GET a path of 10,000 characters", "GET", "/" + "a" * 9_999),
         Request("http: GET / with a header of 10,000 characters", "GET", "/", None, {"X-Nope": "a" * 10_000}),
-        Request("http: status, as before", "GET", f"{connector}/status"),
-        Request("http: GET /connectors/{c}/config", "GET", f"{connector}/config"),
+        Request("http: GET /status at last", "GET", status),
+        Request("http: GET /config at last", "GET", f"{connector}/config"),
     ]
 
 
@@ -299,11 +310,15 @@ def offsets_at(stage, connector):
     """Where the connector is not stopped."""
     same = f"{stage}: GET /offsets, before"
     path = f"{connector}/offsets"
+
+    def of(**fields):
+        return lambda given: changed_entry(given[same], **fields)
+
     return [
         Request(same, "GET", path),
         Request(f"{stage}: PATCH /offsets, the same", "PATCH", path, lambda given: given[same]),
-        Request(f"{stage}: PATCH /offsets, null", "PATCH", path, lambda given: changed_entry(given[same], offset=None)),
-        Request(f"{stage}: PATCH /offsets, of another partition", "PATCH", path, lambda given: changed_entry(given[same], partition={"nope": "nope"})),
+        Request(f"{stage}: PATCH /offsets, null", "PATCH", path, of(offset=None)),
+        Request(f"{stage}: PATCH /offsets, of another partition", "PATCH", path, of(partition={"nope": "nope"})),
         Request(f"{stage}: PATCH /offsets, of none", "PATCH", path, {"offsets": []}),
         Request(f"{stage}: PATCH /offsets, malformed", "PATCH", path, "{"),
         Request(f"{stage}: PATCH /offsets, unknown field", "PATCH", path, lambda given: given[same] | {"nope": 1}),
@@ -381,15 +396,17 @@ def stopped(connector):
         "bytes that are not UTF-8": b'{"offsets": [{"partition": {"\xff": 1}, "offset": null}]}',
     }
     numbers = {
-        "-1": "-1", "0": "0", "1.5": "1.5", "1.0": "1.0", "1e2": "1e2", "1e400": "1e400", "NaN": "NaN", "a text": '"1"', "true": "true", "null": "null",
-        "a list": "[1]", "2^53 + 1": str(2**53 + 1), "2^63 - 1": str(2**63 - 1), "2^63": str(2**63), "10^30": str(10**30), "01": "01",
+        **{digits: digits for digits in ["-1", "0", "1.5", "1.0", "1e2", "1e400", "01", "NaN", "true", "null"]},
+        "a text": '"1"', "a list": "[1]",
+        "2^53 + 1": str(2**53 + 1), "2^63 - 1": str(2**63 - 1), "2^63": str(2**63), "10^30": str(10**30),
     }
     effective = {
         "the same": of(lambda given: given),
         "the same twice": of(lambda given: {"offsets": given["offsets"] * 2}),
         "an unknown field in the offset": inside("offset", nope=1),
         "an unknown field in the partition": inside("partition", nope=1),
-        "null for that partition": of(lambda given: changed_entry(given, partition=given["offsets"][0]["partition"] | {"nope": 1}, offset=None)),
+        "null for that partition": of(
+            lambda given: changed_entry(given, partition=given["offsets"][0]["partition"] | {"nope": 1}, offset=None)),
         "null for a partition that there is not": of(lambda given: changed_entry(given, partition={"nope": "nope"}, offset=None)),
         "a field twice": of(lambda given: json.dumps(given)[:-1] + ', "offsets": []}'),
         "no offset": of(lambda given: changed_entry(given, offset=...)),
@@ -416,7 +433,7 @@ def stopped(connector):
         Request("stopped: PATCH for text/html", "PATCH", path, of(json.dumps), JSON | {"Accept": "text/html"}),
         Request("stopped: GET /offsets, after those", "GET", path),
         *(request for what, digits in numbers.items() for request in [
-            Request(f"stopped: PATCH with {what} for its numbers", "PATCH", path, of(lambda given, digits=digits: with_numbers(given, digits))),
+            Request(f"stopped: PATCH with {what} for its numbers", "PATCH", path, of(partial(with_numbers, digits=digits))),
             Request(f"stopped: GET /offsets, after {what} for its numbers", "GET", path),
         ]),
         *(request for what, body in effective.items() for request in [
@@ -532,7 +549,7 @@ def failed(connector, config):
         Request("failed: GET /connectors, expanded", "GET", "/connectors?expand=status"),
         Request("failed: POST /restart", "POST", f"{connector}/restart"),
         failure("after a restart of the connector alone"),
-        Request("failed: POST /restart?includeTasks=true&onlyFailed=true", "POST", f"{connector}/restart?includeTasks=true&onlyFailed=true"),
+        Request(f"failed: POST /restart{RESTARTS[2]}", "POST", f"{connector}/restart{RESTARTS[2]}"),
         failure("after a restart of what has failed"),
         Request("failed: POST /tasks/0/restart", "POST", f"{connector}/tasks/0/restart"),
         failure("after a restart of its task"),
@@ -548,9 +565,13 @@ def failed(connector, config):
 
 
 def deleted(connector, name, config):
+    def gone(when):
+        return Request(f"deleted: status, when there is none {when}", "GET", f"{connector}/status",
+                       until=lambda answer: answer.get("error_code") == 404)
+
     return [
         Request("deleted: DELETE", "DELETE", connector),
-        Request("deleted: status, when there is none", "GET", f"{connector}/status", until=lambda answer: answer.get("error_code") == 404),
+        gone("after its end"),
         *reads("deleted", connector),
         Request("deleted: GET /connectors", "GET", "/connectors"),
         Request("deleted: GET /connectors, expanded", "GET", "/connectors?expand=status&expand=info"),
@@ -559,8 +580,12 @@ def deleted(connector, name, config):
         poll("deleted, created again", connector, "STOPPED"),
         *reads("deleted, created STOPPED", connector),
         Request("deleted: DELETE a stopped one", "DELETE", connector),
-        Request("deleted: status, when there is none again", "GET", f"{connector}/status", until=lambda answer: answer.get("error_code") == 404),
+        gone("again"),
         Request("deleted: PUT /config, which creates", "PUT", f"{connector}/config", config),
         poll("deleted, created by PUT", connector, "RUNNING"),
+        Request("deleted: DELETE a running one", "DELETE", connector),
+        gone("after that"),
+        Request("deleted: POST", "POST", "/connectors", {"name": name, "config": config}),
+        poll("deleted, created by POST", connector, "RUNNING"),
         Request("deleted: DELETE at last", "DELETE", connector),
     ]
