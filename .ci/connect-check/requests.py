@@ -242,10 +242,10 @@ def http(connector, nope):
             ("POST PUT PATCH DELETE", ["/nope", "/connectors/{c}/nope"]),
             ("HEAD OPTIONS", [
                 "/", "/health", "/connectors", "/connectors/{c}", "/connectors/{c}/status", "/connectors/{c}/config",
-                "/connectors/{c}/tasks", "/connectors/{c}/tasks/0/status", "/connectors/{c}/topics", "/connectors/{c}/topics/reset", "/connectors/{c}/offsets",
-                "/connectors/{c}/pause", "/connectors/{c}/resume", "/connectors/{c}/stop", "/connectors/{c}/restart",
-                "/connectors/{c}/tasks/0/restart", "/connectors/nope/status", "/nope", "/connector-plugins", "/admin/loggers",
-                "/admin/loggers/root", "/admin/loggers/unknown.logger",
+                "/connectors/{c}/tasks", "/connectors/{c}/tasks/0/status", "/connectors/{c}/topics", "/connectors/{c}/topics/reset",
+                "/connectors/{c}/offsets", "/connectors/{c}/pause", "/connectors/{c}/resume", "/connectors/{c}/stop",
+                "/connectors/{c}/restart", "/connectors/{c}/tasks/0/restart", "/connectors/nope/status", "/nope",
+                "/connector-plugins", "/admin/loggers", "/admin/loggers/root", "/admin/loggers/unknown.logger",
             ]),
         ] for path in paths for method in methods.split()),
         # What only workers may ask of each other.
@@ -272,8 +272,9 @@ def http(connector, nope):
             ("something of no type", "nope", {}),
             ("something of an unknown type", "nope", {"Content-Type": "nope"}),
         ]),
-        *(Request(f"http: PUT /config as {kind}", "PUT", f"{connector}/config", "{", {"Content-Type": kind} if kind else {}) for kind in [
-            "application/json; charset=utf-8", "application/json; charset=nope", "application/problem+json", "text/json", "*/*", ""]),
+        *(Request(f"http: PUT /config as {kind}", "PUT", f"{connector}/config", "{", {"Content-Type": kind}) for kind in [
+            "application/json; charset=utf-8", "application/json; charset=nope", "application/problem+json", "text/json", "*/*"]),
+        Request("http: PUT /config as nothing", "PUT", f"{connector}/config", "{", {}),
         Request("http: GET /status with a body", "GET", status, {"a": 1}),
         Request("http: GET / from elsewhere", "GET", "/", None, elsewhere),
         Request("http: OPTIONS / from elsewhere", "OPTIONS", "/", None, elsewhere | {"Access-Control-Request-Method": "PUT"}),
